@@ -1,0 +1,534 @@
+/* The shim: three syscalls, the mappings, entry writing, and "submit, wait, drain" as one call.
+ *
+ * Invariants
+ *  - Only the thread that owns the ring calls the submission and cycle functions (a ring with several
+ *    issuers is locked above, in Python).
+ *  - sq_tail is ours; the kernel sees it through a store-release after the entry is complete.
+ *  - An entry stays in the queue until the kernel's head has passed it: a failed enter loses nothing.
+ *  - Structures and numbers are ours, not the installed kernel header's; the assertions below hold them.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <stdlib.h>
+#include <stddef.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "ring.h"
+
+_Static_assert(sizeof(struct ur_sqe) == 64, "SQE is 64 bytes");
+_Static_assert(offsetof(struct ur_sqe, ioprio) == 2, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, fd) == 4, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, off) == 8, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, addr) == 16, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, len) == 24, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, op_flags) == 28, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, user_data) == 32, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, buf_index) == 40, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, personality) == 42, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, file_index) == 44, "SQE layout");
+_Static_assert(offsetof(struct ur_sqe, addr3) == 48, "SQE layout");
+_Static_assert(sizeof(struct ur_cqe) == 16, "CQE is 16 bytes");
+_Static_assert(sizeof(struct ur_cqe32) == 32, "big CQE is 32 bytes");
+_Static_assert(sizeof(struct ur_params) == 120, "io_uring_params is 120 bytes");
+_Static_assert(offsetof(struct ur_params, sq_off) == 40, "io_uring_params layout");
+_Static_assert(offsetof(struct ur_params, cq_off) == 80, "io_uring_params layout");
+_Static_assert(offsetof(struct ur_op, tail) == offsetof(struct ur_op, sqe) + 64, "128-byte entry is contiguous");
+
+enum {
+    NR_SETUP = 425, NR_ENTER = 426, NR_REGISTER = 427,
+
+    SETUP_SQPOLL = 1u << 1, SETUP_SQE128 = 1u << 10, SETUP_CQE32 = 1u << 11, SETUP_NO_MMAP = 1u << 14,
+    SETUP_REGISTERED_FD_ONLY = 1u << 15, SETUP_NO_SQARRAY = 1u << 16, SETUP_CQE_MIXED = 1u << 18,
+
+    ENTER_GETEVENTS = 1u << 0, ENTER_SQ_WAKEUP = 1u << 1, ENTER_EXT_ARG = 1u << 3, ENTER_REGISTERED_RING = 1u << 4,
+
+    SQ_NEED_WAKEUP = 1u << 0, SQ_CQ_OVERFLOW = 1u << 1, SQ_TASKRUN = 1u << 2,
+
+    CQE_F_SKIP = 1u << 5, CQE_F_32 = 1u << 15,
+
+    OP_NOP = 0, NOP_INJECT_RESULT = 1,
+    REGISTER_PBUF_RING = 22, UNREGISTER_PBUF_RING = 23, PBUF_RING_MMAP = 1,
+
+    OFF_SQ_RING = 0, OFF_SQES = 0x10000000,
+    /* Bounds the re-entering of one cycle, so that a flood of deferred work cannot starve the caller. */
+    DRAIN_ROUNDS = 64,
+};
+
+struct getevents_arg { uint64_t sigmask; uint32_t sigmask_sz, min_wait_usec; uint64_t ts; };
+struct timespec64 { int64_t sec, nsec; };
+struct buf_reg { uint64_t ring_addr; uint32_t ring_entries; uint16_t bgid, flags; uint64_t resv[3]; };
+_Static_assert(sizeof(struct getevents_arg) == 24, "io_uring_getevents_arg is 24 bytes");
+_Static_assert(sizeof(struct buf_reg) == 40, "io_uring_buf_reg is 40 bytes");
+
+#define load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+
+static int result(long ret) { return ret < 0 ? -errno : (int)ret; }
+
+int ur_register(int fd, uint32_t opcode, void *arg, uint32_t nr_args)
+{
+    return result(syscall(NR_REGISTER, fd, opcode, arg, nr_args));
+}
+
+int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, void *arg, uint64_t argsz)
+{
+    ring->enters++;
+    int ret = result(syscall(NR_ENTER, ring->enter_fd, to_submit, min_complete, flags | ring->enter_flags, arg, argsz));
+    if (ret > 0 && to_submit)
+        ring->submitted += (uint32_t)ret;
+    return ret;
+}
+
+/* ---- set-up ---------------------------------------------------------------------------------- */
+
+static void wire(struct ur_ring *r, const struct ur_params *p)
+{
+    uint8_t *base = r->ring_map;
+    r->sq_head = (uint32_t *)(base + p->sq_off.head);
+    r->sq_ktail = (uint32_t *)(base + p->sq_off.tail);
+    r->sq_flags = (uint32_t *)(base + p->sq_off.flags);
+    r->sq_dropped = (uint32_t *)(base + p->sq_off.dropped);
+    r->cq_head = (uint32_t *)(base + p->cq_off.head);
+    r->cq_tail = (uint32_t *)(base + p->cq_off.tail);
+    r->cq_flags = (uint32_t *)(base + p->cq_off.flags);
+    r->cq_overflow = (uint32_t *)(base + p->cq_off.overflow);
+    r->cqes = base + p->cq_off.cqes;
+    r->sqes = r->sqe_map;
+    r->sq_entries = p->sq_entries;
+    r->sq_mask = p->sq_entries - 1;
+    r->cq_entries = p->cq_entries;
+    r->cq_mask = p->cq_entries - 1;
+    r->sq_tail = *r->sq_ktail;
+    if (!(r->setup_flags & SETUP_NO_SQARRAY)) {
+        /* After a resize the kernel leaves sq_off.array empty: it follows the completions, aligned to 64. */
+        uint64_t after = ((uint64_t)p->cq_off.cqes + (uint64_t)p->cq_entries * r->cqe_size + 63) & ~63ull;
+        uint32_t *array = (uint32_t *)(base + (p->sq_off.array ? p->sq_off.array : after));
+        for (uint32_t i = 0; i < p->sq_entries; i++)
+            array[i] = i;
+    }
+}
+
+static int map_queues(struct ur_ring *r, const struct ur_params *p)
+{
+    uint64_t cq_end = p->cq_off.cqes + (uint64_t)p->cq_entries * r->cqe_size;
+    uint64_t array_end = 0;
+    if (!(r->setup_flags & SETUP_NO_SQARRAY))
+        array_end = (p->sq_off.array ? p->sq_off.array : ((cq_end + 63) & ~63ull)) + 4ull * p->sq_entries;
+    r->ring_len = array_end > cq_end ? array_end : cq_end;
+    r->sqe_len = (uint64_t)p->sq_entries * r->sqe_size;
+    r->ring_map = mmap(NULL, r->ring_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, OFF_SQ_RING);
+    if (r->ring_map == MAP_FAILED) {
+        r->ring_map = NULL;
+        return -errno;
+    }
+    r->sqe_map = mmap(NULL, r->sqe_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, OFF_SQES);
+    if (r->sqe_map == MAP_FAILED) {
+        int err = errno;
+        munmap(r->ring_map, r->ring_len);
+        r->ring_map = r->sqe_map = NULL;
+        return -err;
+    }
+    r->maps_owned = 1;
+    madvise(r->ring_map, r->ring_len, MADV_DONTFORK);
+    madvise(r->sqe_map, r->sqe_len, MADV_DONTFORK);
+    return 0;
+}
+
+/* Memory for NO_MMAP: the kernel wants page-aligned addresses and at most what the entries need. */
+static int give_memory(struct ur_ring *r, uint32_t entries, struct ur_params *p)
+{
+    uint64_t sq = 1, cq;
+    while (sq < entries)
+        sq <<= 1;
+    cq = 2 * sq;
+    if (p->cq_entries > cq)
+        for (cq = sq; cq < p->cq_entries;)
+            cq <<= 1;
+    r->sqe_len = (sq * r->sqe_size + 4095) & ~4095ull;
+    r->ring_len = (4096 + cq * r->cqe_size + 4 * sq + 4095) & ~4095ull;
+    r->sqe_map = mmap(NULL, r->sqe_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    r->ring_map = mmap(NULL, r->ring_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (r->sqe_map == MAP_FAILED || r->ring_map == MAP_FAILED)
+        return -ENOMEM;
+    r->maps_owned = 1;
+    madvise(r->ring_map, r->ring_len, MADV_DONTFORK);
+    madvise(r->sqe_map, r->sqe_len, MADV_DONTFORK);
+    p->sq_off.user_addr = (uintptr_t)r->sqe_map;
+    p->cq_off.user_addr = (uintptr_t)r->ring_map;
+    return 0;
+}
+
+static void unmap(struct ur_ring *r)
+{
+    if (r->maps_owned && r->ring_map && r->ring_map != MAP_FAILED)
+        munmap(r->ring_map, r->ring_len);
+    if (r->maps_owned && r->sqe_map && r->sqe_map != MAP_FAILED)
+        munmap(r->sqe_map, r->sqe_len);
+    r->ring_map = r->sqe_map = NULL;
+}
+
+int ur_open(struct ur_ring *r, uint32_t entries, struct ur_params *p, uint32_t out_cap)
+{
+    memset(r, 0, sizeof *r);
+    r->fd = r->enter_fd = -1;
+    r->setup_flags = p->flags;
+    r->sqe_size = p->flags & SETUP_SQE128 ? 128 : 64;
+    r->cqe_size = p->flags & SETUP_CQE32 ? 32 : 16;
+    r->out_size = p->flags & (SETUP_CQE32 | SETUP_CQE_MIXED) ? 32 : 16;
+    int err = 0;
+    if (p->flags & SETUP_NO_MMAP)
+        err = give_memory(r, entries, p);
+    if (!err) {
+        r->fd = r->enter_fd = result(syscall(NR_SETUP, entries, p));
+        if (r->fd < 0)
+            err = r->fd;
+    }
+    if (!err) {
+        if (p->flags & SETUP_REGISTERED_FD_ONLY)
+            r->enter_flags = ENTER_REGISTERED_RING;
+        if (!(p->flags & SETUP_NO_MMAP))
+            err = map_queues(r, p);
+    }
+    if (!err) {
+        r->features = p->features;
+        wire(r, p);
+        r->out_cap = out_cap ? out_cap : r->cq_entries;
+        r->out = malloc((size_t)r->out_cap * r->out_size);
+        if (!r->out)
+            err = -ENOMEM;
+    }
+    if (err) {
+        unmap(r);
+        if (r->fd >= 0 && !(p->flags & SETUP_REGISTERED_FD_ONLY))
+            close(r->fd);
+        r->fd = r->enter_fd = -1;
+    }
+    return err;
+}
+
+/* After REGISTER_RESIZE_RINGS: the old mapping is stale memory, map the new one. */
+int ur_remap(struct ur_ring *r, struct ur_params *p)
+{
+    unmap(r);
+    int err = map_queues(r, p);
+    if (err)
+        return err;
+    wire(r, p);
+    if (r->out_cap < r->cq_entries) {
+        uint8_t *out = realloc(r->out, (size_t)r->cq_entries * r->out_size);
+        if (!out)
+            return -ENOMEM;
+        r->out = out;
+        r->out_cap = r->cq_entries;
+    }
+    return 0;
+}
+
+int ur_close(struct ur_ring *r)
+{
+    if (r->fd < 0)
+        return 0;
+    int fd = r->fd, ret = 0;
+    r->fd = r->enter_fd = -1;
+    unmap(r);
+    if (r->setup_flags & SETUP_REGISTERED_FD_ONLY) {
+        struct { uint32_t offset, resv; uint64_t data; } slot = { (uint32_t)fd, 0, 0 };
+        ret = ur_register(fd, 21u | 0x80000000u, &slot, 1);
+    } else if (close(fd) < 0) {
+        ret = -errno;
+    }
+    free(r->out);
+    r->out = NULL;
+    return ret < 0 ? ret : 0;
+}
+
+int ur_dontfork(void *addr, uint64_t len) { return result(madvise(addr, len, MADV_DONTFORK)); }
+
+/* ---- submission ------------------------------------------------------------------------------ */
+
+int ur_pending(struct ur_ring *r) { return (int)(r->sq_tail - load_acquire(r->sq_head)); }
+
+int ur_space(struct ur_ring *r) { return (int)r->sq_entries - ur_pending(r); }
+
+/* Hands everything queued to the kernel without waiting. run_work also runs deferred completions, which
+ * is what makes the kernel drop the file of a cancelled operation. */
+int ur_flush(struct ur_ring *r, int run_work)
+{
+    uint32_t flags = run_work ? ENTER_GETEVENTS : 0;
+    if (r->setup_flags & SETUP_SQPOLL) {
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (!(load_acquire(r->sq_flags) & SQ_NEED_WAKEUP) && !run_work)
+            return 0;
+        return ur_enter(r, (uint32_t)ur_pending(r), 0, flags | ENTER_SQ_WAKEUP, NULL, 0);
+    }
+    uint32_t n = (uint32_t)ur_pending(r);
+    if (!n && !run_work)
+        return 0;
+    return ur_enter(r, n, 0, flags, NULL, 0);
+}
+
+/* Makes room for n entries: 0, or -EBUSY with nothing changed but what the kernel took. */
+static int reserve(struct ur_ring *r, uint32_t n)
+{
+    if (r->sq_tail - load_acquire(r->sq_head) + n <= r->sq_entries)
+        return 0;
+    if (n > r->sq_entries)
+        return -EBUSY;
+    ur_flush(r, 0);
+    if (r->sq_tail - load_acquire(r->sq_head) + n <= r->sq_entries)
+        return 0;
+    return -EBUSY;
+}
+
+static inline uint8_t *slot(struct ur_ring *r, uint32_t index)
+{
+    return r->sqes + (size_t)(index & r->sq_mask) * r->sqe_size;
+}
+
+static inline int publish(struct ur_ring *r, uint32_t n)
+{
+    r->sq_tail += n;
+    store_release(r->sq_ktail, r->sq_tail);
+    if (r->eager)
+        ur_flush(r, 0);
+    return 0;
+}
+
+int ur_queue(struct ur_op *op)
+{
+    struct ur_ring *r = op->ring;
+    if (reserve(r, 1))
+        return -EBUSY;
+    memcpy(slot(r, r->sq_tail), &op->sqe, r->sqe_size);
+    return publish(r, 1);
+}
+
+int ur_queue_pair(struct ur_op *first, struct ur_op *second)
+{
+    struct ur_ring *r = first->ring;
+    if (reserve(r, 2))
+        return -EBUSY;
+    memcpy(slot(r, r->sq_tail), &first->sqe, r->sqe_size);
+    memcpy(slot(r, r->sq_tail + 1), &second->sqe, r->sqe_size);
+    return publish(r, 2);
+}
+
+int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int flags, int fd, uint64_t off, uint64_t addr,
+           uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3)
+{
+    if (reserve(r, 1))
+        return -EBUSY;
+    uint8_t *at = slot(r, r->sq_tail);
+    if (r->sqe_size == 128)
+        memset(at + 64, 0, 64);
+    *(struct ur_sqe *)at = (struct ur_sqe){
+        .opcode = (uint8_t)opcode, .flags = (uint8_t)flags, .ioprio = (uint16_t)(flags >> 8), .fd = fd, .off = off,
+        .addr = addr, .len = len, .op_flags = op_flags, .user_data = user_data, .buf_index = (uint16_t)buf_index,
+        .file_index = file_index, .addr3 = addr3,
+    };
+    return publish(r, 1);
+}
+
+/* Turns an entry that the kernel has not seen into a NOP that completes with -ECANCELED; a timeout linked
+ * to it goes the same way. 1 if it was found, 0 if the kernel has it already. */
+int ur_unqueue(struct ur_ring *r, uint64_t user_data)
+{
+    if (r->setup_flags & SETUP_SQPOLL)
+        return 0;
+    for (uint32_t i = load_acquire(r->sq_head); i != r->sq_tail; i++) {
+        struct ur_sqe *sqe = (struct ur_sqe *)slot(r, i);
+        if (sqe->user_data != user_data)
+            continue;
+        int linked = sqe->flags & 0x0c;
+        for (;;) {
+            *sqe = (struct ur_sqe){ .opcode = OP_NOP, .len = (uint32_t)-ECANCELED, .op_flags = NOP_INJECT_RESULT,
+                                    .user_data = sqe->user_data };
+            if (!linked || ++i == r->sq_tail)
+                break;
+            sqe = (struct ur_sqe *)slot(r, i);
+            linked = sqe->flags & 0x0c;
+        }
+        return 1;
+    }
+    return 0;
+}
+
+/* ---- completion ------------------------------------------------------------------------------ */
+
+/* Moves completions behind the first n of ring->out; returns the new n. */
+static uint32_t drain(struct ur_ring *r, uint32_t n)
+{
+    uint32_t head = *r->cq_head, tail = load_acquire(r->cq_tail), start = n;
+    if (head == tail)
+        return n;
+    if (r->out_size == 16) {
+        while (head != tail && n < r->out_cap) {
+            uint32_t at = head & r->cq_mask, run = r->cq_entries - at;
+            if (run > tail - head)
+                run = tail - head;
+            if (run > r->out_cap - n)
+                run = r->out_cap - n;
+            memcpy(r->out + (size_t)n * 16, r->cqes + (size_t)at * 16, (size_t)run * 16);
+            n += run;
+            head += run;
+        }
+    } else {
+        while (head != tail && n < r->out_cap) {
+            uint8_t *cqe = r->cqes + (size_t)(head & r->cq_mask) * r->cqe_size;
+            uint32_t flags = ((struct ur_cqe *)cqe)->flags;
+            int big = r->cqe_size == 32 || (flags & CQE_F_32);
+            head += r->cqe_size == 16 && big ? 2 : 1;
+            if (r->cqe_size == 16 && (flags & CQE_F_SKIP))
+                continue;
+            uint8_t *to = r->out + (size_t)n++ * 32;
+            memcpy(to, cqe, big ? 32 : 16);
+            if (!big)
+                memset(to + 16, 0, 16);
+        }
+    }
+    store_release(r->cq_head, head);
+    r->reaped += n - start;
+    return n;
+}
+
+/* 1 when ur_cycle(ring, 0) would find nothing to do. */
+int ur_idle(struct ur_ring *r)
+{
+    return !ur_pending(r) && *r->cq_head == load_acquire(r->cq_tail) &&
+           !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW));
+}
+
+int ur_cycle(struct ur_ring *r, double timeout)
+{
+    struct timespec64 ts;
+    struct getevents_arg arg = { .ts = (uintptr_t)&ts };
+    uint32_t n = 0, to_submit = (uint32_t)ur_pending(r), sq_flags;
+    int ready = *r->cq_head != load_acquire(r->cq_tail), ret = 0;
+
+    if (!to_submit && (ready || timeout == 0) && !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW))) {
+        if (!ready)
+            return 0; /* nothing to submit and nothing to reap: no syscall */
+    } else {
+        uint32_t flags = ENTER_GETEVENTS;
+        if (r->setup_flags & SETUP_SQPOLL) {
+            __atomic_thread_fence(__ATOMIC_SEQ_CST);
+            if (load_acquire(r->sq_flags) & SQ_NEED_WAKEUP)
+                flags |= ENTER_SQ_WAKEUP;
+            else
+                to_submit = 0;
+        }
+        if (ready || timeout == 0) {
+            ret = ur_enter(r, to_submit, 0, flags, NULL, 0);
+        } else if (timeout < 0) {
+            ret = ur_enter(r, to_submit, 1, flags, NULL, 0);
+        } else {
+            ts.sec = (int64_t)timeout;
+            ts.nsec = (int64_t)((timeout - (double)ts.sec) * 1e9);
+            ret = ur_enter(r, to_submit, 1, flags | ENTER_EXT_ARG, &arg, sizeof arg);
+        }
+    }
+    n = drain(r, 0);
+    /* One enter runs at most about twenty deferred completions: go on until dry. */
+    for (int rounds = 0; rounds < DRAIN_ROUNDS && n < r->out_cap; rounds++) {
+        sq_flags = load_acquire(r->sq_flags);
+        if (!(sq_flags & (SQ_TASKRUN | SQ_CQ_OVERFLOW)))
+            break;
+        if (sq_flags & SQ_CQ_OVERFLOW)
+            r->overflows++;
+        if (ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0) < 0)
+            break;
+        n = drain(r, n);
+    }
+    if (n)
+        return (int)n;
+    return ret < 0 && ret != -ETIME ? ret : 0;
+}
+
+/* ---- provided buffers ------------------------------------------------------------------------ */
+
+int ur_buffers_publish(struct ur_buffers *b, int bid, uint64_t addr, uint32_t len)
+{
+    uint64_t *entry = b->entries + 2 * (size_t)(b->tail & b->mask);
+    entry[0] = addr;
+    /* Bytes 14 and 15 of entry 0 are the ring's tail: write len and bid, never all sixteen bytes. */
+    ((uint32_t *)entry)[2] = len;
+    ((uint16_t *)entry)[6] = (uint16_t)bid;
+    b->tail++;
+    store_release((uint16_t *)((uint8_t *)b->entries + 14), b->tail);
+    return 0;
+}
+
+int ur_buffers_put(struct ur_buffers *b, int bid)
+{
+    return ur_buffers_publish(b, bid, (uintptr_t)b->memory + (uint64_t)bid * b->size, (uint32_t)b->size);
+}
+
+int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uint32_t count, uint64_t size, uint32_t flags)
+{
+    memset(b, 0, sizeof *b);
+    b->ring = r;
+    b->group = group;
+    b->count = count;
+    b->size = size;
+    uint32_t entries = 1;
+    while (entries < count)
+        entries <<= 1;
+    b->mask = entries - 1;
+    b->ring_len = (entries * 16ull + 4095) & ~4095ull;
+    b->memory_len = (count * size + 4095) & ~4095ull;
+    struct buf_reg reg = { .ring_entries = entries, .bgid = group, .flags = (uint16_t)flags };
+    int err = 0;
+    if (flags & PBUF_RING_MMAP) {
+        err = ur_register(r->fd, REGISTER_PBUF_RING, &reg, 1);
+        if (err < 0)
+            return err;
+        b->ring_map = mmap(NULL, b->ring_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
+                           (off_t)(0x80000000ull | ((uint64_t)group << 16)));
+    } else {
+        b->ring_map = mmap(NULL, b->ring_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    }
+    b->memory_map = size ? mmap(NULL, b->memory_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
+    if (b->ring_map == MAP_FAILED || b->memory_map == MAP_FAILED) {
+        err = -ENOMEM;
+    } else if (!(flags & PBUF_RING_MMAP)) {
+        reg.ring_addr = (uintptr_t)b->ring_map;
+        err = ur_register(r->fd, REGISTER_PBUF_RING, &reg, 1);
+    }
+    if (err < 0) {
+        if (b->ring_map && b->ring_map != MAP_FAILED)
+            munmap(b->ring_map, b->ring_len);
+        if (b->memory_map && b->memory_map != MAP_FAILED)
+            munmap(b->memory_map, b->memory_len);
+        memset(b, 0, sizeof *b);
+        return err;
+    }
+    b->entries = b->ring_map;
+    b->memory = b->memory_map;
+    madvise(b->ring_map, b->ring_len, MADV_DONTFORK);
+    if (size)
+        for (uint32_t bid = 0; bid < count; bid++)
+            ur_buffers_put(b, (int)bid);
+    return 0;
+}
+
+int ur_buffers_close(struct ur_buffers *b)
+{
+    if (!b->entries)
+        return 0;
+    int ret = 0;
+    if (b->ring->fd >= 0) {
+        struct buf_reg reg = { .bgid = b->group };
+        ret = ur_register(b->ring->fd, UNREGISTER_PBUF_RING, &reg, 1);
+    }
+    munmap(b->ring_map, b->ring_len);
+    if (b->memory_map)
+        munmap(b->memory_map, b->memory_len);
+    b->entries = NULL;
+    b->memory = NULL;
+    b->ring_map = b->memory_map = NULL;
+    return ret;
+}

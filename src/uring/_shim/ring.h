@@ -1,0 +1,134 @@
+/* What Python sees of the shim. cffi reads this text as it stands: declarations only.
+ *
+ * Functions return a count or zero, or a negative errno. None of them calls back into Python;
+ * every one of them releases the GIL, as cffi does around each call. */
+
+/* Submission queue entry, 64 bytes; the second half of a 128-byte entry is in struct ur_op. */
+struct ur_sqe {
+    uint8_t opcode;
+    uint8_t flags;
+    uint16_t ioprio;
+    int32_t fd;
+    uint64_t off;
+    uint64_t addr;
+    uint32_t len;
+    uint32_t op_flags;
+    uint64_t user_data;
+    uint16_t buf_index;
+    uint16_t personality;
+    int32_t file_index;
+    uint64_t addr3;
+    uint64_t pad2;
+};
+
+/* Completion queue entry as handed to Python; big_cqe is zero on rings with 16-byte entries. */
+struct ur_cqe {
+    uint64_t user_data;
+    int32_t res;
+    uint32_t flags;
+};
+
+struct ur_cqe32 {
+    uint64_t user_data;
+    int32_t res;
+    uint32_t flags;
+    uint64_t big_cqe[2];
+};
+
+struct ur_sq_offsets {
+    uint32_t head, tail, ring_mask, ring_entries, flags, dropped, array, resv1;
+    uint64_t user_addr;
+};
+
+struct ur_cq_offsets {
+    uint32_t head, tail, ring_mask, ring_entries, overflow, cqes, flags, resv1;
+    uint64_t user_addr;
+};
+
+struct ur_params {
+    uint32_t sq_entries, cq_entries, flags, sq_thread_cpu, sq_thread_idle, features, wq_fd;
+    uint32_t resv[3];
+    struct ur_sq_offsets sq_off;
+    struct ur_cq_offsets cq_off;
+};
+
+/* One mapped ring. Owned by exactly one KernelRing object; freed by ur_close. */
+struct ur_ring {
+    int32_t fd;              /* -1 once closed */
+    int32_t enter_fd;        /* fd, or the registered index when enter_flags has REGISTERED_RING */
+    uint32_t enter_flags;    /* always or-ed into io_uring_enter's flags */
+    uint32_t setup_flags;
+    uint32_t features;
+    uint32_t eager;          /* not 0: every queued entry is submitted at once (guest mode) */
+
+    uint32_t sq_entries, sq_mask, sq_tail;
+    uint32_t sqe_size;       /* 64 or 128 */
+    uint32_t cq_entries, cq_mask;
+    uint32_t cqe_size;       /* 16 or 32: the stride in the mapped queue */
+    uint32_t out_size;       /* 16 or 32: the stride in out */
+    uint32_t out_cap;        /* entries that out has room for */
+
+    uint64_t enters;         /* io_uring_enter calls */
+    uint64_t submitted;      /* entries the kernel consumed */
+    uint64_t reaped;         /* completions handed out */
+    uint64_t overflows;      /* times the kernel reported a backlog of completions */
+
+    uint8_t *out;            /* completions of the last ur_cycle */
+
+    uint32_t *sq_head, *sq_ktail, *sq_flags, *sq_dropped;
+    uint32_t *cq_head, *cq_tail, *cq_flags, *cq_overflow;
+    uint8_t *sqes, *cqes;
+    void *ring_map, *sqe_map;
+    uint64_t ring_len, sqe_len;
+    uint32_t maps_owned;     /* 0: the memory was given by the caller (NO_MMAP) */
+};
+
+/* A request ready to be queued, kept in C so that re-queueing costs one call with one argument. */
+struct ur_op {
+    struct ur_ring *ring;
+    struct ur_sqe sqe;
+    uint8_t tail[64];        /* second half of a 128-byte entry */
+};
+
+/* A provided buffer ring. */
+struct ur_buffers {
+    struct ur_ring *ring;
+    uint64_t *entries;       /* the mapped ring: 16 bytes an entry */
+    uint8_t *memory;
+    uint64_t size;           /* bytes in one buffer */
+    uint32_t count, mask;    /* buffers; entries - 1 */
+    uint16_t group, tail;
+    void *ring_map, *memory_map;
+    uint64_t ring_len, memory_len;
+};
+
+/* Life cycle. ur_open fills the ring and maps it; ur_close unmaps and closes. */
+int ur_open(struct ur_ring *ring, uint32_t entries, struct ur_params *params, uint32_t out_cap);
+int ur_close(struct ur_ring *ring);
+int ur_register(int fd, uint32_t opcode, void *arg, uint32_t nr_args);
+int ur_remap(struct ur_ring *ring, struct ur_params *params);
+
+/* Submission. -EBUSY: the queue is full and the kernel takes no more now; nothing was queued. */
+int ur_queue(struct ur_op *op);
+int ur_queue_pair(struct ur_op *first, struct ur_op *second);
+int ur_put(struct ur_ring *ring, uint64_t user_data, int opcode, int flags, int fd, uint64_t off,
+           uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3);
+int ur_unqueue(struct ur_ring *ring, uint64_t user_data);
+int ur_space(struct ur_ring *ring);
+int ur_pending(struct ur_ring *ring);
+int ur_flush(struct ur_ring *ring, int run_work);
+
+/* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. */
+int ur_cycle(struct ur_ring *ring, double timeout);
+int ur_idle(struct ur_ring *ring);
+int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+             void *arg, uint64_t argsz);
+
+/* Provided buffers. */
+int ur_buffers_open(struct ur_buffers *buffers, struct ur_ring *ring, uint16_t group, uint32_t count,
+                    uint64_t size, uint32_t flags);
+int ur_buffers_close(struct ur_buffers *buffers);
+int ur_buffers_put(struct ur_buffers *buffers, int bid);
+int ur_buffers_publish(struct ur_buffers *buffers, int bid, uint64_t addr, uint32_t len);
+
+int ur_dontfork(void *addr, uint64_t len);
