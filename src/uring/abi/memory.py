@@ -1,0 +1,112 @@
+"""Advice, protection and kind of memory mappings (asm-generic numbers)."""
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+__all__ = [
+    "MADV_COLD",
+    "MADV_COLLAPSE",
+    "MADV_DODUMP",
+    "MADV_DOFORK",
+    "MADV_DONTDUMP",
+    "MADV_DONTFORK",
+    "MADV_DONTNEED",
+    "MADV_DONTNEED_LOCKED",
+    "MADV_FREE",
+    "MADV_HUGEPAGE",
+    "MADV_KEEPONFORK",
+    "MADV_MERGEABLE",
+    "MADV_NOHUGEPAGE",
+    "MADV_NORMAL",
+    "MADV_PAGEOUT",
+    "MADV_POPULATE_READ",
+    "MADV_POPULATE_WRITE",
+    "MADV_RANDOM",
+    "MADV_REMOVE",
+    "MADV_SEQUENTIAL",
+    "MADV_UNMERGEABLE",
+    "MADV_WILLNEED",
+    "MADV_WIPEONFORK",
+    "MAP_POPULATE",
+    "MAP_SHARED",
+    "PROT_READ",
+    "PROT_WRITE",
+    "Madvise",
+    "Map",
+    "Prot",
+]
+
+
+class Madvise(IntEnum):
+    """MADVISE: fadvise_advice."""
+
+    MADV_NORMAL = 0
+    MADV_RANDOM = 1
+    MADV_SEQUENTIAL = 2
+    MADV_WILLNEED = 3
+    MADV_DONTNEED = 4
+    MADV_FREE = 8
+    MADV_REMOVE = 9
+    MADV_DONTFORK = 10
+    MADV_DOFORK = 11
+    MADV_MERGEABLE = 12
+    MADV_UNMERGEABLE = 13
+    MADV_HUGEPAGE = 14
+    MADV_NOHUGEPAGE = 15
+    MADV_DONTDUMP = 16
+    MADV_DODUMP = 17
+    MADV_WIPEONFORK = 18
+    MADV_KEEPONFORK = 19
+    MADV_COLD = 20
+    MADV_PAGEOUT = 21
+    MADV_POPULATE_READ = 22
+    MADV_POPULATE_WRITE = 23
+    MADV_DONTNEED_LOCKED = 24
+    MADV_COLLAPSE = 25
+
+
+MADV_NORMAL: Final = Madvise.MADV_NORMAL
+MADV_RANDOM: Final = Madvise.MADV_RANDOM
+MADV_SEQUENTIAL: Final = Madvise.MADV_SEQUENTIAL
+MADV_WILLNEED: Final = Madvise.MADV_WILLNEED
+MADV_DONTNEED: Final = Madvise.MADV_DONTNEED
+MADV_FREE: Final = Madvise.MADV_FREE
+MADV_REMOVE: Final = Madvise.MADV_REMOVE
+MADV_DONTFORK: Final = Madvise.MADV_DONTFORK
+MADV_DOFORK: Final = Madvise.MADV_DOFORK
+MADV_MERGEABLE: Final = Madvise.MADV_MERGEABLE
+MADV_UNMERGEABLE: Final = Madvise.MADV_UNMERGEABLE
+MADV_HUGEPAGE: Final = Madvise.MADV_HUGEPAGE
+MADV_NOHUGEPAGE: Final = Madvise.MADV_NOHUGEPAGE
+MADV_DONTDUMP: Final = Madvise.MADV_DONTDUMP
+MADV_DODUMP: Final = Madvise.MADV_DODUMP
+MADV_WIPEONFORK: Final = Madvise.MADV_WIPEONFORK
+MADV_KEEPONFORK: Final = Madvise.MADV_KEEPONFORK
+MADV_COLD: Final = Madvise.MADV_COLD
+MADV_PAGEOUT: Final = Madvise.MADV_PAGEOUT
+MADV_POPULATE_READ: Final = Madvise.MADV_POPULATE_READ
+MADV_POPULATE_WRITE: Final = Madvise.MADV_POPULATE_WRITE
+MADV_DONTNEED_LOCKED: Final = Madvise.MADV_DONTNEED_LOCKED
+MADV_COLLAPSE: Final = Madvise.MADV_COLLAPSE
+
+
+class Prot(IntFlag):
+    """Protection of a mapping."""
+
+    PROT_READ = 0x1
+    PROT_WRITE = 0x2
+
+
+PROT_READ: Final = Prot.PROT_READ
+PROT_WRITE: Final = Prot.PROT_WRITE
+
+
+class Map(IntFlag):
+    """Kind of a mapping."""
+
+    MAP_SHARED = 0x1
+    MAP_POPULATE = 0x8000
+
+
+MAP_SHARED: Final = Map.MAP_SHARED
+MAP_POPULATE: Final = Map.MAP_POPULATE
