@@ -1,0 +1,223 @@
+"""Exceptions of the package, and the one place where a negative result becomes an exception.
+
+A failed operation is an OSError of Python's own subclass (ConnectionRefusedError, BrokenPipeError, …): `errno`
+and `strerror` are the stock ones, and the message goes on to say which operation, descriptor and address
+failed. `filename` is left to callers that know a path. What has no class in Python has one here. All of them
+survive pickling.
+"""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = [
+    "CQOverflow",
+    "ListenerNotReady",
+    "NotSupported",
+    "PoolExhausted",
+    "RingClosed",
+    "RingUnavailable",
+    "error_from_result",
+    "unavailable_from_errno",
+]
+
+
+class RingClosed(OSError):
+    """The ring was stopped, so that the call cannot reach the kernel. errno is EBADF."""
+
+    def __init__(self, message: str = "the ring is closed") -> None:
+        super().__init__(errno.EBADF, message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.strerror,)
+
+
+class CQOverflow(OSError):
+    """Completions came faster than they were taken, past what the ring holds. errno is EOVERFLOW."""
+
+    def __init__(self, message: str = "the completion queue overflowed") -> None:
+        super().__init__(errno.EOVERFLOW, message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.strerror,)
+
+
+class PoolExhausted(OSError):
+    """No slot or buffer is free; some come back as operations complete. errno is ENOBUFS."""
+
+    def __init__(self, message: str = "the pool is exhausted") -> None:
+        super().__init__(errno.ENOBUFS, message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.strerror,)
+
+
+class ListenerNotReady(RuntimeError):
+    """The listener was used before its socket was bound and listening, or after its set-up failed."""
+
+
+class NotSupported(OSError):
+    """The running kernel lacks `feature`; `needs` says what has it ("Linux 6.19"). errno is EOPNOTSUPP.
+
+    Raised before anything is queued.
+    """
+
+    feature: str
+    needs: str
+
+    def __init__(self, feature: str, needs: str = "") -> None:
+        message = f"{feature} is not supported by this kernel"
+        super().__init__(errno.EOPNOTSUPP, f"{message}: it needs {needs}" if needs else message)
+        self.feature = feature
+        self.needs = needs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.feature, self.needs)
+
+
+class RingUnavailable(OSError):
+    """This machine refuses to create a ring; `hint` says which setting to change.
+
+    `errno` and `strerror` are those of io_uring_setup.
+    """
+
+    hint: str
+
+    def __init__(self, number: int, hint: str = "") -> None:
+        super().__init__(number, os.strerror(number))
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.errno, self.hint)
+
+    def __str__(self) -> str:
+        text = f"{super().__str__()}: io_uring is not available"
+        return f"{text}: {self.hint}" if self.hint else text
+
+
+def error_from_result(res: int, op: str = "", fd: int | None = None, address: object = None) -> OSError:
+    """The exception for a negative completion result.
+
+    It is an instance of the subclass of OSError that Python has for that errno; -ETIME is a TimeoutError too.
+    The codes by which an interrupted system call asks to be restarted, which the kernel lets through when a
+    worker is cancelled, become EINTR. With `op`, `fd` or `address` the message names them, and the exception
+    has them as attributes.
+
+    Raises ValueError for a result that is not negative.
+    """
+    if res >= 0:
+        raise ValueError(f"a result of {res} is not an error")
+    number = errno.EINTR if -res in _RESTART_CODES else -res
+    plain = OSError(number, os.strerror(number))
+    kind = TimeoutError if number == errno.ETIME else type(plain)
+    if not op and fd is None and address is None:
+        return plain if kind is type(plain) else kind(number, plain.strerror)
+    error = _placed(kind)(number, plain.strerror)
+    error.op = op
+    error.fd = fd
+    error.address = address
+    return error
+
+
+def unavailable_from_errno(number: int) -> RingUnavailable:
+    """The exception for a failed io_uring_setup, with advice read off this machine's settings."""
+    return RingUnavailable(number, _advice(number))
+
+
+# ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK. They are internal to the kernel, but the
+# first is seen in results of operations that were cancelled while they blocked in a worker.
+_RESTART_CODES: Final = frozenset({512, 513, 514, 516})
+
+_SYSCTL: Final = Path("/proc/sys/kernel")
+
+
+class _Placed(OSError):
+    """An OSError that knows which operation failed, and where."""
+
+    op: str
+    fd: int | None
+    address: object
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        number = self.errno if self.errno is not None else 0
+        return error_from_result, (-number, self.op, self.fd, self.address), {**self.__dict__, "filename": self.filename}
+
+    def __str__(self) -> str:
+        place = self.op
+        if self.fd is not None:
+            place = f"{place} on fd {self.fd}" if place else f"fd {self.fd}"
+        if self.address is not None:
+            place = f"{place}, address {self.address!r}" if place else f"address {self.address!r}"
+        return f"{super().__str__()}: {place}"
+
+
+def _placed(kind: type[OSError]) -> type[_Placed]:
+    """`kind` with a place: a class of the same name, made once, since strerror itself must stay as it is."""
+    known = _PLACED.get(kind)
+    if known is None:
+        made = type(kind.__name__, (_Placed, kind), {"__module__": __name__})
+        known = _PLACED.setdefault(kind, made)
+    return known
+
+
+_PLACED: Final[dict[type[OSError], type[_Placed]]] = {OSError: _Placed}
+
+
+def _advice(number: int) -> str:
+    if number == errno.ENOSYS:
+        return (
+            "the kernel was built without CONFIG_IO_URING, or a sandbox hides it; "
+            "run on Linux 6.18 or later, outside the sandbox"
+        )
+    if number in (errno.EPERM, errno.EACCES):
+        return _permission_advice(_sysctl("io_uring_disabled"))
+    if number == errno.ENOMEM:
+        return (
+            "memory for the rings is charged against RLIMIT_MEMLOCK of the user"
+            f"{_memlock()}; raise it (ulimit -l, LimitMEMLOCK= of a systemd unit), or use fewer entries"
+        )
+    if number == errno.EMFILE:
+        return (
+            "the process has no descriptor left; "
+            "raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE= of a systemd unit)"
+        )
+    if number == errno.ENFILE:
+        return "the system has no file left; raise the sysctl fs.file-max"
+    if number == errno.EINVAL:
+        return "the kernel does not know a set-up flag, or the flags contradict each other; use Linux 6.18"
+    return ""
+
+
+def _permission_advice(disabled: str) -> str:
+    if disabled == "2":
+        return "kernel.io_uring_disabled is 2, which forbids it to everyone; set it to 0 (sysctl -w)"
+    if disabled == "1":
+        group = _sysctl("io_uring_group")
+        return (
+            "kernel.io_uring_disabled is 1, which leaves it to CAP_SYS_ADMIN and to the members of "
+            f"kernel.io_uring_group (now {group or 'not set'}); set the former to 0, or the latter to the id of "
+            "a group that this user is in"
+        )
+    return (
+        "a seccomp filter or security module forbids it; in a container use a seccomp profile that allows "
+        "io_uring_setup, io_uring_enter and io_uring_register (Docker's default does not)"
+    )
+
+
+def _sysctl(name: str) -> str:
+    """The setting's value, or "" where there is none."""
+    try:
+        return (_SYSCTL / name).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _memlock() -> str:
+    # Imported here since only Unix has it.
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_MEMLOCK, getrlimit
+    except ImportError:
+        return ""
+    soft, _ = getrlimit(RLIMIT_MEMLOCK)
+    return "" if soft == RLIM_INFINITY else f" (now {soft // 1024} KiB)"
