@@ -1,9 +1,9 @@
 """Exceptions of the package, and the one place where a negative result becomes an exception.
 
-A failed operation is an OSError of Python's own subclass (ConnectionRefusedError, BrokenPipeError, …): `errno`
-and `strerror` are the stock ones, and the message goes on to say which operation, descriptor and address
-failed. `filename` is left to callers that know a path. What has no class in Python has one here. All of them
-survive pickling.
+A failed operation is an OSError of Python's own subclass (ConnectionRefusedError, BrokenPipeError, …):
+`errno` and `strerror` are the stock ones, and the message goes on to say which operation, descriptor and
+address failed. `filename` is left to callers that know a path. What has no class in Python has one here.
+All of them survive pickling.
 """
 
 import errno
@@ -23,41 +23,47 @@ __all__ = [
 ]
 
 
-class RingClosed(OSError):
+class _Portable(OSError):
+    """An OSError that is not made from (errno, strerror), and so says itself how to copy it."""
+
+    def _recipe(self) -> tuple[Any, ...]:
+        """The callable that makes its equal, and the arguments."""
+        return type(self), (self.strerror,)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = dict(self.__dict__)
+        # Not when there is none: a file name once set is shown, be it None.
+        if self.filename is not None:
+            state["filename"] = self.filename
+        return (*self._recipe(), state)
+
+
+class RingClosed(_Portable):
     """The ring was stopped, so that the call cannot reach the kernel. errno is EBADF."""
 
     def __init__(self, message: str = "the ring is closed") -> None:
         super().__init__(errno.EBADF, message)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.strerror,)
 
-
-class CQOverflow(OSError):
+class CQOverflow(_Portable):
     """Completions came faster than they were taken, past what the ring holds. errno is EOVERFLOW."""
 
     def __init__(self, message: str = "the completion queue overflowed") -> None:
         super().__init__(errno.EOVERFLOW, message)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.strerror,)
 
-
-class PoolExhausted(OSError):
+class PoolExhausted(_Portable):
     """No slot or buffer is free; some come back as operations complete. errno is ENOBUFS."""
 
     def __init__(self, message: str = "the pool is exhausted") -> None:
         super().__init__(errno.ENOBUFS, message)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.strerror,)
 
 
 class ListenerNotReady(RuntimeError):
     """The listener was used before its socket was bound and listening, or after its set-up failed."""
 
 
-class NotSupported(OSError):
+class NotSupported(_Portable):
     """The running kernel lacks `feature`; `needs` says what has it ("Linux 6.19"). errno is EOPNOTSUPP.
 
     Raised before anything is queued.
@@ -72,11 +78,11 @@ class NotSupported(OSError):
         self.feature = feature
         self.needs = needs
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[Any, ...]:
         return type(self), (self.feature, self.needs)
 
 
-class RingUnavailable(OSError):
+class RingUnavailable(_Portable):
     """This machine refuses to create a ring; `hint` says which setting to change.
 
     `errno` and `strerror` are those of io_uring_setup.
@@ -88,7 +94,7 @@ class RingUnavailable(OSError):
         super().__init__(number, os.strerror(number))
         self.hint = hint
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[Any, ...]:
         return type(self), (self.errno, self.hint)
 
     def __str__(self) -> str:
@@ -132,16 +138,15 @@ _RESTART_CODES: Final = frozenset({512, 513, 514, 516})
 _SYSCTL: Final = Path("/proc/sys/kernel")
 
 
-class _Placed(OSError):
+class _Placed(_Portable):
     """An OSError that knows which operation failed, and where."""
 
     op: str
     fd: int | None
     address: object
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        number = self.errno if self.errno is not None else 0
-        return error_from_result, (-number, self.op, self.fd, self.address), {**self.__dict__, "filename": self.filename}
+    def _recipe(self) -> tuple[Any, ...]:
+        return error_from_result, (-(self.errno or 0), self.op, self.fd, self.address)
 
     def __str__(self) -> str:
         place = self.op
@@ -161,7 +166,7 @@ def _placed(kind: type[OSError]) -> type[_Placed]:
     return known
 
 
-_PLACED: Final[dict[type[OSError], type[_Placed]]] = {OSError: _Placed}
+_PLACED: Final[dict[type[OSError], type[_Placed]]] = {}
 
 
 def _advice(number: int) -> str:
@@ -196,8 +201,8 @@ def _permission_advice(disabled: str) -> str:
         group = _sysctl("io_uring_group")
         return (
             "kernel.io_uring_disabled is 1, which leaves it to CAP_SYS_ADMIN and to the members of "
-            f"kernel.io_uring_group (now {group or 'not set'}); set the former to 0, or the latter to the id of "
-            "a group that this user is in"
+            f"kernel.io_uring_group (now {group or 'not set'}); set the former to 0, or the latter to the "
+            "id of a group that this user is in"
         )
     return (
         "a seccomp filter or security module forbids it; in a container use a seccomp profile that allows "

@@ -56,10 +56,10 @@ class Cancel(Enum):
 class Opcode:
     """One operation of io_uring.
 
-    `since` is the first kernel that has it. `pointers` are the fields of the submission entry that hold, or in
-    some uses hold, addresses in the caller's memory. `multishot` says that one request may complete many
-    times; `buffer_select` that the kernel may pick a provided buffer; `fixed_file` that IOSQE_FIXED_FILE makes
-    `fd` an index into the registered files.
+    `since` is the first kernel that has it. `pointers` are the fields of the submission entry that hold, or
+    in some uses hold, addresses in the caller's memory. `multishot` says that one request may complete many
+    times; `buffer_select` that the kernel may pick a provided buffer; `fixed_file` that IOSQE_FIXED_FILE
+    makes `fd` an index into the registered files.
     """
 
     name: str

@@ -48,7 +48,7 @@ enum {
 
     SQ_NEED_WAKEUP = 1u << 0, SQ_CQ_OVERFLOW = 1u << 1, SQ_TASKRUN = 1u << 2,
 
-    CQE_F_SKIP = 1u << 5, CQE_F_32 = 1u << 15,
+    CQE_F_MORE = 1u << 1, CQE_F_SKIP = 1u << 5, CQE_F_32 = 1u << 15,
 
     OP_NOP = 0, NOP_INJECT_RESULT = 1,
     REGISTER_PBUF_RING = 22, UNREGISTER_PBUF_RING = 23, PBUF_RING_MMAP = 1,
@@ -246,42 +246,57 @@ int ur_close(struct ur_ring *r)
     return ret < 0 ? ret : 0;
 }
 
-int ur_dontfork(void *addr, uint64_t len) { return result(madvise(addr, len, MADV_DONTFORK)); }
+/* In a forked child: the mappings are not there (MADV_DONTFORK) and the ring is the parent's. */
+int ur_forked(struct ur_ring *r)
+{
+    if (r->fd >= 0 && !(r->setup_flags & SETUP_REGISTERED_FD_ONLY))
+        close(r->fd);
+    r->fd = r->enter_fd = -1;
+    r->ring_map = r->sqe_map = NULL;
+    return 0;
+}
 
 /* ---- submission ------------------------------------------------------------------------------ */
 
-int ur_pending(struct ur_ring *r) { return (int)(r->sq_tail - load_acquire(r->sq_head)); }
+static inline uint32_t unsubmitted(struct ur_ring *r) { return r->sq_tail - load_acquire(r->sq_head); }
 
-int ur_space(struct ur_ring *r) { return (int)r->sq_entries - ur_pending(r); }
+int ur_pending(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)unsubmitted(r); }
+
+int ur_space(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)(r->sq_entries - unsubmitted(r)); }
 
 /* Hands everything queued to the kernel without waiting. run_work also runs deferred completions, which
  * is what makes the kernel drop the file of a cancelled operation. */
 int ur_flush(struct ur_ring *r, int run_work)
 {
-    uint32_t flags = run_work ? ENTER_GETEVENTS : 0;
+    if (r->fd < 0)
+        return -EBADF;
+    uint32_t n = unsubmitted(r), flags = run_work ? ENTER_GETEVENTS : 0;
     if (r->setup_flags & SETUP_SQPOLL) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (!(load_acquire(r->sq_flags) & SQ_NEED_WAKEUP) && !run_work)
-            return 0;
-        return ur_enter(r, (uint32_t)ur_pending(r), 0, flags | ENTER_SQ_WAKEUP, NULL, 0);
+        if (load_acquire(r->sq_flags) & SQ_NEED_WAKEUP)
+            flags |= ENTER_SQ_WAKEUP;
+        return flags ? ur_enter(r, n, 0, flags, NULL, 0) : 0;
     }
-    uint32_t n = (uint32_t)ur_pending(r);
     if (!n && !run_work)
         return 0;
-    return ur_enter(r, n, 0, flags, NULL, 0);
+    int ret = ur_enter(r, n, 0, flags, NULL, 0);
+    for (int rounds = 0; run_work && rounds < DRAIN_ROUNDS && (load_acquire(r->sq_flags) & SQ_TASKRUN); rounds++)
+        if (ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0) < 0)
+            break;
+    return ret;
 }
 
 /* Makes room for n entries: 0, or -EBUSY with nothing changed but what the kernel took. */
 static int reserve(struct ur_ring *r, uint32_t n)
 {
-    if (r->sq_tail - load_acquire(r->sq_head) + n <= r->sq_entries)
+    if (r->fd < 0)
+        return -EBADF;
+    if (unsubmitted(r) + n <= r->sq_entries)
         return 0;
     if (n > r->sq_entries)
         return -EBUSY;
     ur_flush(r, 0);
-    if (r->sq_tail - load_acquire(r->sq_head) + n <= r->sq_entries)
-        return 0;
-    return -EBUSY;
+    return unsubmitted(r) + n <= r->sq_entries ? 0 : -EBUSY;
 }
 
 static inline uint8_t *slot(struct ur_ring *r, uint32_t index)
@@ -292,6 +307,7 @@ static inline uint8_t *slot(struct ur_ring *r, uint32_t index)
 static inline int publish(struct ur_ring *r, uint32_t n)
 {
     r->sq_tail += n;
+    r->inflight += n;
     store_release(r->sq_ktail, r->sq_tail);
     if (r->eager)
         ur_flush(r, 0);
@@ -301,8 +317,9 @@ static inline int publish(struct ur_ring *r, uint32_t n)
 int ur_queue(struct ur_op *op)
 {
     struct ur_ring *r = op->ring;
-    if (reserve(r, 1))
-        return -EBUSY;
+    int err = reserve(r, 1);
+    if (err)
+        return err;
     memcpy(slot(r, r->sq_tail), &op->sqe, r->sqe_size);
     return publish(r, 1);
 }
@@ -310,8 +327,9 @@ int ur_queue(struct ur_op *op)
 int ur_queue_pair(struct ur_op *first, struct ur_op *second)
 {
     struct ur_ring *r = first->ring;
-    if (reserve(r, 2))
-        return -EBUSY;
+    int err = reserve(r, 2);
+    if (err)
+        return err;
     memcpy(slot(r, r->sq_tail), &first->sqe, r->sqe_size);
     memcpy(slot(r, r->sq_tail + 1), &second->sqe, r->sqe_size);
     return publish(r, 2);
@@ -320,8 +338,9 @@ int ur_queue_pair(struct ur_op *first, struct ur_op *second)
 int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int flags, int fd, uint64_t off, uint64_t addr,
            uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3)
 {
-    if (reserve(r, 1))
-        return -EBUSY;
+    int err = reserve(r, 1);
+    if (err)
+        return err;
     uint8_t *at = slot(r, r->sq_tail);
     if (r->sqe_size == 128)
         memset(at + 64, 0, 64);
@@ -337,6 +356,8 @@ int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int flags, int fd,
  * to it goes the same way. 1 if it was found, 0 if the kernel has it already. */
 int ur_unqueue(struct ur_ring *r, uint64_t user_data)
 {
+    if (r->fd < 0)
+        return -EBADF;
     if (r->setup_flags & SETUP_SQPOLL)
         return 0;
     for (uint32_t i = load_acquire(r->sq_head); i != r->sq_tail; i++) {
@@ -359,6 +380,13 @@ int ur_unqueue(struct ur_ring *r, uint64_t user_data)
 
 /* ---- completion ------------------------------------------------------------------------------ */
 
+/* A completion that another ring sent (both top bits of user_data set) was never queued here. */
+static inline void account(struct ur_ring *r, const struct ur_cqe *cqe)
+{
+    if (!(cqe->flags & CQE_F_MORE) && cqe->user_data >> 62 != 3)
+        r->inflight--;
+}
+
 /* Moves completions behind the first n of ring->out; returns the new n. */
 static uint32_t drain(struct ur_ring *r, uint32_t n)
 {
@@ -372,7 +400,11 @@ static uint32_t drain(struct ur_ring *r, uint32_t n)
                 run = tail - head;
             if (run > r->out_cap - n)
                 run = r->out_cap - n;
-            memcpy(r->out + (size_t)n * 16, r->cqes + (size_t)at * 16, (size_t)run * 16);
+            for (uint32_t i = 0; i < run; i++) {
+                struct ur_cqe *cqe = (struct ur_cqe *)r->cqes + at + i;
+                ((struct ur_cqe *)r->out)[n + i] = *cqe;
+                account(r, cqe);
+            }
             n += run;
             head += run;
         }
@@ -388,6 +420,7 @@ static uint32_t drain(struct ur_ring *r, uint32_t n)
             memcpy(to, cqe, big ? 32 : 16);
             if (!big)
                 memset(to + 16, 0, 16);
+            account(r, (struct ur_cqe *)cqe);
         }
     }
     store_release(r->cq_head, head);
@@ -398,7 +431,9 @@ static uint32_t drain(struct ur_ring *r, uint32_t n)
 /* 1 when ur_cycle(ring, 0) would find nothing to do. */
 int ur_idle(struct ur_ring *r)
 {
-    return !ur_pending(r) && *r->cq_head == load_acquire(r->cq_tail) &&
+    if (r->fd < 0)
+        return -EBADF;
+    return !unsubmitted(r) && *r->cq_head == load_acquire(r->cq_tail) &&
            !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW));
 }
 
@@ -406,7 +441,9 @@ int ur_cycle(struct ur_ring *r, double timeout)
 {
     struct timespec64 ts;
     struct getevents_arg arg = { .ts = (uintptr_t)&ts };
-    uint32_t n = 0, to_submit = (uint32_t)ur_pending(r), sq_flags;
+    if (r->fd < 0)
+        return -EBADF;
+    uint32_t n = 0, to_submit = unsubmitted(r), sq_flags;
     int ready = *r->cq_head != load_acquire(r->cq_tail), ret = 0;
 
     if (!to_submit && (ready || timeout == 0) && !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW))) {

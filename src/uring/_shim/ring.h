@@ -54,7 +54,7 @@ struct ur_params {
 
 /* One mapped ring. Owned by exactly one KernelRing object; freed by ur_close. */
 struct ur_ring {
-    int32_t fd;              /* -1 once closed */
+    int32_t fd;              /* -1 once closed, and in a forked child: every call then fails with -EBADF */
     int32_t enter_fd;        /* fd, or the registered index when enter_flags has REGISTERED_RING */
     uint32_t enter_flags;    /* always or-ed into io_uring_enter's flags */
     uint32_t setup_flags;
@@ -68,6 +68,7 @@ struct ur_ring {
     uint32_t out_size;       /* 16 or 32: the stride in out */
     uint32_t out_cap;        /* entries that out has room for */
 
+    int64_t inflight;        /* entries queued whose last completion has not been handed out */
     uint64_t enters;         /* io_uring_enter calls */
     uint64_t submitted;      /* entries the kernel consumed */
     uint64_t reaped;         /* completions handed out */
@@ -87,7 +88,7 @@ struct ur_ring {
 struct ur_op {
     struct ur_ring *ring;
     struct ur_sqe sqe;
-    uint8_t tail[64];        /* second half of a 128-byte entry */
+    uint8_t tail[];          /* 64 bytes more where the ring has 128-byte entries */
 };
 
 /* A provided buffer ring. */
@@ -107,6 +108,7 @@ int ur_open(struct ur_ring *ring, uint32_t entries, struct ur_params *params, ui
 int ur_close(struct ur_ring *ring);
 int ur_register(int fd, uint32_t opcode, void *arg, uint32_t nr_args);
 int ur_remap(struct ur_ring *ring, struct ur_params *params);
+int ur_forked(struct ur_ring *ring);
 
 /* Submission. -EBUSY: the queue is full and the kernel takes no more now; nothing was queued. */
 int ur_queue(struct ur_op *op);
@@ -131,4 +133,3 @@ int ur_buffers_close(struct ur_buffers *buffers);
 int ur_buffers_put(struct ur_buffers *buffers, int bid);
 int ur_buffers_publish(struct ur_buffers *buffers, int bid, uint64_t addr, uint32_t len);
 
-int ur_dontfork(void *addr, uint64_t len);

@@ -1,0 +1,116 @@
+"""Socket addresses: Python's tuples to the kernel's bytes and back, for the families that Python and the
+ring both know: ``AF_INET``, ``AF_INET6`` and ``AF_UNIX``.
+
+Host names are not resolved here: an address is numeric or it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Any
+
+__all__ = ["SOCKADDR_SIZE", "decode_address", "encode_address"]
+
+SOCKADDR_SIZE = 128
+"""``sizeof(struct sockaddr_storage)``: room for an address of any family."""
+
+_UNIX_PATH_SIZE = 108
+_FAMILY = struct.Struct("=H")
+_INET = struct.Struct("!H4s8x")
+_INET6 = struct.Struct("=I16sI")
+
+
+def encode_address(family: int, address: Any) -> bytes:
+    """The ``sockaddr`` of an address as the `socket` module writes it.
+
+    Args:
+        family: ``AF_INET`` (host, port), ``AF_INET6`` (host, port[, flowinfo[, scope_id]]) or ``AF_UNIX``
+            (a path, or bytes starting with NUL for the abstract namespace).
+
+    Raises:
+        TypeError, ValueError, OverflowError: the address does not fit the family; the message says how.
+    """
+    if family == socket.AF_UNIX:
+        return _encode_unix(address)
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        raise ValueError(f"addresses of family {family} are not supported here")
+    sizes = (2,) if family == socket.AF_INET else (2, 3, 4)
+    if not isinstance(address, tuple) or len(address) not in sizes:
+        raise TypeError(f"an address of this family is (host, port), not {address!r}")
+    host, port, *rest = address
+    if not isinstance(host, str) or not isinstance(port, int):
+        raise TypeError(f"a host is a str and a port an int, not {address!r}")
+    if not 0 <= port <= 65535:
+        raise OverflowError(f"a port is 0 to 65535, not {port}")
+    try:
+        packed = socket.inet_pton(family, host.partition("%")[0])
+    except OSError:
+        raise ValueError(f"{host!r} is not a numeric address of this family") from None
+    if family == socket.AF_INET:
+        return _FAMILY.pack(family) + _INET.pack(port, packed)
+    flowinfo, scope_id = (*rest, 0, 0)[:2]
+    if not rest and "%" in host:
+        scope_id = socket.if_nametoindex(host.partition("%")[2])
+    return (
+        _FAMILY.pack(family)
+        + port.to_bytes(2, "big")
+        + _INET6.pack(socket.htonl(flowinfo), packed, scope_id)
+    )
+
+
+def decode_address(raw: bytes | bytearray | memoryview) -> Any:
+    """The address of a ``sockaddr`` as the `socket` module would give it; None for an empty one.
+
+    Raises:
+        ValueError: a family this module does not know.
+    """
+    raw = bytes(raw)
+    if len(raw) < 2:
+        return None
+    (family,) = _FAMILY.unpack_from(raw)
+    if family == socket.AF_INET:
+        port, packed = _INET.unpack_from(raw, 2)
+        return socket.inet_ntop(family, packed), port
+    if family == socket.AF_INET6:
+        flowinfo, packed, scope_id = _INET6.unpack_from(raw, 4)
+        host = socket.inet_ntop(family, packed)
+        if scope_id:
+            host = _with_scope(host, scope_id)
+        return host, int.from_bytes(raw[2:4], "big"), socket.ntohl(flowinfo), scope_id
+    if family == socket.AF_UNIX:
+        return _decode_unix(raw[2:])
+    raise ValueError(f"addresses of family {family} are not supported here")
+
+
+def _with_scope(host: str, scope_id: int) -> str:
+    # getnameinfo writes the scope of a link-local address as a name, as socket.getpeername() does.
+    try:
+        return f"{host}%{socket.if_indextoname(scope_id)}"
+    except OSError:
+        return f"{host}%{scope_id}"
+
+
+def _encode_unix(address: Any) -> bytes:
+    if isinstance(address, (str, os.PathLike)):
+        path = os.fsencode(address)
+    elif isinstance(address, (bytes, bytearray, memoryview)):
+        path = bytes(address)
+    else:
+        raise TypeError(f"a Unix address is a path or bytes, not {type(address).__name__}")
+    if path.startswith(b"\0"):
+        if len(path) > _UNIX_PATH_SIZE:
+            raise ValueError(f"an abstract Unix address has at most {_UNIX_PATH_SIZE} bytes, not {len(path)}")
+        return _FAMILY.pack(socket.AF_UNIX) + path
+    if len(path) >= _UNIX_PATH_SIZE:
+        raise ValueError(f"a Unix socket path has at most {_UNIX_PATH_SIZE - 1} bytes, not {len(path)}: {address!r}")
+    if b"\0" in path:
+        raise ValueError("a Unix socket path has no NUL byte")
+    return _FAMILY.pack(socket.AF_UNIX) + path + b"\0"
+
+
+def _decode_unix(path: bytes) -> str | bytes:
+    if path.startswith(b"\0"):
+        return path
+    return os.fsdecode(path.split(b"\0", 1)[0])

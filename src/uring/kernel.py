@@ -1,0 +1,299 @@
+"""One ring of the running kernel: set-up, the queues, registration, release.
+
+This is the lowest Python object and the only one that holds the mapped queues. It knows nothing of what
+an operation means, who waits for it or what memory it names: ``put`` and ``queue`` write entries,
+``cycle`` submits, waits and hands completions out, and the layers above keep the pins.
+
+Invariants
+  - A ring belongs to the thread that opened it (``SINGLE_ISSUER`` makes the kernel enforce that).
+  - After ``close``, and in a forked child, every call answers ``-EBADF`` without touching the mappings.
+  - ``inflight`` counts entries whose last completion has not been handed out; release is safe at zero.
+
+``uring.scripted.ScriptedRing`` has the same interface and is held to the same contract tests.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .errors import RingClosed, RingUnavailable, error_from_result, unavailable_from_errno
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    ffi: Any
+    lib: Any
+else:
+    try:
+        from uring._ffi import ffi, lib
+    except ImportError:  # not Linux, or not built: importing stays possible, opening a ring does not
+        ffi = lib = None
+
+__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike", "ffi", "lib"]
+
+CQE = struct.Struct("=QiI")
+"""One completion in ``out`` of a ring with 16-byte entries: user_data, res, flags."""
+
+CQE_BIG = struct.Struct("=QiIQQ")
+"""The same where entries may be 32 bytes (``CQE32``, ``CQE_MIXED``)."""
+
+_DISABLED = 1 << 6
+_SQE128 = 1 << 10
+
+
+class RingLike(Protocol):
+    """What the manager needs of a ring: the kernel's, or the scripted one of the tests."""
+
+    fd: int
+    out: memoryview
+    put: Callable[..., int]
+    queue: Callable[[Any], int]
+    cycle: Callable[[float], int]
+    idle: Callable[[], int]
+    flush: Callable[[int], int]
+    unqueue: Callable[[int], int]
+
+    def template(self, user_data: int, *fields: int) -> Any: ...
+    def counters(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+    @property
+    def inflight(self) -> int: ...
+    @property
+    def eager(self) -> bool: ...
+    @eager.setter
+    def eager(self, value: bool) -> None: ...
+
+
+class KernelRing:
+    """A mapped io_uring.
+
+    Args:
+        entries: submission queue size, 1 to 32768, rounded up by the kernel to a power of two.
+        flags: ``IORING_SETUP_*`` bits; the kernel refuses bad combinations with ``EINVAL``.
+        cq_entries: completion queue size; 0 leaves the kernel's default of twice ``entries``.
+        sq_thread_cpu, sq_thread_idle: for ``SQPOLL``; the idle time is in milliseconds.
+        wq_fd: a ring whose kernel workers are shared (``ATTACH_WQ``).
+        enter_flags: ``IORING_ENTER_*`` bits given with every enter, e.g. ``NO_IOWAIT`` (6.15).
+
+    Raises:
+        RingUnavailable: this machine refuses io_uring; the message names the setting to change.
+        OSError: the kernel refused these arguments.
+
+    See io_uring_setup(2).
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_forked",
+        "_handle",
+        "cq_entries",
+        "cycle",
+        "fd",
+        "features",
+        "flags",
+        "flush",
+        "idle",
+        "out",
+        "put",
+        "queue",
+        "sq_entries",
+        "unqueue",
+    )
+
+    def __init__(
+        self,
+        entries: int,
+        flags: int,
+        *,
+        cq_entries: int = 0,
+        sq_thread_cpu: int = 0,
+        sq_thread_idle: int = 0,
+        wq_fd: int = 0,
+        enter_flags: int = 0,
+    ) -> None:
+        if lib is None:
+            raise unavailable_from_errno(errno.ENOSYS)
+        handle = ffi.new("struct ur_ring *")
+        params = ffi.new("struct ur_params *")
+        params.flags = flags
+        params.cq_entries = cq_entries
+        params.sq_thread_cpu = sq_thread_cpu
+        params.sq_thread_idle = sq_thread_idle
+        params.wq_fd = wq_fd
+        result = lib.ur_open(handle, entries, params, 0)
+        if result < 0:
+            raise _set_up_error(-result, entries, flags)
+        handle.enter_flags |= enter_flags
+        self._handle = handle
+        self._forked = False
+        self.fd: int = handle.fd
+        self.flags: int = flags
+        self.features: int = params.features
+        self.sq_entries: int = params.sq_entries
+        self.cq_entries: int = params.cq_entries
+        self.queue: Callable[[Any], int] = lib.ur_queue
+        self.put: Callable[..., int] = partial(lib.ur_put, handle)
+        self.cycle: Callable[[float], int] = partial(lib.ur_cycle, handle)
+        self.idle: Callable[[], int] = partial(lib.ur_idle, handle)
+        self.flush: Callable[[int], int] = partial(lib.ur_flush, handle)
+        self.unqueue: Callable[[int], int] = partial(lib.ur_unqueue, handle)
+        self.out = memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
+        _open_rings.add(self)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self._handle.fd < 0)
+
+    @property
+    def forked(self) -> bool:
+        """True in a child process that inherited this ring by ``fork``: it cannot be used there."""
+        return self._forked
+
+    @property
+    def inflight(self) -> int:
+        """Queued entries whose last completion has not been handed out by ``cycle``."""
+        return int(self._handle.inflight)
+
+    @property
+    def pending(self) -> int:
+        """Queued entries that the kernel has not consumed yet."""
+        return max(0, int(lib.ur_pending(self._handle)))
+
+    @property
+    def eager(self) -> bool:
+        """True: every queued entry is submitted at once, as guest mode needs while its worker waits."""
+        return bool(self._handle.eager)
+
+    @eager.setter
+    def eager(self, value: bool) -> None:
+        self._handle.eager = int(value)
+
+    def counters(self) -> dict[str, int]:
+        """Running totals since the ring was opened: enter calls, entries, completions, overflows."""
+        handle = self._handle
+        return {
+            "enters": handle.enters,
+            "submitted": handle.submitted,
+            "completed": handle.reaped,
+            "overflows": handle.overflows,
+        }
+
+    def template(
+        self,
+        user_data: int,
+        opcode: int,
+        flags: int,
+        fd: int,
+        off: int = 0,
+        addr: int = 0,
+        length: int = 0,
+        op_flags: int = 0,
+        buf_index: int = 0,
+        file_index: int = 0,
+        addr3: int = 0,
+    ) -> Any:
+        """An entry kept in C that ``queue`` copies: re-queueing it costs one call with one argument.
+
+        Fields are those of ``put``; ``flags`` carries the ioprio field in its bits 8 to 23.
+        """
+        template = ffi.new("struct ur_op *", {"tail": 64 if self.flags & _SQE128 else 0})
+        template.ring = self._handle
+        sqe = template.sqe
+        sqe.opcode = opcode
+        sqe.flags = flags & 0xFF
+        sqe.ioprio = flags >> 8
+        sqe.fd = fd
+        sqe.off = off
+        sqe.addr = addr
+        sqe.len = length
+        sqe.op_flags = op_flags
+        sqe.user_data = user_data
+        sqe.buf_index = buf_index
+        sqe.file_index = file_index
+        sqe.addr3 = addr3
+        return template
+
+    def register(self, opcode: int, arg: Any = None, nr_args: int = 0) -> int:
+        """io_uring_register(2) on this ring: the result, or the exception for its errno."""
+        if self._handle.fd < 0:
+            raise self.closed_error()
+        result: int = lib.ur_register(self.fd, opcode, ffi.NULL if arg is None else arg, nr_args)
+        if result < 0:
+            raise error_from_result(result, f"io_uring_register({opcode})")
+        return result
+
+    def register_eventfd(self, fd: int) -> None:
+        """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting."""
+        self.register(4, ffi.new("int32_t *", fd), 1)
+
+    def close(self) -> None:
+        """Unmaps the queues and closes the descriptor. Idempotent.
+
+        What is in flight is not waited for: the owner drains first (``inflight``), because kernel workers
+        go on writing to memory after the ring is gone.
+        """
+        if not self.closed:
+            self.out.release()
+            lib.ur_close(self._handle)
+        _open_rings.discard(self)
+
+    def closed_error(self) -> RingClosed:
+        if self._forked:
+            return RingClosed(
+                "this ring was opened by the parent process; open a new one in the child (use spawn or exec)"
+            )
+        return RingClosed("the ring is closed")
+
+    def _in_child(self) -> None:
+        if not self.closed:
+            self._forked = True
+            lib.ur_forked(self._handle)
+
+    def __del__(self) -> None:
+        try:
+            closed = self._handle.fd < 0
+        except AttributeError:  # __init__ failed before there was a handle
+            return
+        if not closed:
+            import warnings
+
+            warnings.warn(f"unclosed ring (fd {self.fd})", ResourceWarning, stacklevel=1, source=self)
+            self.close()
+
+
+_open_rings: weakref.WeakSet[KernelRing] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for ring in list(_open_rings):
+        ring._in_child()
+    _open_rings.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _set_up_error(code: int, entries: int, flags: int) -> OSError:
+    if code in (errno.ENOSYS, errno.EPERM, errno.ENOMEM, errno.EACCES, errno.EMFILE, errno.ENFILE):
+        return unavailable_from_errno(code)
+    if code == errno.EINVAL and flags & ~_DISABLED and _old_kernel():
+        return RingUnavailable(
+            code, f"this needs Linux 6.18 or later, the running kernel is {os.uname().release}"
+        )
+    return error_from_result(-code, f"io_uring_setup(entries={entries}, flags={flags:#x})")
+
+
+def _old_kernel() -> bool:
+    release = os.uname().release.split("-")[0].split(".")
+    try:
+        return (int(release[0]), int(release[1])) < (6, 18)
+    except (IndexError, ValueError):
+        return False

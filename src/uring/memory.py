@@ -1,0 +1,67 @@
+"""Addresses of Python buffers, and the pins that keep them where they are.
+
+A ``Pin`` holds a buffer-protocol view: while it lives the object cannot be freed, and Python refuses to
+resize it (``BufferError``). Whoever hands the address to the kernel keeps the pin until the last
+completion that can touch the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .kernel import ffi
+
+__all__ = ["Pin", "Zeroed", "pin", "pin_writable", "zeroed"]
+
+Pin = Any
+"""An opaque object; dropping the last reference to it releases the memory."""
+
+
+def pin(data: Any) -> tuple[int, int, Pin]:
+    """Address, length in bytes and pin of an object that the kernel only reads.
+
+    Raises:
+        TypeError: the object has no contiguous buffer.
+    """
+    view = _contiguous(data)
+    held = ffi.from_buffer(view)
+    return int(ffi.cast("uintptr_t", held)), view.nbytes, held
+
+
+def pin_writable(data: Any) -> tuple[int, int, Pin]:
+    """As `pin`, for memory that the kernel writes.
+
+    Raises:
+        TypeError: the object has no contiguous buffer, or is read-only.
+    """
+    view = _contiguous(data)
+    if view.readonly:
+        raise TypeError(f"a writable buffer is needed, {type(data).__name__} is read-only")
+    held = ffi.from_buffer(view, require_writable=True)
+    return int(ffi.cast("uintptr_t", held)), view.nbytes, held
+
+
+class Zeroed:
+    """Memory of our own for the kernel to read or write: ``address``, and ``view`` to look at it."""
+
+    __slots__ = ("_held", "address", "view")
+
+    def __init__(self, size: int) -> None:
+        self._held = ffi.new("uint64_t[]", (size + 7) // 8)
+        self.address = int(ffi.cast("uintptr_t", self._held))
+        self.view = memoryview(ffi.buffer(self._held, size))
+
+
+def zeroed(size: int) -> Zeroed:
+    """``size`` zero bytes, aligned to 8."""
+    return Zeroed(size)
+
+
+def _contiguous(data: Any) -> memoryview:
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise TypeError(f"a bytes-like object is needed, not {type(data).__name__}") from None
+    if not view.c_contiguous:
+        raise TypeError("a contiguous buffer is needed")
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")

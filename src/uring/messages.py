@@ -1,0 +1,138 @@
+"""``struct msghdr`` for sendmsg and recvmsg, and the control messages in it.
+
+A message owns every piece of memory that the kernel reads or writes through it, so one object is the pin
+of the whole request. Nothing here knows a ring.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from .memory import pin, pin_writable, zeroed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["MAX_IOVECS", "Message", "decode_control", "encode_control"]
+
+MAX_IOVECS = 1024
+"""``UIO_MAXIOV``: the kernel refuses longer vectors."""
+
+_MSGHDR = struct.Struct("=QI4xQQQQi4x")
+_IOVEC = struct.Struct("=QQ")
+_CMSGHDR = struct.Struct("=Qii")
+_FLAGS_AT = 48
+
+
+class Message:
+    """A ``msghdr`` with its buffers.
+
+    Args:
+        buffers: what is sent, or (``writable``) where to receive; at most `MAX_IOVECS`.
+        name: the destination address as bytes, or b"".
+        name_size: room for the peer's address when receiving.
+        control: control messages to send, see `encode_control`.
+        control_size: room for control messages when receiving.
+        selected: instead of buffers, one iovec without memory for a kernel-chosen buffer of at most this
+            many bytes.
+    """
+
+    __slots__ = ("_control", "_name", "_pins", "address", "header", "iovecs", "length")
+
+    def __init__(
+        self,
+        buffers: Sequence[Any] = (),
+        *,
+        writable: bool = False,
+        name: bytes = b"",
+        name_size: int = 0,
+        control: bytes = b"",
+        control_size: int = 0,
+        selected: int | None = None,
+    ) -> None:
+        if len(buffers) > MAX_IOVECS:
+            raise ValueError(f"at most {MAX_IOVECS} buffers in one message, not {len(buffers)}")
+        take = pin_writable if writable else pin
+        pinned = [take(buffer) for buffer in buffers]
+        vector = [(address, length) for address, length, _ in pinned]
+        if selected is not None:
+            vector = [(0, selected)]
+        self.length = sum(length for _, length in vector)
+        self._pins = [held for _, _, held in pinned]
+        self.iovecs = zeroed(max(1, len(vector)) * 16)
+        for i, (address, length) in enumerate(vector):
+            _IOVEC.pack_into(self.iovecs.view, i * 16, address, length)
+        self._name = zeroed(max(len(name), name_size)) if name or name_size else None
+        if self._name is not None and name:
+            self._name.view[: len(name)] = name
+        room = max(len(control), control_size)
+        self._control = zeroed(room) if room else None
+        if self._control is not None and control:
+            self._control.view[: len(control)] = control
+        self.header = zeroed(_MSGHDR.size)
+        self.address = self.header.address
+        _MSGHDR.pack_into(
+            self.header.view,
+            0,
+            self._name.address if self._name else 0,
+            len(name) or name_size,
+            self.iovecs.address,
+            len(vector),
+            self._control.address if self._control else 0,
+            len(control) or control_size,
+            0,
+        )
+
+    def reset(self, name_size: int, control_size: int = 0, selected: int | None = None) -> None:
+        """Makes a received message ready to receive again: the kernel overwrote the sizes."""
+        struct.pack_into("=I", self.header.view, 8, name_size)
+        struct.pack_into("=Q", self.header.view, 40, control_size)
+        if selected is not None:
+            struct.pack_into("=Q", self.iovecs.view, 8, selected)
+
+    @property
+    def name(self) -> bytes:
+        """The peer's address after a receive, as a ``sockaddr``."""
+        (size,) = struct.unpack_from("=I", self.header.view, 8)
+        return bytes(self._name.view[:size]) if self._name is not None else b""
+
+    @property
+    def control(self) -> bytes:
+        """Control messages after a receive; see `decode_control`."""
+        (size,) = struct.unpack_from("=Q", self.header.view, 40)
+        return bytes(self._control.view[:size]) if self._control is not None else b""
+
+    @property
+    def flags(self) -> int:
+        """``MSG_*`` flags after a receive."""
+        (flags,) = struct.unpack_from("=i", self.header.view, _FLAGS_AT)
+        return int(flags)
+
+
+def _align(size: int) -> int:
+    return (size + 7) & ~7
+
+
+def encode_control(messages: Iterable[tuple[int, int, Any]]) -> bytes:
+    """Control messages (level, type, data) as `socket.socket.sendmsg` takes them, laid out for the kernel."""
+    parts = []
+    for level, kind, data in messages:
+        raw = bytes(memoryview(data).cast("B")) if not isinstance(data, bytes) else data
+        parts.append(_CMSGHDR.pack(_CMSGHDR.size + len(raw), level, kind) + raw.ljust(_align(len(raw)), b"\0"))
+    return b"".join(parts)
+
+
+def decode_control(raw: bytes) -> list[tuple[int, int, bytes]]:
+    """The inverse of `encode_control`, as `socket.socket.recvmsg` returns it; a truncated last one is cut."""
+    found = []
+    at = 0
+    while at + _CMSGHDR.size <= len(raw):
+        length, level, kind = _CMSGHDR.unpack_from(raw, at)
+        if length < _CMSGHDR.size:
+            break
+        found.append((level, kind, raw[at + _CMSGHDR.size : at + length]))
+        at += _align(length)
+    return found
+
+

@@ -1,0 +1,131 @@
+"""Descriptors: who waits for one, and what closing it does.
+
+A `Channel` gathers every operation of this run that may be in flight on a descriptor, so that closing
+can end them. A descriptor that a ring socket owns keeps its channel until the socket closes; for any
+other it lives as long as something waits.
+
+Closing, in one step without a yield: what has not reached the kernel is taken back, what has is cancelled
+by descriptor, one enter runs the deferred work that makes the kernel drop its reference to the file, and
+every task wakes with `trio.ClosedResourceError`. Only then may the descriptor be closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+from uring import abi
+from uring.errors import error_from_result
+
+from . import seams
+
+if TYPE_CHECKING:
+    from .manager import Manager
+    from .operation import Operation
+
+__all__ = ["Channel", "wait_ready"]
+
+_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
+
+
+class Channel:
+    """The operations of one descriptor in one run.
+
+    ``reader`` and ``writer`` belong to a ring socket and are reused; ``poll_read`` and ``poll_write`` are
+    there while a task waits for readiness; ``others`` are subscriptions.
+    """
+
+    __slots__ = ("fd", "manager", "others", "owned", "poll_read", "poll_write", "reader", "writer")
+
+    def __init__(self, manager: Manager, fd: int, *, owned: bool) -> None:
+        self.manager = manager
+        self.fd = fd
+        self.owned = owned
+        self.reader: Operation | None = None
+        self.writer: Operation | None = None
+        self.poll_read: Operation | None = None
+        self.poll_write: Operation | None = None
+        self.others: list[Operation] = []
+
+    @classmethod
+    def open(cls, manager: Manager, fd: int) -> Channel:
+        """The channel of a descriptor that the caller owns from now on; one left behind by an owner that
+        went away without closing is retired."""
+        stale = manager.channels.get(fd)
+        channel = cls(manager, fd, owned=True)
+        if stale is not None:
+            if stale.owned:
+                stale.retire()
+            else:
+                channel.poll_read, channel.poll_write = stale.poll_read, stale.poll_write
+        manager.channels[fd] = channel
+        return channel
+
+    def operation(self, name: str) -> Operation:
+        return self.manager.acquire(name, self.fd)
+
+    def active(self) -> list[Operation]:
+        """Operations with a task or a subscription behind them."""
+        mine = (self.reader, self.writer, self.poll_read, self.poll_write)
+        return [op for op in mine if op is not None and op.task is not None] + self.others
+
+    def close(self) -> None:
+        """Ends every operation; the file may be closed as soon as this returns."""
+        if self.manager.closed:
+            return
+        active = self.active()
+        for op in active:
+            op.close()
+        if active:
+            self.manager.cancel_fd(self.fd, active)
+        self.retire()
+
+    def retire(self) -> None:
+        """Gives the reusable operations back, now or when the task parked on one has resumed."""
+        for op in (self.reader, self.writer):
+            if op is not None:
+                if op.task is None:
+                    self.manager.release(op)
+                else:
+                    op.close()
+                    op.retired = True
+        self.reader = self.writer = None
+        if self.manager.channels.get(self.fd) is self:
+            del self.manager.channels[self.fd]
+
+
+async def wait_ready(manager: Manager, fd: int | Any, attribute: str, name: str, mask: int) -> None:
+    """Waits until poll(2) reports one of ``mask`` (or an error or hang-up) for the descriptor.
+
+    Raises:
+        trio.BusyResourceError: another task waits for the same.
+        trio.ClosedResourceError: the descriptor was closed meanwhile.
+        OSError: the descriptor cannot be polled, e.g. is not open.
+    """
+    if not isinstance(fd, int):
+        fd = fd.fileno()
+    if fd < 0:
+        raise ValueError(f"file descriptor cannot be a negative integer ({fd})")
+    channel = manager.channels.get(fd)
+    if channel is None:
+        channel = manager.channels[fd] = Channel(manager, fd, owned=False)
+    elif getattr(channel, attribute) is not None:
+        raise trio.BusyResourceError("another task is already reading / writing this fd")
+    op = manager.acquire(name, fd)
+    setattr(channel, attribute, op)
+    try:
+        res = await seams.perform_fields(op, (_POLL_ADD, 0, fd, 0, 0, 0, mask, 0, 0, 0))
+    finally:
+        manager.release(op)
+        _forget(manager, fd, attribute, op)
+    if res < 0:
+        raise error_from_result(res, name, fd)
+
+
+def _forget(manager: Manager, fd: int, attribute: str, op: Operation) -> None:
+    channel = manager.channels.get(fd)
+    if channel is None or getattr(channel, attribute) is not op:
+        return
+    setattr(channel, attribute, None)
+    if not channel.owned and channel.poll_read is None and channel.poll_write is None and not channel.others:
+        del manager.channels[fd]

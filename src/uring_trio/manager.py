@@ -1,0 +1,498 @@
+"""The I/O manager: what Trio's run loop asks for events, and where every operation of a run is.
+
+One tick of Trio's scheduler is one ``cycle`` of the ring: everything the tasks queued goes to the kernel
+in the system call that also waits, and a tick with nothing to submit and nothing to reap makes none.
+
+Invariants
+  - The ring is touched by the thread that opened it alone. In guest mode ``get_events`` runs on a foreign
+    thread: there it waits on an eventfd that the ring signals, and ``process_events`` enters.
+  - A cancel request is never dropped: what does not fit into the queue waits in ``_unsent``.
+  - An operation's slot, pins and buffers are released at its last completion.
+  - ``close`` cancels everything, drains by count, then closes the ring; what will not drain is leaked on
+    purpose, because the kernel may still write there.
+
+It must not know what is on either end of an operation: sockets, files and streams build on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import threading
+import time
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from uring import abi
+from uring.buffers import BufferRing
+from uring.errors import RingClosed, error_from_result
+from uring.inflight import INDEX_MASK, Table
+from uring.kernel import CQE, KernelRing
+
+from . import seams
+from .operation import Operation, hold
+from .options import RingOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from uring.kernel import RingLike
+
+    from .fd import Channel
+
+__all__ = ["Manager", "RingStatistics", "process_totals"]
+
+_UNUSUAL = int(abi.IORING_CQE_F_MORE | abi.IORING_CQE_F_NOTIF)
+_MORE = int(abi.IORING_CQE_F_MORE)
+_SPURIOUS = -1
+_EINTR = -errno.EINTR
+_DRAIN_SECONDS = 5.0
+_SETUP = int(
+    abi.IORING_SETUP_SINGLE_ISSUER
+    | abi.IORING_SETUP_DEFER_TASKRUN
+    | abi.IORING_SETUP_TASKRUN_FLAG
+    | abi.IORING_SETUP_SUBMIT_ALL
+    | abi.IORING_SETUP_NO_SQARRAY
+    | abi.IORING_SETUP_CQSIZE
+)
+_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
+_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
+_CANCEL_FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
+_CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
+_POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
+
+RECEIVE_GROUP = 0
+"""Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
+
+_unpack_from = CQE.unpack_from
+_iter_unpack = CQE.iter_unpack
+
+
+@dataclass(frozen=True, slots=True)
+class RingStatistics:
+    """``trio.lowlevel.current_statistics().io_statistics`` of a ring run.
+
+    ``in_flight`` counts operations by name. ``cancels_won`` are requests after which the operation came
+    back cancelled, ``cancels_lost`` found it finished, ``cancels_running`` found it in a kernel worker;
+    ``cancels_unsent`` never reached the kernel because their operation had not either.
+    """
+
+    tasks_waiting_read: int
+    tasks_waiting_write: int
+    in_flight: dict[str, int]
+    submitted: int
+    completed: int
+    enters: int
+    overflows: int
+    late: int
+    cancels_requested: int
+    cancels_won: int
+    cancels_lost: int
+    cancels_running: int
+    cancels_unsent: int
+    backend: str = "io_uring"
+
+
+class _Totals:
+    """Counts over all ring runs of this process that have ended."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.runs = 0
+        self.submitted = 0
+        self.completed = 0
+        self.enters = 0
+        self.leaked = 0
+
+
+_totals = _Totals()
+_leaked: list[object] = []
+
+
+def process_totals() -> dict[str, int]:
+    """Totals over the ring runs of this process that have ended: runs, submitted, completed, enters, and
+    operations that had to be leaked."""
+    with _totals.lock:
+        return {name: getattr(_totals, name) for name in ("runs", "submitted", "completed", "enters", "leaked")}
+
+
+def open_ring(options: RingOptions) -> KernelRing:
+    """A ring as a Trio run wants it: single issuer, deferred work, not accounted as waiting for disk."""
+    return KernelRing(
+        options.entries,
+        _SETUP,
+        cq_entries=options.cq_entries,
+        enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
+    )
+
+
+class Manager:
+    """Trio's I/O manager on one ring.
+
+    ``Manager()`` as Trio's set-up calls it answers with whatever manager was chosen for that run, which
+    may be Trio's own; `Manager.create` makes one.
+    """
+
+    def __new__(cls) -> Any:
+        return seams.choose_manager()
+
+    @classmethod
+    def create(
+        cls,
+        options: RingOptions | None = None,
+        ring: RingLike | None = None,
+        provide: Callable[..., Any] = BufferRing,
+    ) -> Manager:
+        """A manager on a new ring, or on the one given (with what provides its buffers)."""
+        self: Manager = object.__new__(cls)
+        self._set_up(options or RingOptions(), ring, provide)
+        return self
+
+    def _set_up(self, options: RingOptions, ring: RingLike | None, provide: Callable[..., Any]) -> None:
+        self.options = options
+        self.ring: RingLike = ring if ring is not None else open_ring(options)
+        self.runner: Any = None
+        self.closed = False
+        self.channels: dict[int, Channel] = {}
+        self.table: Table[Operation] = Table(self._make_operation)
+        self._entries = self.table.entries
+        self._cycle = self.ring.cycle
+        self._out = self.ring.out
+        self._owner = threading.get_ident()
+        self._reschedule: Any = None
+        self._unsent: list[int] = []
+        self._guest = False
+        self._guest_fd_registered = False
+        self._armed = False
+        self.late = 0
+        self.cancels_requested = self.cancels_won = self.cancels_lost = 0
+        self.cancels_running = self.cancels_unsent = 0
+        self._eventfd = -1
+        try:
+            self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self.buffers = provide(self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size)
+        except BaseException:
+            if self._eventfd >= 0:
+                os.close(self._eventfd)
+            self.ring.close()
+            raise
+        self._cancel_data = self._internal("async_cancel", self._on_cancel_done).user_data
+        self._wake_data = self._internal("wake_up", self._on_wake).user_data
+
+    def _make_operation(self, user_data: int) -> Operation:
+        return Operation(user_data, self)
+
+    def _internal(self, name: str, handler: Callable[[Operation, int, int], None]) -> Operation:
+        op = self.table.acquire()
+        op.name = name
+        op.handler = handler
+        return op
+
+    # ---- what Trio calls -----------------------------------------------------------------------------
+
+    def get_events(self, timeout: float) -> int:
+        """Submits what is queued and waits up to ``timeout`` seconds; 0 if and only if it expired."""
+        if self._unsent:
+            self._send_cancels()
+        if timeout == 0:
+            n = self._cycle(0.0)
+            if n == 0:
+                if self._guest:
+                    # From here to process_events the worker may be waiting, and cannot submit for us.
+                    self.ring.eager = True
+                return 0
+        elif threading.get_ident() != self._owner:
+            return self._wait_on_foreign_thread(timeout)
+        else:
+            if not self._armed:
+                self._arm_wake_up()
+            start = time.monotonic()
+            n = self._cycle(timeout)
+            while n == 0 or n == _EINTR:
+                # An interrupted wait comes back here so that signal handlers run; and the kernel does not
+                # say why a wait ended that also submitted something.
+                left = start + timeout - time.monotonic()
+                if left <= 0:
+                    return 0
+                n = self._cycle(left)
+        return n if n > 0 else self._trouble(n)
+
+    def process_events(self, events: int | None) -> None:
+        """Delivers the completions that `get_events` left in the ring's ``out``."""
+        n = events or 0
+        if self._guest or n < 0:
+            n = self._enter_on_owner(n)
+        if n == 1:
+            self._deliver((_unpack_from(self._out),))
+        elif n:
+            self._deliver(_iter_unpack(self._out[: n * 16]))
+
+    def _deliver(self, completions: Iterable[tuple[int, int, int]]) -> None:
+        entries = self._entries
+        reschedule = self._reschedule or self._bind()
+        for user_data, res, flags in completions:
+            op = entries[user_data & INDEX_MASK]
+            if op.user_data != user_data:
+                self.late += 1
+                continue
+            task = op.task
+            if task is None or flags & _UNUSUAL:
+                op.handler(op, res, flags)
+                continue
+            op.res = res
+            op.flags = flags
+            reschedule(task, seams.DONE)
+
+    def statistics(self) -> RingStatistics:
+        """Figures of this run; see `RingStatistics`."""
+        in_flight: dict[str, int] = {}
+        for op in self.table.taken():
+            if op.task is not None:
+                in_flight[op.name] = in_flight.get(op.name, 0) + 1
+        counters = self.ring.counters()
+        return RingStatistics(
+            tasks_waiting_read=in_flight.get("wait_readable", 0),
+            tasks_waiting_write=in_flight.get("wait_writable", 0),
+            in_flight=in_flight,
+            submitted=counters["submitted"],
+            completed=counters["completed"],
+            enters=counters["enters"],
+            overflows=counters["overflows"],
+            late=self.late,
+            cancels_requested=self.cancels_requested,
+            cancels_won=self.cancels_won,
+            cancels_lost=self.cancels_lost,
+            cancels_running=self.cancels_running,
+            cancels_unsent=self.cancels_unsent,
+        )
+
+    def force_wakeup(self) -> None:
+        """Ends a wait of `get_events` from any thread or signal handler."""
+        if not self.closed:
+            os.eventfd_write(self._eventfd, 1)
+
+    def close(self) -> None:
+        """Cancels everything, drains by count under a bound, closes the ring. Idempotent; needs no Trio."""
+        if self.closed:
+            return
+        self.closed = True
+        left = self._drain()
+        counters = self.ring.counters()
+        with _totals.lock:
+            _totals.runs += 1
+            _totals.submitted += counters["submitted"]
+            _totals.completed += counters["completed"]
+            _totals.enters += counters["enters"]
+            _totals.leaked += left
+        if left:
+            _leaked.append((self.ring, self.table, self.buffers))
+            warnings.warn(
+                f"{left} operations did not end within {_DRAIN_SECONDS:g} s; their memory and the ring are leaked "
+                "because the kernel may still write there",
+                ResourceWarning,
+                stacklevel=2,
+            )
+        else:
+            self.buffers.close()
+            self.ring.close()
+        os.close(self._eventfd)
+        self.channels.clear()
+
+    async def wait_readable(self, fd: int | Any) -> None:
+        """See `trio.lowlevel.wait_readable`."""
+        from .fd import wait_ready
+
+        await wait_ready(self, fd, "poll_read", "wait_readable", select.POLLIN)
+
+    async def wait_writable(self, fd: int | Any) -> None:
+        """See `trio.lowlevel.wait_writable`."""
+        from .fd import wait_ready
+
+        await wait_ready(self, fd, "poll_write", "wait_writable", select.POLLOUT)
+
+    def notify_closing(self, fd: int | Any) -> None:
+        """Wakes every task that waits for this descriptor with `trio.ClosedResourceError`, and makes the
+        kernel let go of the file before it returns. See `trio.lowlevel.notify_closing`."""
+        if not isinstance(fd, int):
+            fd = fd.fileno()
+        channel = self.channels.pop(fd, None)
+        if channel is not None:
+            channel.close()
+
+    # ---- operations ----------------------------------------------------------------------------------
+
+    def acquire(self, name: str, fd: int = -1) -> Operation:
+        """A free operation of this run; give it back with `release`.
+
+        Raises:
+            RingClosed: the run is over.
+        """
+        if self.closed:
+            raise RingClosed("the ring run is over")
+        if self.runner is None:
+            self._bind()
+        op = self.table.acquire()
+        op.name = name
+        op.fd = fd
+        return op
+
+    def release(self, op: Operation) -> None:
+        """Gives an operation back that has nothing in flight."""
+        op.template = None
+        op.discard = None
+        op.handler = hold
+        op.retired = False
+        self.table.release(op)
+
+    def wake(self, op: Operation) -> None:
+        """Resumes the task that is parked on ``op``."""
+        (self._reschedule or self._bind())(op.task, seams.DONE)
+
+    def cancel(self, op: Operation) -> None:
+        """Asks the kernel to cancel ``op``; its completion comes all the same. Idempotent for the kernel."""
+        unqueued = self.ring.unqueue(op.user_data)
+        if unqueued:
+            self.cancels_unsent += 1
+            if unqueued > 0 and self.ring.eager:
+                self.ring.flush(0)
+            return
+        self.cancels_requested += 1
+        self._unsent.append(op.user_data)
+        self._send_cancels()
+
+    def cancel_fd(self, fd: int, ops: Iterable[Operation]) -> None:
+        """Cancels the operations and makes the kernel drop their references to the file at once.
+
+        Entries still in the queue never reach the kernel; for the rest one enter carries the cancel and
+        runs the deferred work that ends them, so that a close that follows takes effect.
+        """
+        sent = False
+        for op in ops:
+            if self.ring.unqueue(op.user_data) > 0:
+                self.cancels_unsent += 1
+            else:
+                sent = True
+        if sent:
+            self.cancels_requested += 1
+            while self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0) < 0:
+                self.check_usable()
+                if self.ring.flush(1) < 0:
+                    break
+            self.ring.flush(1)
+        elif self.ring.eager:
+            self.ring.flush(0)
+
+    def check_usable(self) -> None:
+        """Raises what makes the ring refuse entries for good: the run is over, or this is a forked child."""
+        closed_error = getattr(self.ring, "closed_error", None)
+        if self.ring.idle() < 0 and closed_error is not None:
+            raise closed_error()
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    def _bind(self) -> Any:
+        self.runner = seams.current_runner()
+        for op in self._entries:
+            op.runner = self.runner
+        self._reschedule = seams.reschedule_of(self.runner)
+        return self._reschedule
+
+    def _send_cancels(self) -> None:
+        while self._unsent:
+            target = self._unsent[0]
+            if self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, -1, 0, target, 0, 0, 0, 0, 0) < 0:
+                return
+            del self._unsent[0]
+
+    def _on_cancel_done(self, op: Operation, res: int, flags: int) -> None:
+        if res >= 0:
+            self.cancels_won += 1
+        elif res == -errno.EALREADY:
+            self.cancels_running += 1
+        else:
+            self.cancels_lost += 1
+
+    def _arm_wake_up(self) -> None:
+        fields = (_POLL_ADD, 0, self._eventfd, 0, 0, _POLL_MULTI, select.POLLIN, 0, 0, 0)
+        self._armed = self.ring.put(self._wake_data, *fields) == 0
+
+    def _on_wake(self, op: Operation, res: int, flags: int) -> None:
+        _read_eventfd(self._eventfd)
+        if not flags & _MORE:
+            self._armed = False
+
+    def _wait_on_foreign_thread(self, timeout: float) -> int:
+        if not self._guest_fd_registered:
+            # Only the owner may register the eventfd: bounce through process_events once.
+            self._guest = True
+            return _SPURIOUS
+        poll = select.poll()
+        poll.register(self._eventfd, select.POLLIN)
+        return _SPURIOUS if poll.poll(timeout * 1000) else 0
+
+    def _enter_on_owner(self, n: int) -> int:
+        self.ring.eager = False
+        if self._guest and not self._guest_fd_registered:
+            self._guest_fd_registered = True
+            assert isinstance(self.ring, KernelRing)
+            self.ring.register_eventfd(self._eventfd)
+        if n < 0:
+            _read_eventfd(self._eventfd)
+            n = max(0, self._cycle(0.0))
+        return n
+
+    def _trouble(self, n: int) -> int:
+        """What to do about an enter that failed with nothing to hand out."""
+        if n == _EINTR:
+            return _SPURIOUS
+        if n in (-errno.EAGAIN, -errno.EBUSY):
+            # The kernel has no memory for requests now; the entries stay queued and are tried again.
+            time.sleep(0.001)
+            return _SPURIOUS
+        self.check_usable()
+        raise error_from_result(n, "io_uring_enter")
+
+    def _drain(self) -> int:
+        """Ends everything in flight; returns how many operations would not end."""
+        ring = self.ring
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while ring.inflight > 0:
+            ring.put(self._cancel_data, _ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_ANY_ALL, 0, 0, 0)
+            n = self._cycle(min(0.1, max(0.001, deadline - time.monotonic())))
+            for user_data, res, flags in _iter_unpack(self._out[: max(n, 0) * 16]):
+                self._dispose(user_data, res, flags)
+            if n < 0 and n not in (_EINTR, -errno.EAGAIN, -errno.EBUSY):
+                break
+            if time.monotonic() > deadline:
+                break
+        return max(0, ring.inflight)
+
+    def _dispose(self, user_data: int, res: int, flags: int) -> None:
+        op = self.table.find(user_data)
+        if op is not None and op.discard is not None and res >= 0:
+            op.discard(res)
+
+
+def _read_eventfd(fd: int) -> None:
+    try:
+        os.eventfd_read(fd)
+    except BlockingIOError:
+        pass
+
+
+def current() -> Manager:
+    """The manager of the ring run that this task is in.
+
+    Raises:
+        RuntimeError: outside a Trio run, or in a run that is not on a ring.
+    """
+    manager = seams.current_manager()
+    if type(manager) is not Manager:
+        raise RuntimeError(
+            "this needs a ring run: start it with uring_trio.run, or call uring_trio.install() before trio.run"
+        )
+    return manager
+
+

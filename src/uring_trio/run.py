@@ -1,0 +1,136 @@
+"""Starting Trio on a ring: one run, a guest run, or every run of the process."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import trio
+from uring.errors import RingUnavailable
+
+from . import seams
+from .manager import Manager
+from .options import RingOptions
+from .sockets import RingSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["install", "run", "start_guest_run", "uninstall"]
+
+RetT = TypeVar("RetT")
+Unavailable = Literal["raise", "epoll"]
+
+
+def run(
+    async_fn: Callable[..., Awaitable[RetT]],
+    *args: Any,
+    ring: RingOptions | None = None,
+    unavailable: Unavailable = "raise",
+    **trio_run_options: Any,
+) -> RetT:
+    """`trio.run` with an io_uring in place of epoll.
+
+    Args:
+        async_fn, args: as for `trio.run`.
+        ring: sizes and behaviour of the ring.
+        unavailable: what to do where this machine has no usable io_uring: ``"raise"`` explains why,
+            ``"epoll"`` warns once and runs stock Trio.
+        trio_run_options: ``clock``, ``instruments`` and the other keywords of `trio.run`.
+
+    Raises:
+        RingUnavailable: no io_uring here; the message names the setting to change.
+        UnsupportedTrio: this Trio's internals do not look as expected.
+    """
+    _check_arguments(ring, unavailable)
+    with _chosen(ring, unavailable):
+        return trio.run(async_fn, *args, **trio_run_options)
+
+
+def start_guest_run(
+    async_fn: Callable[..., Awaitable[Any]],
+    *args: Any,
+    ring: RingOptions | None = None,
+    unavailable: Unavailable = "raise",
+    **guest_options: Any,
+) -> None:
+    """`trio.lowlevel.start_guest_run` on a ring: Trio inside another loop's thread.
+
+    The worker thread waits on an eventfd that the ring signals; the host thread alone enters the ring.
+    Arguments and errors as for `run`; ``guest_options`` are those of Trio's function.
+    """
+    _check_arguments(ring, unavailable)
+    with _chosen(ring, unavailable):
+        trio.lowlevel.start_guest_run(async_fn, *args, **guest_options)
+
+
+def install(*, ring: RingOptions | None = None, unavailable: Unavailable = "raise") -> None:
+    """Makes plain ``trio.run`` (and AnyIO's on its Trio backend) use a ring in this process.
+
+    Runs that are under way stay as they are. Calling it again replaces the options.
+
+    Raises:
+        RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
+    """
+    _check_arguments(ring, unavailable)
+    make = partial(_make_manager, ring, unavailable)
+    if unavailable == "raise":
+        Manager.create(ring).close()
+    _prepare()
+    seams.set_default_manager(make)
+
+
+def uninstall() -> None:
+    """Undoes `install` for runs that start from now on."""
+    seams.set_default_manager(None)
+
+
+def _check_arguments(ring: RingOptions | None, unavailable: str) -> None:
+    if ring is not None and not isinstance(ring, RingOptions):
+        raise TypeError(f"ring is a RingOptions, not {type(ring).__name__}")
+    if unavailable not in ("raise", "epoll"):
+        raise ValueError(f'unavailable is "raise" or "epoll", not {unavailable!r}')
+
+
+class _chosen:  # noqa: N801  used as a with statement only
+    """Chooses the manager of the run set up inside the block, in this thread."""
+
+    def __init__(self, ring: RingOptions | None, unavailable: Unavailable) -> None:
+        _prepare()
+        self._manager = _make_manager(ring, unavailable)
+        self._taken = False
+
+    def __enter__(self) -> None:
+        seams.choose_for_next_run(self._take)
+
+    def _take(self) -> Any:
+        self._taken = True
+        return self._manager
+
+    def __exit__(self, *exc_info: object) -> None:
+        seams.choose_for_next_run(None)
+        if not self._taken:  # trio.run refused before it set a run up
+            self._manager.close()
+
+
+def _prepare() -> None:
+    seams.check()
+    seams.use_manager_class(Manager)
+    seams.patch_socket_type(RingSocket)
+
+
+_warned = False
+
+
+def _make_manager(ring: RingOptions | None, unavailable: Unavailable) -> Any:
+    global _warned
+    try:
+        return Manager.create(ring)
+    except RingUnavailable as exc:
+        if unavailable == "raise":
+            raise
+        if not _warned:
+            _warned = True
+            warnings.warn(f"running on epoll: {exc}", RuntimeWarning, stacklevel=4)
+        return seams.stock_manager()

@@ -1,0 +1,294 @@
+"""The one place that touches private names of Trio.
+
+Every private name in use is listed in `NAMES`; `check` reports the ones that this Trio does not have, and
+a ring run refuses to start without them. The traps below (`transact`, `inline`) live here because they
+read a task's cancel status and yield Trio's own messages: the public functions for that cost almost a
+microsecond more per operation.
+
+Nothing here knows what an operation does: a trap queues what it is given and returns a number.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import types
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import outcome
+import trio
+from trio import socket as _public_socket
+from trio.lowlevel import Abort, cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from .operation import Operation
+
+__all__ = [
+    "DONE",
+    "NAMES",
+    "TESTED",
+    "Abort",
+    "SocketType",
+    "UnsupportedTrio",
+    "check",
+    "choose_manager",
+    "current_manager",
+    "inline",
+    "park_message",
+    "patch_socket_type",
+    "perform_fields",
+    "reschedule_of",
+    "set_default_manager",
+    "transact",
+    "use_manager_class",
+]
+
+TESTED = ("0.33", "0.34", "0.35")
+"""Minor versions of Trio whose own test-suite has passed on the ring."""
+
+NAMES = (
+    "trio._core._run.GLOBAL_RUN_CONTEXT",
+    "trio._core._run.Runner.reschedule",
+    "trio._core._run.TheIOManager",
+    "trio._core._run.Task._cancel_status",
+    "trio._core._run.Task._runner",
+    "trio._core._run.CancelStatus.effectively_cancelled",
+    "trio._core._run.Runner.ki_pending",
+    "trio._core._run.Runner.main_task",
+    "trio._core._run.Runner.is_guest",
+    "trio._core._run.setup_runner",
+    "trio._core._traps.CancelShieldedCheckpoint",
+    "trio._core._traps.WaitTaskRescheduled",
+    "trio._socket._SocketType",
+    "trio._socket._SocketType._resolve_address_nocp",
+)
+"""Private names this module relies on, as dotted paths; fields of attrs classes count as present."""
+
+
+class UnsupportedTrio(RuntimeError):
+    """The installed Trio lacks internals that a ring run needs."""
+
+
+class OtherRun(RuntimeError):
+    """An operation of one run was used in another."""
+
+
+def check() -> None:
+    """Raises `UnsupportedTrio` unless every name in `NAMES` is there."""
+    missing = [name for name in NAMES if not _present(name)]
+    if missing:
+        raise UnsupportedTrio(
+            f"Trio {trio.__version__} lacks {', '.join(missing)}; "
+            f"uring_trio is tested with Trio {', '.join(TESTED)}"
+        )
+
+
+def _present(dotted: str) -> bool:
+    parts = dotted.split(".")
+    found: Any = trio
+    for depth, part in enumerate(parts[1:], 1):
+        if hasattr(found, part):
+            found = getattr(found, part)
+            continue
+        fields = {field.name for field in getattr(found, "__attrs_attrs__", ())}
+        known = fields | set(getattr(found, "__slots__", ())) | set(getattr(found, "__annotations__", ()))
+        return depth == len(parts) - 1 and part in known
+    return True
+
+
+if TYPE_CHECKING:
+    _run: Any
+    _traps: Any
+    _socket: Any
+    SocketType: Any
+else:
+    # A missing name must not make importing fail: ``check`` says what is wrong when a run starts.
+    _run = getattr(trio._core, "_run", None)
+    _traps = getattr(trio._core, "_traps", None)
+    _socket = getattr(trio, "_socket", None)
+    SocketType = getattr(_socket, "_SocketType", _public_socket.SocketType)
+
+_context: Any = getattr(_run, "GLOBAL_RUN_CONTEXT", None)
+_Park: Any = getattr(_traps, "WaitTaskRescheduled", None)
+_Yield: Any = getattr(_traps, "CancelShieldedCheckpoint", None)
+
+DONE: outcome.Value[None] = outcome.Value(None)
+"""What every operation's task is rescheduled with; never unwrapped, so one object serves all."""
+
+_INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
+"""Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from io-wq."""
+
+_T = TypeVar("_T")
+
+
+# ---- traps -------------------------------------------------------------------------------------------
+
+
+def park_message(abort: Callable[[Any], Abort]) -> Any:
+    """The message that parks a task with this abort function; reusable."""
+    return _Park(abort)
+
+
+@types.coroutine
+@enable_ki_protection
+def transact(op: Operation) -> Generator[Any, Any, int]:
+    """Queues ``op.template``, parks until its last completion and returns the result.
+
+    The result is the completion's number, negative for an errno. A task whose scope is cancelled already
+    queues nothing. A result that arrived beats a cancel; an interrupted operation raises what interrupted
+    it (``Cancelled``, ``KeyboardInterrupt``, ``ClosedResourceError``).
+    """
+    task = _context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    if op.task is not None or runner is not op.runner:
+        op.refuse(runner)
+    while op.queue(op.template) < 0:
+        op.manager.check_usable()
+        yield from cancel_shielded_checkpoint()
+    op.task = task
+    got = yield op.park
+    op.task = None
+    if op.interrupt is not None or got is not DONE:
+        return _settle(op, got)
+    return op.res
+
+
+@types.coroutine
+@enable_ki_protection
+def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any, int]:
+    """As `transact`, for an operation whose fields come as numbers."""
+    task = _context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    while op.put(op.user_data, *fields) < 0:
+        op.manager.check_usable()
+        yield from cancel_shielded_checkpoint()
+    op.task = task
+    got = yield op.park
+    op.task = None
+    if op.interrupt is not None or got is not DONE:
+        return _settle(op, got)
+    return op.res
+
+
+def _settle(op: Operation, got: outcome.Outcome[None]) -> int:
+    interrupt, op.interrupt = op.interrupt, None
+    if got is not DONE:
+        got.unwrap()
+    if op.retired:
+        op.manager.release(op)
+    if interrupt is not None and op.res in _INTERRUPTED:
+        interrupt()
+    return op.res
+
+
+@types.coroutine
+@enable_ki_protection
+def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
+    """Calls a function that does not block, as a checkpoint: cancelled tasks do not get to call it, and
+    other tasks run before it returns. ``BlockingIOError`` and all else come through without a yield.
+    """
+    task = _context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    result = fn(*args)
+    yield _Yield
+    return result
+
+
+# ---- the current run ---------------------------------------------------------------------------------
+
+
+def current_manager() -> Any:
+    """The I/O manager of the run in this thread, of whatever kind.
+
+    Raises:
+        RuntimeError: not inside a Trio run.
+    """
+    try:
+        return _context.runner.io_manager
+    except AttributeError:
+        raise RuntimeError("must be called from async context") from None
+
+
+def current_runner() -> Any:
+    return _context.runner
+
+
+def reschedule_of(runner: Any) -> Callable[[Any, outcome.Outcome[Any]], None]:
+    reschedule: Callable[[Any, outcome.Outcome[Any]], None] = runner.reschedule
+    return reschedule
+
+
+def run_is_over() -> bool:
+    """True when the run that this thread is in has no tasks any more, or there is none."""
+    runner = getattr(_context, "runner", None)
+    return runner is None or not runner.tasks
+
+
+# ---- which manager a run gets ------------------------------------------------------------------------
+
+
+class _Choice(threading.local):
+    make: Callable[[], Any] | None = None
+
+
+_choice = _Choice()
+_default: Callable[[], Any] | None = None
+_stock_manager: Any = getattr(_run, "TheIOManager", None)
+
+
+def use_manager_class(cls: Any) -> None:
+    """Makes ``setup_runner`` call ``cls``, whose ``__new__`` is expected to ask `choose_manager`."""
+    _run.TheIOManager = cls
+
+
+def choose_manager() -> Any:
+    """The manager for the run being set up in this thread: the one chosen for it, else the process's
+    default, else Trio's own."""
+    make, _choice.make = _choice.make, None
+    if make is None:
+        make = _default
+    return make() if make is not None else stock_manager()
+
+
+def stock_manager() -> Any:
+    """Trio's own I/O manager for this platform."""
+    return _stock_manager()
+
+
+def choose_for_next_run(make: Callable[[], Any] | None) -> None:
+    """Chooses the manager of the next run set up in this thread, and of that one alone."""
+    _choice.make = make
+
+
+def set_default_manager(make: Callable[[], Any] | None) -> None:
+    """Chooses the manager of every run in this process that nothing else was chosen for."""
+    global _default
+    _default = make
+
+
+def patch_socket_type(cls: Any) -> None:
+    """Makes every constructor of Trio's sockets build ``cls``.
+
+    Never undone: sockets of a run that goes on elsewhere stay what they are, and outside a ring run ``cls``
+    behaves as Trio's own class.
+    """
+    _socket._SocketType = cls
+
+
+def resolve(sock: Any, address: Any, *, local: bool) -> Awaitable[Any]:
+    """Trio's own address resolution, without its checkpoint."""
+    answer: Awaitable[Any] = sock._resolve_address_nocp(address, local=local)
+    return answer
+
+
+def stdlib_socket(sock: Any) -> Any:
+    """The non-blocking ``socket.socket`` inside a Trio socket."""
+    return sock._sock

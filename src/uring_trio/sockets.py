@@ -1,0 +1,420 @@
+"""Trio's sockets on the ring.
+
+Every socket that Trio makes is a `RingSocket` once a ring run was started in this process. In a ring run
+its waiting calls are ring operations; anywhere else, and for the rare forms named below, Trio's own code
+runs (in a ring run that code waits by ``POLL_ADD``).
+
+  - Sends try once without blocking, as Trio does, then yield: the bytes are in the kernel before the
+    first yield, so their order with ``shutdown`` and with other senders holds. The ring takes over when
+    the socket's buffer is full.
+  - Receives take memory when data arrives, from the run's provided buffers; a parked ``recv`` holds none.
+    Where the buffers are used up it goes on with memory of its own.
+  - Nothing is read ahead: ``is_readable``, ``MSG_PEEK``, ``detach`` and ``dup`` see what they should.
+  - Calls with flags, sizes of zero and families without an address codec take Trio's path.
+
+Invariant: ``_channel`` is the state for one run and one descriptor number; both are compared at each use,
+because a descriptor can be closed behind our back and its number given to another file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket as _stdlib
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+from uring import abi
+from uring.addresses import SOCKADDR_SIZE, decode_address, encode_address
+from uring.errors import error_from_result
+from uring.memory import pin, pin_writable
+from uring.messages import Message, decode_control, encode_control
+from uring.ops.socket import PeerAddress, SocketAddress
+
+from . import seams
+from .fd import Channel
+from .manager import RECEIVE_GROUP, Manager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .operation import Operation
+
+__all__ = ["RingSocket"]
+
+_RECV = int(abi.IORING_OP_RECV)
+_SEND = int(abi.IORING_OP_SEND)
+_RECVMSG = int(abi.IORING_OP_RECVMSG)
+_SENDMSG = int(abi.IORING_OP_SENDMSG)
+_ACCEPT = int(abi.IORING_OP_ACCEPT)
+_CONNECT = int(abi.IORING_OP_CONNECT)
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_LENGTH_MAX = 0x7FFF_F000
+_ENOBUFS = -errno.ENOBUFS
+_ADDRESSABLE = frozenset((_stdlib.AF_INET, _stdlib.AF_INET6, _stdlib.AF_UNIX))
+_STREAMING = 16384
+"""A receive that returned this much is followed by more: the next one tries without waiting first, which
+spares the copy out of a provided buffer."""
+
+
+class RingSocket(seams.SocketType):  # type: ignore[misc]
+    """A Trio socket; see `trio.socket.SocketType` for what its methods do."""
+
+    _channel: Channel | None = None
+    _receive_size = 0  # what the reader's entry is set up to receive into provided buffers; 0: something else
+    _streaming = False
+    _peer: PeerAddress | None = None
+    _message: Message | None = None
+
+    # ---- receiving -----------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def recv(self, buflen: int, flags: int = 0, /) -> bytes:
+        channel = self._channel
+        if (
+            channel is None
+            or channel.fd != self._sock.fileno()
+            or self._streaming
+            or flags
+            or buflen.__class__ is not int
+        ):
+            return await self._recv_slowly(buflen, flags)
+        op = channel.reader
+        if op is None or self._receive_size != buflen:
+            if buflen <= 0:
+                return await self._recv_slowly(buflen, flags)
+            op = self._prepare_receive(channel, buflen)
+        try:
+            res = await seams.transact(op)
+        except seams.OtherRun:
+            return await self._recv_slowly(buflen, flags)
+        if res > 0:
+            buffers = channel.manager.buffers
+            bid = op.flags >> 16
+            data: bytes = buffers.views[bid][:res].tobytes()
+            buffers.put(bid)
+            if res >= _STREAMING:
+                self._streaming = True
+            return data
+        if res == 0:
+            return b""
+        if res == _ENOBUFS:
+            memory = bytearray(min(buflen, channel.manager.options.buffer_size))
+            return bytes(memory[: await self._receive(channel, memory)])
+        raise error_from_result(res, "recv", channel.fd)
+
+    @enable_ki_protection
+    async def recv_into(self, /, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        channel = self._attach()
+        if channel is None or flags:
+            return await super().recv_into(buffer, nbytes, flags)  # type: ignore[no-any-return]
+        with memoryview(buffer) as view, view.cast("B") as octets:
+            if nbytes < 0 or nbytes > len(octets) or octets.readonly or not len(octets):
+                return await super().recv_into(buffer, nbytes)  # type: ignore[no-any-return]
+            with octets[: nbytes or None] as wanted:
+                return await self._receive(channel, wanted)
+
+    @enable_ki_protection
+    async def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        data, _, _, address = await self._recvmsg(bufsize, 0, flags, super().recvmsg)
+        return data, address
+
+    @enable_ki_protection
+    async def recvmsg(
+        self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        return await self._recvmsg(bufsize, ancbufsize, flags, super().recvmsg)
+
+    @enable_ki_protection
+    async def recvfrom_into(self, /, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        with memoryview(buffer) as view, view.cast("B") as octets:
+            if nbytes < 0 or nbytes > len(octets) or flags:
+                return await super().recvfrom_into(buffer, nbytes, flags)  # type: ignore[no-any-return]
+            with octets[: nbytes or None] as wanted:
+                received, _, _, address = await self.recvmsg_into([wanted])
+                return received, address
+
+    @enable_ki_protection
+    async def recvmsg_into(
+        self, buffers: Iterable[Any], ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
+        buffers = list(buffers)
+        channel = self._attach()
+        if channel is None or flags or not 0 <= ancbufsize < 1 << 31 or self.family not in _ADDRESSABLE:
+            return await super().recvmsg_into(buffers, ancbufsize, flags)  # type: ignore[no-any-return]
+        message = Message(buffers, writable=True, name_size=SOCKADDR_SIZE, control_size=ancbufsize)
+        op = self._reader(channel)
+        op.template = channel.manager.ring.template(op.user_data, _RECVMSG, 0, channel.fd, 0, message.address, 1)
+        op.pins = message
+        res = await self._finish(op, "recvmsg")
+        return res, decode_control(message.control), message.flags, decode_address(message.name)
+
+    async def _recv_slowly(self, buflen: int, flags: int) -> bytes:
+        channel = self._attach()
+        if channel is None or flags or buflen.__class__ is not int or buflen <= 0:
+            return await super().recv(buflen, flags)  # type: ignore[no-any-return]
+        if self._streaming:
+            self._streaming = False
+            try:
+                data: bytes = await seams.inline(self._sock.recv, buflen)
+            except BlockingIOError:
+                pass
+            else:
+                self._streaming = len(data) >= _STREAMING
+                return data
+        return await self.recv(buflen)
+
+    def _prepare_receive(self, channel: Channel, buflen: int) -> Operation:
+        op = self._reader(channel)
+        if op.task is None:  # else ``transact`` refuses it as busy
+            op.name = "recv"
+            op.template = channel.manager.ring.template(
+                op.user_data, _RECV, _SELECT, channel.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
+            )
+            self._receive_size = buflen
+        return op
+
+    async def _receive(self, channel: Channel, memory: Any) -> int:
+        """Receives into memory of the caller's, which stays pinned until the kernel is done with it."""
+        op = self._reader(channel)
+        address, length, held = pin_writable(memory)
+        op.name = "recv"
+        op.template = channel.manager.ring.template(
+            op.user_data, _RECV, 0, channel.fd, 0, address, min(length, _LENGTH_MAX)
+        )
+        op.pins = held
+        return await self._finish(op, "recv")
+
+    async def _recvmsg(
+        self, bufsize: int, ancbufsize: int, flags: int, stock: Any
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        channel = self._attach()
+        plain = bufsize.__class__ is int and ancbufsize.__class__ is int and bufsize > 0 and ancbufsize >= 0
+        if channel is None or flags or not plain or self.family not in _ADDRESSABLE:
+            return await stock(bufsize, ancbufsize, flags)  # type: ignore[no-any-return]
+        message = self._message
+        if message is None or ancbufsize:
+            message = Message(name_size=SOCKADDR_SIZE, control_size=ancbufsize, selected=bufsize)
+            if not ancbufsize:
+                self._message = message
+        else:
+            message.reset(SOCKADDR_SIZE, 0, bufsize)
+        op = self._reader(channel)
+        op.name = "recvmsg"
+        op.template = channel.manager.ring.template(
+            op.user_data, _RECVMSG, _SELECT, channel.fd, 0, message.address, 1, 0, RECEIVE_GROUP
+        )
+        op.pins = message
+        try:
+            res = await self._finish(op, "recvmsg")
+        except OSError as exc:
+            if exc.errno != errno.ENOBUFS:
+                raise
+            memory = bytearray(bufsize)
+            res, ancillary, message_flags, address = await self.recvmsg_into([memory], ancbufsize)
+            return bytes(memory[:res]), ancillary, message_flags, address
+        data = b""
+        if op.flags & 1:
+            buffers = channel.manager.buffers
+            bid = op.flags >> 16
+            data = buffers.views[bid][:res].tobytes()
+            buffers.put(bid)
+        return data, decode_control(message.control), message.flags, decode_address(message.name)
+
+    # ---- accepting and connecting --------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def accept(self) -> tuple[Any, Any]:
+        channel = self._attach()
+        if channel is None or self.family not in _ADDRESSABLE:
+            return await super().accept()  # type: ignore[no-any-return]
+        op = self._reader(channel)
+        if self._peer is None:
+            self._peer = PeerAddress()
+            op.name = "accept"
+            op.discard = os.close
+            op.template = channel.manager.ring.template(
+                op.user_data,
+                _ACCEPT,
+                0,
+                channel.fd,
+                self._peer.size_address,
+                self._peer.address,
+                0,
+                _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK,
+            )
+            op.pins = self._peer
+        elif op.task is None:
+            self._peer.reset()
+        fd = await seams.transact(op)
+        if fd < 0:
+            raise error_from_result(fd, "accept", channel.fd)
+        return adopt(fd, self._sock), self._peer.get()
+
+    @enable_ki_protection
+    async def connect(self, address: Any) -> None:
+        channel = self._attach()
+        if channel is None or self.family not in _ADDRESSABLE:
+            await super().connect(address)
+            return
+        try:
+            address = await seams.resolve(self, address, local=False)
+            raw = SocketAddress(encode_address(self.family, address))
+            op = self._writer(channel)
+            op.name = "connect"
+            op.template = channel.manager.ring.template(
+                op.user_data, _CONNECT, 0, channel.fd, raw.length, raw.address
+            )
+            op.pins = raw
+            res = await seams.transact(op)
+            op.pins = None
+        except trio.Cancelled:
+            # The socket's state is undefined after a cancelled connect: close it, as Trio does.
+            self.close()
+            raise
+        if res < 0:
+            raise OSError(-res, f"Error connecting to {address!r}: {os.strerror(-res)}")
+
+    # ---- sending -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def send(self, data: Any, flags: int = 0, /) -> int:
+        try:
+            if flags:
+                return await seams.inline(self._sock.send, data, flags)
+            return await seams.inline(self._sock.send, data)
+        except BlockingIOError:
+            pass
+        channel = self._attach()
+        if channel is None:
+            return await super().send(data, flags)  # type: ignore[no-any-return]
+        op = self._writer(channel)
+        if op.task is None:
+            address, length, held = pin(data)
+            op.name = "send"
+            op.template = channel.manager.ring.template(
+                op.user_data, _SEND, 0, channel.fd, 0, address, min(length, _LENGTH_MAX), flags & ~_stdlib.MSG_DONTWAIT
+            )
+            op.pins = held
+        return await self._finish(op, "send")
+
+    @enable_ki_protection
+    async def sendto(self, *args: Any) -> int:
+        arguments = list(args)
+        if len(arguments) in (2, 3):
+            arguments[-1] = await seams.resolve(self, arguments[-1], local=False)
+        try:
+            return await seams.inline(self._sock.sendto, *arguments)
+        except BlockingIOError:
+            pass
+        flags = arguments[1] if len(arguments) == 3 else 0
+        return await self._sendmsg([arguments[0]], (), flags, arguments[-1])
+
+    @enable_ki_protection
+    async def sendmsg(
+        self, buffers: Iterable[Any], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
+    ) -> int:
+        buffers, ancdata = list(buffers), list(ancdata)
+        if address is not None:
+            address = await seams.resolve(self, address, local=False)
+        try:
+            return await seams.inline(self._sock.sendmsg, buffers, ancdata, flags, address)
+        except BlockingIOError:
+            pass
+        return await self._sendmsg(buffers, ancdata, flags, address)
+
+    async def _sendmsg(self, buffers: list[Any], ancdata: Iterable[Any], flags: int, address: Any) -> int:
+        channel = self._attach()
+        if channel is None or self.family not in _ADDRESSABLE:
+            return await super().sendmsg(buffers, ancdata, flags, address)  # type: ignore[no-any-return]
+        op = self._writer(channel)
+        if op.task is None:
+            name = b"" if address is None else encode_address(self.family, address)
+            message = Message(buffers, name=name, control=encode_control(ancdata))
+            op.name = "sendmsg"
+            op.template = channel.manager.ring.template(
+                op.user_data, _SENDMSG, 0, channel.fd, 0, message.address, 1, flags & ~_stdlib.MSG_DONTWAIT
+            )
+            op.pins = message
+        return await self._finish(op, "sendmsg")
+
+    # ---- closing -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        self._channel = None
+        super().close()
+
+    def detach(self) -> int:
+        self._let_go()
+        return super().detach()  # type: ignore[no-any-return]
+
+    def shutdown(self, flag: int) -> None:
+        channel = self._channel
+        if channel is not None and channel.writer is not None and channel.writer.task is not None:
+            # What is queued must be in the kernel before the end of the stream is.
+            channel.manager.ring.flush(0)
+        super().shutdown(flag)
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self._let_go()
+        super().__exit__(*exc_info)
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.fd == self._sock.fileno():
+            channel.close()
+
+    def _attach(self) -> Channel | None:
+        """The channel of this descriptor in the current run; None where Trio's own code must do."""
+        manager = seams.current_manager()
+        fd = self._sock.fileno()
+        channel = self._channel
+        if channel is not None and channel.manager is manager and channel.fd == fd:
+            return channel
+        self._channel = self._peer = None
+        self._receive_size = 0
+        if type(manager) is not Manager or type(self._sock) is not _stdlib.socket or fd < 0:
+            return None
+        self._channel = Channel.open(manager, fd)
+        return self._channel
+
+    def _reader(self, channel: Channel) -> Operation:
+        """The operation of this direction, about to be set up for something else than before."""
+        op = channel.reader
+        if op is None:
+            op = channel.reader = channel.operation("recv")
+        elif op.task is not None:
+            op.refuse(op.runner)
+        self._receive_size = 0
+        return op
+
+    def _writer(self, channel: Channel) -> Operation:
+        op = channel.writer
+        if op is None:
+            op = channel.writer = channel.operation("send")
+        elif op.task is not None:
+            op.refuse(op.runner)
+        return op
+
+    async def _finish(self, op: Operation, name: str) -> int:
+        """Runs an operation that pins memory for this one use."""
+        try:
+            res = await seams.transact(op)
+        finally:
+            op.pins = None
+        if res < 0:
+            raise error_from_result(res, name, op.fd)
+        return res
+
+
+def adopt(fd: int, listener: _stdlib.socket) -> Any:
+    """The Trio socket of an accepted descriptor, which is closed if that fails."""
+    try:
+        sock = _stdlib.socket(listener.family, listener.type, listener.proto, fileno=fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return trio.socket.from_stdlib_socket(sock)
