@@ -1,8 +1,11 @@
 """Addresses of Python buffers, and the pins that keep them where they are.
 
-A ``Pin`` holds a buffer-protocol view: while it lives the object cannot be freed, and Python refuses to
+A ``Pin`` is a memoryview of our own: while it lives the object cannot be freed, and Python refuses to
 resize it (``BufferError``). Whoever hands the address to the kernel keeps the pin until the last
 completion that can touch the memory.
+
+The cffi object that tells the address is dropped at once: CPython crashes when its garbage collector
+finds such an object and the memoryview under it in one cycle.
 """
 
 from __future__ import annotations
@@ -13,8 +16,11 @@ from .kernel import ffi
 
 __all__ = ["Pin", "Zeroed", "pin", "pin_writable", "zeroed"]
 
-Pin = Any
-"""An opaque object; dropping the last reference to it releases the memory."""
+Pin = memoryview
+"""Dropping the last reference to it releases the memory."""
+
+_cast: Any = getattr(ffi, "cast", None)
+_from_buffer: Any = getattr(ffi, "from_buffer", None)
 
 
 def pin(data: Any) -> tuple[int, int, Pin]:
@@ -24,8 +30,7 @@ def pin(data: Any) -> tuple[int, int, Pin]:
         TypeError: the object has no contiguous buffer.
     """
     view = _contiguous(data)
-    held = ffi.from_buffer(view)
-    return int(ffi.cast("uintptr_t", held)), view.nbytes, held
+    return int(_cast("uintptr_t", _from_buffer(view))), view.nbytes, view
 
 
 def pin_writable(data: Any) -> tuple[int, int, Pin]:
@@ -37,8 +42,7 @@ def pin_writable(data: Any) -> tuple[int, int, Pin]:
     view = _contiguous(data)
     if view.readonly:
         raise TypeError(f"a writable buffer is needed, {type(data).__name__} is read-only")
-    held = ffi.from_buffer(view, require_writable=True)
-    return int(ffi.cast("uintptr_t", held)), view.nbytes, held
+    return int(_cast("uintptr_t", _from_buffer(view))), view.nbytes, view
 
 
 class Zeroed:

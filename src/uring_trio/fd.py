@@ -11,11 +11,12 @@ every task wakes with `trio.ClosedResourceError`. Only then may the descriptor b
 
 from __future__ import annotations
 
+import os
+import select
 from typing import TYPE_CHECKING, Any
 
 import trio
 from uring import abi
-from uring.errors import error_from_result
 
 from . import seams
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Channel", "wait_ready"]
 
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
+_POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
+_ALWAYS = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class Channel:
@@ -115,11 +118,35 @@ async def wait_ready(manager: Manager, fd: int | Any, attribute: str, name: str,
     setattr(channel, attribute, op)
     try:
         res = await seams.perform_fields(op, (_POLL_ADD, 0, fd, 0, 0, 0, mask, 0, 0, 0))
+        if res > 0 and not res & (mask | _ALWAYS):
+            res = await _wait_for_change(op, mask)
     finally:
         manager.release(op)
         _forget(manager, fd, attribute, op)
     if res < 0:
-        raise error_from_result(res, name, fd)
+        raise OSError(-res, os.strerror(-res))
+
+
+async def _wait_for_change(op: Operation, mask: int) -> int:
+    """Waits for ``mask`` on a descriptor that the kernel reports as half-closed for ever.
+
+    The kernel adds ``POLLRDHUP`` to every poll, so a one-shot wait for writability would end at once as
+    long as the peer has shut down its side. A multishot poll reports changes only.
+    """
+    seen: list[int] = []
+
+    def watch(op: Operation, res: int, flags: int) -> None:
+        if res & (mask | _ALWAYS) and not seen:
+            seen.append(res)
+            op.manager.cancel(op)
+
+    op.handler = watch
+    while True:
+        res = await seams.perform_fields(op, (_POLL_ADD, 0, op.fd, 0, 0, _POLL_MULTI, mask, 0, 0, 0))
+        if seen:
+            return seen[0]
+        if res < 0 or res & (mask | _ALWAYS):
+            return res
 
 
 def _forget(manager: Manager, fd: int, attribute: str, op: Operation) -> None:

@@ -232,6 +232,7 @@ class Manager:
     def _deliver(self, completions: Iterable[tuple[int, int, int]]) -> None:
         entries = self._entries
         reschedule = self._reschedule or self._bind()
+        done = seams.DONE
         for user_data, res, flags in completions:
             op = entries[user_data & INDEX_MASK]
             if op.user_data != user_data:
@@ -243,7 +244,8 @@ class Manager:
                 continue
             op.res = res
             op.flags = flags
-            reschedule(task, seams.DONE)
+            op.task = op.pins = None
+            reschedule(task, done if op.interrupt is None else op.settle())
 
     def statistics(self) -> RingStatistics:
         """Figures of this run; see `RingStatistics`."""
@@ -348,7 +350,9 @@ class Manager:
 
     def wake(self, op: Operation) -> None:
         """Resumes the task that is parked on ``op``."""
-        (self._reschedule or self._bind())(op.task, seams.DONE)
+        task, op.task = op.task, None
+        op.pins = None
+        (self._reschedule or self._bind())(task, seams.DONE if op.interrupt is None else op.settle())
 
     def cancel(self, op: Operation) -> None:
         """Asks the kernel to cancel ``op``; its completion comes all the same. Idempotent for the kernel."""

@@ -5,15 +5,19 @@ One object serves many operations in turn. Sockets keep one per direction with i
 table for a single request.
 
 Invariants
-  - ``task`` is set from before the task parks until it has resumed: it marks the operation as busy.
-  - ``interrupt`` is what to raise if the operation comes back interrupted; the first one counts.
+  - ``task`` is set from before the task parks until the last completion is delivered: it marks the
+    operation as busy. Another task may queue it again before the first has resumed, so all that belongs
+    to one use (pins, what to raise) is settled on delivery; ``res`` and ``flags`` last until the next tick.
+  - ``interrupt`` is what to raise if the operation comes back interrupted; a cancel beats a close.
   - What completes without a task (subscriptions, cancels, wake-ups) has a ``handler``.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
+import outcome
 import trio
 from uring.inflight import Entry
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Operation", "hold"]
 
 _NOTIF = 1 << 3
+_INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
+"""Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
 
 
 class Operation(Entry):
@@ -80,6 +86,16 @@ class Operation(Entry):
         if self.interrupt is None:
             self.interrupt = _raise_closed
         return True
+
+    def settle(self) -> outcome.Outcome[None]:
+        """What the task resumes with after its last completion, for an operation that somebody
+        interrupted or whose owner went away. A result that arrived beats a cancel."""
+        interrupt, self.interrupt = self.interrupt, None
+        if self.retired:
+            self.manager.release(self)
+        if interrupt is not None and self.res in _INTERRUPTED:
+            return outcome.capture(interrupt)
+        return seams.DONE
 
     def refuse(self, runner: Any) -> None:
         """Raises what is wrong with using this operation now."""

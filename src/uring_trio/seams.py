@@ -10,7 +10,6 @@ Nothing here knows what an operation does: a trap queues what it is given and re
 
 from __future__ import annotations
 
-import errno
 import threading
 import types
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +51,7 @@ NAMES = (
     "trio._core._run.GLOBAL_RUN_CONTEXT",
     "trio._core._run.Runner.reschedule",
     "trio._core._run.TheIOManager",
+    "trio._core._run.Task._cancel_points",
     "trio._core._run.Task._cancel_status",
     "trio._core._run.Task._runner",
     "trio._core._run.CancelStatus.effectively_cancelled",
@@ -117,9 +117,6 @@ _Yield: Any = getattr(_traps, "CancelShieldedCheckpoint", None)
 DONE: outcome.Value[None] = outcome.Value(None)
 """What every operation's task is rescheduled with; never unwrapped, so one object serves all."""
 
-_INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
-"""Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from io-wq."""
-
 _T = TypeVar("_T")
 
 
@@ -151,9 +148,8 @@ def transact(op: Operation) -> Generator[Any, Any, int]:
         yield from cancel_shielded_checkpoint()
     op.task = task
     got = yield op.park
-    op.task = None
-    if op.interrupt is not None or got is not DONE:
-        return _settle(op, got)
+    if got is not DONE:
+        got.unwrap()
     return op.res
 
 
@@ -170,20 +166,8 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
         yield from cancel_shielded_checkpoint()
     op.task = task
     got = yield op.park
-    op.task = None
-    if op.interrupt is not None or got is not DONE:
-        return _settle(op, got)
-    return op.res
-
-
-def _settle(op: Operation, got: outcome.Outcome[None]) -> int:
-    interrupt, op.interrupt = op.interrupt, None
     if got is not DONE:
         got.unwrap()
-    if op.retired:
-        op.manager.release(op)
-    if interrupt is not None and op.res in _INTERRUPTED:
-        interrupt()
     return op.res
 
 
@@ -197,6 +181,7 @@ def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
     runner = task._runner
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
         yield from checkpoint_if_cancelled()
+    task._cancel_points += 1
     result = fn(*args)
     yield _Yield
     return result

@@ -24,7 +24,7 @@ import socket as _stdlib
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 from uring import abi
 from uring.addresses import SOCKADDR_SIZE, decode_address, encode_address
 from uring.errors import error_from_result
@@ -143,8 +143,10 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         channel = self._attach()
         if channel is None or flags or not 0 <= ancbufsize < 1 << 31 or self.family not in _ADDRESSABLE:
             return await super().recvmsg_into(buffers, ancbufsize, flags)  # type: ignore[no-any-return]
+        await checkpoint_if_cancelled()
         message = Message(buffers, writable=True, name_size=SOCKADDR_SIZE, control_size=ancbufsize)
         op = self._reader(channel)
+        op.name = "recvmsg"
         op.template = channel.manager.ring.template(op.user_data, _RECVMSG, 0, channel.fd, 0, message.address, 1)
         op.pins = message
         res = await self._finish(op, "recvmsg")
@@ -167,16 +169,16 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
 
     def _prepare_receive(self, channel: Channel, buflen: int) -> Operation:
         op = self._reader(channel)
-        if op.task is None:  # else ``transact`` refuses it as busy
-            op.name = "recv"
-            op.template = channel.manager.ring.template(
-                op.user_data, _RECV, _SELECT, channel.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
-            )
-            self._receive_size = buflen
+        op.name = "recv"
+        op.template = channel.manager.ring.template(
+            op.user_data, _RECV, _SELECT, channel.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
+        )
+        self._receive_size = buflen
         return op
 
     async def _receive(self, channel: Channel, memory: Any) -> int:
         """Receives into memory of the caller's, which stays pinned until the kernel is done with it."""
+        await checkpoint_if_cancelled()
         op = self._reader(channel)
         address, length, held = pin_writable(memory)
         op.name = "recv"
@@ -193,6 +195,8 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         plain = bufsize.__class__ is int and ancbufsize.__class__ is int and bufsize > 0 and ancbufsize >= 0
         if channel is None or flags or not plain or self.family not in _ADDRESSABLE:
             return await stock(bufsize, ancbufsize, flags)  # type: ignore[no-any-return]
+        await checkpoint_if_cancelled()
+        op = self._reader(channel)
         message = self._message
         if message is None or ancbufsize:
             message = Message(name_size=SOCKADDR_SIZE, control_size=ancbufsize, selected=bufsize)
@@ -200,7 +204,6 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
                 self._message = message
         else:
             message.reset(SOCKADDR_SIZE, 0, bufsize)
-        op = self._reader(channel)
         op.name = "recvmsg"
         op.template = channel.manager.ring.template(
             op.user_data, _RECVMSG, _SELECT, channel.fd, 0, message.address, 1, 0, RECEIVE_GROUP
@@ -230,7 +233,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         if channel is None or self.family not in _ADDRESSABLE:
             return await super().accept()  # type: ignore[no-any-return]
         op = self._reader(channel)
-        if self._peer is None:
+        if self._peer is None or op.name != "accept":
             self._peer = PeerAddress()
             op.name = "accept"
             op.discard = os.close
@@ -244,9 +247,9 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
                 0,
                 _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK,
             )
-            op.pins = self._peer
-        elif op.task is None:
+        else:
             self._peer.reset()
+        op.pins = self._peer
         fd = await seams.transact(op)
         if fd < 0:
             raise error_from_result(fd, "accept", channel.fd)
@@ -260,6 +263,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
             return
         try:
             address = await seams.resolve(self, address, local=False)
+            await checkpoint_if_cancelled()
             raw = SocketAddress(encode_address(self.family, address))
             op = self._writer(channel)
             op.name = "connect"
@@ -268,7 +272,6 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
             )
             op.pins = raw
             res = await seams.transact(op)
-            op.pins = None
         except trio.Cancelled:
             # The socket's state is undefined after a cancelled connect: close it, as Trio does.
             self.close()
@@ -289,14 +292,14 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         channel = self._attach()
         if channel is None:
             return await super().send(data, flags)  # type: ignore[no-any-return]
+        await checkpoint_if_cancelled()
         op = self._writer(channel)
-        if op.task is None:
-            address, length, held = pin(data)
-            op.name = "send"
-            op.template = channel.manager.ring.template(
-                op.user_data, _SEND, 0, channel.fd, 0, address, min(length, _LENGTH_MAX), flags & ~_stdlib.MSG_DONTWAIT
-            )
-            op.pins = held
+        address, length, held = pin(data)
+        op.name = "send"
+        op.template = channel.manager.ring.template(
+            op.user_data, _SEND, 0, channel.fd, 0, address, min(length, _LENGTH_MAX), flags & ~_stdlib.MSG_DONTWAIT
+        )
+        op.pins = held
         return await self._finish(op, "send")
 
     @enable_ki_protection
@@ -328,15 +331,15 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         channel = self._attach()
         if channel is None or self.family not in _ADDRESSABLE:
             return await super().sendmsg(buffers, ancdata, flags, address)  # type: ignore[no-any-return]
+        await checkpoint_if_cancelled()
         op = self._writer(channel)
-        if op.task is None:
-            name = b"" if address is None else encode_address(self.family, address)
-            message = Message(buffers, name=name, control=encode_control(ancdata))
-            op.name = "sendmsg"
-            op.template = channel.manager.ring.template(
-                op.user_data, _SENDMSG, 0, channel.fd, 0, message.address, 1, flags & ~_stdlib.MSG_DONTWAIT
-            )
-            op.pins = message
+        name = b"" if address is None else encode_address(self.family, address)
+        message = Message(buffers, name=name, control=encode_control(ancdata))
+        op.name = "sendmsg"
+        op.template = channel.manager.ring.template(
+            op.user_data, _SENDMSG, 0, channel.fd, 0, message.address, 1, flags & ~_stdlib.MSG_DONTWAIT
+        )
+        op.pins = message
         return await self._finish(op, "sendmsg")
 
     # ---- closing -------------------------------------------------------------------------------------
@@ -400,11 +403,12 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         return op
 
     async def _finish(self, op: Operation, name: str) -> int:
-        """Runs an operation that pins memory for this one use."""
-        try:
-            res = await seams.transact(op)
-        finally:
-            op.pins = None
+        """Runs an operation that pins memory for this one use.
+
+        The caller has checked for cancellation before it set the operation up: with no yield in between,
+        what it pins is in the kernel or the operation was never queued.
+        """
+        res = await seams.transact(op)
         if res < 0:
             raise error_from_result(res, name, op.fd)
         return res
