@@ -25,11 +25,11 @@ HERE = Path(__file__).parent
 class Recorder:
     """A pytest plugin which keeps one outcome for each test: passed, failed, skipped or xfailed."""
 
-    def __init__(self, marks: dict[str, pytest.MarkDecorator], submitted: Callable[[], int]) -> None:
+    def __init__(self, marks: dict[str, pytest.MarkDecorator], totals: Callable[[], dict[str, int]]) -> None:
         self.outcomes: dict[str, str] = {}
         self.submitted_by_file: dict[str, int] = {}
         self._marks = marks
-        self._submitted = submitted
+        self._totals = totals
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
@@ -38,10 +38,11 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item):
-        before = self._submitted()
+        before = self._totals().get("submitted", 0)
         result = yield
+        after = self._totals().get("submitted", 0)
         file = item.nodeid.partition("::")[0]
-        self.submitted_by_file[file] = self.submitted_by_file.get(file, 0) + self._submitted() - before
+        self.submitted_by_file[file] = self.submitted_by_file.get(file, 0) + after - before
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -59,21 +60,18 @@ def main() -> int:
     options, more = parser.parse_known_args()
 
     fallbacks: list[str] = []
-    submitted: Callable[[], int] = int
+    totals: Callable[[], dict[str, int]] = dict
     marks: dict[str, pytest.MarkDecorator] = {}
     if options.backend == "ring":
         # Not for a stock run: there Trio is as its authors left it.
-        import uring_trio.testing
+        import uring_trio
+        from uring_trio.manager import process_totals as totals
 
         count_epoll_managers(fallbacks)
         uring_trio.install()
-
-        def submitted() -> int:
-            return uring_trio.testing.process_totals().submitted
-
         marks = marks_for_ring(json.loads(options.stock.read_text())["outcomes"])
 
-    recorder = Recorder(marks, submitted)
+    recorder = Recorder(marks, totals)
     library = Path(trio.__file__).parent
     where = ["-c", str(HERE / "pytest.ini"), "--rootdir", str(library.parent), str(library)]
     how = ["--run-slow", "--no-header", "--tb=short", "-rfEX", *more]
@@ -81,9 +79,10 @@ def main() -> int:
     record = {
         "exit": int(code),
         "outcomes": recorder.outcomes,
-        "submitted": submitted(),
+        "submitted": totals().get("submitted", 0),
         "submitted_by_file": recorder.submitted_by_file,
         "fallbacks": fallbacks,
+        "leaked": totals().get("leaked", 0),
     }
     options.record.write_text(json.dumps(record, indent=1))
     return int(code)

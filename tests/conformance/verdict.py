@@ -47,6 +47,8 @@ def _about_the_runs(stock: Record, ring: Record) -> list[str]:
         wrong.append("the ring run submitted no SQE: it did not run on a ring")
     elif not ring["submitted_by_file"].get(GUEST_MODE):
         wrong.append(f"{GUEST_MODE} submitted no SQE: guest mode did not run on a ring")
+    if ring["leaked"]:
+        wrong.append(f"{ring['leaked']} operations did not end with their run and were leaked")
     if ring["fallbacks"]:
         tests = ", ".join(sorted(set(ring["fallbacks"])))
         wrong.append(f"{len(ring['fallbacks'])} runs fell back to epoll: {tests}")

@@ -16,6 +16,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "submitted": 7,
         "submitted_by_file": {GUEST_MODE: 2},
         "fallbacks": [],
+        "leaked": 0,
     }
     return good | changes
 
@@ -67,6 +68,7 @@ def test_accepts(stock: dict[str, Any], ring: dict[str, Any], expected: list[dic
         ),
         (record(), record(submitted=0), [], "no SQE"),
         (record(), record(submitted_by_file={}), [], "guest mode did not run"),
+        (record(), record(leaked=2), [], "2 operations did not end"),
         (record(), record(fallbacks=["t"]), [], "fell back to epoll: t"),
         (record(outcomes={"x": "passed"}), record(outcomes={"x": "passed"}), [], "nothing to compare with"),
         (record(exit=2), record(), [], "on stock Trio pytest ended with status 2"),
