@@ -119,7 +119,7 @@ async def wait_ready(manager: Manager, fd: int | Any, attribute: str, name: str,
         manager.release(op)
         _forget(manager, fd, attribute, op)
     if res < 0:
-        raise error_from_result(res, name, fd)
+        raise error_from_result(res)  # worded as Trio words it: its users and its own tests compare the text
 
 
 def _forget(manager: Manager, fd: int, attribute: str, op: Operation) -> None:
