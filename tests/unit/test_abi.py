@@ -23,9 +23,7 @@ from uring.abi import layouts, sizes
 from uring.abi.layouts import STRUCTS
 
 CLASSES = [value for name in abi.__all__ if isinstance(value := getattr(abi, name), type)]
-CONSTANTS = {
-    name: int(value) for name in abi.__all__ if not isinstance(value := getattr(abi, name), type)
-}
+CONSTANTS = {name: int(value) for name in abi.__all__ if not isinstance(value := getattr(abi, name), type)}
 
 # Newer kernels take new fields out of reserved ones, so only the others can be compared with old headers.
 RESERVED = re.compile(r"^_|pad|resv|rsvd|spare")

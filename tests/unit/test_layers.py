@@ -1,0 +1,227 @@
+"""The direction of imports, and who may touch what is unsafe or private.
+
+``LAYERS`` is the picture in the architecture document, top row first. A module may import from rows below
+its own, never from its own row or from above, also not inside a function. Only under ``if TYPE_CHECKING:`` it
+may: annotations name both sides of a relation, and nothing is imported. A package with modules of its own, as
+``ops`` is, stands for all of them; these may import each other.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src"
+
+LAYERS = [
+    ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.testing"],
+    ["uring_trio"],
+    ["uring_trio.run"],
+    ["uring_trio.listener"],
+    ["uring_trio.streams"],
+    ["uring_trio.sockets"],
+    ["uring_trio.subscription"],
+    ["uring_trio.perform"],
+    ["uring_trio.manager"],
+    ["uring_trio.fd"],
+    ["uring_trio.operation"],
+    ["uring_trio.options", "uring_trio.seams"],
+    ["uring.__main__"],
+    ["uring"],
+    ["uring.ops"],
+    ["uring.probe"],
+    ["uring.ring"],
+    ["uring.buffers", "uring.inflight", "uring.messages"],
+    ["uring.addresses", "uring.memory", "uring.op", "uring.opcodes"],
+    ["uring.kernel"],
+    ["uring.errors"],
+    ["uring.abi"],
+    ["uring._ffi"],
+]
+ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
+
+# Addresses and mappings are handled here and nowhere else.
+MAY_IMPORT_FFI = {"uring.kernel", "uring.memory", "uring.buffers"}
+MAY_USE_PRIVATE_NAMES = {"uring_trio.seams"}
+HOSTS = ("trio", "anyio")
+
+PRIVATE_IN_STRING = re.compile(rf"({'|'.join(HOSTS)})(\.\w+)*\._[a-z]\w*(\.\w+)*", re.IGNORECASE)
+MACHINE_PATH = re.compile(r"/(home|root|Users|work|opt|mnt|srv)/\w")
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
+
+
+# The build script of the extension is no part of the package that runs.
+PATHS = {
+    module_name(path): path
+    for package in ("uring", "uring_trio")
+    for path in sorted((SRC / package).rglob("*.py"))
+    if "_shim" not in path.parts
+}
+KNOWN = {*PATHS, "uring._ffi"}
+modules = pytest.mark.parametrize("module", PATHS)
+
+
+@modules
+def test_has_a_place(module: str) -> None:
+    assert place(module) is not None, (
+        f"{module} is in no layer: place it in LAYERS and in the architecture document"
+    )
+
+
+@modules
+def test_imports_go_down(module: str) -> None:
+    assert upward_imports(module, tree_of(module)) == []
+
+
+@modules
+def test_uring_needs_no_framework(module: str) -> None:
+    if module.partition(".")[0] == "uring":
+        roots = {name.partition(".")[0] for name in imports(module, tree_of(module))}
+        assert roots <= {*sys.stdlib_module_names, "cffi", "uring"}
+
+
+def test_few_import_the_extension() -> None:
+    assert len(MAY_IMPORT_FFI) <= 3
+    importers = {module for module in PATHS if "uring._ffi" in imports(module, tree_of(module))}
+    assert importers <= MAY_IMPORT_FFI
+
+
+@modules
+def test_private_names_stay_in_seams(module: str) -> None:
+    if module not in MAY_USE_PRIVATE_NAMES:
+        assert private_names(tree_of(module)) == []
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SRC.rglob("*") if p.suffix in {".py", ".c", ".h"}], ids=lambda p: p.name
+)
+def test_names_no_machine(path: Path) -> None:
+    text = path.read_text()
+    if path.name != "_ffi.c":  # generated, never committed
+        assert MACHINE_PATH.search(text) is None
+        assert str(ROOT) not in text
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("uring.ring", "from . import ops", ["uring.ops"]),
+        ("uring.ring", "from .errors import Error", []),
+        ("uring.ring", "import uring", ["uring"]),
+        ("uring.ring", "from uring import RingError", ["uring"]),
+        ("uring.op", "def f():\n from uring.memory import pin", ["uring.memory"]),
+        ("uring.op", "if TYPE_CHECKING:\n import uring.memory\nelse:\n import uring.ops", ["uring.ops"]),
+        ("uring.ops.socket", "from .poll import poll_add", []),
+        ("uring_trio.sockets", "import uring\nfrom uring import ops", []),
+    ],
+)
+def test_the_import_rule_sees(module: str, source: str, wrong: list[str]) -> None:
+    assert upward_imports(module, ast.parse(source)) == wrong
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import trio._core",
+        "from trio._core import _run",
+        "from trio import _socket",
+        "import trio\nx = trio._core._run",
+        "import trio.socket as s\ns._SocketType",
+        "from anyio import abc as a\na.b._c",
+        "patch('trio._core._run.TheIOManager')",
+    ],
+)
+def test_the_private_name_rule_sees(source: str) -> None:
+    assert private_names(ast.parse(source))
+    assert not private_names(
+        ast.parse("import trio\nfrom anyio import run\ntrio.lowlevel.x.__doc__\nself._y")
+    )
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(PATHS[module].read_text())
+
+
+def place(module: str) -> int | None:
+    """The row of a module, or of the package within the layers that it is in."""
+    while module not in ROW and module.count(".") > 1:
+        module = module.rpartition(".")[0]
+    return ROW.get(module)
+
+
+def upward_imports(module: str, tree: ast.Module) -> list[str]:
+    own = place(module)
+    wrong = []
+    for target in imports(module, without_type_checking(tree)):
+        if target.partition(".")[0] not in ("uring", "uring_trio") or same_house(module, target):
+            continue
+        row = place(target)
+        if own is None or row is None or row <= own:
+            wrong.append(target)
+    return wrong
+
+
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    class Remover(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+            self.generic_visit(node)
+            return node.orelse if ast.unparse(node.test).endswith("TYPE_CHECKING") else node
+
+    return Remover().visit(tree)
+
+
+def same_house(module: str, target: str) -> bool:
+    """Whether both are in one package that the layers name as a whole."""
+    return module.split(".")[1:2] == target.split(".")[1:2] and place(module) == place(target) is not None
+
+
+def imports(module: str, tree: ast.Module) -> Iterator[str]:
+    """The modules that ``tree``, the text of ``module``, imports anywhere in it."""
+    package = module if PATHS.get(module, Path()).name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in KNOWN or inner in ROW else base
+
+
+def private_names(tree: ast.Module) -> list[str]:
+    """Each use of a name of Trio or AnyIO that starts with an underscore."""
+    found = []
+    hosts: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] in HOSTS:
+                    hosts.add(alias.asname or alias.name.partition(".")[0])
+                    found += [alias.name] if is_private(alias.name) else []
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in HOSTS:
+            for alias in node.names:
+                hosts.add(alias.asname or alias.name)
+                full = f"{node.module}.{alias.name}"
+                found += [full] if is_private(full) else []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            dotted = ast.unparse(node)
+            if dotted.partition(".")[0] in hosts and is_private(dotted):
+                found.append(dotted)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += [node.value] if PRIVATE_IN_STRING.fullmatch(node.value) else []
+    return found
+
+
+def is_private(dotted: str) -> bool:
+    return any(part.startswith("_") and not part.startswith("__") for part in dotted.split("."))
