@@ -23,6 +23,7 @@ from . import seams
 if TYPE_CHECKING:
     from .manager import Manager
     from .operation import Operation
+    from .subscription import Subscription
 
 __all__ = ["Channel", "wait_ready"]
 
@@ -48,7 +49,7 @@ class Channel:
         self.writer: Operation | None = None
         self.poll_read: Operation | None = None
         self.poll_write: Operation | None = None
-        self.others: list[Operation] = []
+        self.others: list[Subscription] = []
 
     @classmethod
     def open(cls, manager: Manager, fd: int) -> Channel:
@@ -67,18 +68,16 @@ class Channel:
     def operation(self, name: str) -> Operation:
         return self.manager.acquire(name, self.fd)
 
-    def active(self) -> list[Operation]:
-        """Operations with a task or a subscription behind them."""
-        mine = (self.reader, self.writer, self.poll_read, self.poll_write)
-        return [op for op in mine if op is not None and op.task is not None] + self.others
-
     def close(self) -> None:
         """Ends every operation; the file may be closed as soon as this returns."""
         if self.manager.closed:
             return
-        active = self.active()
-        for op in active:
-            op.close()
+        mine = (self.reader, self.writer, self.poll_read, self.poll_write)
+        active = [op for op in mine if op is not None and op.close()]
+        for subscription in self.others:
+            subscription.close()
+            if subscription.op is not None:
+                active.append(subscription.op)
         if active:
             self.manager.cancel_fd(self.fd, active)
         self.retire()

@@ -348,6 +348,10 @@ class Manager:
         op.retired = False
         self.table.release(op)
 
+    def reschedule(self, task: Any) -> None:
+        """Resumes a task that is parked with nothing in flight of its own."""
+        (self._reschedule or self._bind())(task, seams.DONE)
+
     def wake(self, op: Operation) -> None:
         """Resumes the task that is parked on ``op``."""
         task, op.task = op.task, None

@@ -173,6 +173,15 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
 
 @types.coroutine
 @enable_ki_protection
+def wait(park: Any) -> Generator[Any, Any, None]:
+    """Parks the current task with a message of `park_message`'s; the caller keeps `current_task`."""
+    got = yield park
+    if got is not DONE:
+        got.unwrap()
+
+
+@types.coroutine
+@enable_ki_protection
 def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
     """Calls a function that does not block, as a checkpoint: cancelled tasks do not get to call it, and
     other tasks run before it returns. ``BlockingIOError`` and all else come through without a yield.
@@ -206,15 +215,13 @@ def current_runner() -> Any:
     return _context.runner
 
 
+def current_task() -> Any:
+    return _context.task
+
+
 def reschedule_of(runner: Any) -> Callable[[Any, outcome.Outcome[Any]], None]:
     reschedule: Callable[[Any, outcome.Outcome[Any]], None] = runner.reschedule
     return reschedule
-
-
-def run_is_over() -> bool:
-    """True when the run that this thread is in has no tasks any more, or there is none."""
-    runner = getattr(_context, "runner", None)
-    return runner is None or not runner.tasks
 
 
 # ---- which manager a run gets ------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from uring.ops.socket import PeerAddress, SocketAddress
 
 from . import seams
 from .fd import Channel
-from .manager import RECEIVE_GROUP, Manager
+from .manager import RECEIVE_GROUP, Manager, current
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -253,7 +253,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         fd = await seams.transact(op)
         if fd < 0:
             raise error_from_result(fd, "accept", channel.fd)
-        return adopt(fd, self._sock), self._peer.get()
+        return adopt(fd, self.family, self.type, self.proto), self._peer.get()
 
     @enable_ki_protection
     async def connect(self, address: Any) -> None:
@@ -288,7 +288,11 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
                 return await seams.inline(self._sock.send, data, flags)
             return await seams.inline(self._sock.send, data)
         except BlockingIOError:
-            pass
+            return await self.send_in_ring(data, flags)
+
+    @enable_ki_protection
+    async def send_in_ring(self, data: Any, flags: int = 0, /) -> int:
+        """As `send`, without the attempt to send at once; for what is known not to fit."""
         channel = self._attach()
         if channel is None:
             return await super().send(data, flags)  # type: ignore[no-any-return]
@@ -363,6 +367,19 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         self._let_go()
         super().__exit__(*exc_info)
 
+    def channel(self) -> Channel:
+        """This descriptor's operations in the current ring run, for subscriptions on it.
+
+        Raises:
+            RuntimeError: outside a ring run.
+            trio.ClosedResourceError: the socket is closed.
+        """
+        current()
+        channel = self._attach()
+        if channel is None:
+            raise trio.ClosedResourceError("this socket is closed")
+        return channel
+
     # ---- inside --------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
@@ -414,10 +431,10 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         return res
 
 
-def adopt(fd: int, listener: _stdlib.socket) -> Any:
-    """The Trio socket of an accepted descriptor, which is closed if that fails."""
+def adopt(fd: int, family: int, type: int, proto: int = 0) -> Any:
+    """The Trio socket of a descriptor that the ring made, which is closed if that fails."""
     try:
-        sock = _stdlib.socket(listener.family, listener.type, listener.proto, fileno=fd)
+        sock = _stdlib.socket(family, type, proto, fileno=fd)
     except BaseException:
         os.close(fd)
         raise

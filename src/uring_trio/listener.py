@@ -1,0 +1,250 @@
+"""Listening sockets: set up on the ring as a task of the caller's nursery, connections by multishot accept.
+
+The task that sets a listener up owns it: when the nursery is cancelled the multishot ends, its last
+completion is awaited, descriptors that nobody took are closed, and then the listener is.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket as _stdlib
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from uring import abi, ops
+from uring.errors import error_from_result
+
+from .perform import perform
+from .sockets import adopt
+from .streams import UringStream
+from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+__all__ = ["UringListener", "listen_tcp", "serve_tcp"]
+
+_log = logging.getLogger("uring_trio.listener")
+_ACCEPT = int(abi.IORING_OP_ACCEPT)
+_MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT) << 8
+_FD_FLAGS = _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK
+_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
+_PAUSE = 0.1
+"""Seconds until accepting is tried again when descriptors or memory ran out, as Trio waits."""
+
+_CONNECTION_LOST = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED",
+        "ECONNRESET",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EOPNOTSUPP",
+        "EPERM",
+        "EPROTO",
+        "ETIMEDOUT",
+    )
+)
+"""Errors of one connection that died in the backlog, see accept(2); the listener goes on."""
+
+
+class UringListener(trio.abc.Listener[UringStream]):
+    """A listening stream socket.
+
+    Attributes:
+        socket: the listening socket, one of Trio's.
+    """
+
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
+
+    @property
+    def address(self) -> Any:
+        """The address it listens on, as ``getsockname`` gives it."""
+        return self.socket.getsockname()
+
+    async def accept(self) -> UringStream:
+        """Waits for one connection.
+
+        Raises:
+            trio.BusyResourceError: another task is accepting.
+            trio.ClosedResourceError: the listener was closed.
+            OSError: no descriptor or memory for a connection; it stays in the backlog.
+        """
+        while True:
+            try:
+                sock, _ = await self.socket.accept()
+            except OSError as exc:
+                if exc.errno == errno.EBADF:
+                    raise trio.ClosedResourceError("this listener is closed") from None
+                if exc.errno not in _CONNECTION_LOST:
+                    raise
+            else:
+                return UringStream(sock)
+
+    @asynccontextmanager
+    async def connections(self) -> AsyncGenerator[AsyncIterator[UringStream], None]:
+        """Connections as they come, by one multishot accept:
+
+            async with listener.connections() as incoming:
+                async for stream in incoming:
+                    nursery.start_soon(handle, stream)
+
+        Leaving the block cancels the accept, waits for its last completion and closes connections that
+        nobody took. The accept is armed again when it ends for a passing reason; without descriptors or
+        memory it logs, waits a tenth of a second and goes on. One task iterates at a time.
+
+        Raises:
+            trio.ClosedResourceError: the listener was closed.
+            OSError: the listener failed.
+        """
+        channel = self.socket.channel()
+        fields = (_ACCEPT, _MULTISHOT, channel.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
+        accepts = Subscription(channel, "accept_multishot", fields, _close_connection)
+        try:
+            yield self._streams(accepts)
+        finally:
+            await accepts.aclose()
+
+    async def _streams(self, accepts: Subscription) -> AsyncGenerator[UringStream, None]:
+        family = self.socket.family
+        while True:
+            fd, _ = await accepts.get()
+            if fd >= 0:
+                yield UringStream(adopt(fd, family, _stdlib.SOCK_STREAM))
+            elif -fd in _NO_ROOM:
+                _log.error("accept: %s; waiting %g s", os.strerror(-fd), _PAUSE)
+                await trio.sleep(_PAUSE)
+            elif -fd not in _CONNECTION_LOST:
+                raise error_from_result(fd, "accept", accepts.channel.fd, self.address)
+
+    async def aclose(self) -> None:
+        """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
+        self.socket.close()
+        await trio.lowlevel.checkpoint()
+
+
+async def listen_tcp(
+    host: str | bytes | None,
+    port: int,
+    backlog: int | None = None,
+    *,
+    task_status: trio.TaskStatus[UringListener] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """A listener as a nursery task: ``listener = await nursery.start(listen_tcp, host, port)``.
+
+    Socket, bind and listen run on the ring. The task holds the listener until it is cancelled, then
+    closes it.
+
+    Args:
+        host: a name or address; the first one it resolves to. None: every IPv6 and IPv4 address.
+        port: 0 picks a free one, see ``listener.address``.
+        backlog: connections the kernel keeps for us, by default as many as it allows.
+
+    Raises:
+        OSError: the message names the stage (socket, bind, listen) and the address.
+        RuntimeError: outside a ring run.
+    """
+    family, address = (await _resolve(host, port))[0]
+    listener = await _open(family, address, backlog, dual=host is None)
+    try:
+        task_status.started(listener)
+        await trio.sleep_forever()
+    finally:
+        listener.socket.close()
+
+
+async def serve_tcp(
+    handler: Callable[[UringStream], Awaitable[object]],
+    port: int,
+    *,
+    host: str | bytes | None = None,
+    backlog: int | None = None,
+    handler_nursery: trio.Nursery | None = None,
+    task_status: trio.TaskStatus[list[UringListener]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """As `trio.serve_tcp`: listens on every address of ``host`` and runs ``handler(stream)`` in a task for
+    each connection; the stream is closed when it returns. Starts with the list of listeners.
+
+    An exception of a handler cancels the server, unless ``handler_nursery`` is given to run them.
+
+    Raises:
+        OSError: the message names the stage (socket, bind, listen) and the address.
+    """
+    listeners: list[UringListener] = []
+    try:
+        for family, address in await _resolve(host, port):
+            if listeners and address[1] == 0:
+                address = (address[0], listeners[0].address[1], *address[2:])
+            listeners.append(await _open(family, address, backlog))
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                nursery.start_soon(_serve, listener, handler, handler_nursery or nursery)
+            task_status.started(listeners)
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+async def _serve(
+    listener: UringListener, handler: Callable[[UringStream], Awaitable[object]], nursery: trio.Nursery
+) -> None:
+    async with listener.connections() as incoming:
+        async for stream in incoming:
+            nursery.start_soon(_handle, handler, stream)
+
+
+async def _handle(handler: Callable[[UringStream], Awaitable[object]], stream: UringStream) -> None:
+    try:
+        await handler(stream)
+    finally:
+        stream.socket.close()
+
+
+async def _resolve(host: str | bytes | None, port: int) -> list[tuple[int, Any]]:
+    if not isinstance(port, int):
+        raise TypeError(f"a port is an int, not {type(port).__name__}")
+    found = await trio.socket.getaddrinfo(
+        host, port, type=_stdlib.SOCK_STREAM, flags=_stdlib.AI_PASSIVE | _stdlib.AI_ADDRCONFIG if host is None else 0
+    )
+    known = [(int(family), address) for family, _, _, _, address in found]
+    # For a wildcard IPv6 comes first: its socket can serve both families.
+    return sorted(known, key=lambda entry: entry[0] != _stdlib.AF_INET6) if host is None else known
+
+
+async def _open(family: int, address: Any, backlog: int | None, *, dual: bool = False) -> UringListener:
+    fd = await perform(ops.socket(family, _stdlib.SOCK_STREAM | _stdlib.SOCK_NONBLOCK))
+    sock = adopt(fd, family, _stdlib.SOCK_STREAM)
+    try:
+        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
+        if family == _stdlib.AF_INET6:
+            sock.setsockopt(_stdlib.IPPROTO_IPV6, _stdlib.IPV6_V6ONLY, not dual)
+        # Connections inherit these: small writes go out at once, and unsent data stays ours to cancel.
+        sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NODELAY, 1)
+        sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NOTSENT_LOWAT, 16384)
+        for stage in (
+            partial(ops.bind, fd, family, address),
+            partial(ops.listen, fd, 0xFFFF if backlog is None else backlog),
+        ):
+            try:
+                await perform(stage())
+            except OSError as exc:
+                raise error_from_result(-(exc.errno or errno.EIO), stage.func.__name__, fd, address) from None
+    except BaseException:
+        sock.close()
+        raise
+    return UringListener(sock)
+
+
+def _close_connection(fd: int, flags: int) -> None:
+    os.close(fd)
+
