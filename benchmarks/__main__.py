@@ -167,7 +167,7 @@ def main() -> None:
     console = Console()
     if options.list:
         console.print("workloads:", *(f"operation-{n}" for n in tasks), *(w.name for w in served))
-        console.print("contenders:", *names, "; for operation-*:", *(c[0] for c in micro.CONTENDERS))
+        console.print("contenders:", *names, "; for operation-*:", *(kind.name for kind in micro.KINDS))
         return
 
     exit_on_terminate()

@@ -10,6 +10,8 @@ import gc
 import socket
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,12 +19,11 @@ import trio
 from .figures import Comparison, Contender
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     Operation = Callable[[], Awaitable[object]]
 
 OPERATIONS = 30_000
-BASELINE = "checkpoint"
 
 
 def checkpoint(stack: ExitStack) -> Operation:
@@ -37,20 +38,43 @@ def receive(stack: ExitStack) -> Operation:
     return lambda: ours.recv(1, socket.MSG_PEEK)
 
 
-def nop(stack: ExitStack) -> Operation:
-    import uring
+def perform(stack: ExitStack) -> Operation:
     import uring_trio
+    from uring import ops
 
-    return lambda: uring_trio.perform(uring.ops.nop())
+    return lambda: uring_trio.perform(ops.nop())
 
 
-# name, on the ring, what makes a task's operation, aim against a stock checkpoint by number of tasks
-CONTENDERS: list[tuple[str, bool, Callable[[ExitStack], Operation], dict[int, float]]] = [
-    (BASELINE, False, checkpoint, {}),
-    ("receive", False, receive, {}),
-    ("ring-checkpoint", True, checkpoint, {50: 1.03, 1: 0.95}),
-    ("ring-nop", True, nop, {50: 1.5, 1: 1.7}),
-    ("ring-receive", True, receive, {50: 1.2, 1: 1.5}),
+def reused(stack: ExitStack) -> Operation:
+    """What a socket does with its operation for a direction, all checks included, with a NOP in the entry."""
+    from uring import ops
+    from uring_trio import manager, seams
+
+    current = manager.current()
+    operation = current.acquire("nop")
+    stack.callback(current.release, operation)
+    operation.template = current.ring.template(operation.user_data, *ops.nop().fields)
+    return partial(seams.transact, operation)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the tasks of a run do; `aims` are ratios to the baseline by the number of tasks."""
+
+    name: str
+    make: Callable[[ExitStack], Operation]
+    on_ring: bool
+    baseline: str | None = None
+    aims: Mapping[int, float] = field(default_factory=dict)
+
+
+KINDS = [
+    Kind("checkpoint", checkpoint, False),
+    Kind("ring-checkpoint", checkpoint, True, "checkpoint", {50: 1.03, 1: 0.95}),
+    Kind("ring-reused", reused, True, "checkpoint", {50: 1.2, 1: 1.5}),
+    Kind("ring-perform", perform, True, "checkpoint", {50: 1.5, 1: 1.7}),
+    Kind("receive", receive, False, "checkpoint"),
+    Kind("ring-receive", receive, True, "receive"),
 ]
 
 
@@ -74,26 +98,27 @@ async def timed(make: Callable[[ExitStack], Operation], tasks: int) -> float:
         return (time.process_time_ns() - before) / 1000 / (each * tasks)
 
 
-def run_once(on_ring: bool, make: Callable[[ExitStack], Operation], tasks: int) -> float:
-    if not on_ring:
-        return trio.run(timed, make, tasks)
+def run_once(kind: Kind, tasks: int) -> float:
+    if not kind.on_ring:
+        return trio.run(timed, kind.make, tasks)
     import uring_trio
 
-    result: float = uring_trio.run(timed, make, tasks)
-    return result
+    return uring_trio.run(timed, kind.make, tasks)
 
 
 def compare(tasks: int, rounds: int, wanted: Callable[[str], bool]) -> Iterator[int | Comparison]:
     """Yield after each round its number, and at the end the comparison."""
-    chosen = [c for c in CONTENDERS if c[0] == BASELINE or wanted(c[0])]
-    samples: dict[str, list[float]] = {name: [] for name, *_ in chosen}
+    names = {kind.name for kind in KINDS if wanted(kind.name)}
+    names |= {kind.baseline for kind in KINDS if kind.name in names and kind.baseline}
+    kinds = [kind for kind in KINDS if kind.name in names]
+    samples: dict[str, list[float]] = {kind.name: [] for kind in kinds}
     for done in range(1, rounds + 1):
-        for name, on_ring, make, _ in chosen:
-            samples[name].append(run_once(on_ring, make, tasks))
+        for kind in kinds:
+            samples[kind.name].append(run_once(kind, tasks))
         yield done
     contenders = [
-        Contender(name, {"cpu": samples[name]}, None if name == BASELINE else BASELINE, aims.get(tasks))
-        for name, _, _, aims in chosen
+        Contender(kind.name, {"cpu": samples[kind.name]}, kind.baseline, kind.aims.get(tasks))
+        for kind in kinds
     ]
     text = f"one operation, {tasks} task{'s' * (tasks > 1)}"
     yield Comparison(f"operation-{tasks}", text, {"cpu": "µs/operation"}, contenders)

@@ -1,8 +1,8 @@
 """The echo servers under test, one process each: `python -m benchmarks.servers NAME`.
 
 Each prints {"port": N}, serves on 127.0.0.1 until its standard input ends, and does the least that its
-interface allows: receive up to 64 KiB, send it back. A contender and its ring twin are the same function under
-another `run`. A Trio server answers a line on its standard input with its I/O manager's statistics.
+interface allows: receive up to 64 KiB, send it back. A contender and its ring twin are the same function
+under another `run`. A Trio server answers a line on its standard input with its I/O manager's statistics.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ async def answer_statistics(cancel_scope: trio.CancelScope) -> None:
         await trio.lowlevel.wait_readable(0)
         if not os.read(0, 1024):
             cancel_scope.cancel()
+            return
         print(json.dumps(io_statistics(), default=str), flush=True)
 
 
