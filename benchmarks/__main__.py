@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,12 +160,15 @@ def main() -> None:
     def wanted(name: str, patterns: list[str] | None) -> bool:
         return patterns is None or any(fnmatch(name, pattern) for pattern in patterns)
 
+    console = Console()
     chosen = {name for name in BASELINES if wanted(name, options.contenders)}
     names = [n for n in BASELINES if n in chosen or n in {BASELINES[c] for c in chosen}]
     all_sizes = options.only or not options.quick
+    if find_spec("uvloop") is None:
+        console.print("uvloop is not installed: its contenders are left out")
+        names = [name for name in names if not name.startswith("uvloop")]
     served = [w for w in workloads() if wanted(w.name, options.only) and (w.quick or all_sizes)]
     tasks = [n for n in (1, 50) if wanted(f"operation-{n}", options.only)]
-    console = Console()
     if options.list:
         console.print("workloads:", *(f"operation-{n}" for n in tasks), *(w.name for w in served))
         console.print("contenders:", *names, "; for operation-*:", *(kind.name for kind in micro.KINDS))

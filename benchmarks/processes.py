@@ -84,8 +84,8 @@ def build(name: str) -> Path:
 class Process:
     """A child that answers with JSON lines on its standard output."""
 
-    def __init__(self, command: list[str], core: int | None) -> None:
-        self.name = Path(command[0]).name
+    def __init__(self, name: str, command: list[str], core: int | None) -> None:
+        self.name = name
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE.parent, start_new_session=True
         )
@@ -151,8 +151,7 @@ class Server(Process):
             command = [str(build("echo_ring"))]
         else:
             command = [sys.executable, "-m", "benchmarks.servers", contender]
-        super().__init__(command, core)
-        self.name = contender
+        super().__init__(contender, command, core)
 
     def __enter__(self) -> Self:
         try:
@@ -187,7 +186,7 @@ class Load(Process):
         command = [str(build("load")), "--port", str(port), "--connections", str(connections)]
         command += ["--size", str(size), "--seconds", str(seconds), "--think", str(think)]
         command += ["--progress", str(progress_ms)] + ["--churn"] * churn
-        super().__init__(command, core)
+        super().__init__("the load generator", command, core)
         self._limit = seconds + ANSWER_SECONDS
 
     def __enter__(self) -> Self:
