@@ -77,7 +77,8 @@ def workloads() -> list[Workload]:
     return found
 
 
-UNITS = {"cpu": "µs/request", "p50": "µs", "p99": "µs", "rate": "requests/s", "client": "% of its core"}
+PRINTED_WIDTH = 120
+UNITS = {"cpu": "µs/request", "p50": "µs", "p99": "µs", "rate": "per s", "client": "% busy"}
 
 
 def sample(server: Server, workload: Workload, seconds: float) -> dict[str, float]:
@@ -121,8 +122,23 @@ def compare(
     return Comparison(workload.name, workload.description, {m: UNITS[m] for m in order}, contenders)
 
 
-def machine(ring: bool) -> dict[str, Any]:
-    """What the figures depend on: kernel, Python, versions, and how the ring was set up."""
+async def ring_facts() -> dict[str, Any]:
+    from uring import abi
+    from uring_trio import manager
+
+    ring = manager.current().ring
+    prefix = "IORING_SETUP_"
+    names = [name for name in dir(abi) if name.startswith(prefix) and ring.flags & getattr(abi, name)]
+    return {
+        "flags": sorted(name.removeprefix(prefix) for name in names),
+        "features": hex(ring.features),
+        "entries": ring.sq_entries,
+        "cq_entries": ring.cq_entries,
+    }
+
+
+def machine(with_ring: bool) -> dict[str, Any]:
+    """What the figures depend on: kernel, Python, Trio, and how the ring was set up."""
     facts: dict[str, Any] = {
         "kernel": platform.release(),
         "machine": platform.machine(),
@@ -130,12 +146,10 @@ def machine(ring: bool) -> dict[str, Any]:
         "trio": trio.__version__,
         "cores": cores(),
     }
-    if not ring:
-        return facts
-    with Server("ring-sockets") as server, Load(server.port, seconds=0.1) as load:
-        load.start()
-        load.result()
-        facts["ring"] = server.statistics()
+    if with_ring:
+        import uring_trio
+
+        facts["ring"] = uring_trio.run(ring_facts)
     return facts
 
 
@@ -160,7 +174,7 @@ def main() -> None:
     def wanted(name: str, patterns: list[str] | None) -> bool:
         return patterns is None or any(fnmatch(name, pattern) for pattern in patterns)
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=PRINTED_WIDTH)
     chosen = {name for name in BASELINES if wanted(name, options.contenders)}
     names = [n for n in BASELINES if n in chosen or n in {BASELINES[c] for c in chosen}]
     all_sizes = options.only or not options.quick
@@ -175,10 +189,10 @@ def main() -> None:
         return
 
     exit_on_terminate()
+    facts = machine(with_ring=any(name.startswith(("ring-", "uring-")) for name in names))
     comparisons: list[Comparison] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
-        facts = machine(ring=any(name.startswith(("ring-", "uring-")) for name in names))
         for count in tasks:
             bar = progress.add_task(f"operation-{count}", total=rounds)
             for step in micro.compare(count, rounds, lambda name: wanted(name, options.contenders)):

@@ -95,22 +95,27 @@ class Comparison:
 
     def table(self) -> Table:
         table = Table(title=f"{self.workload}: {self.description}", title_justify="left", title_style="bold")
+        others = [metric for metric in self.metrics if metric != self.main]
         table.add_column("contender", no_wrap=True)
-        for metric, unit in self.metrics.items():
-            table.add_column(f"{metric}\n{unit}", justify="right", no_wrap=True)
-        for name in ("ratio", "against", "aim"):
+        for name in (f"{self.main}\n{self.metrics[self.main]}", "ratio", "against", "aim"):
             table.add_column(name, justify="right", no_wrap=True)
+        for metric in others:
+            table.add_column(f"{metric}\n{self.metrics[metric]}", justify="right", no_wrap=True)
         for contender in self.contenders:
-            cells = [str(Summary.of(contender.samples[self.main]))]
-            cells += [number(median(contender.samples[m])) for m in self.metrics if m != self.main]
             ratio = self.ratio(contender)
-            aim = "" if contender.limit is None else f"≤ {contender.limit:.2f}"
-            if ratio is not None and contender.limit is not None:
-                met = ratio.median <= contender.limit
-                aim = f"[green]{aim} met[/]" if met else f"[red]{aim} missed[/]"
-            against = contender.baseline if ratio is not None and contender.baseline else ""
-            table.add_row(contender.name, *cells, "" if ratio is None else str(ratio), against, aim)
+            table.add_row(
+                contender.name,
+                str(Summary.of(contender.samples[self.main])),
+                "" if ratio is None else str(ratio),
+                "" if ratio is None else contender.baseline,
+                "" if ratio is None or contender.limit is None else aim(ratio.median, contender.limit),
+                *(number(median(contender.samples[metric])) for metric in others),
+            )
         return table
+
+
+def aim(value: float, limit: float) -> str:
+    return f"[green]≤ {limit:.2f} ✓[/]" if value <= limit else f"[red]≤ {limit:.2f} ✗[/]"
 
 
 def number(value: float) -> str:

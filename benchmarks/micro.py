@@ -34,8 +34,8 @@ def receive(stack: ExitStack) -> Operation:
     """A receive that finds its byte each time: the socket's own operation, and the kernel's work for it."""
     near, far = socket.socketpair()
     ours = stack.enter_context(trio.socket.from_stdlib_socket(near))
-    stack.enter_context(far).send(b"x")
-    return lambda: ours.recv(1, socket.MSG_PEEK)
+    stack.enter_context(far).sendall(bytes(OPERATIONS + 1))
+    return lambda: ours.recv(1)
 
 
 def perform(stack: ExitStack) -> Operation:
