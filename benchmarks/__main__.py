@@ -126,7 +126,7 @@ async def ring_facts() -> dict[str, Any]:
     from uring import abi
     from uring_trio import manager
 
-    ring = manager.current().ring
+    ring: Any = manager.current().ring
     prefix = "IORING_SETUP_"
     names = [name for name in dir(abi) if name.startswith(prefix) and ring.flags & getattr(abi, name)]
     return {
