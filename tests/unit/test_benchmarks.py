@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.demo import check_ring
 from benchmarks.figures import Comparison, Contender, report
@@ -21,6 +17,7 @@ from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LOAD = {"seconds": 0.1, "size": 3000, "connections": 3}
 
