@@ -7,10 +7,9 @@ import socket
 import subprocess
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from benchmarks.demo import check_ring
 from benchmarks.figures import Comparison, Contender, report
 from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, build
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-LOAD = {"seconds": 0.1, "size": 3000, "connections": 3}
+LOAD: dict[str, Any] = {"seconds": 0.1, "size": 3000, "connections": 3}
 
 
 @contextmanager
@@ -55,7 +54,7 @@ def tiny_server(change: Callable[[bytes], bytes]) -> Iterator[int]:
         listener.close()
 
 
-def exchange(port: int, **options: object) -> LoadResult:
+def exchange(port: int, **options: Any) -> LoadResult:
     with Load(port, **(LOAD | options)) as load:
         load.start()
         return load.result()
@@ -125,6 +124,12 @@ def test_demo_does_not_take_epoll_for_the_ring() -> None:
         pytest.raises(BenchmarkError, match="ring was not used: backend epoll"),
     ):
         check_ring(server)
+
+
+def test_demo_sees_that_the_ring_was_used() -> None:
+    with Server("ring-streams") as server:
+        assert exchange(server.port).errors == 0
+        assert "operations submitted" in check_ring(server)
 
 
 def test_server_that_cannot_start_is_an_error() -> None:
