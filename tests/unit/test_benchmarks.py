@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from benchmarks.demo import check_ring
 from benchmarks.figures import Comparison, Contender, report
 from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, build
