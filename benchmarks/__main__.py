@@ -1,0 +1,219 @@
+"""`python -m benchmarks`: every workload, every contender, a table on the terminal and JSON for machines.
+
+The server has one core and the load generator another. On each workload the contenders take turns, round
+after round; CPU time of the server process per request is the main figure, because unlike requests per second
+it does not depend on how well the two processes share the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import micro
+from .figures import Comparison, Contender, report
+from .processes import BenchmarkError, Load, Server, cores, exit_on_terminate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# each contender and the one it is compared with
+BASELINES: dict[str, str | None] = {
+    "trio-sockets": None,
+    "ring-sockets": "trio-sockets",
+    "trio-streams": None,
+    "ring-streams": "trio-streams",
+    "uring-streams": "trio-streams",
+    "asyncio-streams": "trio-streams",
+    "uvloop-streams": "trio-streams",
+    "uvloop-protocols": "trio-streams",
+    "c-ring": "trio-streams",
+}
+SMALL = {"ring-sockets": 0.75, "ring-streams": 0.80, "uring-streams": 0.60}
+LARGE = dict.fromkeys(SMALL, 1.05)
+LATENCY = dict.fromkeys(SMALL, 1.05)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What the clients do. `limits` are the aims by contender, as ratios; `metric` is what they are of."""
+
+    name: str
+    description: str
+    load: dict[str, Any]
+    limits: dict[str, float] = field(default_factory=dict)
+    metric: str = "cpu"
+    least_rounds: int = 1
+    quick: bool = False
+
+
+def workloads() -> list[Workload]:
+    found = []
+    for size in (1, 10, 100):
+        for connections in (1, 20, 200):
+            limits = LARGE if size == 100 else SMALL if size == 1 and connections > 1 else {}
+            text = f"echo, {connections} connection{'s' * (connections > 1)}, {size} KiB"
+            load = {"connections": connections, "size": size * 1024}
+            quick = connections == 20 and size != 10
+            found.append(Workload(f"echo-{connections}x{size}KiB", text, load, limits, quick=quick))
+    churn = {"connections": 20, "size": 1024, "churn": True}
+    found.append(Workload("churn", "connect, one exchange of 1 KiB, close; 20 at a time", churn, quick=True))
+    idle = {"connections": 1, "size": 1024, "think": 300}
+    text = "1 connection, 1 KiB, client idle 300 µs between requests"
+    found.append(Workload("latency", text, idle, LATENCY, metric="p50", least_rounds=9))
+    return found
+
+
+PRINTED_WIDTH = 120
+UNITS = {"cpu": "µs/request", "p50": "µs", "p99": "µs", "rate": "per s", "client": "% busy"}
+
+
+def sample(server: Server, workload: Workload, seconds: float) -> dict[str, float]:
+    """One round of one contender.
+
+    Raises:
+        BenchmarkError: an answer was wrong or missing; such a figure is worth nothing.
+    """
+    with Load(server.port, seconds=seconds, core=cores()[1], **workload.load) as load:
+        before = server.cpu()
+        load.start()
+        result = load.result()
+        cpu = server.cpu() - before
+    if result.errors or not result.requests:
+        what = f"{result.requests} answers, {result.errors} errors, {result.mismatches} with wrong bytes"
+        raise BenchmarkError(f"{server.name} on {workload.name}: {what}")
+    return {
+        "cpu": cpu / result.requests * 1e6,
+        "p50": result.p50_us,
+        "p99": result.p99_us,
+        "rate": result.requests / result.seconds,
+        "client": result.client_cpu_us / result.seconds / 1e4,
+    }
+
+
+def compare(
+    workload: Workload, names: Sequence[str], rounds: int, seconds: float, tick: Callable[[], None]
+) -> Comparison:
+    """All contenders on one workload, in turns; each round starts with another one."""
+    samples: dict[str, dict[str, list[float]]] = {name: {metric: [] for metric in UNITS} for name in names}
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Server(name, cores()[0])) for name in names]
+        for turn in range(rounds):
+            first = turn % len(servers)
+            for server in servers[first:] + servers[:first]:
+                for metric, value in sample(server, workload, seconds).items():
+                    samples[server.name][metric].append(value)
+                tick()
+    order = sorted(UNITS, key=lambda metric: metric != workload.metric)
+    contenders = [Contender(n, samples[n], BASELINES[n], workload.limits.get(n)) for n in names]
+    return Comparison(workload.name, workload.description, {m: UNITS[m] for m in order}, contenders)
+
+
+async def ring_facts() -> dict[str, Any]:
+    from uring import abi
+    from uring_trio import manager
+
+    ring: Any = manager.current().ring
+    prefix = "IORING_SETUP_"
+    names = [name for name in dir(abi) if name.startswith(prefix) and ring.flags & getattr(abi, name)]
+    return {
+        "flags": sorted(name.removeprefix(prefix) for name in names),
+        "features": hex(ring.features),
+        "entries": ring.sq_entries,
+        "cq_entries": ring.cq_entries,
+    }
+
+
+def machine(with_ring: bool) -> dict[str, Any]:
+    """What the figures depend on: kernel, Python, Trio, and how the ring was set up."""
+    facts: dict[str, Any] = {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "python": sys.version,
+        "trio": trio.__version__,
+        "cores": cores(),
+    }
+    if with_ring:
+        import uring_trio
+
+        facts["ring"] = uring_trio.run(ring_facts)
+    return facts
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    add = parser.add_argument
+    add("--quick", action="store_true", help="fewer workloads, three short rounds: a look, not a result")
+    add("--rounds", type=int, help="rounds (5; the latency workload has at least 9)")
+    add("--seconds", type=float, help="seconds for each contender and round (1)")
+    add("--only", action="append", metavar="PATTERN", help="workloads, as echo-20x* or operation-50")
+    add("--contenders", action="append", metavar="PATTERN", help="as ring-*; their baselines run too")
+    add("--list", action="store_true", help="list workloads and contenders")
+    add("--json", type=Path, metavar="FILE", help="also write everything as JSON")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    rounds = options.rounds or (3 if options.quick else 5)
+    seconds = options.seconds or (0.3 if options.quick else 1.0)
+
+    def wanted(name: str, patterns: list[str] | None) -> bool:
+        return patterns is None or any(fnmatch(name, pattern) for pattern in patterns)
+
+    console = Console() if sys.stdout.isatty() else Console(width=PRINTED_WIDTH)
+    chosen = {name for name in BASELINES if wanted(name, options.contenders)}
+    names = [n for n in BASELINES if n in chosen or n in {BASELINES[c] for c in chosen}]
+    all_sizes = options.only or not options.quick
+    if find_spec("uvloop") is None:
+        console.print("uvloop is not installed: its contenders are left out")
+        names = [name for name in names if not name.startswith("uvloop")]
+    served = [w for w in workloads() if wanted(w.name, options.only) and (w.quick or all_sizes)]
+    tasks = [n for n in (1, 50) if wanted(f"operation-{n}", options.only)]
+    if options.list:
+        console.print("workloads:", *(f"operation-{n}" for n in tasks), *(w.name for w in served))
+        console.print("contenders:", *names, "; for operation-*:", *(kind.name for kind in micro.KINDS))
+        return
+
+    exit_on_terminate()
+    facts = machine(with_ring=any(name.startswith(("ring-", "uring-")) for name in names))
+    comparisons: list[Comparison] = []
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        for count in tasks:
+            bar = progress.add_task(f"operation-{count}", total=rounds)
+            for step in micro.compare(count, rounds, lambda name: wanted(name, options.contenders)):
+                if isinstance(step, Comparison):
+                    comparisons.append(step)
+                    progress.print(step.table())
+                else:
+                    progress.advance(bar)
+        for workload in served if names else []:
+            turns = max(rounds, 0 if options.quick else workload.least_rounds)
+            bar = progress.add_task(workload.name, total=turns * len(names))
+            comparisons.append(compare(workload, names, turns, seconds, partial(progress.advance, bar)))
+            progress.print(comparisons[-1].table())
+    if options.json:
+        options.json.write_text(json.dumps(report(comparisons, facts), indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BenchmarkError as error:
+        sys.exit(f"benchmarks: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,359 @@
+/* A load generator that is cheap enough not to be the limit: one thread, epoll, N connections.
+ *
+ * Every connection sends a message of M bytes, waits for the same bytes to come back, and starts over.
+ * Each message is a slice of one pseudo-random pattern, at an offset that depends on the connection and on
+ * the message's number, so that sending copies nothing, checking every byte is one memcmp, and an answer that
+ * went to the wrong connection or came twice is seen.
+ *
+ *   load --port P [--host 127.0.0.1] [--connections N] [--size M] [--seconds S]
+ *        [--think MICROSECONDS] [--churn] [--progress MILLISECONDS]
+ *
+ * --churn makes each request a connection of its own: connect, one exchange, close.
+ * Protocol with the harness: "ready" on stdout once every connection has made one exchange; then one line on stdin starts
+ * the measured part; one JSON line reports it; the connections stay open until stdin ends. So the server's CPU
+ * time around the measured part holds neither set-up nor closing.
+ * Only loopback addresses are accepted: this must never become a weapon. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATTERN 65536u
+#define RECEIVE (256 * 1024)
+#define DRAIN_NS 3000000000ll /* how long answers may take after the end before they count as lost */
+
+enum state { CLOSED, CONNECTING, BUSY, IDLE };
+
+struct connection {
+    int fd;
+    enum state state;
+    uint32_t serial;
+    uint32_t sequence;
+    size_t sent, received;
+    int64_t started, due;
+};
+
+static struct sockaddr_in server = {.sin_family = AF_INET};
+static int connections = 1, churn;
+static size_t size = 1024;
+static double seconds = 1.0;
+static int64_t think, progress;
+
+static int poller, accepting_work;
+static uint32_t serials;
+static unsigned char *pattern, incoming[RECEIVE];
+static struct connection *all;
+static int outstanding, alive;
+static uint64_t requests, bytes, errors, mismatches;
+static uint32_t *samples;
+static size_t sample_count, sample_room;
+
+static int64_t now_ns(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
+    exit(2);
+}
+
+static const unsigned char *message(const struct connection *c)
+{
+    uint64_t x = ((uint64_t)c->serial << 32 | c->sequence) * 0x9E3779B97F4A7C15ull;
+    return pattern + (x >> 48) % PATTERN;
+}
+
+static void record(int64_t latency)
+{
+    if (sample_count == sample_room) {
+        sample_room = sample_room ? sample_room * 2 : 65536;
+        samples = realloc(samples, sample_room * sizeof *samples);
+        if (!samples)
+            die("memory for the latencies");
+    }
+    samples[sample_count++] = latency > UINT32_MAX ? UINT32_MAX : (uint32_t)latency;
+}
+
+static void disconnect(struct connection *c, int failed)
+{
+    if (c->state == BUSY || c->state == CONNECTING)
+        outstanding--;
+    if (failed)
+        errors++;
+    close(c->fd);
+    c->state = CLOSED;
+    alive--;
+}
+
+/* Many connections in a row would use up one address's ports while they linger in TIME_WAIT: spread them over 127/8. */
+static void spread_source(int fd, uint32_t serial)
+{
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    int on = 1;
+    source.sin_addr.s_addr = htonl(0x7F000002u + serial % 250);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&source, sizeof source))
+        die("bind");
+}
+
+static void open_connection(struct connection *c)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
+    int on = 1;
+    memset(c, 0, sizeof *c);
+    c->serial = serials++;
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0)
+        die("socket");
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (churn)
+        spread_source(c->fd, c->serial);
+    c->state = CONNECTING;
+    c->started = now_ns(CLOCK_MONOTONIC);
+    outstanding++;
+    alive++;
+    if (connect(c->fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS) {
+        disconnect(c, 1);
+        return;
+    }
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event))
+        die("epoll_ctl");
+}
+
+static void send_more(struct connection *c)
+{
+    while (c->state == BUSY && c->sent < size) {
+        ssize_t n = send(c->fd, message(c) + c->sent, size - c->sent, MSG_NOSIGNAL);
+        if (n >= 0)
+            c->sent += n;
+        else if (errno == EAGAIN)
+            return;
+        else if (errno != EINTR)
+            disconnect(c, 1);
+    }
+}
+
+static void start_request(struct connection *c)
+{
+    c->sequence++;
+    c->sent = c->received = 0;
+    c->started = now_ns(CLOCK_MONOTONIC);
+    c->state = BUSY;
+    outstanding++;
+    send_more(c);
+}
+
+static void finish_request(struct connection *c)
+{
+    int64_t now = now_ns(CLOCK_MONOTONIC);
+    record(now - c->started);
+    requests++;
+    bytes += size;
+    outstanding--;
+    c->state = IDLE;
+    c->due = now + think;
+    if (churn) {
+        disconnect(c, 0);
+        if (accepting_work)
+            open_connection(c);
+    } else if (accepting_work && !think)
+        start_request(c);
+}
+
+/* Asks for one byte more than is due, so that a server which sends too much is caught. */
+static void receive_more(struct connection *c)
+{
+    while (c->state == BUSY || c->state == IDLE) {
+        size_t want = c->state == BUSY ? size - c->received : 0;
+        size_t room = want + 1 < RECEIVE ? want + 1 : RECEIVE;
+        ssize_t n = recv(c->fd, incoming, room, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            disconnect(c, 1);
+            return;
+        }
+        if ((size_t)n > want || memcmp(incoming, message(c) + c->received, n)) {
+            mismatches++;
+            disconnect(c, 1);
+            return;
+        }
+        c->received += n;
+        if (c->received == size) {
+            finish_request(c);
+            return;
+        }
+        if ((size_t)n < room - 1)
+            return;
+    }
+}
+
+static void handle(struct connection *c, uint32_t events)
+{
+    if (c->state == CONNECTING && events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
+        int error = 0;
+        socklen_t length = sizeof error;
+        getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+        if (error) {
+            disconnect(c, 1);
+            return;
+        }
+        c->state = BUSY;
+    }
+    if (c->state == BUSY && c->sent < size)
+        send_more(c);
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))
+        receive_more(c);
+}
+
+/* Starts what is due; the nanoseconds until the next is due, or until `end`. */
+static int64_t start_due(int64_t now, int64_t end)
+{
+    int64_t next = end;
+    for (int i = 0; i < connections; i++) {
+        struct connection *c = &all[i];
+        if (c->state != IDLE)
+            continue;
+        if (c->due <= now)
+            start_request(c);
+        else if (c->due < next)
+            next = c->due;
+    }
+    return next - now;
+}
+
+static void wait_and_handle(int64_t timeout)
+{
+    struct epoll_event events[256];
+    struct timespec t = {timeout / 1000000000, timeout % 1000000000};
+    int n = epoll_pwait2(poller, events, 256, &t, NULL);
+    if (n < 0 && errno != EINTR)
+        die("epoll_pwait2");
+    for (int i = 0; i < n; i++)
+        handle(events[i].data.ptr, events[i].events);
+}
+
+static void drain(void)
+{
+    int64_t limit = now_ns(CLOCK_MONOTONIC) + DRAIN_NS, now;
+    accepting_work = 0;
+    while (outstanding && (now = now_ns(CLOCK_MONOTONIC)) < limit)
+        wait_and_handle(limit - now);
+    errors += outstanding;
+}
+
+static void work(void)
+{
+    int64_t now = now_ns(CLOCK_MONOTONIC), end = now + (int64_t)(seconds * 1e9), report = now + progress;
+    accepting_work = 1;
+    for (int i = 0; churn && i < connections; i++)
+        open_connection(&all[i]);
+    while (now < end && alive) {
+        int64_t timeout = think || requests == 0 ? start_due(now, end) : end - now;
+        if (progress && now + timeout > report)
+            timeout = report > now ? report - now : 0;
+        wait_and_handle(timeout > 0 ? timeout : 0);
+        now = now_ns(CLOCK_MONOTONIC);
+        if (progress && now >= report) {
+            printf("{\"progress\": %llu}\n", (unsigned long long)requests);
+            report = now + progress;
+        }
+    }
+    drain();
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static double quantile(double q)
+{
+    return sample_count ? samples[(size_t)(q * (sample_count - 1))] / 1e3 : 0;
+}
+
+static void parse(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"connections", 1, 0, 'c'}, {"size", 1, 0, 'm'}, {"seconds", 1, 0, 's'},
+        {"think", 1, 0, 't'}, {"churn", 0, 0, 'x'}, {"progress", 1, 0, 'r'}, {0, 0, 0, 0},
+    };
+    const char *host = "127.0.0.1";
+    int o;
+    while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (o) {
+        case 'h': host = optarg; break;
+        case 'p': server.sin_port = htons((uint16_t)atoi(optarg)); break;
+        case 'c': connections = atoi(optarg); break;
+        case 'm': size = strtoul(optarg, NULL, 10); break;
+        case 's': seconds = atof(optarg); break;
+        case 't': think = atoll(optarg) * 1000; break;
+        case 'x': churn = 1; break;
+        case 'r': progress = atoll(optarg) * 1000000; break;
+        default: exit(2);
+        }
+    }
+    if (inet_pton(AF_INET, host, &server.sin_addr) != 1 || ntohl(server.sin_addr.s_addr) >> 24 != 127) {
+        fprintf(stderr, "load: only 127.0.0.0/8 is allowed, not %s\n", host);
+        exit(2);
+    }
+    if (!server.sin_port || connections < 1 || size < 1 || seconds <= 0 || think < 0) {
+        fprintf(stderr, "load: --port is required; counts, size and seconds must be positive\n");
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    char line[64];
+    uint64_t x = 88172645463325252ull;
+    parse(argc, argv);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    prctl(PR_SET_TIMERSLACK, 1);
+    pattern = malloc(PATTERN + size);
+    all = calloc(connections, sizeof *all);
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    if (!pattern || !all || poller < 0)
+        die("set-up");
+    for (size_t i = 0; i < PATTERN + size; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        pattern[i] = x >> 32;
+    }
+    for (int i = 0; !churn && i < connections; i++)
+        open_connection(&all[i]);
+    drain();
+    requests = bytes = sample_count = 0;
+    puts("ready");
+    if (!fgets(line, sizeof line, stdin))
+        return 2;
+    int64_t start = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+    work();
+    double took = (now_ns(CLOCK_MONOTONIC) - start) / 1e9;
+    cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    qsort(samples, sample_count, sizeof *samples, by_value);
+    printf("{\"requests\": %llu, \"seconds\": %.6f, \"p50_us\": %.3f, \"p99_us\": %.3f, \"bytes\": %llu, "
+           "\"errors\": %llu, \"mismatches\": %llu, \"client_cpu_us\": %.1f}\n",
+           (unsigned long long)requests, took, quantile(0.5), quantile(0.99), (unsigned long long)bytes,
+           (unsigned long long)errors, (unsigned long long)mismatches, cpu / 1e3);
+    while (fgets(line, sizeof line, stdin))
+        ;
+    return errors ? 1 : 0;
+}

@@ -1,0 +1,193 @@
+"""The echo servers under test, one process each: `python -m benchmarks.servers NAME`.
+
+Each prints {"port": N}, serves on 127.0.0.1 until its standard input ends, and does the least that its
+interface allows: receive up to 64 KiB, send it back. A contender and its ring twin are the same function
+under another `run`. A Trio server answers a line on its standard input with its I/O manager's statistics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+HOST = "127.0.0.1"
+CHUNK = 65536
+BACKLOG = 1024
+
+
+def announce(port: int) -> None:
+    print(json.dumps({"port": port}), flush=True)
+
+
+def io_statistics() -> dict[str, Any]:
+    """The current run's I/O manager statistics as plain data, whatever class they are of."""
+    statistics = trio.lowlevel.current_statistics().io_statistics
+    names = [name for name in dir(statistics) if not name.startswith("_")]
+    values = {name: getattr(statistics, name) for name in names}
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
+# Trio, stock or on the ring -----------------------------------------------------------------------------
+
+
+async def echo_socket(client: trio.socket.SocketType) -> None:
+    with client:
+        try:
+            while data := await client.recv(CHUNK):
+                sent = await client.send(data)
+                while sent < len(data):
+                    sent += await client.send(memoryview(data)[sent:])
+        except OSError:
+            return
+
+
+async def echo_stream(stream: trio.abc.Stream) -> None:
+    async with stream:
+        try:
+            while data := await stream.receive_some(CHUNK):
+                await stream.send_all(data)
+        except trio.BrokenResourceError:
+            return
+
+
+async def serve_sockets(nursery: trio.Nursery) -> None:
+    with trio.socket.socket() as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await listener.bind((HOST, 0))
+        listener.listen(BACKLOG)
+        announce(listener.getsockname()[1])
+        while True:
+            client, _ = await listener.accept()
+            nursery.start_soon(echo_socket, client)
+
+
+async def serve_streams(nursery: trio.Nursery) -> None:
+    serve = functools.partial(trio.serve_tcp, echo_stream, 0, host=HOST, backlog=BACKLOG)
+    listeners = await nursery.start(serve)
+    announce(listeners[0].socket.getsockname()[1])
+
+
+async def serve_uring_streams(nursery: trio.Nursery) -> None:
+    import uring_trio
+
+    serve = functools.partial(uring_trio.serve_tcp, echo_stream, 0, host=HOST, backlog=BACKLOG)
+    listeners = await nursery.start(serve)
+    announce(listeners[0].address[1])
+
+
+async def serve_multishot(nursery: trio.Nursery) -> None:
+    import uring_trio
+
+    listener = await nursery.start(uring_trio.listen_tcp, HOST, 0, BACKLOG)
+    announce(listener.address[1])
+    async with listener.connections() as incoming:
+        async for stream in incoming:
+            nursery.start_soon(echo_stream, stream)
+
+
+async def answer_statistics(cancel_scope: trio.CancelScope) -> None:
+    while True:
+        await trio.lowlevel.wait_readable(0)
+        if not os.read(0, 1024):
+            cancel_scope.cancel()
+            return
+        print(json.dumps(io_statistics(), default=str), flush=True)
+
+
+async def trio_main(serve: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_statistics, nursery.cancel_scope)
+        await serve(nursery)
+
+
+def on_trio(serve: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+    trio.run(trio_main, serve)
+
+
+def on_ring(serve: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+    import uring_trio
+
+    uring_trio.run(trio_main, serve)
+
+
+# asyncio and uvloop -------------------------------------------------------------------------------------
+
+
+async def echo_asyncio_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+
+
+class EchoProtocol(asyncio.Protocol):
+    """Echo without tasks; stops reading while the peer does not take the answers."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is not an instance of it
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+async def serve_asyncio_streams() -> asyncio.Server:
+    return await asyncio.start_server(echo_asyncio_stream, HOST, 0, backlog=BACKLOG, limit=CHUNK)
+
+
+async def serve_asyncio_protocols() -> asyncio.Server:
+    return await asyncio.get_running_loop().create_server(EchoProtocol, HOST, 0, backlog=BACKLOG)
+
+
+async def asyncio_main(serve: Callable[[], Awaitable[asyncio.Server]]) -> None:
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, ended.set)
+    server = await serve()
+    announce(server.sockets[0].getsockname()[1])
+    await ended.wait()
+
+
+def on_asyncio(serve: Callable[[], Awaitable[asyncio.Server]]) -> None:
+    asyncio.run(asyncio_main(serve))
+
+
+def on_uvloop(serve: Callable[[], Awaitable[asyncio.Server]]) -> None:
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio_main(serve))
+
+
+SERVERS: dict[str, Callable[[], None]] = {
+    "trio-sockets": functools.partial(on_trio, serve_sockets),
+    "trio-streams": functools.partial(on_trio, serve_streams),
+    "ring-sockets": functools.partial(on_ring, serve_sockets),
+    "ring-streams": functools.partial(on_ring, serve_streams),
+    "uring-streams": functools.partial(on_ring, serve_uring_streams),
+    "uring-multishot": functools.partial(on_ring, serve_multishot),
+    "asyncio-streams": functools.partial(on_asyncio, serve_asyncio_streams),
+    "uvloop-streams": functools.partial(on_uvloop, serve_asyncio_streams),
+    "uvloop-protocols": functools.partial(on_uvloop, serve_asyncio_protocols),
+}
+
+if __name__ == "__main__":
+    SERVERS[sys.argv[1]]()

@@ -1,0 +1,156 @@
+"""The benchmark harness itself: it checks bytes, measures, and leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from benchmarks.demo import check_ring
+from benchmarks.figures import Comparison, Contender, report
+from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+LOAD: dict[str, Any] = {"seconds": 0.1, "size": 3000, "connections": 3}
+
+
+@contextmanager
+def tiny_server(change: Callable[[bytes], bytes]) -> Iterator[int]:
+    """Echo what `change` makes of the data, from threads; yield the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def echo(client: socket.socket) -> None:
+        with client:
+            try:
+                while data := client.recv(65536):
+                    client.sendall(change(data))
+            except OSError:
+                return
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=echo, args=(client,)))
+            threads[-1].start()
+
+    threads = [threading.Thread(target=accept)]
+    threads[0].start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+        listener.close()
+
+
+def exchange(port: int, **options: Any) -> LoadResult:
+    with Load(port, **(LOAD | options)) as load:
+        load.start()
+        return load.result()
+
+
+@pytest.mark.parametrize("options", [{}, {"churn": True}, {"think": 200, "connections": 1}])
+def test_load_counts_right_answers(options: dict[str, object]) -> None:
+    with tiny_server(bytes) as port:
+        result = exchange(port, **options)
+    assert (result.errors, result.mismatches) == (0, 0)
+    assert result.requests > 0
+    assert result.bytes == result.requests * 3000
+    assert 0 < result.p50_us <= result.p99_us
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("one bit", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
+        ("a byte too many", lambda data: data + data[:1]),
+        ("other bytes", lambda data: bytes(len(data))),
+    ],
+)
+def test_corrupting_server_is_detected(what: str, change: Callable[[bytes], bytes]) -> None:
+    with tiny_server(change) as port:
+        result = exchange(port, churn=True)
+    assert result.mismatches > 0, what
+    assert result.errors >= result.mismatches
+
+
+def test_wrong_bytes_while_connecting_are_not_forgotten() -> None:
+    """Without churn, connections make an exchange before the measured part: its errors count too."""
+    with tiny_server(lambda data: bytes(len(data))) as port:
+        assert exchange(port).mismatches > 0
+
+
+def test_load_refuses_all_but_loopback() -> None:
+    command = [str(build("load")), "--host", "192.0.2.1", "--port", "9"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=5)
+    assert done.returncode == 2
+    assert "only 127.0.0.0/8" in done.stderr
+
+
+def test_server_process_serves_is_measured_and_is_gone() -> None:
+    with Server("trio-streams") as server:
+        before = server.cpu()
+        result = exchange(server.port)
+        assert result.requests > 0
+        assert result.errors == 0
+        assert server.cpu() > before
+        assert server.statistics()["backend"] == "epoll"
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+
+
+def test_c_server_on_the_ring_answers_right() -> None:
+    with Server("c-ring") as server:
+        for options in ({}, {"size": 200_000, "connections": 20}, {"churn": True}):
+            result = exchange(server.port, **options)
+            assert result.requests > 0
+            assert result.errors == 0
+
+
+def test_demo_does_not_take_epoll_for_the_ring() -> None:
+    with (
+        Server("trio-streams") as server,
+        pytest.raises(BenchmarkError, match="ring was not used: backend epoll"),
+    ):
+        check_ring(server)
+
+
+def test_demo_sees_that_the_ring_was_used() -> None:
+    with Server("ring-streams") as server:
+        assert exchange(server.port).errors == 0
+        assert "operations submitted" in check_ring(server)
+
+
+def test_server_that_cannot_start_is_an_error() -> None:
+    with pytest.raises(BenchmarkError, match="ended with status 1"), Server("no-such-contender"):
+        pass
+
+
+def test_missing_compiler_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("benchmarks.processes.CACHE", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BenchmarkError, match="apt install gcc libc6-dev"):
+        build("load")
+
+
+def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    stock = Contender("stock", {"cpu": [10.0, 20.0, 40.0]})
+    ring = Contender("ring", {"cpu": [5.0, 16.0, 20.0]}, baseline="stock", limit=0.6)
+    comparison = Comparison("echo", "a test", {"cpu": "µs"}, [stock, ring])
+    rows = {row["name"]: row for row in report([comparison], {})["rows"]}
+    assert rows["echo.stock.cpu"]["value"] == 20.0
+    assert rows["echo.ring.ratio"]["value"] == 0.5
+    assert rows["echo.ring.ratio"].keys() == {"name", "value", "unit", "description"}
+    assert "echo.stock.ratio" not in rows
