@@ -24,7 +24,7 @@ class RingOptions:
 
     entries: int = 256
     cq_entries: int = 4096
-    buffers: int = 128
+    buffers: int = 256
     buffer_size: int = 65536
 
     def __post_init__(self) -> None:

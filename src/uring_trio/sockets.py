@@ -100,6 +100,13 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         if res == 0:
             return b""
         if res == _ENOBUFS:
+            # More arrived in one tick than there are buffers; they are back by now. Once more, then with
+            # memory of our own.
+            res = await seams.transact(op)
+            if res >= 0:
+                return self._take_buffer(channel, op, res)
+            if res != _ENOBUFS:
+                raise error_from_result(res, "recv", channel.fd)
             memory = bytearray(min(buflen, channel.manager.options.buffer_size))
             return bytes(memory[: await self._receive(channel, memory)])
         raise error_from_result(res, "recv", channel.fd)
@@ -188,6 +195,16 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         op.pins = held
         return await self._finish(op, "recv")
 
+    def _take_buffer(self, channel: Channel, op: Operation, res: int) -> bytes:
+        """Copies what arrived out of the buffer that the kernel chose, and gives the buffer back."""
+        if not op.flags & 1:
+            return b""
+        buffers = channel.manager.buffers
+        bid = op.flags >> 16
+        data: bytes = buffers.views[bid][:res].tobytes()
+        buffers.put(bid)
+        return data
+
     async def _recvmsg(
         self, bufsize: int, ancbufsize: int, flags: int, stock: Any
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
@@ -217,12 +234,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
             memory = bytearray(bufsize)
             res, ancillary, message_flags, address = await self.recvmsg_into([memory], ancbufsize)
             return bytes(memory[:res]), ancillary, message_flags, address
-        data = b""
-        if op.flags & 1:
-            buffers = channel.manager.buffers
-            bid = op.flags >> 16
-            data = buffers.views[bid][:res].tobytes()
-            buffers.put(bid)
+        data = self._take_buffer(channel, op, res)
         return data, decode_control(message.control), message.flags, decode_address(message.name)
 
     # ---- accepting and connecting --------------------------------------------------------------------
