@@ -1,22 +1,26 @@
-"""One operation against a bare checkpoint, in this process: what the scheduler's round trip costs.
+"""One operation against a bare checkpoint: what the scheduler's round trip costs.
 
-Stock and ring runs alternate, and CPU time is measured, so that neighbours on the machine disturb both alike.
-Each sample is one run in which every task awaits its operation many times.
+Each sample is a process of its own, `python -m benchmarks.micro KIND TASKS`, because the interpreter
+specialises the scheduler's code to what it meets: kinds that share a process slow each other down, unevenly.
+The kinds take turns, and CPU time is measured, so that neighbours on the machine disturb all alike.
 """
 
 from __future__ import annotations
 
 import gc
 import socket
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 import trio
 
 from .figures import Comparison, Contender
+from .processes import Process, cores
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     Operation = Callable[[], Awaitable[object]]
 
 OPERATIONS = 30_000
+RUNS = 3  # in each process; the median is its sample
 
 
 def checkpoint(stack: ExitStack) -> Operation:
@@ -106,6 +111,12 @@ def run_once(kind: Kind, tasks: int) -> float:
     return uring_trio.run(timed, kind.make, tasks)
 
 
+def sample(kind: Kind, tasks: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.micro", kind.name, str(tasks)]
+    with Process(kind.name, command, cores()[0]) as child:
+        return float(child.line())
+
+
 def compare(tasks: int, rounds: int, wanted: Callable[[str], bool]) -> Iterator[int | Comparison]:
     """Yield after each round its number, and at the end the comparison."""
     names = {kind.name for kind in KINDS if wanted(kind.name)}
@@ -114,7 +125,7 @@ def compare(tasks: int, rounds: int, wanted: Callable[[str], bool]) -> Iterator[
     samples: dict[str, list[float]] = {kind.name: [] for kind in kinds}
     for done in range(1, rounds + 1):
         for kind in kinds:
-            samples[kind.name].append(run_once(kind, tasks))
+            samples[kind.name].append(sample(kind, tasks))
         yield done
     contenders = [
         Contender(kind.name, {"cpu": samples[kind.name]}, kind.baseline, kind.aims.get(tasks))
@@ -122,3 +133,8 @@ def compare(tasks: int, rounds: int, wanted: Callable[[str], bool]) -> Iterator[
     ]
     text = f"one operation, {tasks} task{'s' * (tasks > 1)}"
     yield Comparison(f"operation-{tasks}", text, {"cpu": "µs/operation"}, contenders)
+
+
+if __name__ == "__main__":
+    chosen = next(kind for kind in KINDS if kind.name == sys.argv[1])
+    print(median(run_once(chosen, int(sys.argv[2])) for _ in range(RUNS)), flush=True)
