@@ -27,6 +27,8 @@ from .errors import RingClosed, RingUnavailable, error_from_result, unavailable_
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .op import Op
+
     ffi: Any
     lib: Any
 else:
@@ -59,7 +61,7 @@ class RingLike(Protocol):
     flush: Callable[[int], int]
     unqueue: Callable[[int], int]
 
-    def template(self, user_data: int, *fields: int) -> Any: ...
+    def template(self, user_data: int, *fields: int, command: bytes = b"") -> Any: ...
     def counters(self) -> dict[str, int]: ...
     def close(self) -> None: ...
 
@@ -198,17 +200,27 @@ class KernelRing:
         buf_index: int = 0,
         file_index: int = 0,
         addr3: int = 0,
+        *,
+        command: bytes = b"",
     ) -> Any:
         """An entry kept in C that ``queue`` copies: re-queueing it costs one call with one argument.
 
-        Fields are those of ``put``; ``flags`` carries the ioprio field in its bits 8 to 23.
+        Fields are those of ``put``; ``flags`` carries ioprio in its bits 8 to 23 and the personality in bits
+        24 to 39. ``command`` fills the end of the entry, from addr3 on.
+
+        Raises:
+            ValueError: the command is longer than this ring's entries have room for.
         """
+        room = 80 if self.flags & _SQE128 else 16
+        if len(command) > room:
+            raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(command)}")
         template = ffi.new("struct ur_op *", {"tail": 64 if self.flags & _SQE128 else 0})
         template.ring = self._handle
         sqe = template.sqe
         sqe.opcode = opcode
         sqe.flags = flags & 0xFF
-        sqe.ioprio = flags >> 8
+        sqe.ioprio = flags >> 8 & 0xFFFF
+        sqe.personality = flags >> 24
         sqe.fd = fd
         sqe.off = off
         sqe.addr = addr
@@ -218,7 +230,18 @@ class KernelRing:
         sqe.buf_index = buf_index
         sqe.file_index = file_index
         sqe.addr3 = addr3
+        if command:
+            ffi.memmove(ffi.addressof(sqe, "addr3"), command, len(command))
         return template
+
+    def put_op(self, user_data: int, op: Op) -> int:
+        """Queues a request of ``uring.ops``: 0, or ``-EBUSY`` when the queue is full.
+
+        The caller keeps its pins.
+        """
+        if op.command:
+            return self.queue(self.template(user_data, *op.fields, command=op.command))
+        return self.put(user_data, *op.fields)
 
     def register(self, opcode: int, arg: Any = None, nr_args: int = 0) -> int:
         """io_uring_register(2) on this ring: the result, or the exception for its errno."""

@@ -6,12 +6,17 @@ An `Op` is inert: making one does not touch the kernel, and the same object may 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Op"]
+__all__ = ["Fields", "Op"]
+
+Fields: TypeAlias = "tuple[int, int, int, int, int, int, int, int, int, int]"
+
+_IOPRIO = 0xFFFF << 8
+_PERSONALITY = 0xFFFF << 24
 
 
 class Op:
@@ -19,28 +24,33 @@ class Op:
 
     Attributes:
         name: the operation as its function in ``uring.ops`` is called.
-        fields: opcode, flags (ioprio from bit 8 on), fd, off, addr, len, op_flags, buf_index, file_index,
-            addr3: the arguments of ``KernelRing.put`` after ``user_data``.
+        fields: opcode, flags (``IOSQE_*``; ioprio from bit 8 on, personality from bit 24 on), fd, off, addr,
+            len, op_flags, buf_index, file_index, addr3: the arguments of ``KernelRing.put`` after
+            ``user_data``.
         pins: objects that stay alive until the last completion.
         decode: makes the Python result of a result of zero or more; None leaves the integer.
         discard: undoes a result that nobody will receive, e.g. closes an accepted descriptor.
+        command: bytes for the end of the entry, from addr3 on: 16, or 80 where entries have 128 bytes.
+            ``KernelRing.put_op`` writes them; ``put`` does not.
     """
 
-    __slots__ = ("decode", "discard", "fields", "name", "pins")
+    __slots__ = ("command", "decode", "discard", "fields", "name", "pins")
 
     def __init__(
         self,
         name: str,
-        fields: tuple[int, int, int, int, int, int, int, int, int, int],
+        fields: Fields,
         pins: object = None,
         decode: Callable[[int], Any] | None = None,
         discard: Callable[[int], None] | None = None,
+        command: bytes = b"",
     ) -> None:
         self.name = name
         self.fields = fields
         self.pins = pins
         self.decode = decode
         self.discard = discard
+        self.command = command
 
     @property
     def opcode(self) -> int:
@@ -53,8 +63,29 @@ class Op:
 
     def with_flags(self, flags: int) -> Op:
         """The same request with more ``IOSQE_*`` flags (io_uring_enter(2))."""
-        opcode, old, *rest = self.fields
-        return Op(self.name, (opcode, old | flags, *rest), self.pins, self.decode, self.discard)  # type: ignore[arg-type]
+        if not 0 <= flags <= 0xFF:
+            raise ValueError(f"IOSQE flags are 0 to 255, not {flags}")
+        return self._with(self.fields[1] | int(flags))
+
+    def with_ioprio(self, ioprio: int) -> Op:
+        """The same request with this ``ioprio`` field instead of its own: an I/O priority, or the flags of
+        an operation that keeps some there."""
+        if not 0 <= ioprio <= 0xFFFF:
+            raise ValueError(f"ioprio is 0 to 65535, not {ioprio}")
+        return self._with(self.fields[1] & ~_IOPRIO | int(ioprio) << 8)
+
+    def with_personality(self, personality: int) -> Op:
+        """The same request under registered credentials (io_uring_register(2),
+        ``IORING_REGISTER_PERSONALITY``); 0 is the submitter's own. Completes with ``EINVAL`` for an
+        unknown one."""
+        if not 0 <= personality <= 0xFFFF:
+            raise ValueError(f"a personality is 0 to 65535, not {personality}")
+        return self._with(self.fields[1] & ~_PERSONALITY | int(personality) << 24)
+
+    def _with(self, flags: int) -> Op:
+        opcode, _, *rest = self.fields
+        fields: Any = (opcode, flags, *rest)
+        return Op(self.name, fields, self.pins, self.decode, self.discard, self.command)
 
     def __repr__(self) -> str:
         return f"<Op {self.name} fd={self.fd}>"

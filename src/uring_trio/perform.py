@@ -34,7 +34,11 @@ async def perform(op: Op) -> Any:
     slot.pins = op.pins
     slot.discard = op.discard
     try:
-        res = await seams.perform_fields(slot, op.fields)
+        if op.command:
+            slot.template = manager.ring.template(slot.user_data, *op.fields, command=op.command)
+            res = await seams.transact(slot)
+        else:
+            res = await seams.perform_fields(slot, op.fields)
     finally:
         manager.release(slot)
     if res < 0:

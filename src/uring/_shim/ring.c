@@ -335,7 +335,8 @@ int ur_queue_pair(struct ur_op *first, struct ur_op *second)
     return publish(r, 2);
 }
 
-int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int flags, int fd, uint64_t off, uint64_t addr,
+/* flags: IOSQE_* in bits 0 to 7, ioprio in 8 to 23, the personality in 24 to 39. */
+int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off, uint64_t addr,
            uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3)
 {
     int err = reserve(r, 1);
@@ -347,7 +348,7 @@ int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int flags, int fd,
     *(struct ur_sqe *)at = (struct ur_sqe){
         .opcode = (uint8_t)opcode, .flags = (uint8_t)flags, .ioprio = (uint16_t)(flags >> 8), .fd = fd, .off = off,
         .addr = addr, .len = len, .op_flags = op_flags, .user_data = user_data, .buf_index = (uint16_t)buf_index,
-        .file_index = file_index, .addr3 = addr3,
+        .personality = (uint16_t)(flags >> 24), .file_index = file_index, .addr3 = addr3,
     };
     return publish(r, 1);
 }

@@ -5,9 +5,42 @@ Nothing here touches the kernel. A function's result is submitted by ``Ring.subm
 """
 
 from ..op import Op
-from .base import close, nop
+from .base import close, close_direct, nop, nop128
 from .cancel import async_cancel, async_cancel_all, async_cancel_any, async_cancel_fd
-from .file import read, write
+from .file import (
+    fadvise,
+    fallocate,
+    fsync,
+    ftruncate,
+    madvise,
+    read,
+    read_fixed,
+    read_multishot,
+    readv,
+    readv_fixed,
+    sync_file_range,
+    write,
+    write_fixed,
+    writev,
+    writev_fixed,
+)
+from .path import (
+    StatxResult,
+    fgetxattr,
+    files_update,
+    fixed_fd_install,
+    fsetxattr,
+    getxattr,
+    linkat,
+    mkdirat,
+    openat,
+    openat2,
+    renameat,
+    setxattr,
+    statx,
+    symlinkat,
+    unlinkat,
+)
 from .poll import poll_add, poll_remove
 from .socket import (
     accept,
@@ -23,9 +56,11 @@ from .socket import (
     socket,
 )
 from .timeout import link_timeout, timeout
+from .transfer import pipe, splice, tee
 
 __all__ = [
     "Op",
+    "StatxResult",
     "accept",
     "accept_multishot",
     "async_cancel",
@@ -34,19 +69,51 @@ __all__ = [
     "async_cancel_fd",
     "bind",
     "close",
+    "close_direct",
     "connect",
+    "fadvise",
+    "fallocate",
+    "fgetxattr",
+    "files_update",
+    "fixed_fd_install",
+    "fsetxattr",
+    "fsync",
+    "ftruncate",
+    "getxattr",
     "link_timeout",
+    "linkat",
     "listen",
+    "madvise",
+    "mkdirat",
     "nop",
+    "nop128",
+    "openat",
+    "openat2",
+    "pipe",
     "poll_add",
     "poll_remove",
     "read",
+    "read_fixed",
+    "read_multishot",
+    "readv",
+    "readv_fixed",
     "recv",
     "recvmsg",
+    "renameat",
     "send",
     "sendmsg",
+    "setxattr",
     "shutdown",
     "socket",
+    "splice",
+    "statx",
+    "symlinkat",
+    "sync_file_range",
+    "tee",
     "timeout",
+    "unlinkat",
     "write",
+    "write_fixed",
+    "writev",
+    "writev_fixed",
 ]

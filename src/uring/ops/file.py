@@ -1,64 +1,424 @@
-"""Reading and writing descriptors of any kind."""
+"""Reading and writing descriptors of any kind, and what else is done to an open file.
+
+Offsets: -1 is the file's own position, which moves; pipes, sockets and terminals ignore offsets and wait
+until there is something, whatever ``O_NONBLOCK`` says (``RWF_NOWAIT`` makes them complete with ``EAGAIN``).
+``n`` uses no more than that many bytes of the buffer. Block I/O on a regular file cannot be cancelled; what
+runs in a kernel worker (fsync, fallocate, ftruncate, advice, buffered writes on most file systems) can be
+only while it is queued there.
+"""
 
 from __future__ import annotations
 
+import mmap
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..memory import pin, pin_writable
-from .base import check_fd, check_int, make
+from .base import (
+    LENGTH_MAX,
+    OFFSET_MAX,
+    UINT_MAX,
+    Fd,
+    check_fd,
+    check_flags,
+    check_group,
+    check_int,
+    limit,
+    make,
+    position,
+    priority,
+    vector,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..op import Op
 
-__all__ = ["read", "write"]
+__all__ = [
+    "fadvise",
+    "fallocate",
+    "fsync",
+    "ftruncate",
+    "madvise",
+    "read",
+    "read_fixed",
+    "read_multishot",
+    "readv",
+    "readv_fixed",
+    "sync_file_range",
+    "write",
+    "write_fixed",
+    "writev",
+    "writev_fixed",
+]
 
-_LENGTH_MAX = 0x7FFF_F000
-_OFFSET_MAX = (1 << 63) - 1
-_CURRENT = (1 << 64) - 1
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 
 
-def read(fd: int, buffer: Any, *, offset: int = -1) -> Op:
-    """Reads into a writable buffer at ``offset``, or with -1 at the file's position, which moves
-    (Linux 5.6); completes with the number of bytes, 0 at the end. See pread(2).
+def read(
+    fd: Fd,
+    buffer: Any = None,
+    *,
+    offset: int = -1,
+    n: int | None = None,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    buffer_group: int | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """Reads into a writable buffer, or into one that the kernel chooses from ``buffer_group`` (Linux 5.6);
+    completes with the number of bytes, 0 at the end. See pread(2), preadv2(2) for ``rw_flags``.
 
-    Pipes, sockets and ttys wait until something can be read, whatever ``O_NONBLOCK`` says.
+    With a group ``n`` bounds the read, the completion's flags say which buffer was taken, and ``ENOBUFS``
+    that none was left.
     """
-    address, length, held = pin_writable(buffer)
+    if (buffer is None) == (buffer_group is None):
+        raise TypeError("read takes either a buffer or a buffer_group")
+    if buffer is None:
+        address, held = 0, None
+        length = 0 if n is None else check_int("n", n, 0, LENGTH_MAX)
+    else:
+        address, size, held = pin_writable(buffer)
+        length = limit(n, size)
     return make(
         "read",
         abi.IORING_OP_READ,
         check_fd(fd),
         off=position(offset),
         addr=address,
-        length=min(length, _LENGTH_MAX),
+        length=length,
+        op_flags=check_flags("rw_flags", rw_flags),
+        flags=0 if buffer_group is None else _SELECT,
+        buf_index=0 if buffer_group is None else check_group(buffer_group),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
         pins=held,
     )
 
 
-def write(fd: int, data: Any, *, offset: int = -1) -> Op:
-    """Writes bytes at ``offset``, or with -1 at the file's position, which moves (Linux 5.6); completes
-    with the number written. See pwrite(2).
+def write(
+    fd: Fd,
+    data: Any,
+    *,
+    offset: int = -1,
+    n: int | None = None,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """Writes bytes (Linux 5.6); completes with the number written. See pwrite(2), pwritev2(2).
 
     On a pipe or socket without a reader the process gets ``SIGPIPE`` besides ``EPIPE``, as with write(2).
     """
-    address, length, held = pin(data)
+    address, size, held = pin(data)
     return make(
         "write",
         abi.IORING_OP_WRITE,
         check_fd(fd),
         off=position(offset),
         addr=address,
-        length=min(length, _LENGTH_MAX),
+        length=limit(n, size),
+        op_flags=check_flags("rw_flags", rw_flags),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
         pins=(held, data),
     )
 
 
-def position(offset: int) -> int:
-    """A file offset as the entry holds it; -1 is the file's own position.
+def readv(
+    fd: Fd,
+    buffers: Sequence[Any],
+    *,
+    offset: int = -1,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """Reads into buffers one after the other (Linux 5.1); completes with the number of bytes. See
+    preadv2(2)."""
+    address, count, held = vector(buffers, writable=True)
+    return make(
+        "readv",
+        abi.IORING_OP_READV,
+        check_fd(fd),
+        off=position(offset),
+        addr=address,
+        length=count,
+        op_flags=check_flags("rw_flags", rw_flags),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
+        pins=held,
+    )
+
+
+def writev(
+    fd: Fd,
+    buffers: Sequence[Any],
+    *,
+    offset: int = -1,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """Writes buffers one after the other (Linux 5.1); completes with the number of bytes. See pwritev2(2).
+
+    ``SIGPIPE`` as with `write`.
+    """
+    address, count, held = vector(buffers, writable=False)
+    return make(
+        "writev",
+        abi.IORING_OP_WRITEV,
+        check_fd(fd),
+        off=position(offset),
+        addr=address,
+        length=count,
+        op_flags=check_flags("rw_flags", rw_flags),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
+        pins=(held, buffers),
+    )
+
+
+def read_fixed(
+    fd: Fd,
+    buffer: Any,
+    buf_index: int,
+    *,
+    offset: int = -1,
+    n: int | None = None,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """`read` into memory of the registered buffer ``buf_index`` (Linux 5.1): the kernel need not map it.
+
+    ``EFAULT`` if the memory is not inside that buffer or nothing is registered there.
+    """
+    address, size, held = pin_writable(buffer)
+    return make(
+        "read_fixed",
+        abi.IORING_OP_READ_FIXED,
+        check_fd(fd),
+        off=position(offset),
+        addr=address,
+        length=limit(n, size),
+        op_flags=check_flags("rw_flags", rw_flags),
+        buf_index=_buf_index(buf_index),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
+        pins=held,
+    )
+
+
+def write_fixed(
+    fd: Fd,
+    data: Any,
+    buf_index: int,
+    *,
+    offset: int = -1,
+    n: int | None = None,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """`write` from memory of the registered buffer ``buf_index`` (Linux 5.1); ``EFAULT`` as `read_fixed`."""
+    address, size, held = pin(data)
+    return make(
+        "write_fixed",
+        abi.IORING_OP_WRITE_FIXED,
+        check_fd(fd),
+        off=position(offset),
+        addr=address,
+        length=limit(n, size),
+        op_flags=check_flags("rw_flags", rw_flags),
+        buf_index=_buf_index(buf_index),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
+        pins=held,
+    )
+
+
+def readv_fixed(
+    fd: Fd,
+    buffers: Sequence[Any],
+    buf_index: int,
+    *,
+    offset: int = -1,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """`readv` into pieces of the one registered buffer ``buf_index`` (Linux 6.15); ``EFAULT`` if one is
+    outside it."""
+    address, count, held = vector(buffers, writable=True)
+    return make(
+        "readv_fixed",
+        abi.IORING_OP_READV_FIXED,
+        check_fd(fd),
+        off=position(offset),
+        addr=address,
+        length=count,
+        op_flags=check_flags("rw_flags", rw_flags),
+        buf_index=_buf_index(buf_index),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
+        pins=held,
+    )
+
+
+def writev_fixed(
+    fd: Fd,
+    buffers: Sequence[Any],
+    buf_index: int,
+    *,
+    offset: int = -1,
+    rw_flags: int = 0,
+    ioprio: int = 0,
+    ioprio_class: tuple[int, int] | None = None,
+    fixed_file: bool = False,
+) -> Op:
+    """`writev` from pieces of the one registered buffer ``buf_index`` (Linux 6.15)."""
+    address, count, held = vector(buffers, writable=False)
+    return make(
+        "writev_fixed",
+        abi.IORING_OP_WRITEV_FIXED,
+        check_fd(fd),
+        off=position(offset),
+        addr=address,
+        length=count,
+        op_flags=check_flags("rw_flags", rw_flags),
+        buf_index=_buf_index(buf_index),
+        ioprio=priority(ioprio, ioprio_class),
+        fixed_file=fixed_file,
+        pins=held,
+    )
+
+
+def read_multishot(fd: Fd, buffer_group: int, *, fixed_file: bool = False) -> Op:
+    """Reads whenever there is something into buffers of a group, until cancelled (Linux 6.7): a completion
+    each, with the number of bytes.
+
+    Only for what can be polled (pipes, sockets, terminals, eventfds); a regular file is ``EBADFD``. Ends
+    without ``F_MORE`` at the end (0), on an error, on ``ENOBUFS``, on cancel and when the completion queue
+    overflows.
+    """
+    return make(
+        "read_multishot",
+        abi.IORING_OP_READ_MULTISHOT,
+        check_fd(fd),
+        off=position(-1),
+        flags=_SELECT,
+        buf_index=check_group(buffer_group),
+        fixed_file=fixed_file,
+    )
+
+
+def fsync(
+    fd: Fd, *, datasync: bool = False, offset: int = 0, length: int = 0, fixed_file: bool = False
+) -> Op:
+    """Writes a file's data and metadata to storage (Linux 5.1), or with ``datasync`` what reading the data
+    back needs; ``length`` 0 is the whole file. Completes with 0. See fsync(2)."""
+    return make(
+        "fsync",
+        abi.IORING_OP_FSYNC,
+        check_fd(fd),
+        off=check_int("offset", offset, 0, OFFSET_MAX),
+        length=check_int("length", length, 0, UINT_MAX),
+        op_flags=abi.IORING_FSYNC_DATASYNC if datasync else 0,
+        fixed_file=fixed_file,
+    )
+
+
+def sync_file_range(
+    fd: Fd, offset: int, length: int, *, sync_flags: int, fixed_file: bool = False
+) -> Op:
+    """Starts or awaits writing part of a file to storage, without its metadata (Linux 5.2); ``length`` 0 is
+    up to the end. Completes with 0. ``sync_flags``: see sync_file_range(2)."""
+    return make(
+        "sync_file_range",
+        abi.IORING_OP_SYNC_FILE_RANGE,
+        check_fd(fd),
+        off=check_int("offset", offset, 0, OFFSET_MAX),
+        length=check_int("length", length, 0, UINT_MAX),
+        op_flags=check_flags("sync_flags", sync_flags),
+        fixed_file=fixed_file,
+    )
+
+
+def fallocate(fd: Fd, mode: int, offset: int, length: int, *, fixed_file: bool = False) -> Op:
+    """Allocates, punches or moves part of a file (Linux 5.6); completes with 0. See fallocate(2)."""
+    return make(
+        "fallocate",
+        abi.IORING_OP_FALLOCATE,
+        check_fd(fd),
+        off=check_int("offset", offset, 0, OFFSET_MAX),
+        addr=check_int("length", length, 0, OFFSET_MAX),
+        length=check_flags("mode", mode),
+        fixed_file=fixed_file,
+    )
+
+
+def ftruncate(fd: Fd, length: int, *, fixed_file: bool = False) -> Op:
+    """Makes a file exactly ``length`` bytes long (Linux 6.9); completes with 0. See ftruncate(2)."""
+    return make(
+        "ftruncate",
+        abi.IORING_OP_FTRUNCATE,
+        check_fd(fd),
+        off=check_int("length", length, 0, OFFSET_MAX),
+        fixed_file=fixed_file,
+    )
+
+
+def fadvise(fd: Fd, advice: int, *, offset: int = 0, length: int = 0, fixed_file: bool = False) -> Op:
+    """Says how part of a file will be used (Linux 5.6); ``length`` 0 is up to the end. Completes with 0.
+    See posix_fadvise(2)."""
+    # The 64-bit length goes into addr; len, where it once was, has room for 32 bits only.
+    return make(
+        "fadvise",
+        abi.IORING_OP_FADVISE,
+        check_fd(fd),
+        off=check_int("offset", offset, 0, OFFSET_MAX),
+        addr=check_int("length", length, 0, OFFSET_MAX),
+        op_flags=check_int("advice", advice, 0, UINT_MAX),
+        fixed_file=fixed_file,
+    )
+
+
+def madvise(memory: Any, advice: int) -> Op:
+    """Says how mapped memory will be used (Linux 5.6); completes with 0. See madvise(2).
+
+    Advice works on whole pages and some of it empties them: so ``memory`` is an `mmap.mmap`, or a writable
+    buffer of whole pages, such as part of a mapping.
 
     Raises:
-        TypeError, ValueError: not an int, or outside -1 to 2**63 - 1.
+        ValueError: the memory is not whole pages.
     """
-    check_int("offset", offset, -1, _OFFSET_MAX)
-    return offset if offset >= 0 else _CURRENT
+    mapping = isinstance(memory, mmap.mmap)
+    address, length, held = (pin if mapping else pin_writable)(memory)
+    if mapping:
+        length = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+    if address % mmap.PAGESIZE or length % mmap.PAGESIZE or not length:
+        raise ValueError(
+            f"madvise takes whole pages of {mmap.PAGESIZE} bytes, not {length} bytes at {address:#x}"
+        )
+    # The 64-bit length goes into off, as with fadvise.
+    return make(
+        "madvise",
+        abi.IORING_OP_MADVISE,
+        off=length,
+        addr=address,
+        op_flags=check_int("advice", advice, 0, UINT_MAX),
+        pins=(held, memory),
+    )
+
+
+def _buf_index(buf_index: Any) -> int:
+    return check_int("buf_index", buf_index, 0, 0xFFFF)
