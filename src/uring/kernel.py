@@ -45,6 +45,7 @@ CQE = struct.Struct("=QiI")
 CQE_BIG = struct.Struct("=QiIQQ")
 """The same where entries may be 32 bytes (``CQE32``, ``CQE_MIXED``)."""
 
+_op_type: Any = ffi.typeof("struct ur_op *") if ffi is not None else None
 _DISABLED = 1 << 6
 _SQE128 = 1 << 10
 
@@ -57,6 +58,7 @@ class RingLike(Protocol):
     put: Callable[..., int]
     queue: Callable[[Any], int]
     cycle: Callable[[float], int]
+    poll: Callable[[], int]
     idle: Callable[[], int]
     flush: Callable[[int], int]
     unqueue: Callable[[int], int]
@@ -103,6 +105,7 @@ class KernelRing:
         "flush",
         "idle",
         "out",
+        "poll",
         "put",
         "queue",
         "sq_entries",
@@ -143,6 +146,7 @@ class KernelRing:
         self.queue: Callable[[Any], int] = lib.ur_queue
         self.put: Callable[..., int] = partial(lib.ur_put, handle)
         self.cycle: Callable[[float], int] = partial(lib.ur_cycle, handle)
+        self.poll: Callable[[], int] = partial(lib.ur_poll, handle)
         self.idle: Callable[[], int] = partial(lib.ur_idle, handle)
         self.flush: Callable[[int], int] = partial(lib.ur_flush, handle)
         self.unqueue: Callable[[int], int] = partial(lib.ur_unqueue, handle)
@@ -214,24 +218,24 @@ class KernelRing:
         room = 80 if self.flags & _SQE128 else 16
         if len(command) > room:
             raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(command)}")
-        template = ffi.new("struct ur_op *", {"tail": 64 if self.flags & _SQE128 else 0})
-        template.ring = self._handle
-        sqe = template.sqe
-        sqe.opcode = opcode
-        sqe.flags = flags & 0xFF
-        sqe.ioprio = flags >> 8 & 0xFFFF
-        sqe.personality = flags >> 24
-        sqe.fd = fd
-        sqe.off = off
-        sqe.addr = addr
-        sqe.len = length
-        sqe.op_flags = op_flags
-        sqe.user_data = user_data
-        sqe.buf_index = buf_index
-        sqe.file_index = file_index
-        sqe.addr3 = addr3
+        template = ffi.new(_op_type, {"tail": 64}) if self.flags & _SQE128 else ffi.new(_op_type)
+        lib.ur_prepare(
+            template,
+            self._handle,
+            user_data,
+            opcode,
+            flags,
+            fd,
+            off,
+            addr,
+            length,
+            op_flags,
+            buf_index,
+            file_index,
+            addr3,
+        )
         if command:
-            ffi.memmove(ffi.addressof(sqe, "addr3"), command, len(command))
+            ffi.memmove(ffi.addressof(template.sqe, "addr3"), command, len(command))
         return template
 
     def put_op(self, user_data: int, op: Op) -> int:

@@ -159,6 +159,7 @@ class Manager:
         self.table: Table[Operation] = Table(self._make_operation)
         self._entries = self.table.entries
         self._cycle = self.ring.cycle
+        self._poll = self.ring.poll
         self._out = self.ring.out
         self._owner = threading.get_ident()
         self._reschedule: Any = None
@@ -197,7 +198,7 @@ class Manager:
         if self._unsent:
             self._send_cancels()
         if timeout == 0:
-            n = self._cycle(0.0)
+            n = self._poll()
             if n == 0:
                 if self._guest:
                     # From here to process_events the worker may be waiting, and cannot submit for us.
@@ -221,6 +222,8 @@ class Manager:
 
     def process_events(self, events: int | None) -> None:
         """Delivers the completions that `get_events` left in the ring's ``out``."""
+        if not events and not self._guest:
+            return
         n = events or 0
         if self._guest or n < 0:
             n = self._enter_on_owner(n)

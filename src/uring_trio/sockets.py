@@ -50,6 +50,7 @@ _SENDMSG = int(abi.IORING_OP_SENDMSG)
 _ACCEPT = int(abi.IORING_OP_ACCEPT)
 _CONNECT = int(abi.IORING_OP_CONNECT)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_NONEMPTY = int(abi.IORING_CQE_F_SOCK_NONEMPTY)
 _LENGTH_MAX = 0x7FFF_F000
 _ENOBUFS = -errno.ENOBUFS
 _ADDRESSABLE = frozenset((_stdlib.AF_INET, _stdlib.AF_INET6, _stdlib.AF_UNIX))
@@ -63,7 +64,8 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
 
     _channel: Channel | None = None
     _receive_size = 0  # what the reader's entry is set up to receive into provided buffers; 0: something else
-    _streaming = False
+    _streaming = False  # more data or connections are likely to be there: try without waiting first
+    _backlogged = False
     _peer: PeerAddress | None = None
     _message: Message | None = None
 
@@ -244,6 +246,13 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         channel = self._attach()
         if channel is None or self.family not in _ADDRESSABLE:
             return await super().accept()  # type: ignore[no-any-return]
+        if self._backlogged:
+            try:
+                sock, address = await seams.inline(self._sock.accept)
+            except BlockingIOError:
+                self._backlogged = False
+            else:
+                return trio.socket.from_stdlib_socket(sock), address
         op = self._reader(channel)
         if self._peer is None or op.name != "accept":
             self._peer = PeerAddress()
@@ -265,6 +274,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         fd = await seams.transact(op)
         if fd < 0:
             raise error_from_result(fd, "accept", channel.fd)
+        self._backlogged = bool(op.flags & _NONEMPTY)
         return adopt(fd, self.family, self.type, self.proto), self._peer.get()
 
     @enable_ki_protection

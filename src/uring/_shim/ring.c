@@ -336,6 +336,17 @@ int ur_queue_pair(struct ur_op *first, struct ur_op *second)
 }
 
 /* flags: IOSQE_* in bits 0 to 7, ioprio in 8 to 23, the personality in 24 to 39. */
+static inline struct ur_sqe make_sqe(uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
+                                     uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
+                                     uint64_t addr3)
+{
+    return (struct ur_sqe){
+        .opcode = (uint8_t)opcode, .flags = (uint8_t)flags, .ioprio = (uint16_t)(flags >> 8), .fd = fd, .off = off,
+        .addr = addr, .len = len, .op_flags = op_flags, .user_data = user_data, .buf_index = (uint16_t)buf_index,
+        .personality = (uint16_t)(flags >> 24), .file_index = file_index, .addr3 = addr3,
+    };
+}
+
 int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off, uint64_t addr,
            uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3)
 {
@@ -345,12 +356,18 @@ int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int
     uint8_t *at = slot(r, r->sq_tail);
     if (r->sqe_size == 128)
         memset(at + 64, 0, 64);
-    *(struct ur_sqe *)at = (struct ur_sqe){
-        .opcode = (uint8_t)opcode, .flags = (uint8_t)flags, .ioprio = (uint16_t)(flags >> 8), .fd = fd, .off = off,
-        .addr = addr, .len = len, .op_flags = op_flags, .user_data = user_data, .buf_index = (uint16_t)buf_index,
-        .personality = (uint16_t)(flags >> 24), .file_index = file_index, .addr3 = addr3,
-    };
+    *(struct ur_sqe *)at =
+        make_sqe(user_data, opcode, flags, fd, off, addr, len, op_flags, buf_index, file_index, addr3);
     return publish(r, 1);
+}
+
+int ur_prepare(struct ur_op *op, struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int fd,
+               uint64_t off, uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
+               uint64_t addr3)
+{
+    op->ring = r;
+    op->sqe = make_sqe(user_data, opcode, flags, fd, off, addr, len, op_flags, buf_index, file_index, addr3);
+    return 0;
 }
 
 /* Turns an entry that the kernel has not seen into a NOP that completes with -ECANCELED; a timeout linked
@@ -485,6 +502,8 @@ int ur_cycle(struct ur_ring *r, double timeout)
         return (int)n;
     return ret < 0 && ret != -ETIME ? ret : 0;
 }
+
+int ur_poll(struct ur_ring *r) { return ur_cycle(r, 0); }
 
 /* ---- provided buffers ------------------------------------------------------------------------ */
 

@@ -115,6 +115,9 @@ int ur_queue(struct ur_op *op);
 int ur_queue_pair(struct ur_op *first, struct ur_op *second);
 int ur_put(struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
            uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3);
+int ur_prepare(struct ur_op *op, struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd,
+               uint64_t off, uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
+               uint64_t addr3);
 int ur_unqueue(struct ur_ring *ring, uint64_t user_data);
 int ur_space(struct ur_ring *ring);
 int ur_pending(struct ur_ring *ring);
@@ -122,6 +125,7 @@ int ur_flush(struct ur_ring *ring, int run_work);
 
 /* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. */
 int ur_cycle(struct ur_ring *ring, double timeout);
+int ur_poll(struct ur_ring *ring); /* ur_cycle(ring, 0), at the price of one argument */
 int ur_idle(struct ur_ring *ring);
 int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
              void *arg, uint64_t argsz);
