@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,37 +29,8 @@ from uring.opcodes import OPCODES
 from uring.probe import Probe, probe
 
 DOCTOR = ("-m", "uring")
+REFUSE = Path(__file__).parents[1] / "refuse.py"
 SETUP, ENTER, REGISTER = 425, 426, 427
-
-# Runs `python ARGS…` with system calls refused: each rule is number, second argument or -1 for any, errno.
-FILTERED = """
-import ctypes, json, os, struct, sys
-
-LOAD, IF_EQUAL, RETURN, ALLOW, ERRNO = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
-NUMBER_AT, SECOND_ARGUMENT_AT = 0, 24
-code = b""
-def emit(what, value, if_so=0, if_not=0):
-    global code
-    code += struct.pack("=HBBI", what, if_so, if_not, value)
-for number, argument, refusal in json.loads(sys.argv[1]):
-    emit(LOAD, NUMBER_AT)
-    if argument < 0:
-        emit(IF_EQUAL, number, 0, 1)
-    else:
-        emit(IF_EQUAL, number, 0, 3)
-        emit(LOAD, SECOND_ARGUMENT_AT)
-        emit(IF_EQUAL, argument, 0, 1)
-    emit(RETURN, ERRNO | refusal)
-emit(RETURN, ALLOW)
-memory = ctypes.create_string_buffer(code, len(code))
-program = ctypes.create_string_buffer(struct.pack("HP", len(code) // 8, ctypes.addressof(memory)))
-libc = ctypes.CDLL(None, use_errno=True)
-NO_NEW_PRIVS, SECCOMP, FILTER = 38, 22, 2
-for call in (NO_NEW_PRIVS, 1, 0, 0, 0), (SECCOMP, FILTER, program, 0, 0):
-    if libc.prctl(*call):
-        raise OSError(ctypes.get_errno(), f"prctl{call[:2]}")
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-"""
 
 # Examines a ring of so many entries as a user without privileges, who may lock so many bytes. It becomes that
 # user after importing, as it may be unable to read this installation.
@@ -85,7 +57,7 @@ def run(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 def run_filtered(*args: str, rules: list[tuple[int, int, int]]) -> subprocess.CompletedProcess[str]:
-    return run("-c", FILTERED, json.dumps(rules), *args)
+    return run(str(REFUSE), json.dumps(rules), *args)
 
 
 def report_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
