@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROG,
         usage=f"{PROG} [options] (script | -m module | program) [arguments]",
         description="Runs a Trio or AnyIO program on io_uring, unchanged. What follows its name is for it.",
+        epilog="Only this process (and what it forks) is on the ring: a server that spawns its workers "
+        "has to be told to serve in the process itself (hypercorn --workers 0).",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -152,6 +152,26 @@ def test_safe_path_keeps_the_folder_out(tmp_path: Path) -> None:
     assert "No module named 'neighbour'" in done.stderr
 
 
+@pytest.mark.parametrize(("method", "backend"), [("fork", "io_uring"), ("spawn", "epoll")])
+def test_which_processes_are_on_the_ring(tmp_path: Path, method: str, backend: str) -> None:
+    script = program(
+        tmp_path,
+        f"""
+import multiprocessing, trio
+
+async def main():
+    print(trio.lowlevel.current_statistics().io_statistics.backend, flush=True)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context({method!r}).Process(target=trio.run, args=(main,))
+    child.start()
+    child.join()
+    trio.run(main)
+""",
+    )
+    assert output_of(launch(script, cwd=tmp_path)) == [backend, "io_uring"]
+
+
 # ---- how it ends ---------------------------------------------------------------------------------------
 
 
