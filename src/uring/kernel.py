@@ -248,10 +248,15 @@ class KernelRing:
         return self.put(user_data, *op.fields)
 
     def register(self, opcode: int, arg: Any = None, nr_args: int = 0) -> int:
-        """io_uring_register(2) on this ring: the result, or the exception for its errno."""
+        """io_uring_register(2) on this ring: the result, or the exception for its errno.
+
+        ``arg`` is a cffi pointer, an address, or None for NULL.
+        """
         if self._handle.fd < 0:
             raise self.closed_error()
-        result: int = lib.ur_register(self.fd, opcode, ffi.NULL if arg is None else arg, nr_args)
+        if arg is None or isinstance(arg, int):
+            arg = ffi.cast("void *", arg or 0)
+        result: int = lib.ur_register(self.fd, opcode, arg, nr_args)
         if result < 0:
             raise error_from_result(result, f"io_uring_register({opcode})")
         return result

@@ -1,0 +1,166 @@
+"""The launcher: ``python -m uring_trio app.py`` runs a program with every Trio run of it on a ring.
+
+The program is what Python itself would run (a script, a directory or archive with a ``__main__``, a module
+after ``-m``), or the name of an installed console program. It runs as ``__main__`` in this process with its
+own ``sys.argv``; its exit status and Ctrl-C are its own. Only what uses Trio changes: asyncio stays asyncio.
+Processes that the program starts with a new interpreter (also those of multiprocessing) are on stock Trio.
+
+Exit status before the program starts: 1 there is no usable io_uring, or no such module; 2 wrong usage, or no
+such script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import importlib.util
+import runpy
+import shutil
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import is_zipfile
+
+from uring.errors import RingUnavailable
+
+from .manager import process_totals
+from .options import RingOptions
+from .run import install
+from .seams import UnsupportedTrio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main"]
+
+PROG = "python -m uring_trio"
+_WITH_VALUE = ("--ring", "--unavailable")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Puts Trio on the ring in this process, then becomes the program.
+
+    Returns when the program does.
+
+    Raises:
+        SystemExit: the program's own, wrong usage, or a program that is not there.
+        BaseException: whatever else the program raises.
+    """
+    own, words = _split(sys.argv[1:] if argv is None else argv)
+    parser = _parser()
+    options = parser.parse_args(own)
+    if words[:1] == ["-m"]:
+        words = words[1:]
+        find = _find_module
+    else:
+        find = _find_script
+    if not words:
+        parser.error("name a script, -m and a module, or an installed program")
+    start = find(words[0])
+    try:
+        install(ring=options.ring, unavailable=options.unavailable)
+    except (RingUnavailable, UnsupportedTrio) as exc:
+        sys.exit(f"{PROG}: {exc}")
+    if options.stats:
+        # Registered first, so that it runs last: after the program's own exit functions.
+        atexit.register(_print_totals, process_totals())
+    sys.argv = words
+    start()
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our options, and the words from the program's name (or -m) on, which are not ours to read."""
+    own: list[str] = []
+    rest = list(argv)
+    while rest and rest[0].startswith("-") and not rest[0].startswith("-m"):
+        word = rest.pop(0)
+        if word == "--":
+            return own, rest
+        own.append(word)
+        if word in _WITH_VALUE and rest:
+            own.append(rest.pop(0))
+    if rest and rest[0].startswith("-m") and rest[0] != "-m":
+        rest[:1] = ["-m", rest[0][2:]]
+    return own, rest
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        usage=f"{PROG} [options] (script | -m module | program) [arguments]",
+        description="Runs a Trio or AnyIO program on io_uring, unchanged. What follows its name is for it.",
+        epilog="Only this process (and what it forks) is on the ring: a server that spawns its workers "
+        "has to be told to serve in the process itself (hypercorn --workers 0).",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--ring",
+        type=_ring_options,
+        metavar="NAME=VALUE,…",
+        help="settings of the ring: the fields of uring_trio.RingOptions, e.g. entries=512",
+    )
+    parser.add_argument("--stats", action="store_true", help="print what the rings did to stderr at exit")
+    parser.add_argument(
+        "--unavailable",
+        choices=["raise", "epoll"],
+        default="raise",
+        help="without a usable io_uring: say why and stop (raise, the default), or warn and run on epoll",
+    )
+    return parser
+
+
+def _ring_options(text: str) -> RingOptions:
+    try:
+        return RingOptions.parse(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _find_module(name: str) -> Callable[[], object]:
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError as exc:
+        # A missing parent of the module; not something that the parent imports.
+        if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
+            raise
+        found = None
+    if found is None:
+        sys.exit(f"{PROG}: no module named {name}")
+    return lambda: runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _find_script(name: str) -> Callable[[], object]:
+    path = Path(name)
+    if path.is_file() or (path.is_dir() and (path / "__main__.py").is_file()):
+        return lambda: _run_script(path)
+    for program in entry_points(group="console_scripts", name=name):
+        return lambda: _run_program(name, program.load())
+    print(f"{PROG}: {name} is neither a script nor an installed program", file=sys.stderr)
+    sys.exit(2)
+
+
+def _run_script(path: Path) -> None:
+    path = path.absolute()
+    if not sys.flags.safe_path:
+        # The current directory, which our own -m put there. A directory or archive adds itself.
+        del sys.path[0]
+        if path.is_file() and not is_zipfile(path):
+            sys.path.insert(0, str(path.resolve().parent))
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def _run_program(name: str, function: Callable[[], object]) -> None:
+    # As with -m, the current directory stays first on the path.
+    sys.argv[0] = shutil.which(name) or name
+    sys.exit(function())  # type: ignore[arg-type]
+
+
+def _print_totals(before: dict[str, int]) -> None:
+    """What was counted since ``before``: making sure that a ring can be opened counts as well."""
+    counts = (f"{name} {count - before[name]}" for name, count in process_totals().items())
+    print(f"uring_trio: {', '.join(counts)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
