@@ -54,9 +54,7 @@ def encode_address(family: int, address: Any) -> bytes:
     if not rest and "%" in host:
         scope_id = socket.if_nametoindex(host.partition("%")[2])
     return (
-        _FAMILY.pack(family)
-        + port.to_bytes(2, "big")
-        + _INET6.pack(socket.htonl(flowinfo), packed, scope_id)
+        _FAMILY.pack(family) + port.to_bytes(2, "big") + _INET6.pack(socket.htonl(flowinfo), packed, scope_id)
     )
 
 
@@ -104,7 +102,9 @@ def _encode_unix(address: Any) -> bytes:
             raise ValueError(f"an abstract Unix address has at most {_UNIX_PATH_SIZE} bytes, not {len(path)}")
         return _FAMILY.pack(socket.AF_UNIX) + path
     if len(path) >= _UNIX_PATH_SIZE:
-        raise ValueError(f"a Unix socket path has at most {_UNIX_PATH_SIZE - 1} bytes, not {len(path)}: {address!r}")
+        raise ValueError(
+            f"a Unix socket path has at most {_UNIX_PATH_SIZE - 1} bytes, not {len(path)}: {address!r}"
+        )
     if b"\0" in path:
         raise ValueError("a Unix socket path has no NUL byte")
     return _FAMILY.pack(socket.AF_UNIX) + path + b"\0"

@@ -54,7 +54,7 @@ class RingLike(Protocol):
     """What the manager needs of a ring: the kernel's, or the scripted one of the tests."""
 
     fd: int
-    out: memoryview
+    out: memoryview[int]
     put: Callable[..., int]
     queue: Callable[[Any], int]
     cycle: Callable[[float], int]
@@ -63,7 +63,8 @@ class RingLike(Protocol):
     flush: Callable[[int], int]
     unqueue: Callable[[int], int]
 
-    def template(self, user_data: int, *fields: int, command: bytes = b"") -> Any: ...
+    @property
+    def template(self) -> Callable[..., Any]: ...
     def counters(self) -> dict[str, int]: ...
     def close(self) -> None: ...
 
@@ -150,7 +151,7 @@ class KernelRing:
         self.idle: Callable[[], int] = partial(lib.ur_idle, handle)
         self.flush: Callable[[int], int] = partial(lib.ur_flush, handle)
         self.unqueue: Callable[[int], int] = partial(lib.ur_unqueue, handle)
-        self.out = memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
+        self.out: memoryview[int] = memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
         _open_rings.add(self)
 
     @property

@@ -119,7 +119,9 @@ def encode_control(messages: Iterable[tuple[int, int, Any]]) -> bytes:
     parts = []
     for level, kind, data in messages:
         raw = bytes(memoryview(data).cast("B")) if not isinstance(data, bytes) else data
-        parts.append(_CMSGHDR.pack(_CMSGHDR.size + len(raw), level, kind) + raw.ljust(_align(len(raw)), b"\0"))
+        parts.append(
+            _CMSGHDR.pack(_CMSGHDR.size + len(raw), level, kind) + raw.ljust(_align(len(raw)), b"\0")
+        )
     return b"".join(parts)
 
 
@@ -134,5 +136,3 @@ def decode_control(raw: bytes) -> list[tuple[int, int, bytes]]:
         found.append((level, kind, raw[at + _CMSGHDR.size : at + length]))
         at += _align(length)
     return found
-
-

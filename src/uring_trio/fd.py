@@ -16,6 +16,7 @@ import select
 from typing import TYPE_CHECKING, Any
 
 import trio
+
 from uring import abi
 
 from . import seams

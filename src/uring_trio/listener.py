@@ -214,7 +214,10 @@ async def _resolve(host: str | bytes | None, port: int) -> list[tuple[int, Any]]
     if not isinstance(port, int):
         raise TypeError(f"a port is an int, not {type(port).__name__}")
     found = await trio.socket.getaddrinfo(
-        host, port, type=_stdlib.SOCK_STREAM, flags=_stdlib.AI_PASSIVE | _stdlib.AI_ADDRCONFIG if host is None else 0
+        host,
+        port,
+        type=_stdlib.SOCK_STREAM,
+        flags=_stdlib.AI_PASSIVE | _stdlib.AI_ADDRCONFIG if host is None else 0,
     )
     known = [(int(family), address) for family, _, _, _, address in found]
     # For a wildcard IPv6 comes first: its socket can serve both families.
@@ -247,4 +250,3 @@ async def _open(family: int, address: Any, backlog: int | None, *, dual: bool = 
 
 def _close_connection(fd: int, flags: int) -> None:
     os.close(fd)
-

@@ -115,7 +115,9 @@ def process_totals() -> dict[str, int]:
     """Totals over the ring runs of this process that have ended: runs, submitted, completed, enters, and
     operations that had to be leaked."""
     with _totals.lock:
-        return {name: getattr(_totals, name) for name in ("runs", "submitted", "completed", "enters", "leaked")}
+        return {
+            name: getattr(_totals, name) for name in ("runs", "submitted", "completed", "enters", "leaked")
+        }
 
 
 def open_ring(options: RingOptions) -> KernelRing:
@@ -152,7 +154,7 @@ class Manager:
 
     def _set_up(self, options: RingOptions, ring: RingLike | None, provide: Callable[..., Any]) -> None:
         self.options = options
-        self.ring: RingLike = ring if ring is not None else open_ring(options)
+        self.ring: RingLike = open_ring(options) if ring is None else ring
         self.runner: Any = None
         self.closed = False
         self.channels: dict[int, Channel] = {}
@@ -294,8 +296,8 @@ class Manager:
         if left:
             _leaked.append((self.ring, self.table, self.buffers))
             warnings.warn(
-                f"{left} operations did not end within {_DRAIN_SECONDS:g} s; their memory and the ring are leaked "
-                "because the kernel may still write there",
+                f"{left} operations did not end within {_DRAIN_SECONDS:g} s; their memory and the ring are "
+                "leaked because the kernel may still write there",
                 ResourceWarning,
                 stacklevel=2,
             )
@@ -387,7 +389,9 @@ class Manager:
                 sent = True
         if sent:
             self.cancels_requested += 1
-            while self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0) < 0:
+            while (
+                self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0) < 0
+            ):
                 self.check_usable()
                 if self.ring.flush(1) < 0:
                     break
@@ -502,8 +506,7 @@ def current() -> Manager:
     manager = seams.current_manager()
     if type(manager) is not Manager:
         raise RuntimeError(
-            "this needs a ring run: start it with uring_trio.run, or call uring_trio.install() before trio.run"
+            "this needs a ring run: start it with uring_trio.run, or call uring_trio.install() "
+            "before trio.run"
         )
     return manager
-
-

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
+
 from uring.inflight import Entry
 
 from . import seams
@@ -87,7 +88,7 @@ class Operation(Entry):
             self.interrupt = _raise_closed
         return True
 
-    def settle(self) -> outcome.Outcome[None]:
+    def settle(self) -> Any:
         """What the task resumes with after its last completion, for an operation that somebody
         interrupted or whose owner went away. A result that arrived beats a cancel."""
         interrupt, self.interrupt = self.interrupt, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trio.lowlevel import enable_ki_protection
+
 from uring.errors import error_from_result
 from uring.op import Op
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import trio
+
 from uring.errors import RingUnavailable
 
 from . import seams
@@ -93,7 +94,7 @@ def _check_arguments(ring: RingOptions | None, unavailable: str) -> None:
         raise ValueError(f'unavailable is "raise" or "epoll", not {unavailable!r}')
 
 
-class _chosen:  # noqa: N801  used as a with statement only
+class _chosen:
     """Chooses the manager of the run set up inside the block, in this thread."""
 
     def __init__(self, ring: RingOptions | None, unavailable: Unavailable) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
+
 from uring import abi
 from uring.addresses import SOCKADDR_SIZE, decode_address, encode_address
 from uring.errors import error_from_result
@@ -156,7 +157,9 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         message = Message(buffers, writable=True, name_size=SOCKADDR_SIZE, control_size=ancbufsize)
         op = self._reader(channel)
         op.name = "recvmsg"
-        op.template = channel.manager.ring.template(op.user_data, _RECVMSG, 0, channel.fd, 0, message.address, 1)
+        op.template = channel.manager.ring.template(
+            op.user_data, _RECVMSG, 0, channel.fd, 0, message.address, 1
+        )
         op.pins = message
         res = await self._finish(op, "recvmsg")
         return res, decode_control(message.control), message.flags, decode_address(message.name)
@@ -323,7 +326,14 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         address, length, held = pin(data)
         op.name = "send"
         op.template = channel.manager.ring.template(
-            op.user_data, _SEND, 0, channel.fd, 0, address, min(length, _LENGTH_MAX), flags & ~_stdlib.MSG_DONTWAIT
+            op.user_data,
+            _SEND,
+            0,
+            channel.fd,
+            0,
+            address,
+            min(length, _LENGTH_MAX),
+            flags & ~_stdlib.MSG_DONTWAIT,
         )
         op.pins = held
         return await self._finish(op, "send")

@@ -148,10 +148,10 @@ class Subscription:
 
     def _take(self) -> tuple[int, int]:
         taken = self._queue.popleft()
-        if self._op is None and self._ended in (None, -errno.ECANCELED) and not self._closed:
-            if len(self._queue) <= self._limit // 2:
-                self._ended = None
-                self._arm()
+        paused = self._op is None and self._ended in (None, -errno.ECANCELED)
+        if paused and not self._closed and len(self._queue) <= self._limit // 2:
+            self._ended = None
+            self._arm()
         return taken
 
     def _on_completion(self, op: Operation, res: int, flags: int) -> None:

@@ -165,7 +165,15 @@ def send(fd: int, data: Any, *, flags: int = 0) -> Op:
 def recvmsg(fd: int, message: Message, *, flags: int = 0) -> Op:
     """Receives into a `Message` made with writable buffers (Linux 5.3); completes with the number of
     bytes. The message then has the peer's ``name``, ``control`` and ``flags``. See recvmsg(2)."""
-    return make("recvmsg", abi.IORING_OP_RECVMSG, check_fd(fd), addr=message.address, length=1, op_flags=flags, pins=message)
+    return make(
+        "recvmsg",
+        abi.IORING_OP_RECVMSG,
+        check_fd(fd),
+        addr=message.address,
+        length=1,
+        op_flags=flags,
+        pins=message,
+    )
 
 
 def sendmsg(
