@@ -51,9 +51,9 @@ class BufferRing:
             raise error_from_result(result, f"register buffer ring {group}")
         self._ring = ring
         self._handle = handle
-        self.group = group
-        self.count = count
-        self.size = size
+        self.group: int = group
+        self.count: int = count
+        self.size: int = size
         self.put: Callable[[int], int] = partial(lib.ur_buffers_put, handle)
         self._memory = memoryview(ffi.buffer(handle.memory, count * size))
         self.views: list[memoryview] = [self._memory[i * size : (i + 1) * size] for i in range(count)]

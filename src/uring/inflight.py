@@ -33,10 +33,10 @@ class Entry:
     __slots__ = ("flags", "pins", "res", "user_data")
 
     def __init__(self, user_data: int) -> None:
-        self.user_data = user_data
+        self.user_data: int = user_data
         self.pins: object = None
-        self.res = 0
-        self.flags = 0
+        self.res: int = 0
+        self.flags: int = 0
 
 
 E = TypeVar("E", bound=Entry)

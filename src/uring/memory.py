@@ -52,8 +52,8 @@ class Zeroed:
 
     def __init__(self, size: int) -> None:
         self._held = ffi.new("uint64_t[]", (size + 7) // 8)
-        self.address = int(ffi.cast("uintptr_t", self._held))
-        self.view = memoryview(ffi.buffer(self._held, size))
+        self.address: int = int(ffi.cast("uintptr_t", self._held))
+        self.view: memoryview[int] = memoryview(ffi.buffer(self._held, size))
 
 
 def zeroed(size: int) -> Zeroed:

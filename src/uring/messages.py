@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from .memory import pin, pin_writable, zeroed
+from .memory import Zeroed, pin, pin_writable, zeroed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,9 +58,9 @@ class Message:
         vector = [(address, length) for address, length, _ in pinned]
         if selected is not None:
             vector = [(0, selected)]
-        self.length = sum(length for _, length in vector)
+        self.length: int = sum(length for _, length in vector)
         self._pins = [held for _, _, held in pinned]
-        self.iovecs = zeroed(max(1, len(vector)) * 16)
+        self.iovecs: Zeroed = zeroed(max(1, len(vector)) * 16)
         for i, (address, length) in enumerate(vector):
             _IOVEC.pack_into(self.iovecs.view, i * 16, address, length)
         self._name = zeroed(max(len(name), name_size)) if name or name_size else None
@@ -70,8 +70,8 @@ class Message:
         self._control = zeroed(room) if room else None
         if self._control is not None and control:
             self._control.view[: len(control)] = control
-        self.header = zeroed(_MSGHDR.size)
-        self.address = self.header.address
+        self.header: Zeroed = zeroed(_MSGHDR.size)
+        self.address: int = self.header.address
         _MSGHDR.pack_into(
             self.header.view,
             0,

@@ -45,12 +45,12 @@ class Op:
         discard: Callable[[int], None] | None = None,
         command: bytes = b"",
     ) -> None:
-        self.name = name
-        self.fields = fields
-        self.pins = pins
-        self.decode = decode
-        self.discard = discard
-        self.command = command
+        self.name: str = name
+        self.fields: Fields = fields
+        self.pins: object = pins
+        self.decode: Callable[[int], Any] | None = decode
+        self.discard: Callable[[int], None] | None = discard
+        self.command: bytes = command
 
     @property
     def opcode(self) -> int:

@@ -43,9 +43,9 @@ class Channel:
     __slots__ = ("fd", "manager", "others", "owned", "poll_read", "poll_write", "reader", "writer")
 
     def __init__(self, manager: Manager, fd: int, *, owned: bool) -> None:
-        self.manager = manager
-        self.fd = fd
-        self.owned = owned
+        self.manager: Manager = manager
+        self.fd: int = fd
+        self.owned: bool = owned
         self.reader: Operation | None = None
         self.writer: Operation | None = None
         self.poll_read: Operation | None = None

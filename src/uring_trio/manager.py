@@ -156,7 +156,7 @@ class Manager:
         self.options = options
         self.ring: RingLike = open_ring(options) if ring is None else ring
         self.runner: Any = None
-        self.closed = False
+        self.closed: bool = False
         self.channels: dict[int, Channel] = {}
         self.table: Table[Operation] = Table(self._make_operation)
         self._entries = self.table.entries
@@ -169,13 +169,16 @@ class Manager:
         self._guest = False
         self._guest_fd_registered = False
         self._armed = False
-        self.late = 0
-        self.cancels_requested = self.cancels_won = self.cancels_lost = 0
-        self.cancels_running = self.cancels_unsent = 0
+        self.late: int = 0
+        self.cancels_requested: int = 0
+        self.cancels_won: int = 0
+        self.cancels_lost: int = 0
+        self.cancels_running: int = 0
+        self.cancels_unsent: int = 0
         self._eventfd = -1
         try:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self.buffers = provide(self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size)
+            self.buffers: Any = provide(self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size)
         except BaseException:
             if self._eventfd >= 0:
                 os.close(self._eventfd)

@@ -57,19 +57,19 @@ class Operation(Entry):
 
     def __init__(self, user_data: int, manager: Manager) -> None:
         super().__init__(user_data)
-        self.manager = manager
+        self.manager: Manager = manager
         self.runner: Any = manager.runner
-        self.queue = manager.ring.queue
-        self.put = manager.ring.put
-        self.park = seams.park_message(self.abort)
+        self.queue: Callable[[Any], int] = manager.ring.queue
+        self.put: Callable[..., int] = manager.ring.put
+        self.park: Any = seams.park_message(self.abort)
         self.task: Any = None
         self.interrupt: Callable[[], Any] | None = None
         self.handler: Callable[[Operation, int, int], None] = hold
         self.discard: Callable[[int], None] | None = None
         self.template: Any = None
-        self.retired = False
-        self.name = ""
-        self.fd = -1
+        self.retired: bool = False
+        self.name: str = ""
+        self.fd: int = -1
 
     def abort(self, raise_cancel: Callable[[], Any]) -> seams.Abort:
         """Trio's abort function: asks the kernel to cancel; the task resumes at the operation's own end."""

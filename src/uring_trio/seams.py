@@ -102,7 +102,7 @@ if TYPE_CHECKING:
     _run: Any
     _traps: Any
     _socket: Any
-    SocketType: Any
+    SocketType = trio.socket.SocketType
 else:
     # A missing name must not make importing fail: ``check`` says what is wrong when a run starts.
     _run = getattr(trio._core, "_run", None)

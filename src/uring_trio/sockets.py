@@ -60,9 +60,10 @@ _STREAMING = 16384
 spares the copy out of a provided buffer."""
 
 
-class RingSocket(seams.SocketType):  # type: ignore[misc]
+class RingSocket(seams.SocketType):
     """A Trio socket; see `trio.socket.SocketType` for what its methods do."""
 
+    _sock: _stdlib.socket
     _channel: Channel | None = None
     _receive_size = 0  # what the reader's entry is set up to receive into provided buffers; 0: something else
     _streaming = False  # more data or connections are likely to be there: try without waiting first
@@ -118,10 +119,10 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
     async def recv_into(self, /, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         channel = self._attach()
         if channel is None or flags:
-            return await super().recv_into(buffer, nbytes, flags)  # type: ignore[no-any-return]
+            return await super().recv_into(buffer, nbytes, flags)
         with memoryview(buffer) as view, view.cast("B") as octets:
             if nbytes < 0 or nbytes > len(octets) or octets.readonly or not len(octets):
-                return await super().recv_into(buffer, nbytes)  # type: ignore[no-any-return]
+                return await super().recv_into(buffer, nbytes)
             with octets[: nbytes or None] as wanted:
                 return await self._receive(channel, wanted)
 
@@ -140,7 +141,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
     async def recvfrom_into(self, /, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         with memoryview(buffer) as view, view.cast("B") as octets:
             if nbytes < 0 or nbytes > len(octets) or flags:
-                return await super().recvfrom_into(buffer, nbytes, flags)  # type: ignore[no-any-return]
+                return await super().recvfrom_into(buffer, nbytes, flags)
             with octets[: nbytes or None] as wanted:
                 received, _, _, address = await self.recvmsg_into([wanted])
                 return received, address
@@ -152,7 +153,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         buffers = list(buffers)
         channel = self._attach()
         if channel is None or flags or not 0 <= ancbufsize < 1 << 31 or self.family not in _ADDRESSABLE:
-            return await super().recvmsg_into(buffers, ancbufsize, flags)  # type: ignore[no-any-return]
+            return await super().recvmsg_into(buffers, ancbufsize, flags)
         await checkpoint_if_cancelled()
         message = Message(buffers, writable=True, name_size=SOCKADDR_SIZE, control_size=ancbufsize)
         op = self._reader(channel)
@@ -167,7 +168,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
     async def _recv_slowly(self, buflen: int, flags: int) -> bytes:
         channel = self._attach()
         if channel is None or flags or buflen.__class__ is not int or buflen <= 0:
-            return await super().recv(buflen, flags)  # type: ignore[no-any-return]
+            return await super().recv(buflen, flags)
         if self._streaming:
             self._streaming = False
             try:
@@ -248,7 +249,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
     async def accept(self) -> tuple[Any, Any]:
         channel = self._attach()
         if channel is None or self.family not in _ADDRESSABLE:
-            return await super().accept()  # type: ignore[no-any-return]
+            return await super().accept()
         if self._backlogged:
             try:
                 sock, address = await seams.inline(self._sock.accept)
@@ -320,7 +321,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
         """As `send`, without the attempt to send at once; for what is known not to fit."""
         channel = self._attach()
         if channel is None:
-            return await super().send(data, flags)  # type: ignore[no-any-return]
+            return await super().send(data, flags)
         await checkpoint_if_cancelled()
         op = self._writer(channel)
         address, length, held = pin(data)
@@ -366,7 +367,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
     async def _sendmsg(self, buffers: list[Any], ancdata: Iterable[Any], flags: int, address: Any) -> int:
         channel = self._attach()
         if channel is None or self.family not in _ADDRESSABLE:
-            return await super().sendmsg(buffers, ancdata, flags, address)  # type: ignore[no-any-return]
+            return await super().sendmsg(buffers, ancdata, flags, address)
         await checkpoint_if_cancelled()
         op = self._writer(channel)
         name = b"" if address is None else encode_address(self.family, address)
@@ -386,7 +387,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
 
     def detach(self) -> int:
         self._let_go()
-        return super().detach()  # type: ignore[no-any-return]
+        return super().detach()
 
     def shutdown(self, flag: int) -> None:
         channel = self._channel

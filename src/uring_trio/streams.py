@@ -38,7 +38,7 @@ class UringStream(trio.abc.HalfCloseableStream):
             raise TypeError(f"a UringStream wraps a socket of a ring run, not {type(socket).__name__}")
         if socket.type != _stdlib.SOCK_STREAM:
             raise ValueError("a UringStream needs a SOCK_STREAM socket")
-        self.socket = socket
+        self.socket: RingSocket = socket
         self._send = seams.stdlib_socket(socket).send
         self._sending = False
 

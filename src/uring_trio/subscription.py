@@ -66,7 +66,7 @@ class Subscription:
         discard: Callable[[int, int], None],
         limit: int = 256,
     ) -> None:
-        self.channel = channel
+        self.channel: Channel = channel
         self._name = name
         self._fields = fields
         self._discard = discard

@@ -313,6 +313,7 @@ def _getxattr(
 ) -> Op:
     word = check_c_string("name", key)
     decode = None
+    held: object
     if value is None:
         room = zeroed(_VALUE_MAX)
         address, length, held = room.address, _VALUE_MAX, room

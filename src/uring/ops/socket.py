@@ -212,8 +212,8 @@ class SocketAddress:
     def __init__(self, raw: bytes) -> None:
         self._memory = zeroed(SOCKADDR_SIZE)
         self._memory.view[: len(raw)] = raw
-        self.address = self._memory.address
-        self.length = len(raw)
+        self.address: int = self._memory.address
+        self.length: int = len(raw)
 
 
 class PeerAddress:
@@ -223,8 +223,8 @@ class PeerAddress:
 
     def __init__(self) -> None:
         self._memory = zeroed(SOCKADDR_SIZE + 8)
-        self.address = self._memory.address
-        self.size_address = self.address + SOCKADDR_SIZE
+        self.address: int = self._memory.address
+        self.size_address: int = self.address + SOCKADDR_SIZE
         self.reset()
 
     def reset(self) -> None:
