@@ -13,7 +13,7 @@ ffibuilder = FFI()
 ffibuilder.cdef((here / "ring.h").read_text())
 ffibuilder.set_source(
     "uring._ffi",
-    "#include \"ring.c\"",
+    '#include "ring.c"',
     include_dirs=[str(here)],
     extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"],
     py_limited_api=True,

@@ -337,9 +337,7 @@ def fsync(
     )
 
 
-def sync_file_range(
-    fd: Fd, offset: int, length: int, *, sync_flags: int, fixed_file: bool = False
-) -> Op:
+def sync_file_range(fd: Fd, offset: int, length: int, *, sync_flags: int, fixed_file: bool = False) -> Op:
     """Starts or awaits writing part of a file to storage, without its metadata (Linux 5.2); ``length`` 0 is
     up to the end. Completes with 0. ``sync_flags``: see sync_file_range(2)."""
     return make(

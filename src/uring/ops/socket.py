@@ -49,9 +49,7 @@ def socket(family: int, type: int, protocol: int = 0) -> Op:
     check_int("type", int(type), 0, _INT_MAX)
     check_int("protocol", int(protocol), 0, _INT_MAX)
     kind = int(type) | _socket.SOCK_CLOEXEC
-    return make(
-        "socket", abi.IORING_OP_SOCKET, int(family), off=kind, length=int(protocol), discard=close_fd
-    )
+    return make("socket", abi.IORING_OP_SOCKET, int(family), off=kind, length=int(protocol), discard=close_fd)
 
 
 def bind(fd: int, family: int, address: Any) -> Op:
