@@ -1,0 +1,46 @@
+"""What the README and the documents tell people to type exists, and the Python they show compiles."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SHELL = {"", "sh", "bash", "console", "shell"}
+
+
+def blocks(languages: set[str]) -> list[object]:
+    """The code blocks of all documents in one of ``languages``, as test parameters."""
+    return [
+        pytest.param(match[2], id=f"{path.name}:{path.read_text()[: match.start()].count(chr(10)) + 1}")
+        for path in DOCUMENTS
+        for match in FENCE.finditer(path.read_text())
+        if match[1] in languages
+    ]
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_readme_shows_the_two_commands_and_python() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert "make demo" in text
+    assert "make test" in text
+    assert "```python" in text
+
+
+@pytest.mark.parametrize("block", blocks({"python", "py"}))
+def test_python_compiles(block: str) -> None:
+    # Examples may use await at the top level, as the asynchronous console does.
+    compile(block, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+@pytest.mark.parametrize("block", blocks(SHELL))
+def test_commands_exist(block: str) -> None:
+    assert set(re.findall(r"^\$? ?make ([a-z-]+)", block, re.MULTILINE)) <= make_targets()
+    for script in re.findall(r"(?:examples|benchmarks|tools)/\w+\.(?:py|sh)", block):
+        assert (ROOT / script).is_file()
