@@ -57,6 +57,7 @@ class RingLike(Protocol):
     out: memoryview[int]
     put: Callable[..., int]
     queue: Callable[[Any], int]
+    queue_pair: Callable[[Any, Any], int]
     cycle: Callable[[float], int]
     poll: Callable[[], int]
     idle: Callable[[], int]
@@ -109,6 +110,7 @@ class KernelRing:
         "poll",
         "put",
         "queue",
+        "queue_pair",
         "sq_entries",
         "unqueue",
     )
@@ -145,6 +147,7 @@ class KernelRing:
         self.sq_entries: int = params.sq_entries
         self.cq_entries: int = params.cq_entries
         self.queue: Callable[[Any], int] = lib.ur_queue
+        self.queue_pair: Callable[[Any, Any], int] = lib.ur_queue_pair
         self.put: Callable[..., int] = partial(lib.ur_put, handle)
         self.cycle: Callable[[float], int] = partial(lib.ur_cycle, handle)
         self.poll: Callable[[], int] = partial(lib.ur_poll, handle)

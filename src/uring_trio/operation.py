@@ -15,12 +15,15 @@ Invariants
 from __future__ import annotations
 
 import errno
+import struct
 from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
 
+from uring import abi
 from uring.inflight import Entry
+from uring.memory import zeroed
 
 from . import seams
 
@@ -29,9 +32,13 @@ if TYPE_CHECKING:
 
     from .manager import Manager
 
-__all__ = ["Operation", "hold"]
+__all__ = ["KernelDeadline", "Operation", "hold"]
 
 _NOTIF = 1 << 3
+_SECOND = 1_000_000_000
+_TIMESPEC = struct.Struct("=qq")
+_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
+_TIMEOUT_ABS = int(abi.IORING_TIMEOUT_ABS)
 _INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 """Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
 
@@ -40,10 +47,12 @@ class Operation(Entry):
     """A request in flight or ready to be."""
 
     __slots__ = (
+        "deadline",
         "discard",
         "fd",
         "handler",
         "interrupt",
+        "linked",
         "manager",
         "name",
         "park",
@@ -67,6 +76,8 @@ class Operation(Entry):
         self.handler: Callable[[Operation, int, int], None] = hold
         self.discard: Callable[[int], None] | None = None
         self.template: Any = None
+        self.linked: bool = manager.link_deadlines
+        self.deadline: KernelDeadline | None = None
         self.retired: bool = False
         self.name: str = ""
         self.fd: int = -1
@@ -98,11 +109,40 @@ class Operation(Entry):
             return outcome.capture(interrupt)
         return seams.DONE
 
+    def kernel_deadline(self, when: float) -> Any:
+        """The entry of a linked timeout at this time of the monotonic clock."""
+        if self.deadline is None:
+            self.deadline = KernelDeadline(self.manager)
+        self.deadline.set(when)
+        return self.deadline.template
+
     def refuse(self, runner: Any) -> None:
         """Raises what is wrong with using this operation now."""
         if self.task is not None:
             raise trio.BusyResourceError("another task is already using this socket in that direction")
         raise seams.OtherRun("this object belongs to another Trio run")
+
+
+class KernelDeadline:
+    """A ``LINK_TIMEOUT`` behind an operation, by a time on the monotonic clock; reusable.
+
+    Its own completions say nothing that the operation's does not, so that all of a run share one
+    ``user_data``.
+    """
+
+    __slots__ = ("_spec", "template")
+
+    def __init__(self, manager: Manager) -> None:
+        self._spec = zeroed(16)
+        self.template: Any = manager.ring.template(
+            manager.deadline_data, _LINK_TIMEOUT, 0, -1, 0, self._spec.address, 1, _TIMEOUT_ABS
+        )
+
+    def set(self, when: float) -> None:
+        """Rounded up to the nanosecond: the kernel's timer is never before Trio's."""
+        seconds = max(0, int(when))
+        nanoseconds = min(_SECOND - 1, max(0, int((when - seconds) * 1e9) + 1))
+        _TIMESPEC.pack_into(self._spec.view, 0, seconds, nanoseconds)
 
 
 def hold(op: Operation, res: int, flags: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["RingOptions"]
 
@@ -20,12 +20,25 @@ class RingOptions:
         buffers: provided receive buffers, 1 to 32768. They hold data only between its arrival and the
             next step of the task that receives it.
         buffer_size: bytes in each, 64 to 16 MiB: the most that one receive returns through them.
+        deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
+            raises `trio.Cancelled`, and a result that arrived is delivered.
+
+            ``"auto"`` and ``"cancel"``: Trio's timer. A deadline that is due when the loop comes round
+            expires before the ring is entered, so that data which came after it stays in the socket, however
+            busy the loop was; what came just before it in that same stretch stays there too. Costs
+            nothing for each operation.
+
+            ``"link"``: the kernel's timer. Every operation under a finite deadline is submitted with a linked
+            timeout, two entries and two completions: exact to the operation even while the loop is busy,
+            and data which came before the deadline is delivered. What a kernel worker runs (path
+            operations, fsync, splice) falls back to Trio's timer, as everything does under a mock clock.
     """
 
     entries: int = 256
     cq_entries: int = 4096
     buffers: int = 256
     buffer_size: int = 65536
+    deadlines: Literal["auto", "link", "cancel"] = "auto"
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -39,6 +52,8 @@ class RingOptions:
                 raise TypeError(f"{name} is an int, not {type(value).__name__}")
             if not least <= value <= most:
                 raise ValueError(f"{name} is {least} to {most}, not {value}")
+        if self.deadlines not in ("auto", "link", "cancel"):
+            raise ValueError(f'deadlines is "auto", "link" or "cancel", not {self.deadlines!r}')
         for name in ("entries", "cq_entries"):
             value = getattr(self, name)
             if value & (value - 1):
@@ -60,7 +75,7 @@ class RingOptions:
             if not equals or name not in known:
                 raise ValueError(f"ring options are {', '.join(sorted(known))} as name=value, not {part!r}")
             try:
-                values[name] = int(value)
+                values[name] = value if name == "deadlines" else int(value)
             except ValueError:
                 raise ValueError(f"{name} is a number, not {value!r}") from None
         return cls(**values)

@@ -10,8 +10,11 @@ Nothing here knows what an operation does: a trap queues what it is given and re
 
 from __future__ import annotations
 
+import errno
 import threading
 import types
+from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import outcome
@@ -48,7 +51,12 @@ TESTED = ("0.33", "0.34", "0.35")
 """Minor versions of Trio whose own test-suite has passed on the ring."""
 
 NAMES = (
+    "trio._core._run.CancelStatus.effective_deadline",
+    "trio._core._run.Deadlines._heap",
     "trio._core._run.GLOBAL_RUN_CONTEXT",
+    "trio._core._run.Runner.clock",
+    "trio._core._run.Runner.deadlines",
+    "trio._core._run.SystemClock.offset",
     "trio._core._run.Runner.reschedule",
     "trio._core._run.TheIOManager",
     "trio._core._run.Task._cancel_points",
@@ -117,6 +125,7 @@ _Yield: Any = getattr(_traps, "CancelShieldedCheckpoint", None)
 DONE: outcome.Value[None] = outcome.Value(None)
 """What every operation's task is rescheduled with; never unwrapped, so one object serves all."""
 
+_CANCELED = -errno.ECANCELED
 _T = TypeVar("_T")
 
 
@@ -143,6 +152,8 @@ def transact(op: Operation) -> Generator[Any, Any, int]:
         yield from checkpoint_if_cancelled()
     if op.task is not None or runner is not op.runner:
         op.refuse(runner)
+    if op.linked:
+        return (yield from _transact_by_deadline(op, task))
     while op.queue(op.template) < 0:
         op.manager.check_usable()
         yield from cancel_shielded_checkpoint()
@@ -161,7 +172,69 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
     runner = task._runner
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
         yield from checkpoint_if_cancelled()
+    if op.linked:
+        op.template = op.manager.ring.template(op.user_data, *fields)
+        return (yield from _transact_by_deadline(op, task))
     while op.put(op.user_data, *fields) < 0:
+        op.manager.check_usable()
+        yield from cancel_shielded_checkpoint()
+    op.task = task
+    got = yield op.park
+    if got is not DONE:
+        got.unwrap()
+    return op.res
+
+
+@types.coroutine
+@enable_ki_protection
+def transact_within(op: Operation, seconds: float) -> Generator[Any, Any, int]:
+    """As `transact`, with a time limit that the kernel holds.
+
+    Raises:
+        trio.TooSlowError: the limit passed and the operation was cancelled; nothing of it took effect.
+    """
+    task = _context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    if op.task is not None or runner is not op.runner:
+        op.refuse(runner)
+    res = yield from _transact_linked(op, task, perf_counter() + seconds)
+    if res == _CANCELED:
+        raise trio.TooSlowError
+    return res
+
+
+@types.coroutine
+@enable_ki_protection
+def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
+    """Runs ``op`` with the task's deadline linked to it.
+
+    When the kernel's timer wins, Trio expires the same deadline before the task runs again, and the
+    cancellation is raised here. If the deadline has been moved meanwhile, or is shielded, the operation
+    is armed again unseen.
+    """
+    offset = op.manager.clock_offset
+    while True:
+        when = task._cancel_status.effective_deadline()
+        res = yield from _transact_linked(op, task, when - offset if when != inf else inf)
+        if res != _CANCELED:
+            return res
+        if task._cancel_status.effectively_cancelled:
+            yield from checkpoint_if_cancelled()
+
+
+@types.coroutine
+@enable_ki_protection
+def _transact_linked(op: Operation, task: Any, when: float) -> Generator[Any, Any, int]:
+    while True:
+        if when == inf:
+            queued = op.queue(op.template)
+        else:
+            deadline = op.kernel_deadline(when)
+            queued = op.manager.ring.queue_pair(op.template, deadline)
+        if queued >= 0:
+            break
         op.manager.check_usable()
         yield from cancel_shielded_checkpoint()
     op.task = task
@@ -217,6 +290,23 @@ def current_runner() -> Any:
 
 def current_task() -> Any:
     return _context.task
+
+
+def clock_offset(runner: Any) -> float | None:
+    """What Trio's clock is ahead of the monotonic clock; None for any other clock (a mock clock)."""
+    clock = runner.clock
+    return clock.offset if type(clock) is _run.SystemClock else None
+
+
+def deadline_check(runner: Any, offset: float) -> Callable[[], bool]:
+    """A function that says whether Trio's next deadline is due."""
+    deadlines = runner.deadlines
+
+    def due() -> bool:
+        heap = deadlines._heap
+        return bool(heap) and heap[0][0] <= offset + perf_counter()
+
+    return due
 
 
 def reschedule_of(runner: Any) -> Callable[[Any, outcome.Outcome[Any]], None]:

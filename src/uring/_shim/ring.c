@@ -50,6 +50,8 @@ enum {
 
     CQE_F_MORE = 1u << 1, CQE_F_SKIP = 1u << 5, CQE_F_32 = 1u << 15,
 
+    SQE_IO_LINK = 1u << 2, SQE_IO_HARDLINK = 1u << 3,
+
     OP_NOP = 0, NOP_INJECT_RESULT = 1,
     REGISTER_PBUF_RING = 22, UNREGISTER_PBUF_RING = 23, PBUF_RING_MMAP = 1,
 
@@ -330,12 +332,13 @@ int ur_queue_pair(struct ur_op *first, struct ur_op *second)
     int err = reserve(r, 2);
     if (err)
         return err;
-    memcpy(slot(r, r->sq_tail), &first->sqe, r->sqe_size);
+    uint8_t *at = slot(r, r->sq_tail);
+    memcpy(at, &first->sqe, r->sqe_size);
+    ((struct ur_sqe *)at)->flags |= SQE_IO_LINK;
     memcpy(slot(r, r->sq_tail + 1), &second->sqe, r->sqe_size);
     return publish(r, 2);
 }
 
-/* flags: IOSQE_* in bits 0 to 7, ioprio in 8 to 23, the personality in 24 to 39. */
 static inline struct ur_sqe make_sqe(uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
                                      uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
                                      uint64_t addr3)
@@ -382,14 +385,14 @@ int ur_unqueue(struct ur_ring *r, uint64_t user_data)
         struct ur_sqe *sqe = (struct ur_sqe *)slot(r, i);
         if (sqe->user_data != user_data)
             continue;
-        int linked = sqe->flags & 0x0c;
+        int linked = sqe->flags & (SQE_IO_LINK | SQE_IO_HARDLINK);
         for (;;) {
             *sqe = (struct ur_sqe){ .opcode = OP_NOP, .len = (uint32_t)-ECANCELED, .op_flags = NOP_INJECT_RESULT,
                                     .user_data = sqe->user_data };
             if (!linked || ++i == r->sq_tail)
                 break;
             sqe = (struct ur_sqe *)slot(r, i);
-            linked = sqe->flags & 0x0c;
+            linked = sqe->flags & (SQE_IO_LINK | SQE_IO_HARDLINK);
         }
         return 1;
     }

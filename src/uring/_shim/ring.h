@@ -112,7 +112,7 @@ int ur_forked(struct ur_ring *ring);
 
 /* Submission. -EBUSY: the queue is full and the kernel takes no more now; nothing was queued. */
 int ur_queue(struct ur_op *op);
-int ur_queue_pair(struct ur_op *first, struct ur_op *second);
+int ur_queue_pair(struct ur_op *first, struct ur_op *second); /* links the first to the second */
 int ur_put(struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
            uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3);
 int ur_prepare(struct ur_op *op, struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd,
