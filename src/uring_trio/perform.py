@@ -12,18 +12,24 @@ from uring.op import Op
 from . import seams
 from .manager import current
 
-__all__ = ["perform"]
+__all__ = ["check_timeout", "perform"]
 
 
 @enable_ki_protection
-async def perform(op: Op) -> Any:
+async def perform(op: Op, *, timeout: float | None = None) -> Any:
     """Runs one operation of ``uring.ops`` on this run's ring and returns its decoded result.
 
     A checkpoint. In a scope that is cancelled already the operation never reaches the kernel; cancelled
     later it is cancelled in the kernel, and a result that arrives all the same is returned. The memory
     the operation names is held until its last completion.
 
+    Args:
+        op: the operation.
+        timeout: seconds, held by the kernel from the operation's first attempt on. What a kernel worker
+            runs (path operations, fsync, splice) is not interrupted by it.
+
     Raises:
+        trio.TooSlowError: ``timeout`` passed; the operation was cancelled.
         OSError: the kernel's errno, as Python's own class where there is one.
         RuntimeError: outside a ring run.
         TypeError: not an operation.
@@ -31,13 +37,14 @@ async def perform(op: Op) -> Any:
     manager = current()
     if type(op) is not Op:
         raise TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
+    check_timeout(timeout)
     slot = manager.acquire(op.name, op.fields[2])
     slot.pins = op.pins
     slot.discard = op.discard
     try:
-        if op.command:
+        if op.command or timeout is not None:
             slot.template = manager.ring.template(slot.user_data, *op.fields, command=op.command)
-            res = await seams.transact(slot)
+            res = await seams.transact_within(slot, timeout)
         else:
             res = await seams.perform_fields(slot, op.fields)
     finally:
@@ -45,3 +52,13 @@ async def perform(op: Op) -> Any:
     if res < 0:
         raise error_from_result(res, op.name, op.fields[2])
     return res if op.decode is None else op.decode(res)
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Raises what is wrong with a time limit in seconds, or None for none."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout is 0 seconds or more, not {timeout}")

@@ -187,12 +187,14 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
 
 @types.coroutine
 @enable_ki_protection
-def transact_within(op: Operation, seconds: float) -> Generator[Any, Any, int]:
-    """As `transact`, with a time limit that the kernel holds.
+def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any, int]:
+    """As `transact`, with a time limit that the kernel holds, if any.
 
     Raises:
         trio.TooSlowError: the limit passed and the operation was cancelled; nothing of it took effect.
     """
+    if seconds is None:
+        return (yield from transact(op))
     task = _context.task
     runner = task._runner
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):

@@ -116,6 +116,24 @@ class RingSocket(seams.SocketType):
         raise error_from_result(res, "recv", channel.fd)
 
     @enable_ki_protection
+    async def recv_within(self, buflen: int, timeout: float) -> bytes:
+        """As `recv`, at most ``timeout`` seconds, held by the kernel.
+
+        Raises:
+            trio.TooSlowError: nothing arrived in that time; what comes later stays in the socket.
+        """
+        channel = self.channel()
+        op = channel.reader
+        if op is None or self._receive_size != buflen:
+            op = self._prepare_receive(channel, buflen)
+        res = await seams.transact_within(op, timeout)
+        if res == _ENOBUFS:
+            res = await seams.transact_within(op, timeout)
+        if res < 0:
+            raise error_from_result(res, "recv", channel.fd)
+        return self._take_buffer(channel, op, res)
+
+    @enable_ki_protection
     async def recv_into(self, /, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
         channel = self._attach()
         if channel is None or flags:
@@ -317,8 +335,12 @@ class RingSocket(seams.SocketType):
             return await self.send_in_ring(data, flags)
 
     @enable_ki_protection
-    async def send_in_ring(self, data: Any, flags: int = 0, /) -> int:
-        """As `send`, without the attempt to send at once; for what is known not to fit."""
+    async def send_in_ring(self, data: Any, flags: int = 0, /, timeout: float | None = None) -> int:
+        """As `send`, without the attempt to send at once; for what is known not to fit.
+
+        Raises:
+            trio.TooSlowError: ``timeout`` seconds, held by the kernel, have passed and nothing was sent.
+        """
         channel = self._attach()
         if channel is None:
             return await super().send(data, flags)
@@ -337,7 +359,7 @@ class RingSocket(seams.SocketType):
             flags & ~_stdlib.MSG_DONTWAIT,
         )
         op.pins = held
-        return await self._finish(op, "send")
+        return await self._finish(op, "send", timeout)
 
     @enable_ki_protection
     async def sendto(self, *args: Any) -> int:
@@ -452,13 +474,13 @@ class RingSocket(seams.SocketType):
             op.refuse(op.runner)
         return op
 
-    async def _finish(self, op: Operation, name: str) -> int:
+    async def _finish(self, op: Operation, name: str, timeout: float | None = None) -> int:
         """Runs an operation that pins memory for this one use.
 
         The caller has checked for cancellation before it set the operation up: with no yield in between,
         what it pins is in the kernel or the operation was never queued.
         """
-        res = await seams.transact(op)
+        res = await seams.transact_within(op, timeout)
         if res < 0:
             raise error_from_result(res, name, op.fd)
         return res

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket as _stdlib
+from time import perf_counter
 from typing import Any
 
 import trio
@@ -11,6 +12,7 @@ from trio.lowlevel import enable_ki_protection
 
 from . import seams
 from .manager import current
+from .perform import check_timeout
 from .sockets import RingSocket
 
 __all__ = ["UringStream", "open_tcp_stream"]
@@ -43,12 +45,14 @@ class UringStream(trio.abc.HalfCloseableStream):
         self._sending = False
 
     @enable_ki_protection
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+    async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
         """Sends all of ``data``. A checkpoint, even for no data.
 
-        After a cancel an unknown part may have been sent.
+        After a cancel an unknown part may have been sent. ``timeout``: seconds for all of it, held by the
+        kernel.
 
         Raises:
+            trio.TooSlowError: ``timeout`` passed; an unknown part may have been sent.
             trio.BusyResourceError: another task is sending.
             trio.BrokenResourceError: the connection is gone.
             trio.ClosedResourceError: this side is closed or has sent its end of stream.
@@ -57,25 +61,28 @@ class UringStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is currently sending data on this stream")
         if self.socket.did_shutdown_SHUT_WR:
             raise trio.ClosedResourceError("can't send data after sending EOF")
+        check_timeout(timeout)
+        until = None if timeout is None else perf_counter() + timeout
         self._sending = True
         try:
             sent = await seams.inline(self._send, data)
             if sent != (len(data) if data.__class__ is bytes else memoryview(data).nbytes):
-                await self._send_rest(data, sent)
+                await self._send_rest(data, sent, until)
         except BlockingIOError:
-            await self._send_rest(data, 0)
+            await self._send_rest(data, 0, until)
         except OSError as exc:
             raise _stream_error(exc) from exc
         finally:
             self._sending = False
 
-    async def _send_rest(self, data: Any, sent: int) -> None:
+    async def _send_rest(self, data: Any, sent: int, until: float | None) -> None:
         """The ring sends the rest: with ``MSG_WAITALL`` the kernel goes on after a partial send."""
         with memoryview(data) as view, view.cast("B") as octets:
             while sent < len(octets):
                 with octets[sent:] as rest:
                     try:
-                        sent += await self.socket.send_in_ring(rest, _stdlib.MSG_WAITALL)
+                        left = None if until is None else max(0.0, until - perf_counter())
+                        sent += await self.socket.send_in_ring(rest, _stdlib.MSG_WAITALL, timeout=left)
                     except OSError as exc:
                         raise _stream_error(exc) from exc
 
@@ -94,12 +101,14 @@ class UringStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     @enable_ki_protection
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+    async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
         """Waits for data: up to ``max_bytes`` of what has arrived, or b"" at the end of the stream.
 
         Nothing is lost to a cancel: data that arrived is returned, or is still in the socket.
+        ``timeout``: seconds to wait, held by the kernel.
 
         Raises:
+            trio.TooSlowError: ``timeout`` passed; what comes later stays in the socket.
             ValueError: ``max_bytes`` is less than 1.
             trio.BusyResourceError: another task is receiving.
             trio.BrokenResourceError: the connection is gone.
@@ -110,6 +119,9 @@ class UringStream(trio.abc.HalfCloseableStream):
         elif max_bytes < 1:
             raise ValueError(f"max_bytes is at least 1, not {max_bytes}")
         try:
+            if timeout is not None:
+                check_timeout(timeout)
+                return await self.socket.recv_within(max_bytes, timeout)
             return await self.socket.recv(max_bytes)
         except OSError as exc:
             raise _stream_error(exc) from exc
