@@ -54,12 +54,13 @@ def async_cancel_opcode(opcode: int, *, all: bool = False) -> Op:
 
 
 def async_cancel_any() -> Op:
-    """Cancels one operation, whichever (Linux 5.19)."""
+    """Cancels whatever is in flight (Linux 5.19): the kernel takes "any" as every one, and completes with the
+    number found."""
     return _cancel("async_cancel_any", flags=_ANY)
 
 
 def async_cancel_all() -> Op:
-    """Cancels everything in flight (Linux 5.19)."""
+    """Cancels everything in flight (Linux 5.19); completes with the number found."""
     return _cancel("async_cancel_all", flags=_ANY | _ALL)
 
 

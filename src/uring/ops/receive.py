@@ -106,8 +106,8 @@ def recv_bundle(
     poll_first: bool = False,
     fixed_file: bool = False,
 ) -> Op:
-    """Receives into as many buffers of a group as there is data for (Linux 6.10); completes with the number
-    of bytes. The completion names the first buffer; the others follow it in the group's ring.
+    """Receives into several buffers of a group at once (Linux 6.10); completes with the number of bytes. The
+    completion names the first buffer; the others follow it in the group's ring.
 
     ``read_buffer_size`` bounds the whole receive.
     """
