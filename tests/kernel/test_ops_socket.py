@@ -73,7 +73,7 @@ def test_a_protocol_the_kernel_lacks_is_its_own_clear_error(kernel, make):
     op = make()
     res = kernel.result(op)
     if res < 0:
-        with pytest.raises(OSError, match="Protocol not supported.*socket") as caught:
+        with pytest.raises(OSError, match=r"Protocol not supported.*socket") as caught:
             kernel.value(op, res)
         assert caught.value.errno == errno.EPROTONOSUPPORT
     elif op.discard is not None:
