@@ -7,14 +7,16 @@ of the whole request. Nothing here knows a ring.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .abi.layouts import RECVMSG_OUT
 from .memory import Zeroed, pin, pin_writable, zeroed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["MAX_IOVECS", "Message", "decode_control", "encode_control"]
+__all__ = ["MAX_IOVECS", "Message", "ReceivedMessage", "decode_control", "encode_control"]
 
 MAX_IOVECS = 1024
 """``UIO_MAXIOV``: the kernel refuses longer vectors."""
@@ -108,6 +110,33 @@ class Message:
         """``MSG_*`` flags after a receive."""
         (flags,) = struct.unpack_from("=i", self.header.view, _FLAGS_AT)
         return int(flags)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """What a multishot recvmsg put into one buffer. The parts are views of it: copy before giving it back."""
+
+    name: memoryview
+    control: memoryview
+    payload: memoryview
+    flags: int
+
+    @classmethod
+    def parse(cls, buffer: memoryview, message: Message) -> ReceivedMessage:
+        """Takes a buffer apart, cut to the completion's result, of a multishot armed with ``message``.
+
+        Raises:
+            ValueError: the buffer is too short to be one.
+        """
+        (name_room,) = struct.unpack_from("=I", message.header.view, 8)
+        (control_room,) = struct.unpack_from("=Q", message.header.view, 40)
+        start = RECVMSG_OUT.size + name_room + control_room
+        if len(buffer) < start:
+            raise ValueError(f"a received message has at least {start} bytes here, not {len(buffer)}")
+        name_size, control_size, size, flags = RECVMSG_OUT.unpack_from(buffer)
+        name = buffer[RECVMSG_OUT.size :][: min(name_size, name_room)]
+        control = buffer[RECVMSG_OUT.size + name_room :][: min(control_size, control_room)]
+        return cls(name, control, buffer[start:][:size], flags)
 
 
 def _align(size: int) -> int:

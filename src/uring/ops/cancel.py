@@ -1,6 +1,8 @@
-"""Cancelling: by user_data, by descriptor, any, all.
+"""Cancelling: by user_data, by descriptor, by opcode, any, all.
 
-A cancel's own completion only says what was found; each target still completes exactly once, with
+A cancel's own completion only says what was found: 0 or more when something was, ``-ENOENT`` when nothing
+(it may have completed, or be file I/O that nothing can stop), ``-EALREADY`` when a kernel worker is running
+it. With ``all`` it is the number found, 0 included. Each target still completes exactly once, with
 ``-ECANCELED`` or with the result that was faster.
 """
 
@@ -9,39 +11,95 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import abi
-from .base import check_fd, check_int, make
+from .base import Fd, check_fd, check_int, check_user_data, make
 
 if TYPE_CHECKING:
     from ..op import Op
 
-__all__ = ["async_cancel", "async_cancel_all", "async_cancel_any", "async_cancel_fd"]
+__all__ = [
+    "async_cancel",
+    "async_cancel_all",
+    "async_cancel_any",
+    "async_cancel_fd",
+    "async_cancel_matching",
+    "async_cancel_opcode",
+]
 
-_DATA_MAX = (1 << 64) - 1
 _ALL = int(abi.IORING_ASYNC_CANCEL_ALL)
 _FD = int(abi.IORING_ASYNC_CANCEL_FD)
 _ANY = int(abi.IORING_ASYNC_CANCEL_ANY)
+_FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
+_USERDATA = int(abi.IORING_ASYNC_CANCEL_USERDATA)
+_OP = int(abi.IORING_ASYNC_CANCEL_OP)
 
 
 def async_cancel(user_data: int, *, all: bool = False) -> Op:
-    """Cancels what was submitted under ``user_data`` (Linux 5.5). Completes with 0 or more if it was
-    found, ``-ENOENT`` if not (it may have completed, or be file I/O that nothing can stop), ``-EALREADY``
-    if a kernel worker is running it. ``all``: every match; completes with their number."""
-    check_int("user_data", user_data, 0, _DATA_MAX)
-    flags = _ALL if all else 0
-    return make("async_cancel", abi.IORING_OP_ASYNC_CANCEL, addr=user_data, op_flags=flags)
+    """Cancels what was submitted under ``user_data`` (Linux 5.5), with ``all`` every match (5.19)."""
+    return _cancel("async_cancel", user_data=check_user_data(user_data), flags=_ALL if all else 0)
 
 
-def async_cancel_fd(fd: int, *, all: bool = True) -> Op:
-    """Cancels what works on a descriptor (Linux 5.19); with ``all`` completes with the number found."""
-    flags = _FD | (_ALL if all else 0)
-    return make("async_cancel_fd", abi.IORING_OP_ASYNC_CANCEL, check_fd(fd), op_flags=flags)
+def async_cancel_fd(fd: Fd, *, all: bool = True, fixed_file: bool = False) -> Op:
+    """Cancels what works on a descriptor (Linux 5.19), with ``fixed_file`` on a registered file.
+
+    ``EBADF`` if it is not open: cancel before closing.
+    """
+    flags = _FD | (_ALL if all else 0) | (_FD_FIXED if fixed_file else 0)
+    return _cancel("async_cancel_fd", check_fd(fd), flags=flags)
+
+
+def async_cancel_opcode(opcode: int, *, all: bool = False) -> Op:
+    """Cancels an operation of this kind (Linux 6.6), with ``all`` every one."""
+    flags = _OP | (_ALL if all else 0)
+    return _cancel("async_cancel_opcode", opcode=_opcode(opcode), flags=flags)
 
 
 def async_cancel_any() -> Op:
-    """Cancels one operation, whichever (Linux 5.19)."""
-    return make("async_cancel_any", abi.IORING_OP_ASYNC_CANCEL, op_flags=_ANY)
+    """Cancels whatever is in flight (Linux 5.19): the kernel takes "any" as every one, and completes with the
+    number found."""
+    return _cancel("async_cancel_any", flags=_ANY)
 
 
 def async_cancel_all() -> Op:
     """Cancels everything in flight (Linux 5.19); completes with the number found."""
-    return make("async_cancel_all", abi.IORING_OP_ASYNC_CANCEL, op_flags=_ANY | _ALL)
+    return _cancel("async_cancel_all", flags=_ANY | _ALL)
+
+
+def async_cancel_matching(
+    *,
+    user_data: int | None = None,
+    fd: Fd | None = None,
+    opcode: int | None = None,
+    all: bool = False,
+    fixed_file: bool = False,
+) -> Op:
+    """Cancels what matches each of the criteria given (Linux 6.6).
+
+    Raises:
+        TypeError: no criterion; ``async_cancel_any`` is for that.
+    """
+    if user_data is None and fd is None and opcode is None:
+        raise TypeError("give user_data, fd or opcode; async_cancel_any and async_cancel_all need none")
+    flags = _ALL if all else 0
+    if user_data is not None:
+        flags |= _USERDATA
+    if fd is not None:
+        flags |= _FD | (_FD_FIXED if fixed_file else 0)
+    elif fixed_file:
+        raise TypeError("fixed_file says what fd is: give an fd")
+    if opcode is not None:
+        flags |= _OP
+    return _cancel(
+        "async_cancel_matching",
+        -1 if fd is None else check_fd(fd),
+        user_data=0 if user_data is None else check_user_data(user_data),
+        opcode=0 if opcode is None else _opcode(opcode),
+        flags=flags,
+    )
+
+
+def _opcode(opcode: int) -> int:
+    return check_int("opcode", opcode, 0, 255)
+
+
+def _cancel(name: str, fd: int = -1, *, user_data: int = 0, opcode: int = 0, flags: int = 0) -> Op:
+    return make(name, abi.IORING_OP_ASYNC_CANCEL, fd, addr=user_data, length=opcode, op_flags=flags)

@@ -1,7 +1,8 @@
-"""Sockets: socket, bind, listen, accept, connect, recv, send, recvmsg, sendmsg, shutdown.
+"""Sockets: creating, naming, connecting, accepting, shutting down.
 
-``O_NONBLOCK`` makes no difference to these: they wait in the kernel either way. ``MSG_DONTWAIT`` and
-``accept``'s ``dontwait`` make them complete with ``-EAGAIN`` instead.
+``O_NONBLOCK`` makes no difference to these: they wait in the kernel either way. ``accept``'s ``dontwait``
+makes it complete with ``EAGAIN`` instead. Sending and receiving are in ``uring.ops.send`` and ``receive``,
+a constructor for each protocol is in ``uring.ops.protocols``.
 """
 
 from __future__ import annotations
@@ -12,32 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..addresses import SOCKADDR_SIZE, decode_address, encode_address
-from ..memory import pin, pin_writable, zeroed
-from ..messages import Message, encode_control
-from .base import check_fd, check_int, close_fd, make
+from ..memory import zeroed
+from .base import INT_MAX, Fd, check_fd, check_flags, check_int, close_fd, make, new_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from ..op import Op
 
 __all__ = [
+    "PeerAddress",
+    "SocketAddress",
     "accept",
+    "accept_direct",
+    "accept_direct_multishot",
     "accept_multishot",
     "bind",
     "connect",
     "listen",
-    "recv",
-    "recvmsg",
-    "send",
-    "sendmsg",
     "shutdown",
     "socket",
+    "socket_direct",
+    "socket_raw",
 ]
 
-_INT_MAX = (1 << 31) - 1
-_UINT_MAX = (1 << 32) - 1
-_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_FAMILY_MAX = 255
+_ALLOC = abi.IORING_FILE_INDEX_ALLOC
+_POLL_FIRST = int(abi.IORING_ACCEPT_POLL_FIRST)
+_DONTWAIT = int(abi.IORING_ACCEPT_DONTWAIT)
+_MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT)
 
 
 def socket(family: int, type: int, protocol: int = 0) -> Op:
@@ -45,56 +47,120 @@ def socket(family: int, type: int, protocol: int = 0) -> Op:
 
     ``SOCK_CLOEXEC`` is added, as Python's own sockets have it; ``type`` may carry ``SOCK_NONBLOCK``.
     """
-    check_int("family", int(family), 0, 255)
-    check_int("type", int(type), 0, _INT_MAX)
-    check_int("protocol", int(protocol), 0, _INT_MAX)
-    kind = int(type) | _socket.SOCK_CLOEXEC
-    return make("socket", abi.IORING_OP_SOCKET, int(family), off=kind, length=int(protocol), discard=close_fd)
+    check_int("type", type, 0, INT_MAX)
+    return _socket_op("socket", family, type | _socket.SOCK_CLOEXEC, protocol, None)
 
 
-def bind(fd: int, family: int, address: Any) -> Op:
+def socket_raw(family: int, type: int, protocol: int = 0) -> Op:
+    """`socket` with exactly these numbers: without ``SOCK_CLOEXEC`` the descriptor outlives exec(2)."""
+    return _socket_op("socket_raw", family, type, protocol, None)
+
+
+def socket_direct(family: int, type: int, protocol: int = 0, *, file_index: int = _ALLOC) -> Op:
+    """`socket` into a slot of the registered files, or into a free one (Linux 5.19); completes with the slot.
+
+    ``ENXIO``, ``ENFILE``: no file table, no free slot.
+    """
+    return _socket_op("socket_direct", family, type, protocol, file_index)
+
+
+def bind(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> Op:
     """Binds a socket to an address (Linux 6.11); completes with 0. See bind(2)."""
     raw = SocketAddress(encode_address(family, address))
-    return make("bind", abi.IORING_OP_BIND, check_fd(fd), addr=raw.address, off=raw.length, pins=raw)
+    return make(
+        "bind",
+        abi.IORING_OP_BIND,
+        check_fd(fd),
+        addr=raw.address,
+        off=raw.length,
+        fixed_file=fixed_file,
+        pins=raw,
+    )
 
 
-def listen(fd: int, backlog: int = 128) -> Op:
+def listen(fd: Fd, backlog: int = 128, *, fixed_file: bool = False) -> Op:
     """Makes a socket listen (Linux 6.11); completes with 0. See listen(2)."""
-    check_int("backlog", backlog, 0, _INT_MAX)
-    return make("listen", abi.IORING_OP_LISTEN, check_fd(fd), length=backlog)
+    length = check_int("backlog", backlog, 0, INT_MAX)
+    return make("listen", abi.IORING_OP_LISTEN, check_fd(fd), length=length, fixed_file=fixed_file)
 
 
-def connect(fd: int, family: int, address: Any) -> Op:
+def connect(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> Op:
     """Connects a socket (Linux 5.5); completes with 0. See connect(2).
 
-    After a cancel the socket's state is undefined: close it.
+    After a cancel the socket's state is undefined: close it. A Unix socket that waits for room in a backlog
+    blocks in a kernel worker and is interrupted.
     """
     raw = SocketAddress(encode_address(family, address))
-    return make("connect", abi.IORING_OP_CONNECT, check_fd(fd), addr=raw.address, off=raw.length, pins=raw)
+    return make(
+        "connect",
+        abi.IORING_OP_CONNECT,
+        check_fd(fd),
+        addr=raw.address,
+        off=raw.length,
+        fixed_file=fixed_file,
+        pins=raw,
+    )
 
 
-def accept(fd: int, *, flags: int = _socket.SOCK_CLOEXEC, with_address: bool = False) -> Op:
+def accept(
+    fd: Fd,
+    *,
+    flags: int = _socket.SOCK_CLOEXEC,
+    with_address: bool = False,
+    dontwait: bool = False,
+    poll_first: bool = False,
+    fixed_file: bool = False,
+) -> Op:
     """Accepts one connection (Linux 5.5); completes with its descriptor, or with (descriptor, address).
 
-    ``flags`` are ``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK``. See accept4(2).
+    ``flags`` are ``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK``. ``dontwait`` completes with ``EAGAIN`` when there is
+    none, ``poll_first`` waits before it tries (6.10). See accept4(2).
     """
-    if not with_address:
-        return make("accept", abi.IORING_OP_ACCEPT, check_fd(fd), op_flags=flags, discard=close_fd)
-    room = PeerAddress()
+    room = PeerAddress() if with_address else None
     return make(
         "accept",
         abi.IORING_OP_ACCEPT,
         check_fd(fd),
-        addr=room.address,
-        off=room.size_address,
-        op_flags=flags,
+        addr=room.address if room else 0,
+        off=room.size_address if room else 0,
+        op_flags=check_flags("flags", flags),
+        ioprio=_accept_flags(dontwait, poll_first),
+        fixed_file=fixed_file,
         pins=room,
-        decode=lambda res: (res, room.get()),
+        decode=(lambda res: (res, room.get())) if room else None,
         discard=close_fd,
     )
 
 
-def accept_multishot(fd: int, *, flags: int = _socket.SOCK_CLOEXEC) -> Op:
+def accept_direct(
+    fd: Fd,
+    *,
+    file_index: int = _ALLOC,
+    flags: int = 0,
+    dontwait: bool = False,
+    poll_first: bool = False,
+    fixed_file: bool = False,
+) -> Op:
+    """`accept` into a slot of the registered files, or into a free one (Linux 5.15); completes with the slot.
+
+    ``SOCK_CLOEXEC`` means nothing there and is refused with ``EINVAL``.
+    """
+    slot, decode, _ = new_file(file_index)
+    return make(
+        "accept_direct",
+        abi.IORING_OP_ACCEPT,
+        check_fd(fd),
+        op_flags=check_flags("flags", flags),
+        ioprio=_accept_flags(dontwait, poll_first),
+        file_index=slot,
+        fixed_file=fixed_file,
+        decode=decode,
+    )
+
+
+def accept_multishot(
+    fd: Fd, *, flags: int = _socket.SOCK_CLOEXEC, poll_first: bool = False, fixed_file: bool = False
+) -> Op:
     """Accepts connections until cancelled (Linux 5.19): a completion each, with its descriptor.
 
     Peer addresses come from ``getpeername``: completions would overwrite one another's. Ends without
@@ -105,101 +171,62 @@ def accept_multishot(fd: int, *, flags: int = _socket.SOCK_CLOEXEC) -> Op:
         "accept_multishot",
         abi.IORING_OP_ACCEPT,
         check_fd(fd),
-        op_flags=flags,
-        ioprio=abi.IORING_ACCEPT_MULTISHOT,
+        op_flags=check_flags("flags", flags),
+        ioprio=_MULTISHOT | _accept_flags(False, poll_first),
+        fixed_file=fixed_file,
         discard=close_fd,
     )
 
 
-def recv(
-    fd: int, buffer: Any = None, *, flags: int = 0, buffer_group: int | None = None, size: int = 0
-) -> Op:
-    """Receives into a writable buffer, or into one that the kernel chooses from a buffer group
-    (Linux 5.6); completes with the number of bytes, 0 at the end of the stream. See recv(2).
-
-    With ``buffer_group`` the completion's flags say which buffer was taken; ``size`` bounds the receive.
-    """
-    if (buffer is None) == (buffer_group is None):
-        raise TypeError("recv takes either a buffer or a buffer_group")
-    if buffer is None:
-        group = check_int("buffer_group", buffer_group, 0, 0xFFFF)
-        length = check_int("size", size, 0, _INT_MAX)
-        return make(
-            "recv",
-            abi.IORING_OP_RECV,
-            check_fd(fd),
-            length=length,
-            op_flags=flags,
-            flags=_SELECT,
-            buf_index=group,
-        )
-    address, length, held = pin_writable(buffer)
-    return make(
-        "recv",
-        abi.IORING_OP_RECV,
-        check_fd(fd),
-        addr=address,
-        length=min(length, _INT_MAX),
-        op_flags=flags,
-        pins=held,
-    )
-
-
-def send(fd: int, data: Any, *, flags: int = 0) -> Op:
-    """Sends bytes (Linux 5.6); completes with the number taken, which may be fewer than given unless
-    ``flags`` has ``MSG_WAITALL``. Never raises ``SIGPIPE``. See send(2)."""
-    address, length, held = pin(data)
-    return make(
-        "send",
-        abi.IORING_OP_SEND,
-        check_fd(fd),
-        addr=address,
-        length=min(length, _INT_MAX),
-        op_flags=flags,
-        pins=(held, data),
-    )
-
-
-def recvmsg(fd: int, message: Message, *, flags: int = 0) -> Op:
-    """Receives into a `Message` made with writable buffers (Linux 5.3); completes with the number of
-    bytes. The message then has the peer's ``name``, ``control`` and ``flags``. See recvmsg(2)."""
-    return make(
-        "recvmsg",
-        abi.IORING_OP_RECVMSG,
-        check_fd(fd),
-        addr=message.address,
-        length=1,
-        op_flags=flags,
-        pins=message,
-    )
-
-
-def sendmsg(
-    fd: int,
-    buffers: Sequence[Any],
-    ancillary: Iterable[tuple[int, int, Any]] = (),
+def accept_direct_multishot(
+    fd: Fd,
     *,
+    file_index: int = _ALLOC,
     flags: int = 0,
-    name: bytes = b"",
+    poll_first: bool = False,
+    fixed_file: bool = False,
 ) -> Op:
-    """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `uring.addresses`) if given
-    (Linux 5.3); completes with the number of bytes taken. See sendmsg(2)."""
-    message = Message(buffers, name=name, control=encode_control(ancillary))
+    """`accept_multishot` into free slots of the registered files (Linux 5.19): a completion each, with the
+    slot. Ends with ``ENFILE`` when none is free.
+
+    Raises:
+        ValueError: ``file_index`` names a slot: all connections cannot go into one.
+    """
+    if file_index != _ALLOC:
+        raise ValueError(f"a multishot accept takes free slots (IORING_FILE_INDEX_ALLOC), not {file_index}")
     return make(
-        "sendmsg",
-        abi.IORING_OP_SENDMSG,
+        "accept_direct_multishot",
+        abi.IORING_OP_ACCEPT,
         check_fd(fd),
-        addr=message.address,
-        length=1,
-        op_flags=flags,
-        pins=(message, buffers),
+        op_flags=check_flags("flags", flags),
+        ioprio=_MULTISHOT | _accept_flags(False, poll_first),
+        file_index=-1,
+        fixed_file=fixed_file,
     )
 
 
-def shutdown(fd: int, how: int) -> Op:
+def shutdown(fd: Fd, how: int, *, fixed_file: bool = False) -> Op:
     """Shuts a connection down in one direction or both (Linux 5.11); completes with 0. See shutdown(2)."""
-    check_int("how", int(how), 0, 2)
-    return make("shutdown", abi.IORING_OP_SHUTDOWN, check_fd(fd), length=int(how))
+    length = check_int("how", how, 0, 2)
+    return make("shutdown", abi.IORING_OP_SHUTDOWN, check_fd(fd), length=length, fixed_file=fixed_file)
+
+
+def _socket_op(name: str, family: int, type: int, protocol: int, file_index: int | None) -> Op:
+    slot, decode, discard = new_file(file_index)
+    return make(
+        name,
+        abi.IORING_OP_SOCKET,
+        check_int("family", family, 0, _FAMILY_MAX),
+        off=check_int("type", type, 0, INT_MAX),
+        length=check_int("protocol", protocol, 0, INT_MAX),
+        file_index=slot,
+        decode=decode,
+        discard=discard,
+    )
+
+
+def _accept_flags(dontwait: bool, poll_first: bool) -> int:
+    return (_DONTWAIT if dontwait else 0) | (_POLL_FIRST if poll_first else 0)
 
 
 class SocketAddress:
