@@ -198,6 +198,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
             op.user_data, _RECV, 0, channel.fd, 0, address, min(length, _LENGTH_MAX)
         )
         op.pins = held
+        del held  # a traceback would keep it, and with it the caller's buffer from being resized
         return await self._finish(op, "recv")
 
     def _take_buffer(self, channel: Channel, op: Operation, res: int) -> bytes:
@@ -336,6 +337,7 @@ class RingSocket(seams.SocketType):  # type: ignore[misc]
             flags & ~_stdlib.MSG_DONTWAIT,
         )
         op.pins = held
+        del held
         return await self._finish(op, "send")
 
     @enable_ki_protection
