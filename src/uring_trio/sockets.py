@@ -217,6 +217,7 @@ class RingSocket(seams.SocketType):
             op.user_data, _RECV, 0, channel.fd, 0, address, min(length, _LENGTH_MAX)
         )
         op.pins = held
+        del held  # a traceback would keep it, and with it the caller's buffer from being resized
         return await self._finish(op, "recv")
 
     def _take_buffer(self, channel: Channel, op: Operation, res: int) -> bytes:
@@ -359,6 +360,7 @@ class RingSocket(seams.SocketType):
             flags & ~_stdlib.MSG_DONTWAIT,
         )
         op.pins = held
+        del held
         return await self._finish(op, "send", timeout)
 
     @enable_ki_protection

@@ -1,0 +1,120 @@
+"""Pairs of connected peers, full sockets, and what a run on the ring looks like from inside."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import Counter
+from typing import Any
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from uring.kernel import ffi
+from uring_trio import UringStream
+from uring_trio.manager import RECEIVE_GROUP, current
+
+PBUF_STATUS = 26
+INTERNAL_SLOTS = 3
+"""Slots of every run: cancels, the wake-up, and the wait of the task that Trio's own signals wake."""
+
+
+def statistics() -> Any:
+    """What the ring of this run counted."""
+    return trio.lowlevel.current_statistics().io_statistics
+
+
+def in_flight() -> dict[str, int]:
+    """Operations that tasks of this run are waiting for, but for Trio's own; a subscription is none."""
+    found = Counter(statistics().in_flight)
+    found["wait_readable"] -= 1
+    return dict(+found)
+
+
+def buffers_out() -> int:
+    """Receive buffers of this run that are not with the kernel."""
+    manager = current()
+    status = ffi.new("uint32_t[10]", [RECEIVE_GROUP])
+    manager.ring.register(PBUF_STATUS, status, 1)
+    given = manager.buffers._handle.tail
+    return int(manager.buffers.count - ((given - status[1]) & 0xFFFF))
+
+
+async def settled() -> None:
+    """Asserts that nothing is left of what a test did in this run."""
+    await wait_all_tasks_blocked()
+    assert not in_flight()
+    manager = current()
+    assert manager.ring.inflight <= 2, "more than the wake-up and Trio's own wait is in flight"
+    assert buffers_out() == 0
+    owned = sum(
+        (channel.reader is not None) + (channel.writer is not None) for channel in manager.channels.values()
+    )
+    assert len(manager.table) == INTERNAL_SLOTS + owned
+    assert len([channel for channel in manager.channels.values() if not channel.owned]) == 1
+
+
+async def tcp_sockets(host: str = "127.0.0.1") -> tuple[Any, Any]:
+    """Two Trio sockets, connected over TCP."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with trio.socket.socket(family) as listener:
+        await listener.bind((host, 0))
+        listener.listen(1)
+        client = trio.socket.socket(family)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.connect, listener.getsockname())
+            server, _ = await listener.accept()
+    return client, server
+
+
+async def unix_sockets() -> tuple[Any, Any]:
+    """Two Trio sockets, connected by socketpair."""
+    return trio.socket.socketpair()
+
+
+PAIRS = {"tcp": tcp_sockets, "unix": unix_sockets}
+
+
+async def streams(kind: str = "tcp") -> tuple[UringStream, UringStream]:
+    near, far = await PAIRS[kind]()
+    return UringStream(near), UringStream(far)
+
+
+async def fill(sock: Any) -> int:
+    """Sends zeros until the socket takes no more; how many went in."""
+    inner, sent = sock._sock, 0
+    for _ in range(3):
+        while True:
+            try:
+                sent += inner.send(bytes(65536))
+            except BlockingIOError:
+                break
+        await wait_all_tasks_blocked()
+    return sent
+
+
+async def receive_exactly(stream: UringStream, size: int) -> bytes:
+    """``size`` bytes, or fewer if the stream ends."""
+    data = bytearray()
+    while len(data) < size:
+        part = await stream.receive_some(min(65536, size - len(data)))
+        if not part:
+            break
+        data += part
+    return bytes(data)
+
+
+def reset(sock: Any) -> None:
+    """Closes a TCP socket so that its peer gets a reset instead of an end."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def can_bind(address: Any) -> bool:
+    """Whether the address is free, asked without SO_REUSEADDR."""
+    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
+        try:
+            probe.bind(address[:2])
+        except OSError:
+            return False
+        return True
