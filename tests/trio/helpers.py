@@ -15,7 +15,7 @@ from uring_trio import UringStream
 from uring_trio.manager import RECEIVE_GROUP, current
 
 PBUF_STATUS = 26
-INTERNAL_SLOTS = 3
+INTERNAL_SLOTS = 4
 """Slots of every run: cancels, the wake-up, and the wait of the task that Trio's own signals wake."""
 
 
