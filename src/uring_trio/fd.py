@@ -60,7 +60,7 @@ class Channel:
         channel = cls(manager, fd, owned=True)
         if stale is not None:
             if stale.owned:
-                stale.retire()
+                stale.abandon()
             else:
                 channel.poll_read, channel.poll_write = stale.poll_read, stale.poll_write
         manager.channels[fd] = channel
@@ -83,6 +83,18 @@ class Channel:
             self.manager.cancel_fd(self.fd, active)
         self.retire()
 
+    def abandon(self) -> None:
+        """Ends every operation of a descriptor that was closed behind our back, its number given to another
+        file: each is cancelled by what it is, not by the number."""
+        for op in (self.reader, self.writer, self.poll_read, self.poll_write):
+            if op is not None and op.close():
+                self.manager.cancel(op)
+        for subscription in self.others:
+            subscription.close()
+            if subscription.op is not None:
+                self.manager.cancel(subscription.op)
+        self.retire()
+
     def retire(self) -> None:
         """Gives the reusable operations back, now or when the task parked on one has resumed."""
         for op in (self.reader, self.writer):
@@ -90,7 +102,6 @@ class Channel:
                 if op.task is None:
                     self.manager.release(op)
                 else:
-                    op.close()
                     op.retired = True
         self.reader = self.writer = None
         if self.manager.channels.get(self.fd) is self:

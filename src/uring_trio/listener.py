@@ -111,26 +111,37 @@ class UringListener(trio.abc.Listener[UringStream]):
         fields = (_ACCEPT, _MULTISHOT, channel.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
         accepts = Subscription(channel, "accept_multishot", fields, _close_connection)
         try:
-            yield self._streams(accepts)
+            yield _Connections(self, accepts)
         finally:
             await accepts.aclose()
-
-    async def _streams(self, accepts: Subscription) -> AsyncGenerator[UringStream, None]:
-        family = self.socket.family
-        while True:
-            fd, _ = await accepts.get()
-            if fd >= 0:
-                yield UringStream(adopt(fd, family, _stdlib.SOCK_STREAM))
-            elif -fd in _NO_ROOM:
-                _log.error("accept: %s; waiting %g s", os.strerror(-fd), _PAUSE)
-                await trio.sleep(_PAUSE)
-            elif -fd not in _CONNECTION_LOST:
-                raise error_from_result(fd, "accept", accepts.channel.fd, self.address)
 
     async def aclose(self) -> None:
         """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
         self.socket.close()
         await trio.lowlevel.checkpoint()
+
+
+class _Connections:
+    """The iterator of `UringListener.connections`."""
+
+    def __init__(self, listener: UringListener, accepts: Subscription) -> None:
+        self._listener = listener
+        self._accepts = accepts
+        self._family = int(listener.socket.family)
+
+    def __aiter__(self) -> _Connections:
+        return self
+
+    async def __anext__(self) -> UringStream:
+        while True:
+            fd, _ = await self._accepts.get()
+            if fd >= 0:
+                return UringStream(adopt(fd, self._family, _stdlib.SOCK_STREAM))
+            if -fd in _NO_ROOM:
+                _log.error("accept: %s; waiting %g s", os.strerror(-fd), _PAUSE)
+                await trio.sleep(_PAUSE)
+            elif -fd not in _CONNECTION_LOST:
+                raise error_from_result(fd, "accept", self._accepts.channel.fd, self._listener.address)
 
 
 async def listen_tcp(

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from uring import abi
 from uring.buffers import BufferRing
-from uring.errors import RingClosed, error_from_result
+from uring.errors import RingClosed, error_from_result, unavailable_from_errno
 from uring.inflight import INDEX_MASK, Table
 from uring.kernel import CQE, KernelRing
 
@@ -183,10 +183,12 @@ class Manager:
         try:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self.buffers: Any = provide(self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size)
-        except BaseException:
+        except BaseException as exc:
             if self._eventfd >= 0:
                 os.close(self._eventfd)
             self.ring.close()
+            if isinstance(exc, OSError) and exc.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+                raise unavailable_from_errno(exc.errno) from exc
             raise
         self._cancel_data = self._internal("async_cancel", self._on_cancel_done).user_data
         self.deadline_data: int = self._internal("link_timeout", _ignore).user_data
@@ -360,7 +362,10 @@ class Manager:
         return op
 
     def release(self, op: Operation) -> None:
-        """Gives an operation back that has nothing in flight."""
+        """Gives an operation back. One that is in flight still, as when its task was thrown away by a crash,
+        stays as it is: the kernel may write to what it pins."""
+        if op.task is not None:
+            return
         op.template = None
         op.discard = None
         op.handler = hold
@@ -492,6 +497,9 @@ class Manager:
     def _drain(self) -> int:
         """Ends everything in flight; returns how many operations would not end."""
         ring = self.ring
+        for channel in self.channels.values():
+            for subscription in channel.others:
+                subscription.abandon()
         deadline = time.monotonic() + _DRAIN_SECONDS
         while ring.inflight > 0:
             ring.put(self._cancel_data, _ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_ANY_ALL, 0, 0, 0)
@@ -506,7 +514,11 @@ class Manager:
 
     def _dispose(self, user_data: int, res: int, flags: int) -> None:
         op = self.table.find(user_data)
-        if op is not None and op.discard is not None and res >= 0:
+        if op is None:
+            return
+        if op.task is None:
+            op.handler(op, res, flags)
+        elif op.discard is not None and res >= 0:
             op.discard(res)
 
 

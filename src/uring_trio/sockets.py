@@ -85,11 +85,11 @@ class RingSocket(seams.SocketType):
         ):
             return await self._recv_slowly(buflen, flags)
         op = channel.reader
-        if op is None or self._receive_size != buflen:
-            if buflen <= 0:
-                return await self._recv_slowly(buflen, flags)
-            op = self._prepare_receive(channel, buflen)
         try:
+            if op is None or self._receive_size != buflen:
+                if buflen <= 0:
+                    return await self._recv_slowly(buflen, flags)
+                op = self._prepare_receive(channel, buflen)
             res = await seams.transact(op)
         except seams.OtherRun:
             return await self._recv_slowly(buflen, flags)
@@ -199,6 +199,8 @@ class RingSocket(seams.SocketType):
         return await self.recv(buflen)
 
     def _prepare_receive(self, channel: Channel, buflen: int) -> Operation:
+        if channel.manager.closed:
+            raise seams.OtherRun
         op = self._reader(channel)
         op.name = "recv"
         op.template = channel.manager.ring.template(

@@ -135,6 +135,13 @@ class Subscription:
         self._closed = True
         self._wake()
 
+    def abandon(self) -> None:
+        """As `aclose` where the run is over: nothing is waited for, and there is nobody left to wake."""
+        self._closed = True
+        self._task = None
+        while self._queue:
+            self._discard(*self._queue.popleft())
+
     def _arm(self) -> None:
         manager = self.channel.manager
         op = manager.acquire(self._name, self.channel.fd)
