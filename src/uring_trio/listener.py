@@ -111,7 +111,7 @@ class UringListener(trio.abc.Listener[UringStream]):
         fields = (_ACCEPT, _MULTISHOT, channel.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
         accepts = Subscription(channel, "accept_multishot", fields, _close_connection)
         try:
-            yield _Connections(self, accepts)
+            yield _Connections(accepts, self.socket.family)
         finally:
             await accepts.aclose()
 
@@ -122,12 +122,11 @@ class UringListener(trio.abc.Listener[UringStream]):
 
 
 class _Connections:
-    """The iterator of `UringListener.connections`."""
+    """The iterator of `UringListener.connections`: no generator, because it goes on after a cancel."""
 
-    def __init__(self, listener: UringListener, accepts: Subscription) -> None:
-        self._listener = listener
+    def __init__(self, accepts: Subscription, family: int) -> None:
         self._accepts = accepts
-        self._family = int(listener.socket.family)
+        self._family = family
 
     def __aiter__(self) -> _Connections:
         return self
@@ -141,7 +140,7 @@ class _Connections:
                 _log.error("accept: %s; waiting %g s", os.strerror(-fd), _PAUSE)
                 await trio.sleep(_PAUSE)
             elif -fd not in _CONNECTION_LOST:
-                raise error_from_result(fd, "accept", self._accepts.channel.fd, self._listener.address)
+                raise error_from_result(fd, "accept", self._accepts.channel.fd)
 
 
 async def listen_tcp(
@@ -162,6 +161,7 @@ async def listen_tcp(
         backlog: connections the kernel keeps for us, by default as many as it allows.
 
     Raises:
+        TypeError, ValueError: a host, port or backlog that cannot be one.
         OSError: the message names the stage (socket, bind, listen) and the address.
         RuntimeError: outside a ring run.
     """
@@ -224,6 +224,9 @@ async def _handle(handler: Callable[[UringStream], Awaitable[object]], stream: U
 async def _resolve(host: str | bytes | None, port: int) -> list[tuple[int, Any]]:
     if not isinstance(port, int):
         raise TypeError(f"a port is an int, not {type(port).__name__}")
+    if not 0 <= port <= 65535:
+        # The resolver would take it modulo 65536.
+        raise ValueError(f"a port is 0 to 65535, not {port}")
     found = await trio.socket.getaddrinfo(
         host,
         port,

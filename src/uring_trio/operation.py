@@ -118,9 +118,9 @@ class Operation(Entry):
 
     def refuse(self, runner: Any) -> None:
         """Raises what is wrong with using this operation now."""
-        if self.task is not None:
-            raise trio.BusyResourceError("another task is already using this socket in that direction")
-        raise seams.OtherRun("this object belongs to another Trio run")
+        if runner is not self.runner:
+            raise seams.OtherRun("this object belongs to another Trio run")
+        raise trio.BusyResourceError("another task is already using this socket in that direction")
 
 
 class KernelDeadline:

@@ -442,9 +442,13 @@ class RingSocket(seams.SocketType):
     # ---- inside --------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None and channel.fd == self._sock.fileno():
-            channel.close()
+        """Ends what is in flight here, waits for readiness included, which would keep the file open."""
+        self._channel = None
+        fd = self._sock.fileno()
+        if fd >= 0 and trio.lowlevel.in_trio_run():
+            manager = seams.current_manager()
+            if type(manager) is Manager:
+                manager.notify_closing(fd)
 
     def _attach(self) -> Channel | None:
         """The channel of this descriptor in the current run; None where Trio's own code must do."""

@@ -54,6 +54,7 @@ class Subscription:
         "_op",
         "_park",
         "_queue",
+        "_taking",
         "_task",
         "channel",
     )
@@ -76,7 +77,8 @@ class Subscription:
         self._task: Any = None
         self._ended: int | None = None  # the result that ended the last arming
         self._closed = False
-        self._fresh = False
+        self._fresh = False  # something was queued since the last yield
+        self._taking = False
         self._park = seams.park_message(self._abort)
         channel.others.append(self)
 
@@ -96,32 +98,35 @@ class Subscription:
             trio.ClosedResourceError: the descriptor was closed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._task is not None:
+        if self._taking:
             raise trio.BusyResourceError("another task is already iterating here")
-        if self._queue:
-            if self._fresh:
-                self._fresh = False
+        self._taking = True
+        try:
+            if self._queue and self._fresh:
                 await trio.lowlevel.cancel_shielded_checkpoint()
+            while not self._queue:
+                if self._closed:
+                    raise trio.ClosedResourceError("another task closed this fd")
+                if self._op is None:
+                    ended, self._ended = self._ended, None
+                    if ended is not None and ended != -errno.ECANCELED:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                        return ended, 0
+                    self._arm()
+                await self._wait()
+            self._fresh = False
             return self._take()
-        while True:
-            if self._closed:
-                raise trio.ClosedResourceError("another task closed this fd")
-            if self._op is None:
-                ended, self._ended = self._ended, None
-                if ended is not None and ended != -errno.ECANCELED:
-                    await trio.lowlevel.cancel_shielded_checkpoint()
-                    return ended, 0
-                self._arm()
-            await self._wait()
-            if self._queue:
-                self._fresh = False
-                return self._take()
+        finally:
+            self._taking = False
 
     async def aclose(self) -> None:
-        """Cancels the multishot, waits for its last completion and gives back what nobody took."""
+        """Cancels the multishot, waits for its last completion and gives back what nobody took.
+
+        A task that waits in `get` wakes with `trio.ClosedResourceError`.
+        """
         if self in self.channel.others:
             self.channel.others.remove(self)
-        self._closed = True
+        self.close()
         if self._op is not None:
             self._op.manager.cancel(self._op)
             with trio.CancelScope(shield=True):
@@ -154,12 +159,11 @@ class Subscription:
         self._op = op
 
     def _take(self) -> tuple[int, int]:
-        taken = self._queue.popleft()
         paused = self._op is None and self._ended in (None, -errno.ECANCELED)
         if paused and not self._closed and len(self._queue) <= self._limit // 2:
             self._ended = None
             self._arm()
-        return taken
+        return self._queue.popleft()
 
     def _on_completion(self, op: Operation, res: int, flags: int) -> None:
         if op is not self._op or self._closed:

@@ -16,7 +16,7 @@ import uring_trio
 from tests.trio.helpers import settled
 from uring_trio.manager import process_totals
 
-PATIENCE = 30.0
+PATIENCE = 20.0
 
 
 @pytest.hookimpl(tryfirst=True)

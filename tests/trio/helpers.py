@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections import Counter
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -13,6 +14,9 @@ from trio.testing import wait_all_tasks_blocked
 from uring.kernel import ffi
 from uring_trio import UringStream
 from uring_trio.manager import RECEIVE_GROUP, current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PBUF_STATUS = 26
 INTERNAL_SLOTS = 4
@@ -102,6 +106,23 @@ async def receive_exactly(stream: UringStream, size: int) -> bytes:
             break
         data += part
     return bytes(data)
+
+
+@contextmanager
+def raises_inside(kind: type[BaseException]) -> Iterator[list[Any]]:
+    """As `pytest.raises`, for the only exception in however many groups; the list gets it."""
+    caught: list[Any] = []
+    try:
+        yield caught
+    except BaseException as exc:
+        found = exc
+        while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+            found = found.exceptions[0]
+        if not isinstance(found, kind):
+            raise
+        caught.append(found)
+    else:
+        raise AssertionError(f"{kind.__name__} was not raised")
 
 
 def reset(sock: Any) -> None:
