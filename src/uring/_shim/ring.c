@@ -472,6 +472,8 @@ int ur_cycle(struct ur_ring *r, double timeout)
             return 0; /* nothing to submit and nothing to reap: no syscall */
     } else {
         uint32_t flags = ENTER_GETEVENTS;
+        if (load_acquire(r->sq_flags) & SQ_CQ_OVERFLOW)
+            r->overflows++;
         if (r->setup_flags & SETUP_SQPOLL) {
             __atomic_thread_fence(__ATOMIC_SEQ_CST);
             if (load_acquire(r->sq_flags) & SQ_NEED_WAKEUP)
