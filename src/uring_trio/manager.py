@@ -25,6 +25,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from uring import abi
 from uring.buffers import BufferRing
 from uring.errors import RingClosed, error_from_result, unavailable_from_errno
@@ -62,6 +64,9 @@ _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _CANCEL_FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
 _CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
+
+FOREIGN = 3 << 62
+"""Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
 
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
@@ -257,7 +262,7 @@ class Manager:
         for user_data, res, flags in completions:
             op = entries[user_data & INDEX_MASK]
             if op.user_data != user_data:
-                self.late += 1
+                self._stray(user_data, res, flags)
                 continue
             task = op.task
             if task is None or flags & _UNUSUAL:
@@ -376,6 +381,13 @@ class Manager:
         """Resumes a task that is parked with nothing in flight of its own."""
         (self._reschedule or self._bind())(task, seams.DONE)
 
+    def run_soon(self, fn: Callable[[], object]) -> None:
+        """Calls ``fn`` in this run's thread, from any other."""
+        try:
+            seams.run_sync_soon(self.runner, fn)
+        except trio.RunFinishedError:
+            pass
+
     def wake(self, op: Operation) -> None:
         """Resumes the task that is parked on ``op``."""
         task, op.task = op.task, None
@@ -453,6 +465,14 @@ class Manager:
             self.cancels_running += 1
         else:
             self.cancels_lost += 1
+
+    def _stray(self, user_data: int, res: int, flags: int) -> None:
+        """A completion that another ring posted for a slot of ours, or one that is late or forged."""
+        op = self.table.find(user_data & ~FOREIGN) if user_data & FOREIGN == FOREIGN else None
+        if op is not None and op.task is None:
+            op.handler(op, res, flags)
+        else:
+            self.late += 1
 
     def _arm_wake_up(self) -> None:
         fields = (_POLL_ADD, 0, self._eventfd, 0, 0, _POLL_MULTI, select.POLLIN, 0, 0, 0)

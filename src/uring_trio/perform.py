@@ -38,20 +38,24 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     if type(op) is not Op:
         raise TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
     check_timeout(timeout)
-    slot = manager.acquire(op.name, op.fields[2])
+    name, fields, command, decode = op.name, op.fields, op.command, op.decode
+    slot = manager.acquire(name, fields[2])
     slot.pins = op.pins
     slot.discard = op.discard
+    # The slot alone holds the memory from here on: a traceback keeps this frame, and must not keep a
+    # caller's buffer from being resized.
+    del op
     try:
-        if op.command or timeout is not None:
-            slot.template = manager.ring.template(slot.user_data, *op.fields, command=op.command)
+        if command or timeout is not None:
+            slot.template = manager.ring.template(slot.user_data, *fields, command=command)
             res = await seams.transact_within(slot, timeout)
         else:
-            res = await seams.perform_fields(slot, op.fields)
+            res = await seams.perform_fields(slot, fields)
     finally:
         manager.release(slot)
     if res < 0:
-        raise error_from_result(res, op.name, op.fields[2])
-    return res if op.decode is None else op.decode(res)
+        raise error_from_result(res, name, fields[2])
+    return res if decode is None else decode(res)
 
 
 def check_timeout(timeout: float | None) -> None:

@@ -56,6 +56,7 @@ NAMES = (
     "trio._core._run.GLOBAL_RUN_CONTEXT",
     "trio._core._run.Runner.clock",
     "trio._core._run.Runner.deadlines",
+    "trio._core._run.Runner.entry_queue",
     "trio._core._run.SystemClock.offset",
     "trio._core._run.Runner.reschedule",
     "trio._core._run.TheIOManager",
@@ -284,6 +285,21 @@ def current_manager() -> Any:
         return _context.runner.io_manager
     except AttributeError:
         raise RuntimeError("must be called from async context") from None
+
+
+def manager_here() -> Any:
+    """The I/O manager of the run in this thread, or None outside of any."""
+    runner = getattr(_context, "runner", None)
+    return None if runner is None else runner.io_manager
+
+
+def run_sync_soon(runner: Any, fn: Callable[[], object]) -> None:
+    """Calls ``fn`` in a run's thread, from any other.
+
+    Raises:
+        trio.RunFinishedError: the run is over.
+    """
+    runner.entry_queue.run_sync_soon(fn)
 
 
 def current_runner() -> Any:

@@ -20,7 +20,7 @@ SRC = ROOT / "src"
 LAYERS = [
     ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.testing"],
     ["uring_trio"],
-    ["uring_trio.run"],
+    ["uring_trio.run", "uring_trio.channels", "uring_trio.debug"],
     ["uring_trio.listener"],
     ["uring_trio.streams"],
     ["uring_trio.sockets"],

@@ -1,0 +1,157 @@
+"""What is in flight in a ring run, for people: every operation with its task and the line that awaits it.
+
+It reads what the run keeps anyway. Ages cost a Trio instrument, so that they are known only while
+`track_ages` is on; without it nothing here costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import trio
+
+from .manager import Manager, current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .operation import Operation
+
+__all__ = ["InFlight", "dump", "dump_on_signal", "in_flight", "track_ages"]
+
+_OURS = str(Path(__file__).parent)
+_TRIO = str(Path(trio.__file__).parent)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One operation in flight.
+
+    Attributes:
+        name: as in the statistics.
+        fd: its descriptor, -1 for none.
+        peer: the address that a socket is connected to, or "".
+        state: ``"in flight"``, or ``"cancelling"`` once a cancel was asked for.
+        task: the name of the task parked on it, or "" for a multishot operation between completions.
+        where: ``file:line`` of the program's own code that awaits it, or "".
+        age: seconds since the task parked; None unless `track_ages` was on by then.
+    """
+
+    name: str
+    fd: int
+    peer: str
+    state: str
+    task: str
+    where: str
+    age: float | None
+
+
+def in_flight() -> list[InFlight]:
+    """Every operation in flight in this run.
+
+    Raises:
+        RuntimeError: outside a ring run.
+    """
+    return list(_collect(current()))
+
+
+def dump(file: TextIO | None = None) -> None:
+    """Prints `in_flight` as a table, to standard error by default. Errors as for `in_flight`."""
+    _print(current(), file or sys.stderr)
+
+
+def dump_on_signal(signum: int = signal.SIGUSR1) -> None:
+    """Makes a signal print what this run has in flight, until the run ends or the handler is replaced.
+
+    Raises:
+        RuntimeError: outside a ring run, or not in the main thread's.
+    """
+    manager = current()
+
+    def handler(signum: int, frame: object) -> None:
+        if not manager.closed:
+            _print(manager, sys.stderr)
+
+    try:
+        signal.signal(signum, handler)
+    except ValueError:
+        raise RuntimeError("only a run in the main thread can handle signals") from None
+
+
+def track_ages() -> None:
+    """Notes from now on when each task parks, by a Trio instrument; costs two calls for each task step."""
+    current()
+    trio.lowlevel.add_instrument(_ages)
+
+
+class _Ages(trio.abc.Instrument):
+    """When each task took its last step."""
+
+    def __init__(self) -> None:
+        self.parked: dict[Any, float] = {}
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.parked[task] = time.monotonic()
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        self.parked.pop(task, None)
+
+
+_ages = _Ages()
+
+
+def _collect(manager: Manager) -> Iterator[InFlight]:
+    streaming = [
+        sub.op for channel in manager.channels.values() for sub in channel.others if sub.op is not None
+    ]
+    parked = [op for op in manager.table.taken() if op.task is not None]
+    for op in parked + streaming:
+        since = _ages.parked.get(op.task)
+        yield InFlight(
+            op.name,
+            op.fd,
+            _peer(op.fd),
+            "cancelling" if op.interrupt is not None else "in flight",
+            getattr(op.task, "name", ""),
+            _where(op),
+            None if since is None else time.monotonic() - since,
+        )
+
+
+def _where(op: Operation) -> str:
+    found = ""
+    if op.task is not None:
+        for frame, line in op.task.iter_await_frames():
+            path = frame.f_code.co_filename
+            if not path.startswith((_OURS, _TRIO)):
+                found = f"{path}:{line}"
+    return found
+
+
+def _peer(fd: int) -> str:
+    if fd < 0:
+        return ""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            peer = sock.getpeername()
+    except OSError:
+        return ""
+    return ":".join(map(str, peer[:2])) if isinstance(peer, tuple) else str(peer)
+
+
+def _print(manager: Manager, file: TextIO) -> None:
+    rows: list[tuple[str, ...]] = [("operation", "fd", "peer", "state", "age", "task", "awaited at")]
+    for op in _collect(manager):
+        age = "" if op.age is None else f"{op.age:.3f} s"
+        rows.append((op.name, str(op.fd), op.peer, op.state, age, op.task, op.where))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip(), file=file)
