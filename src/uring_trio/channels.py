@@ -75,19 +75,19 @@ class _Shared:
     """What both ends see."""
 
     def __init__(self, capacity: int) -> None:
-        self.lock = threading.Lock()
-        self.capacity = capacity
+        self.lock: threading.Lock = threading.Lock()
+        self.capacity: int = capacity
         self.values: deque[Any] = deque()
-        self.sender = _End()
-        self.receiver = _End()
+        self.sender: _End = _End()
+        self.receiver: _End = _End()
 
 
 class _End:
     """One side: the run it belongs to, and the task of that run that waits."""
 
     def __init__(self) -> None:
-        self.closed = False
-        self.waiting = False
+        self.closed: bool = False
+        self.waiting: bool = False
         self._manager: Manager | None = None
         self._slot: Operation | None = None
         self._task: Any = None
@@ -97,6 +97,8 @@ class _End:
     def enter(self) -> None:
         """Binds this side to the current run, once."""
         manager = current()
+        if self.closed:
+            raise trio.ClosedResourceError("this end of the channel is closed")
         if self._manager is None:
             self._manager = manager
             self._slot = manager.acquire("ring_channel")
