@@ -22,6 +22,8 @@ from uring import abi
 from . import seams
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .manager import Manager
     from .operation import Operation
     from .subscription import Subscription
@@ -37,15 +39,29 @@ class Channel:
     """The operations of one descriptor in one run.
 
     ``reader`` and ``writer`` belong to a ring socket and are reused; ``poll_read`` and ``poll_write`` are
-    there while a task waits for readiness; ``others`` are subscriptions.
+    there while a task waits for readiness; ``others`` are subscriptions. ``views`` and ``give_back`` are the
+    run's receive buffers.
     """
 
-    __slots__ = ("fd", "manager", "others", "owned", "poll_read", "poll_write", "reader", "writer")
+    __slots__ = (
+        "fd",
+        "give_back",
+        "manager",
+        "others",
+        "owned",
+        "poll_read",
+        "poll_write",
+        "reader",
+        "views",
+        "writer",
+    )
 
     def __init__(self, manager: Manager, fd: int, *, owned: bool) -> None:
         self.manager: Manager = manager
         self.fd: int = fd
         self.owned: bool = owned
+        self.views: list[memoryview[int]] = manager.buffers.views
+        self.give_back: Callable[[int], int] = manager.buffers.put
         self.reader: Operation | None = None
         self.writer: Operation | None = None
         self.poll_read: Operation | None = None

@@ -165,6 +165,7 @@ class Manager:
         self.channels: dict[int, Channel] = {}
         self.table: Table[Operation] = Table(self._make_operation)
         self._entries = self.table.entries
+        self._free = self.table.free
         self._cycle = self.ring.cycle
         self._poll = self.ring.poll
         self._out = self.ring.out
@@ -201,6 +202,13 @@ class Manager:
 
     def _make_operation(self, user_data: int) -> Operation:
         return Operation(user_data, self)
+
+    def _new_operation(self) -> Operation:
+        if self.closed:
+            raise RingClosed("the ring run is over")
+        if self.runner is None:
+            self._bind()
+        return self.table.acquire()
 
     def _internal(self, name: str, handler: Callable[[Operation, int, int], None]) -> Operation:
         op = self.table.acquire()
@@ -357,11 +365,7 @@ class Manager:
         Raises:
             RingClosed: the run is over.
         """
-        if self.closed:
-            raise RingClosed("the ring run is over")
-        if self.runner is None:
-            self._bind()
-        op = self.table.acquire()
+        op = self._free.pop() if self._free else self._new_operation()
         op.name = name
         op.fd = fd
         return op
@@ -371,8 +375,7 @@ class Manager:
         stays as it is: the kernel may write to what it pins."""
         if op.task is not None:
             return
-        op.template = None
-        op.discard = None
+        op.template = op.discard = None
         op.handler = hold
         op.retired = False
         self.table.release(op)

@@ -37,7 +37,8 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     manager = current()
     if type(op) is not Op:
         raise TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
-    check_timeout(timeout)
+    if timeout is not None:
+        check_timeout(timeout)
     name, fields, command, decode = op.name, op.fields, op.command, op.decode
     slot = manager.acquire(name, fields[2])
     slot.pins = op.pins
@@ -46,11 +47,11 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     # caller's buffer from being resized.
     del op
     try:
-        if command or timeout is not None:
+        if timeout is None and not command:
+            res = await seams.perform_fields(slot, fields)
+        else:
             slot.template = manager.ring.template(slot.user_data, *fields, command=command)
             res = await seams.transact_within(slot, timeout)
-        else:
-            res = await seams.perform_fields(slot, fields)
     finally:
         manager.release(slot)
     if res < 0:

@@ -56,8 +56,8 @@ _LENGTH_MAX = 0x7FFF_F000
 _ENOBUFS = -errno.ENOBUFS
 _ADDRESSABLE = frozenset((_stdlib.AF_INET, _stdlib.AF_INET6, _stdlib.AF_UNIX))
 _STREAMING = 16384
-"""A receive that returned this much is followed by more: the next one tries without waiting first, which
-spares the copy out of a provided buffer."""
+"""After a receive of this size more of the kind is likely: the next one tries without waiting first, and
+waits for readiness, which spares the copy out of a provided buffer."""
 
 
 class RingSocket(seams.SocketType):
@@ -94,10 +94,9 @@ class RingSocket(seams.SocketType):
         except seams.OtherRun:
             return await self._recv_slowly(buflen, flags)
         if res > 0:
-            buffers = channel.manager.buffers
             bid = op.flags >> 16
-            data: bytes = buffers.views[bid][:res].tobytes()
-            buffers.put(bid)
+            data = channel.views[bid][:res].tobytes()
+            channel.give_back(bid)
             if res >= _STREAMING:
                 self._streaming = True
             return data
@@ -190,12 +189,15 @@ class RingSocket(seams.SocketType):
         if self._streaming:
             self._streaming = False
             try:
-                data: bytes = await seams.inline(self._sock.recv, buflen)
+                data = await seams.inline(self._sock.recv, buflen)
             except BlockingIOError:
-                pass
-            else:
-                self._streaming = len(data) >= _STREAMING
-                return data
+                await channel.manager.wait_readable(channel.fd)
+                try:
+                    data = self._sock.recv(buflen)
+                except BlockingIOError:
+                    return await self.recv(buflen)
+            self._streaming = len(data) >= _STREAMING
+            return data
         return await self.recv(buflen)
 
     def _prepare_receive(self, channel: Channel, buflen: int) -> Operation:
@@ -226,10 +228,9 @@ class RingSocket(seams.SocketType):
         """Copies what arrived out of the buffer that the kernel chose, and gives the buffer back."""
         if not op.flags & 1:
             return b""
-        buffers = channel.manager.buffers
         bid = op.flags >> 16
-        data: bytes = buffers.views[bid][:res].tobytes()
-        buffers.put(bid)
+        data = channel.views[bid][:res].tobytes()
+        channel.give_back(bid)
         return data
 
     async def _recvmsg(

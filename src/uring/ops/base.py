@@ -70,6 +70,9 @@ _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
 _PERSONALITY_SHIFT = 24
 
 
+_PLAIN_NOP = Op("nop", (int(abi.IORING_OP_NOP), 0, -1, 0, 0, 0, 0, 0, 0, 0))
+
+
 def nop(
     *,
     result: int | None = None,
@@ -89,6 +92,8 @@ def nop(
         extra: two 64-bit numbers for the second half of a 32-byte completion (6.18); ``EINVAL`` on a
             ring without them.
     """
+    if (result, file, buf_index, extra) == (None,) * 4 and not task_work and not fixed_file:
+        return _PLAIN_NOP
     return _nop("nop", abi.IORING_OP_NOP, result, file, fixed_file, buf_index, task_work, extra)
 
 
