@@ -6,8 +6,7 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
-from uring.errors import error_from_result
-from uring.op import Op
+from uring.op import Op, descriptor, failure
 
 from . import seams
 from .manager import current
@@ -39,7 +38,8 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         raise TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
     check_timeout(timeout)
     name, fields, command, decode = op.name, op.fields, op.command, op.decode
-    slot = manager.acquire(name, fields[2])
+    address, paths = op.address, op.paths
+    slot = manager.acquire(name, descriptor(fields))
     slot.pins = op.pins
     slot.discard = op.discard
     # The slot alone holds the memory from here on: a traceback keeps this frame, and must not keep a
@@ -54,7 +54,7 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     finally:
         manager.release(slot)
     if res < 0:
-        raise error_from_result(res, name, fields[2])
+        raise failure(res, name, fields, address, paths)
     return res if decode is None else decode(res)
 
 

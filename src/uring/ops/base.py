@@ -134,6 +134,8 @@ def make(
     decode: Callable[[int], Any] | None = None,
     discard: Callable[[int], None] | None = None,
     command: bytes = b"",
+    address: object = None,
+    paths: tuple[Any, ...] = (),
 ) -> Op:
     """An `Op` from the entry's fields; those not named are zero, as the kernel demands of unused ones."""
     fields = (
@@ -148,7 +150,7 @@ def make(
         file_index,
         addr3,
     )
-    return Op(name, fields, pins, decode, discard, command)
+    return Op(name, fields, pins, decode, discard, command, address, paths)
 
 
 def check_int(name: str, value: Any, least: int, most: int) -> int:
