@@ -8,6 +8,7 @@ registered files; ``file_index`` that a new descriptor goes into that table inst
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from .. import abi
@@ -16,7 +17,7 @@ from ..messages import MAX_IOVECS
 from ..op import Op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ..memory import Zeroed
 
@@ -30,6 +31,7 @@ __all__ = [
     "check_flags",
     "check_group",
     "check_int",
+    "check_sequence",
     "check_user_data",
     "close",
     "close_direct",
@@ -171,6 +173,19 @@ def check_flags(name: str, value: Any) -> int:
     return check_int(name, value, 0, UINT_MAX)
 
 
+def check_sequence(name: str, value: Any, length: int | None = None) -> Sequence[Any]:
+    """A list or the like, of any length or of this one; bytes and str are none.
+
+    Raises:
+        TypeError, ValueError: saying what was given.
+    """
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} is a list or tuple, not {type(value).__name__}")
+    if length is not None and len(value) != length:
+        raise ValueError(f"{name} has {length} items, not {len(value)}")
+    return value
+
+
 def check_fd(fd: Any) -> int:
     """A descriptor from an int or anything with ``fileno()``."""
     if not isinstance(fd, int) and hasattr(fd, "fileno"):
@@ -252,7 +267,7 @@ def priority(ioprio: Any, ioprio_class: tuple[int, int] | None) -> int:
         return check_int("ioprio", ioprio, 0, 0xFFFF)
     if ioprio:
         raise TypeError("give either ioprio or ioprio_class")
-    kind, level = ioprio_class
+    kind, level = check_sequence("ioprio_class (class, level)", ioprio_class, 2)
     return check_int("the priority class", kind, 0, 3) << abi.IOPRIO_CLASS_SHIFT | check_int(
         "the priority level", level, 0, 7
     )
@@ -264,7 +279,7 @@ def vector(buffers: Sequence[Any], *, writable: bool) -> tuple[int, int, object]
     Raises:
         TypeError, ValueError: not buffers, read-only where the kernel writes, or more than it takes.
     """
-    if len(buffers) > MAX_IOVECS:
+    if len(check_sequence("buffers", buffers)) > MAX_IOVECS:
         raise ValueError(f"at most {MAX_IOVECS} buffers in one operation, not {len(buffers)}")
     take = pin_writable if writable else pin
     pinned = [take(buffer) for buffer in buffers]
@@ -305,7 +320,8 @@ def _nop(
     first = second = 0
     if extra is not None:
         flags |= abi.IORING_NOP_CQE32
-        first, second = (check_int("extra", number, 0, USER_DATA_MAX) for number in extra)
+        pair = check_sequence("extra (two numbers)", extra, 2)
+        first, second = (check_int("extra", number, 0, USER_DATA_MAX) for number in pair)
     return make(
         name,
         opcode,

@@ -24,6 +24,7 @@ from .base import (
     check_fd,
     check_flags,
     check_int,
+    check_sequence,
     close_fd,
     make,
     new_file,
@@ -105,6 +106,7 @@ def openat2(
 
     ``file_mode`` belongs to flags that create a file, where None is 0o666; the kernel refuses it without.
     """
+    wanted = _open_flags(flags, file_index)
     if file_mode is None:
         file_mode = 0o666 if flags & _CREATES else 0
     name = check_c_string("path", path)
@@ -112,7 +114,7 @@ def openat2(
     OPEN_HOW.pack_into(
         how.view,
         0,
-        _open_flags(flags, file_index),
+        wanted,
         check_flags("file_mode", file_mode),
         check_int("resolve", resolve, 0, USER_DATA_MAX),
     )
@@ -279,7 +281,7 @@ def files_update(fds: Sequence[int], offset: int = 0) -> Op:
     With ``IORING_FILE_INDEX_ALLOC`` as offset they go into free slots, and it completes with the list of
     them (5.15). See io_uring_register(2), ``IORING_REGISTER_FILES_UPDATE``.
     """
-    if not fds:
+    if not check_sequence("fds", fds):
         raise ValueError("files_update takes at least one descriptor")
     numbers = zeroed(4 * len(fds))
     slots = numbers.view.cast("i")

@@ -17,7 +17,18 @@ from .. import abi
 from ..addresses import encode_address
 from ..memory import pin
 from ..messages import Message, encode_control
-from .base import INT_MAX, Fd, check_fd, check_flags, check_group, check_int, limit, make, vector
+from .base import (
+    INT_MAX,
+    Fd,
+    check_fd,
+    check_flags,
+    check_group,
+    check_int,
+    check_sequence,
+    limit,
+    make,
+    vector,
+)
 from .socket import SocketAddress
 
 if TYPE_CHECKING:
@@ -264,7 +275,9 @@ def _sendmsg(
     fixed_file: bool,
     buf_index: int | None = None,
 ) -> Op:
-    message = Message(buffers, name=name, control=encode_control(ancillary))
+    if not isinstance(name, bytes):
+        raise TypeError(f"name is a sockaddr as bytes, not {type(name).__name__}")
+    message = Message(check_sequence("buffers", buffers), name=name, control=encode_control(ancillary))
     return make(
         op_name,
         opcode,
