@@ -33,6 +33,21 @@ _NO_DESCRIPTOR = frozenset(
 )
 """Operations whose entry has something else in the place of the descriptor."""
 
+_MULTISHOT_BIT: dict[int, tuple[int, int]] = {
+    abi.IORING_OP_ACCEPT: (1, int(abi.IORING_ACCEPT_MULTISHOT) << 8),
+    abi.IORING_OP_RECV: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
+    abi.IORING_OP_RECVMSG: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
+    abi.IORING_OP_RECV_ZC: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
+    abi.IORING_OP_POLL_ADD: (5, int(abi.IORING_POLL_ADD_MULTI)),
+    abi.IORING_OP_TIMEOUT: (6, int(abi.IORING_TIMEOUT_MULTISHOT)),
+    abi.IORING_OP_URING_CMD: (6, int(abi.IORING_URING_CMD_MULTISHOT)),
+    abi.IORING_OP_URING_CMD128: (6, int(abi.IORING_URING_CMD_MULTISHOT)),
+}
+"""Where an operation says that it is a multishot: the index of the field, and the bit."""
+
+_ALWAYS_MULTISHOT = ("read_multishot", "tx_timestamp")
+"""Those that have no bit for it."""
+
 _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
 _CLOSE = int(abi.IORING_OP_CLOSE)
 _IOPRIO = 0xFFFF << 8
@@ -86,6 +101,12 @@ class Op:
     def fd(self) -> int:
         """The descriptor the operation works on; -1 for none, and for a registered file."""
         return descriptor(self.fields)
+
+    @property
+    def multishot(self) -> bool:
+        """True: it completes again and again; the completion without ``F_MORE`` is its last."""
+        field, bit = _MULTISHOT_BIT.get(self.fields[0], (0, 0))
+        return bool(self.fields[field] & bit) or self.name in _ALWAYS_MULTISHOT
 
     def error(self, res: int) -> OSError:
         """The exception for a negative result; see `failure`."""

@@ -31,11 +31,13 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         trio.TooSlowError: ``timeout`` passed; the operation was cancelled.
         OSError: the kernel's errno, as Python's own class where there is one.
         RuntimeError: outside a ring run.
-        TypeError: not an operation.
+        TypeError: not an operation, or a multishot.
     """
     manager = current()
     if type(op) is not Op:
         raise TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
+    if op.multishot:
+        raise TypeError(f"perform gives one result, and {op.name} completes many times")
     check_timeout(timeout)
     name, fields, command, decode = op.name, op.fields, op.command, op.decode
     address, paths = op.address, op.paths

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from uring import abi, ops
+from uring.messages import Message
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,31 @@ def test_a_failure_says_what_failed_and_where():
     assert (missing.filename, missing.filename2) == ("a", b"b")
     with pytest.raises(ValueError, match="not an error"):
         ops.nop().error(0)
+
+
+@pytest.mark.parametrize(
+    ("op", "multishot"),
+    [
+        (ops.accept(3), False),
+        (ops.accept_multishot(3), True),
+        (ops.accept_direct_multishot(3), True),
+        (ops.recv(3, bytearray(1)), False),
+        (ops.recv_multishot(3, 0), True),
+        (ops.recv_bundle(3, 0), False),
+        (ops.recv_bundle_multishot(3, 0), True),
+        (ops.recv_zero_copy(3, 0), True),
+        (ops.recvmsg_multishot(3, Message(), 0), True),
+        (ops.read_multishot(3, 0), True),
+        (ops.poll_add(3, 1), False),
+        (ops.poll_add(3, 1, multishot=True), True),
+        (ops.poll_add_multishot(3, 1), True),
+        (ops.timeout(1), False),
+        (ops.timeout(1, multishot=True), True),
+        (ops.siocinq(3), False),
+        (ops.tx_timestamp(3), True),
+        (ops.uring_cmd(3, 0, cmd_flags=abi.IORING_URING_CMD_MULTISHOT), True),
+    ],
+    ids=repr,
+)
+def test_an_operation_knows_whether_it_completes_again(op, multishot):
+    assert op.multishot is multishot
