@@ -155,8 +155,8 @@ def descriptor(fields: Fields) -> int:
 def failure(res: int, name: str, fields: Fields, address: object, paths: tuple[Any, ...]) -> OSError:
     """The exception for a negative result: it names the operation, its descriptor, address and paths.
 
-    Paths are its ``filename`` and ``filename2``, as in exceptions of the `os` module. It is made from parts of
-    the operation, so that whoever waits need not hold the operation's memory.
+    Paths are its ``filename`` and ``filename2``, as in exceptions of the `os` module. It is made from parts
+    of the operation, so that whoever waits need not hold the operation's memory.
     """
     fd = descriptor(fields)
     error = error_from_result(res, name, fd if fd >= 0 else None, address)
