@@ -20,7 +20,8 @@ __all__ = ["Fields", "Op", "descriptor", "failure"]
 Fields: TypeAlias = "tuple[int, int, int, int, int, int, int, int, int, int]"
 
 _NO_DESCRIPTOR = frozenset(
-    {
+    int(opcode)
+    for opcode in (
         abi.IORING_OP_SOCKET,  # a family
         abi.IORING_OP_WAITID,  # a process
         abi.IORING_OP_FUTEX_WAIT,  # flags
@@ -29,7 +30,7 @@ _NO_DESCRIPTOR = frozenset(
         abi.IORING_OP_PROVIDE_BUFFERS,  # a number of buffers
         abi.IORING_OP_REMOVE_BUFFERS,
         abi.IORING_OP_PIPE,  # nothing
-    }
+    )
 )
 """Operations whose entry has something else in the place of the descriptor."""
 
@@ -146,10 +147,10 @@ class Op:
 
 def descriptor(fields: Fields) -> int:
     """The descriptor among the fields of an entry; -1 where there is none, or a registered file instead."""
-    opcode, flags, fd, *_ = fields
-    if opcode in _NO_DESCRIPTOR or flags & _FIXED_FILE or fd < 0:
+    fd = fields[2]
+    if fd < 0 or fields[1] & _FIXED_FILE or fields[0] in _NO_DESCRIPTOR:
         return -1
-    return -1 if opcode == _CLOSE and fields[8] else fd
+    return -1 if fields[0] == _CLOSE and fields[8] else fd
 
 
 def failure(res: int, name: str, fields: Fields, address: object, paths: tuple[Any, ...]) -> OSError:
