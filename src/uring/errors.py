@@ -35,6 +35,8 @@ class _Portable(OSError):
         # Not when there is none: a file name once set is shown, be it None.
         if self.filename is not None:
             state["filename"] = self.filename
+        if self.filename2 is not None:
+            state["filename2"] = self.filename2
         return (*self._recipe(), state)
 
 

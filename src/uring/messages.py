@@ -144,13 +144,28 @@ def _align(size: int) -> int:
 
 
 def encode_control(messages: Iterable[tuple[int, int, Any]]) -> bytes:
-    """Control messages (level, type, data) as `socket.socket.sendmsg` takes them, laid out for the kernel."""
+    """Control messages (level, type, data) as `socket.socket.sendmsg` takes them, laid out for the kernel.
+
+    Raises:
+        TypeError, ValueError: one of them is something else.
+    """
     parts = []
-    for level, kind, data in messages:
-        raw = bytes(memoryview(data).cast("B")) if not isinstance(data, bytes) else data
-        parts.append(
-            _CMSGHDR.pack(_CMSGHDR.size + len(raw), level, kind) + raw.ljust(_align(len(raw)), b"\0")
-        )
+    if not hasattr(messages, "__iter__"):
+        raise TypeError(f"control messages are a list, not {type(messages).__name__}")
+    for message in messages:
+        try:
+            level, kind, data = message
+        except (TypeError, ValueError):
+            raise TypeError(f"a control message is (level, type, data), not {message!r}") from None
+        try:
+            raw = bytes(memoryview(data).cast("B")) if not isinstance(data, bytes) else data
+        except TypeError:
+            raise TypeError(f"control data is bytes-like, not {type(data).__name__}") from None
+        try:
+            header = _CMSGHDR.pack(_CMSGHDR.size + len(raw), level, kind)
+        except struct.error:
+            raise ValueError(f"level and type are ints of 32 bits, not {level!r} and {kind!r}") from None
+        parts.append(header + raw.ljust(_align(len(raw)), b"\0"))
     return b"".join(parts)
 
 

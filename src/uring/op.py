@@ -6,15 +6,51 @@ An `Op` is inert: making one does not touch the kernel, and the same object may 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from . import abi
+from .errors import error_from_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Fields", "Op"]
+__all__ = ["Fields", "Multishot", "Op", "descriptor", "failure", "is_multishot"]
 
 Fields: TypeAlias = "tuple[int, int, int, int, int, int, int, int, int, int]"
 
+_NO_DESCRIPTOR = frozenset(
+    int(opcode)
+    for opcode in (
+        abi.IORING_OP_SOCKET,  # a family
+        abi.IORING_OP_WAITID,  # a process
+        abi.IORING_OP_FUTEX_WAIT,  # flags
+        abi.IORING_OP_FUTEX_WAKE,
+        abi.IORING_OP_FUTEX_WAITV,
+        abi.IORING_OP_PROVIDE_BUFFERS,  # a number of buffers
+        abi.IORING_OP_REMOVE_BUFFERS,
+        abi.IORING_OP_PIPE,  # nothing
+    )
+)
+"""Operations whose entry has something else in the place of the descriptor."""
+
+_MULTISHOT_BIT: dict[int, tuple[int, int]] = {
+    abi.IORING_OP_ACCEPT: (1, int(abi.IORING_ACCEPT_MULTISHOT) << 8),
+    abi.IORING_OP_RECV: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
+    abi.IORING_OP_RECVMSG: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
+    abi.IORING_OP_RECV_ZC: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
+    abi.IORING_OP_POLL_ADD: (5, int(abi.IORING_POLL_ADD_MULTI)),
+    abi.IORING_OP_TIMEOUT: (6, int(abi.IORING_TIMEOUT_MULTISHOT)),
+    abi.IORING_OP_URING_CMD: (6, int(abi.IORING_URING_CMD_MULTISHOT)),
+    abi.IORING_OP_URING_CMD128: (6, int(abi.IORING_URING_CMD_MULTISHOT)),
+}
+"""Where an operation says that it is a multishot: the index of the field, and the bit."""
+
+_ALWAYS_MULTISHOT = ("read_multishot", "tx_timestamp")
+"""Those that have no bit for it."""
+
+_FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
+_CLOSE = int(abi.IORING_OP_CLOSE)
 _IOPRIO = 0xFFFF << 8
 _PERSONALITY = 0xFFFF << 24
 
@@ -32,9 +68,11 @@ class Op:
         discard: undoes a result that nobody will receive, e.g. closes an accepted descriptor.
         command: bytes for the end of the entry, from addr3 on: 16, or 80 where entries have 128 bytes.
             ``KernelRing.put_op`` writes them; ``put`` does not.
+        address: the socket address it goes to, for messages.
+        paths: the paths it works on, at most two, for messages.
     """
 
-    __slots__ = ("command", "decode", "discard", "fields", "name", "pins")
+    __slots__ = ("address", "command", "decode", "discard", "fields", "name", "paths", "pins")
 
     def __init__(
         self,
@@ -44,6 +82,8 @@ class Op:
         decode: Callable[[int], Any] | None = None,
         discard: Callable[[int], None] | None = None,
         command: bytes = b"",
+        address: object = None,
+        paths: tuple[Any, ...] = (),
     ) -> None:
         self.name: str = name
         self.fields: Fields = fields
@@ -51,6 +91,8 @@ class Op:
         self.decode: Callable[[int], Any] | None = decode
         self.discard: Callable[[int], None] | None = discard
         self.command: bytes = command
+        self.address: object = address
+        self.paths: tuple[Any, ...] = paths
 
     @property
     def opcode(self) -> int:
@@ -58,8 +100,12 @@ class Op:
 
     @property
     def fd(self) -> int:
-        """The descriptor the operation works on, or what stands in its place (-1: none)."""
-        return self.fields[2]
+        """The descriptor the operation works on; -1 for none, and for a registered file."""
+        return descriptor(self.fields)
+
+    def error(self, res: int) -> OSError:
+        """The exception for a negative result; see `failure`."""
+        return failure(res, self.name, self.fields, self.address, self.paths)
 
     def with_flags(self, flags: int) -> Op:
         """The same request with more ``IOSQE_*`` flags (io_uring_enter(2))."""
@@ -85,7 +131,44 @@ class Op:
     def _with(self, flags: int) -> Op:
         opcode, _, *rest = self.fields
         fields: Any = (opcode, flags, *rest)
-        return Op(self.name, fields, self.pins, self.decode, self.discard, self.command)
+        return type(self)(
+            self.name, fields, self.pins, self.decode, self.discard, self.command, self.address, self.paths
+        )
 
     def __repr__(self) -> str:
         return f"<Op {self.name} fd={self.fd}>"
+
+
+class Multishot(Op):
+    """A request that completes again and again; the completion without ``F_MORE`` is its last."""
+
+    __slots__ = ()
+
+
+def is_multishot(name: str, fields: Fields) -> bool:
+    """True if an entry with these fields completes more than once."""
+    field, bit = _MULTISHOT_BIT.get(fields[0], (0, 0))
+    return bool(fields[field] & bit) or name in _ALWAYS_MULTISHOT
+
+
+def descriptor(fields: Fields) -> int:
+    """The descriptor among the fields of an entry; -1 where there is none, or a registered file instead."""
+    fd = fields[2]
+    if fd < 0 or fields[1] & _FIXED_FILE or fields[0] in _NO_DESCRIPTOR:
+        return -1
+    return -1 if fields[0] == _CLOSE and fields[8] else fd
+
+
+def failure(res: int, name: str, fields: Fields, address: object, paths: tuple[Any, ...]) -> OSError:
+    """The exception for a negative result: it names the operation, its descriptor, address and paths.
+
+    Paths are its ``filename`` and ``filename2``, as in exceptions of the `os` module. It is made from parts
+    of the operation, so that whoever waits need not hold the operation's memory.
+    """
+    fd = descriptor(fields)
+    error = error_from_result(res, name, fd if fd >= 0 else None, address)
+    if paths:
+        error.filename = os.fspath(paths[0])
+        if len(paths) > 1:
+            error.filename2 = os.fspath(paths[1])
+    return error

@@ -6,8 +6,7 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
-from uring.errors import error_from_result
-from uring.op import Op
+from uring.op import Multishot, Op, failure
 
 from . import seams
 from .manager import current
@@ -32,14 +31,15 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         trio.TooSlowError: ``timeout`` passed; the operation was cancelled.
         OSError: the kernel's errno, as Python's own class where there is one.
         RuntimeError: outside a ring run.
-        TypeError: not an operation.
+        TypeError: not an operation, or a multishot.
     """
     manager = current()
     if type(op) is not Op:
-        raise TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
+        raise _unsuitable(op)
     if timeout is not None:
         check_timeout(timeout)
     name, fields, command, decode = op.name, op.fields, op.command, op.decode
+    address, paths = op.address, op.paths
     slot = manager.acquire(name, fields[2])
     slot.pins = op.pins
     slot.discard = op.discard
@@ -55,8 +55,14 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     finally:
         manager.release(slot)
     if res < 0:
-        raise error_from_result(res, name, fields[2])
+        raise failure(res, name, fields, address, paths)
     return res if decode is None else decode(res)
+
+
+def _unsuitable(op: object) -> TypeError:
+    if isinstance(op, Multishot):
+        return TypeError(f"perform gives one result, and {op.name} completes many times: use subscribe")
+    return TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
 
 
 def check_timeout(timeout: float | None) -> None:

@@ -109,7 +109,7 @@ class Kernel:
 
     def value(self, op, res):
         if res < 0:
-            raise error_from_result(res, op.name, op.fd)
+            raise op.error(res)
         return res if op.decode is None else op.decode(res)
 
     def register_files(self, *fds):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import socket
 import stat
 
@@ -38,8 +39,9 @@ def test_a_path_is_str_bytes_or_pathlike_and_may_start_from_a_directory(kernel, 
 
 @pytest.mark.opcodes("OPENAT")
 def test_opening_fails_with_the_class_python_has_for_it(kernel, tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"none.*openat") as missing:
         kernel.run(ops.openat(tmp_path / "none"))
+    assert missing.value.filename == str(tmp_path / "none")
     with pytest.raises(FileExistsError):
         kernel.run(ops.openat(tmp_path, os.O_CREAT | os.O_EXCL))
     with pytest.raises(IsADirectoryError):
@@ -162,8 +164,12 @@ def test_names_fail_as_their_system_calls_do(kernel, tmp_path):
     with pytest.raises(OSError) as caught:
         kernel.run(ops.unlinkat(tmp_path / "dir", abi.AT_REMOVEDIR))
     assert caught.value.errno == errno.ENOTEMPTY
-    with pytest.raises(FileNotFoundError):
-        kernel.run(ops.renameat(tmp_path / "none", tmp_path / "other"))
+    with pytest.raises(FileNotFoundError, match=r"none'.* -> .*other'.*: renameat") as missing:
+        kernel.run(ops.renameat(tmp_path / "none", str(tmp_path / "other")))
+    assert missing.value.filename == str(tmp_path / "none")
+    assert missing.value.filename2 == str(tmp_path / "other")
+    copy = pickle.loads(pickle.dumps(missing.value))
+    assert (copy.filename, copy.filename2) == (missing.value.filename, missing.value.filename2)
     with pytest.raises(FileExistsError):
         kernel.run(ops.renameat(tmp_path / "dir", tmp_path / "dir", abi.RENAME_NOREPLACE))
     with pytest.raises(FileExistsError):

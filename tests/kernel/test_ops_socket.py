@@ -193,7 +193,7 @@ def test_sockets_fail_as_their_system_calls_do(kernel, listener):
         free.bind(("127.0.0.1", 0))
         nobody = free.getsockname()
     with socket.socket() as made:
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises(ConnectionRefusedError, match=f"connect on fd {made.fileno()}, address"):
             kernel.run(ops.connect(made, socket.AF_INET, nobody))
     with socket.socket() as made:
         assert kernel.result(ops.bind(made, socket.AF_INET, listener.getsockname())) == -errno.EADDRINUSE

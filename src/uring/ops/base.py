@@ -8,15 +8,16 @@ registered files; ``file_index`` that a new descriptor goes into that table inst
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from .. import abi
 from ..memory import pin, pin_writable, zeroed
 from ..messages import MAX_IOVECS
-from ..op import Op
+from ..op import Multishot, Op, is_multishot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ..memory import Zeroed
 
@@ -30,6 +31,7 @@ __all__ = [
     "check_flags",
     "check_group",
     "check_int",
+    "check_sequence",
     "check_user_data",
     "close",
     "close_direct",
@@ -139,6 +141,8 @@ def make(
     decode: Callable[[int], Any] | None = None,
     discard: Callable[[int], None] | None = None,
     command: bytes = b"",
+    address: object = None,
+    paths: tuple[Any, ...] = (),
 ) -> Op:
     """An `Op` from the entry's fields; those not named are zero, as the kernel demands of unused ones."""
     fields = (
@@ -153,7 +157,8 @@ def make(
         file_index,
         addr3,
     )
-    return Op(name, fields, pins, decode, discard, command)
+    kind = Multishot if is_multishot(name, fields) else Op
+    return kind(name, fields, pins, decode, discard, command, address, paths)
 
 
 def check_int(name: str, value: Any, least: int, most: int) -> int:
@@ -172,6 +177,19 @@ def check_int(name: str, value: Any, least: int, most: int) -> int:
 def check_flags(name: str, value: Any) -> int:
     """Flags of 32 bits; which of them mean something is the kernel's to say (``EINVAL``)."""
     return check_int(name, value, 0, UINT_MAX)
+
+
+def check_sequence(name: str, value: Any, length: int | None = None) -> Sequence[Any]:
+    """A list or the like, of any length or of this one; bytes and str are none.
+
+    Raises:
+        TypeError, ValueError: saying what was given.
+    """
+    if isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence):
+        raise TypeError(f"{name} is a list or tuple, not {type(value).__name__}")
+    if length is not None and len(value) != length:
+        raise ValueError(f"{name} has {length} items, not {len(value)}")
+    return value
 
 
 def check_fd(fd: Any) -> int:
@@ -255,7 +273,7 @@ def priority(ioprio: Any, ioprio_class: tuple[int, int] | None) -> int:
         return check_int("ioprio", ioprio, 0, 0xFFFF)
     if ioprio:
         raise TypeError("give either ioprio or ioprio_class")
-    kind, level = ioprio_class
+    kind, level = check_sequence("ioprio_class (class, level)", ioprio_class, 2)
     return check_int("the priority class", kind, 0, 3) << abi.IOPRIO_CLASS_SHIFT | check_int(
         "the priority level", level, 0, 7
     )
@@ -267,7 +285,7 @@ def vector(buffers: Sequence[Any], *, writable: bool) -> tuple[int, int, object]
     Raises:
         TypeError, ValueError: not buffers, read-only where the kernel writes, or more than it takes.
     """
-    if len(buffers) > MAX_IOVECS:
+    if len(check_sequence("buffers", buffers)) > MAX_IOVECS:
         raise ValueError(f"at most {MAX_IOVECS} buffers in one operation, not {len(buffers)}")
     take = pin_writable if writable else pin
     pinned = [take(buffer) for buffer in buffers]
@@ -308,7 +326,8 @@ def _nop(
     first = second = 0
     if extra is not None:
         flags |= abi.IORING_NOP_CQE32
-        first, second = (check_int("extra", number, 0, USER_DATA_MAX) for number in extra)
+        pair = check_sequence("extra (two numbers)", extra, 2)
+        first, second = (check_int("extra", number, 0, USER_DATA_MAX) for number in pair)
     return make(
         name,
         opcode,

@@ -127,7 +127,7 @@ def getsockname(fd: Fd, *, peer: bool = False, fixed_file: bool = False) -> Op:
         check_fd(fd),
         off=int(abi.SOCKET_URING_OP_GETSOCKNAME),
         addr=room.address,
-        file_index=int(peer),
+        file_index=int(bool(peer)),
         addr3=room.size_address,
         fixed_file=fixed_file,
         pins=room,

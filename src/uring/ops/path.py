@@ -24,6 +24,7 @@ from .base import (
     check_fd,
     check_flags,
     check_int,
+    check_sequence,
     close_fd,
     make,
     new_file,
@@ -33,6 +34,7 @@ from .statx import StatxResult, decode_statx
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..memory import Zeroed
     from ..op import Op
 
 __all__ = [
@@ -85,6 +87,7 @@ def openat(
         op_flags=_open_flags(flags, file_index),
         file_index=slot,
         pins=name,
+        paths=(path,),
         decode=decode,
         discard=discard,
     )
@@ -103,6 +106,7 @@ def openat2(
 
     ``file_mode`` belongs to flags that create a file, where None is 0o666; the kernel refuses it without.
     """
+    wanted = _open_flags(flags, file_index)
     if file_mode is None:
         file_mode = 0o666 if flags & _CREATES else 0
     name = check_c_string("path", path)
@@ -110,7 +114,7 @@ def openat2(
     OPEN_HOW.pack_into(
         how.view,
         0,
-        _open_flags(flags, file_index),
+        wanted,
         check_flags("file_mode", file_mode),
         check_int("resolve", resolve, 0, USER_DATA_MAX),
     )
@@ -124,6 +128,7 @@ def openat2(
         length=OPEN_HOW.size,
         file_index=slot,
         pins=(name, how),
+        paths=(path,),
         decode=decode,
         discard=discard,
     )
@@ -145,6 +150,7 @@ def statx(path: Path, *, flags: int = 0, mask: int = _STATX_MASK, dir_fd: Fd | N
         length=check_int("mask", mask, 0, INT_MAX),
         op_flags=check_flags("flags", flags),
         pins=(name, room),
+        paths=(path,),
         decode=lambda _: decode_statx(room.view),
     )
 
@@ -168,6 +174,7 @@ def renameat(
         length=check_dir(dst_dir_fd) & UINT_MAX,
         op_flags=check_flags("flags", flags),
         pins=(old, new),
+        paths=(src, dst),
     )
 
 
@@ -181,6 +188,7 @@ def unlinkat(path: Path, flags: int = 0, *, dir_fd: Fd | None = None) -> Op:
         addr=name.address,
         op_flags=check_flags("flags", flags),
         pins=name,
+        paths=(path,),
     )
 
 
@@ -194,6 +202,7 @@ def mkdirat(path: Path, *, file_mode: int = 0o777, dir_fd: Fd | None = None) -> 
         addr=name.address,
         length=check_flags("file_mode", file_mode),
         pins=name,
+        paths=(path,),
     )
 
 
@@ -207,6 +216,7 @@ def symlinkat(target: Path, path: Path, *, dir_fd: Fd | None = None) -> Op:
         off=name.address,
         addr=text.address,
         pins=(text, name),
+        paths=(target, path),
     )
 
 
@@ -230,6 +240,7 @@ def linkat(
         length=check_dir(dst_dir_fd) & UINT_MAX,
         op_flags=check_flags("flags", flags),
         pins=(old, new),
+        paths=(src, dst),
     )
 
 
@@ -241,26 +252,26 @@ def getxattr(path: Path, name: Path, value: Any = None) -> Op:
     the size.
     """
     where = check_c_string("path", path)
-    return _getxattr("getxattr", abi.IORING_OP_GETXATTR, -1, name, value, where.address, where, False)
+    return _getxattr("getxattr", abi.IORING_OP_GETXATTR, -1, name, value, where, (path,), False)
 
 
 def fgetxattr(fd: Fd, name: Path, value: Any = None, *, fixed_file: bool = False) -> Op:
     """`getxattr` of an open file (Linux 5.19). See fgetxattr(2)."""
     file = check_fd(fd)
-    return _getxattr("fgetxattr", abi.IORING_OP_FGETXATTR, file, name, value, 0, None, fixed_file)
+    return _getxattr("fgetxattr", abi.IORING_OP_FGETXATTR, file, name, value, None, (), fixed_file)
 
 
 def setxattr(path: Path, name: Path, value: Any, flags: int = 0) -> Op:
     """Sets an extended attribute (Linux 5.19); completes with 0. ``flags`` are ``XATTR_CREATE`` and
     ``XATTR_REPLACE``. See setxattr(2)."""
     where = check_c_string("path", path)
-    return _setxattr("setxattr", abi.IORING_OP_SETXATTR, -1, name, value, flags, where.address, where, False)
+    return _setxattr("setxattr", abi.IORING_OP_SETXATTR, -1, name, value, flags, where, (path,), False)
 
 
 def fsetxattr(fd: Fd, name: Path, value: Any, flags: int = 0, *, fixed_file: bool = False) -> Op:
     """`setxattr` of an open file (Linux 5.19). See fsetxattr(2)."""
     file = check_fd(fd)
-    return _setxattr("fsetxattr", abi.IORING_OP_FSETXATTR, file, name, value, flags, 0, None, fixed_file)
+    return _setxattr("fsetxattr", abi.IORING_OP_FSETXATTR, file, name, value, flags, None, (), fixed_file)
 
 
 def files_update(fds: Sequence[int], offset: int = 0) -> Op:
@@ -270,7 +281,7 @@ def files_update(fds: Sequence[int], offset: int = 0) -> Op:
     With ``IORING_FILE_INDEX_ALLOC`` as offset they go into free slots, and it completes with the list of
     them (5.15). See io_uring_register(2), ``IORING_REGISTER_FILES_UPDATE``.
     """
-    if not fds:
+    if not check_sequence("fds", fds):
         raise ValueError("files_update takes at least one descriptor")
     numbers = zeroed(4 * len(fds))
     slots = numbers.view.cast("i")
@@ -309,7 +320,14 @@ def _open_flags(flags: Any, file_index: int | None) -> int:
 
 
 def _getxattr(
-    name: str, opcode: int, fd: int, key: Path, value: Any, path: int, pins: object, fixed_file: bool
+    name: str,
+    opcode: int,
+    fd: int,
+    key: Path,
+    value: Any,
+    where: Zeroed | None,
+    paths: tuple[Path, ...],
+    fixed_file: bool,
 ) -> Op:
     word = check_c_string("name", key)
     decode = None
@@ -327,9 +345,10 @@ def _getxattr(
         off=address,
         addr=word.address,
         length=min(length, _VALUE_MAX),
-        addr3=path,
+        addr3=where.address if where else 0,
         fixed_file=fixed_file,
-        pins=(word, held, pins),
+        pins=(word, held, where),
+        paths=paths,
         decode=decode,
     )
 
@@ -341,8 +360,8 @@ def _setxattr(
     key: Path,
     value: Any,
     flags: int,
-    path: int,
-    pins: object,
+    where: Zeroed | None,
+    paths: tuple[Path, ...],
     fixed_file: bool,
 ) -> Op:
     word = check_c_string("name", key)
@@ -357,7 +376,8 @@ def _setxattr(
         addr=word.address,
         length=length,
         op_flags=check_flags("flags", flags),
-        addr3=path,
+        addr3=where.address if where else 0,
         fixed_file=fixed_file,
-        pins=(word, held, value, pins),
+        pins=(word, held, value, where),
+        paths=paths,
     )

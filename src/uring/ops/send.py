@@ -17,7 +17,18 @@ from .. import abi
 from ..addresses import encode_address
 from ..memory import pin
 from ..messages import Message, encode_control
-from .base import INT_MAX, Fd, check_fd, check_flags, check_group, check_int, limit, make, vector
+from .base import (
+    INT_MAX,
+    Fd,
+    check_fd,
+    check_flags,
+    check_group,
+    check_int,
+    check_sequence,
+    limit,
+    make,
+    vector,
+)
 from .socket import SocketAddress
 
 if TYPE_CHECKING:
@@ -65,7 +76,7 @@ def sendto(
 ) -> Op:
     """`send` to an address (Linux 6.0). See sendto(2)."""
     ioprio = _POLL_FIRST if poll_first else 0
-    to = SocketAddress(encode_address(family, address))
+    to = (SocketAddress(encode_address(family, address)), address)
     return _send("sendto", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file, to=to)
 
 
@@ -158,7 +169,7 @@ def sendto_zc(
 ) -> Op:
     """`send_zc` to an address (Linux 6.0)."""
     ioprio = _zero_copy(poll_first, report_usage, buf_index)
-    to = SocketAddress(encode_address(family, address))
+    to = (SocketAddress(encode_address(family, address)), address)
     return _send("sendto_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index, to)
 
 
@@ -231,22 +242,24 @@ def _send(
     ioprio: int,
     fixed_file: bool,
     buf_index: int | None = None,
-    to: SocketAddress | None = None,
+    to: tuple[SocketAddress, Any] | None = None,
 ) -> Op:
-    address, size, held = pin(data)
+    where, size, held = pin(data)
+    raw, address = to or (None, None)
     return make(
         name,
         opcode,
         check_fd(fd),
-        off=to.address if to else 0,
-        addr=address,
+        off=raw.address if raw else 0,
+        addr=where,
         length=limit(n, size, INT_MAX),
         op_flags=check_flags("flags", flags),
         ioprio=ioprio,
         buf_index=_buf_index(buf_index),
-        file_index=to.length if to else 0,
+        file_index=raw.length if raw else 0,
         fixed_file=fixed_file,
-        pins=(held, data, to),
+        pins=(held, data, raw),
+        address=address,
     )
 
 
@@ -262,7 +275,9 @@ def _sendmsg(
     fixed_file: bool,
     buf_index: int | None = None,
 ) -> Op:
-    message = Message(buffers, name=name, control=encode_control(ancillary))
+    if not isinstance(name, bytes):
+        raise TypeError(f"name is a sockaddr as bytes, not {type(name).__name__}")
+    message = Message(check_sequence("buffers", buffers), name=name, control=encode_control(ancillary))
     return make(
         op_name,
         opcode,

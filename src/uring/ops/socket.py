@@ -75,6 +75,7 @@ def bind(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> Op:
         off=raw.length,
         fixed_file=fixed_file,
         pins=raw,
+        address=address,
     )
 
 
@@ -99,6 +100,7 @@ def connect(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> O
         off=raw.length,
         fixed_file=fixed_file,
         pins=raw,
+        address=address,
     )
 
 

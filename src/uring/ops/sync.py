@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import abi
 from ..abi.layouts import EPOLL_EVENT, FUTEX_WAITV
 from ..memory import pin, pin_writable, zeroed
-from .base import INT_MAX, UINT_MAX, USER_DATA_MAX, Fd, check_fd, check_flags, check_int, make
+from .base import INT_MAX, UINT_MAX, USER_DATA_MAX, Fd, check_fd, check_flags, check_int, check_sequence, make
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,11 +115,12 @@ def futex_wake(word: Any, n: int = 1, *, mask: int = _ANY, flags: int = _U32) ->
 def futex_waitv(waiters: Sequence[tuple[Any, int]], *, flags: int = _U32) -> Op:
     """Waits on several (word, value) pairs at once (Linux 6.7); completes with the index of one that was
     woken, with ``EAGAIN`` if one has another value already. See futex_waitv(2)."""
-    if not 1 <= len(waiters) <= _WAITERS_MAX:
+    if not 1 <= len(check_sequence("waiters", waiters)) <= _WAITERS_MAX:
         raise ValueError(f"futex_waitv takes 1 to {_WAITERS_MAX} words, not {len(waiters)}")
     array = zeroed(FUTEX_WAITV.size * len(waiters))
     pins: list[Any] = [array]
-    for i, (word, value) in enumerate(waiters):
+    for i, waiter in enumerate(waiters):
+        word, value = check_sequence("a waiter (word, value)", waiter, 2)
         address, held = _word(word, flags)
         pins.append((held, word))
         check_int("value", value, 0, UINT_MAX)

@@ -1,0 +1,75 @@
+"""Awaiting single operations of every kind."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from uring import abi, ops
+from uring_trio import perform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_file_is_made_written_and_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    fd = await perform(ops.openat(path, os.O_RDWR | os.O_CREAT))
+    try:
+        assert await perform(ops.write(fd, b"some text", offset=0)) == 9
+        assert await perform(ops.fsync(fd, datasync=True)) == 0
+        found = await perform(ops.statx(path))
+        assert found.as_stat_result() == os.stat(path)
+    finally:
+        assert await perform(ops.close(fd)) == 0
+
+
+async def test_a_failure_names_the_path(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing.*openat") as caught:
+        await perform(ops.openat(tmp_path / "missing"))
+    assert caught.value.filename == str(tmp_path / "missing")
+
+
+async def test_in_a_cancelled_scope_nothing_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await perform(ops.unlinkat(path))
+    assert scope.cancelled_caught
+    assert path.exists()
+
+
+async def test_commands_carry_their_data() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as a, socket.socket(type=socket.SOCK_DGRAM) as b:
+        b.bind(("127.0.0.1", 0))
+        a.sendto(b"12345", b.getsockname())
+        assert await perform(ops.uring_cmd(b, abi.SOCKET_URING_OP_SIOCINQ, bytes(16))) == 5
+        with pytest.raises(ValueError, match="hold 16 bytes"):
+            await perform(ops.uring_cmd(b, abi.SOCKET_URING_OP_SIOCINQ, bytes(17)))
+
+
+async def test_a_zero_copy_send_returns_when_its_memory_is_free() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as a, socket.socket(type=socket.SOCK_DGRAM) as b:
+        b.bind(("127.0.0.1", 0))
+        data = bytearray(b"zero copy")
+        assert await perform(ops.sendto_zc(a, data, socket.AF_INET, b.getsockname())) == 9
+        data += b" and resized"
+        assert b.recv(100) == b"zero copy"
+
+
+async def test_a_futex_wait_is_cancelled() -> None:
+    word = bytearray(8)
+    with trio.move_on_after(0.01) as scope:
+        await perform(ops.futex_wait(word, 0))
+    assert scope.cancelled_caught
+    assert await perform(ops.futex_wake(word)) == 0
+
+
+async def test_multishots_are_refused() -> None:
+    with pytest.raises(TypeError, match="poll_add_multishot completes many times"):
+        await perform(ops.poll_add_multishot(0, abi.POLLIN))
