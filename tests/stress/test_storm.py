@@ -25,9 +25,12 @@ EXPECTED = (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourc
 pytestmark = pytest.mark.ring
 
 
+PATTERN = bytes(range(251)) * 2000
+
+
 def content(start: int, size: int) -> bytes:
     """What every sender sends: bytes that tell where in the stream they are."""
-    return bytes((start + i) % 251 for i in range(size))
+    return PATTERN[start : start + size]
 
 
 class Storm:
@@ -98,7 +101,7 @@ class Storm:
                 for stream in near, far:
                     nursery.start_soon(self.send, stream)
                     nursery.start_soon(self.receive, stream)
-                for _ in range(self.chance.randrange(400)):
+                for _ in range(self.chance.randrange(60)):
                     await trio.lowlevel.checkpoint()
                 match self.chance.randrange(4):
                     case 0:
@@ -138,4 +141,5 @@ def test_storm(seed: int, options: RingOptions) -> None:
     assert found.late == 0
     for what in ("send", "send ended", "receive", "receive cancelled", "receive ended", "open", "cancelled"):
         assert storm.counts.get(what, 0) > 20, (what, storm.counts)
-    assert found.cancels_requested > 100
+    assert found.cancels_requested > 20
+    assert found.cancels_unsent > 20

@@ -12,7 +12,6 @@ import socket
 import subprocess
 import sys
 import threading
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -711,7 +710,9 @@ except BaseException as exc:
 
 
 def test_a_child_that_goes_on_in_the_run_ends_with_the_reason() -> None:
-    done = subprocess.run([sys.executable, "-c", UNWIND], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", UNWIND], capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 0, done.stderr
     child, parent = done.stdout.splitlines()
     assert child.startswith("child: RingClosed")

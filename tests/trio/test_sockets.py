@@ -722,6 +722,109 @@ async def test_waiting_for_a_bad_descriptor() -> None:
         await trio.lowlevel.wait_writable(-1)
 
 
+# ---- a kernel that takes nothing now ------------------------------------------------------------------
+
+
+def refusing(names: tuple[str, ...]) -> list[bool]:
+    """Makes this run's ring refuse new entries, as with a full queue, while the list's item is true."""
+    ring, refuse = current().ring, [True]
+
+    def wrap(queue: Callable[..., int]) -> Callable[..., int]:
+        return lambda *entry: -errno.EBUSY if refuse[0] else queue(*entry)
+
+    for name in names:
+        setattr(ring, name, wrap(getattr(ring, name)))
+    return refuse
+
+
+@pytest.mark.parametrize("end", ["goes on", "close", "cancel"])
+@pytest.mark.parametrize("call", ["recv", "wait_readable"])
+async def test_a_full_queue_only_delays(end: str, call: str) -> None:
+    """What waits for room in the queue is busy, can be closed, and goes on when there is room."""
+    near, far = trio.socket.socketpair()
+
+    async def use() -> Any:
+        return await (far.recv(10) if call == "recv" else trio.lowlevel.wait_readable(far))
+
+    got: list[Any] = []
+    refuse = refusing(("queue", "put"))
+    with near, far:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def first() -> None:
+                if end == "close":
+                    with pytest.raises(trio.ClosedResourceError):
+                        await use()
+                else:
+                    got.append(await use())
+
+            for _ in range(5):
+                await trio.lowlevel.checkpoint()
+            with pytest.raises(trio.BusyResourceError):
+                await use()
+            match end:
+                case "close":
+                    far.close()
+                case "cancel":
+                    nursery.cancel_scope.cancel()
+            for _ in range(5):
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            refuse[0] = False
+            if end == "goes on":
+                await near.send(b"data")
+        assert got == ([] if end != "goes on" else [b"data"] if call == "recv" else [None])
+
+
+async def test_closing_ends_what_is_in_flight_though_the_queue_is_full() -> None:
+    near, far = trio.socket.socketpair()
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await far.recv(10)
+
+        await wait_all_tasks_blocked()
+        refuse = refusing(("put",))
+        far.close()
+        await trio.lowlevel.checkpoint()
+        refuse[0] = False
+    near.close()
+
+
+def test_closed_between_an_empty_group_and_the_second_attempt() -> None:
+    """Of more receivers than buffers, all get data in one tick and are closed before they resume."""
+
+    async def main() -> None:
+        pairs = [trio.socket.socketpair() for _ in range(6)]
+        ends: list[str] = []
+
+        async def receive(number: int) -> None:
+            try:
+                await pairs[number][1].recv(100)
+            except trio.ClosedResourceError:
+                ends.append("closed")
+            else:
+                ends.append("data")
+            for _, far in pairs:
+                far.close()
+
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(receive, number)
+            await wait_all_tasks_blocked()
+            for near, _ in pairs:
+                near._sock.send(b"x")
+        assert ends.count("data") >= 1
+        assert len(ends) == 6
+        for near, _ in pairs:
+            near.close()
+
+    for _ in range(5):
+        uring_trio.run(main, ring=RingOptions(buffers=1))
+
+
 # ---- more than one run -------------------------------------------------------------------------------
 
 
