@@ -415,20 +415,17 @@ class Manager:
         Entries still in the queue never reach the kernel; for the rest one enter carries the cancel and
         runs the deferred work that ends them, so that a close that follows takes effect.
         """
-        sent = False
+        sent: list[int] = []
         for op in ops:
             if self.ring.unqueue(op.user_data) > 0:
                 self.cancels_unsent += 1
             else:
-                sent = True
+                sent.append(op.user_data)
         if sent:
             self.cancels_requested += 1
-            while (
-                self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0) < 0
-            ):
-                self.check_usable()
-                if self.ring.flush(1) < 0:
-                    break
+            if self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0) < 0:
+                # The kernel takes no more before we reap: then one by one, when it does.
+                self._unsent.extend(sent)
             self.ring.flush(1)
         elif self.ring.eager:
             self.ring.flush(0)

@@ -64,6 +64,9 @@ class Operation(Entry):
         "template",
     )
 
+    NEVER_QUEUED = -errno.ECANCELED
+    """The result of an operation that was closed before the kernel took it."""
+
     def __init__(self, user_data: int, manager: Manager) -> None:
         super().__init__(user_data)
         self.manager: Manager = manager

@@ -63,7 +63,9 @@ NAMES = (
     "trio._core._run.Task._cancel_points",
     "trio._core._run.Task._cancel_status",
     "trio._core._run.Task._runner",
+    "trio._core._run.CancelStatus.effective_deadline",
     "trio._core._run.CancelStatus.effectively_cancelled",
+    "trio._core._run.Deadlines.next_deadline",
     "trio._core._run.Runner.ki_pending",
     "trio._core._run.Runner.main_task",
     "trio._core._run.Runner.is_guest",
@@ -155,9 +157,8 @@ def transact(op: Operation) -> Generator[Any, Any, int]:
         op.refuse(runner)
     if op.linked:
         return (yield from _transact_by_deadline(op, task))
-    while op.queue(op.template) < 0:
-        op.manager.check_usable()
-        yield from cancel_shielded_checkpoint()
+    if op.queue(op.template) < 0:
+        yield from _queue_later(op, task, op.queue, (op.template,))
     op.task = task
     got = yield op.park
     if got is not DONE:
@@ -176,14 +177,40 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
     if op.linked:
         op.template = op.manager.ring.template(op.user_data, *fields)
         return (yield from _transact_by_deadline(op, task))
-    while op.put(op.user_data, *fields) < 0:
-        op.manager.check_usable()
-        yield from cancel_shielded_checkpoint()
+    if op.put(op.user_data, *fields) < 0:
+        yield from _queue_later(op, task, op.put, (op.user_data, *fields))
     op.task = task
     got = yield op.park
     if got is not DONE:
         got.unwrap()
     return op.res
+
+
+@types.coroutine
+@enable_ki_protection
+def _queue_later(
+    op: Operation, task: Any, queue: Callable[..., int], entry: tuple[Any, ...]
+) -> Generator[Any, Any, None]:
+    """Queues an entry once the kernel takes some, unless the operation is closed or cancelled first.
+
+    The operation counts as busy from now on, so that nobody else sets it up and a close finds it.
+    """
+    op.task = task
+    try:
+        while True:
+            op.manager.check_usable()
+            yield from cancel_shielded_checkpoint()
+            if op.interrupt is not None:
+                op.task = None
+                op.res = op.NEVER_QUEUED
+                op.settle().unwrap()
+            if task._cancel_status.effectively_cancelled:
+                yield from checkpoint_if_cancelled()
+            if queue(*entry) >= 0:
+                return
+    except BaseException:
+        op.task = op.pins = None
+        raise
 
 
 @types.coroutine
@@ -218,6 +245,7 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
     is armed again unseen.
     """
     offset = op.manager.clock_offset
+    user_data = op.user_data
     while True:
         when = task._cancel_status.effective_deadline()
         res = yield from _transact_linked(op, task, when - offset if when != inf else inf)
@@ -225,21 +253,21 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
             return res
         if task._cancel_status.effectively_cancelled:
             yield from checkpoint_if_cancelled()
+        if op.user_data != user_data:
+            raise trio.ClosedResourceError("another task closed this fd")
+        if op.task is not None:
+            op.refuse(op.runner)
 
 
 @types.coroutine
 @enable_ki_protection
 def _transact_linked(op: Operation, task: Any, when: float) -> Generator[Any, Any, int]:
-    while True:
-        if when == inf:
-            queued = op.queue(op.template)
-        else:
-            deadline = op.kernel_deadline(when)
-            queued = op.manager.ring.queue_pair(op.template, deadline)
-        if queued >= 0:
-            break
-        op.manager.check_usable()
-        yield from cancel_shielded_checkpoint()
+    queue: Callable[..., int] = op.queue
+    entry: tuple[Any, ...] = (op.template,)
+    if when != inf:
+        queue, entry = op.manager.ring.queue_pair, (op.template, op.kernel_deadline(when))
+    if queue(*entry) < 0:
+        yield from _queue_later(op, task, queue, entry)
     op.task = task
     got = yield op.park
     if got is not DONE:

@@ -103,15 +103,7 @@ class RingSocket(seams.SocketType):
         if res == 0:
             return b""
         if res == _ENOBUFS:
-            # More arrived in one tick than there are buffers; they are back by now. Once more, then with
-            # memory of our own.
-            res = await seams.transact(op)
-            if res >= 0:
-                return self._take_buffer(channel, op, res)
-            if res != _ENOBUFS:
-                raise error_from_result(res, "recv", channel.fd)
-            memory = bytearray(min(buflen, channel.manager.options.buffer_size))
-            return bytes(memory[: await self._receive(channel, memory)])
+            return await self._recv_exhausted(channel, buflen)
         raise error_from_result(res, "recv", channel.fd)
 
     @enable_ki_protection
@@ -127,7 +119,8 @@ class RingSocket(seams.SocketType):
             op = self._prepare_receive(channel, buflen)
         res = await seams.transact_within(op, timeout)
         if res == _ENOBUFS:
-            res = await seams.transact_within(op, timeout)
+            _check_open(channel)
+            res = await seams.transact_within(self._prepare_receive(channel, buflen), timeout)
         if res < 0:
             raise error_from_result(res, "recv", channel.fd)
         return self._take_buffer(channel, op, res)
@@ -199,6 +192,20 @@ class RingSocket(seams.SocketType):
             self._streaming = len(data) >= _STREAMING
             return data
         return await self.recv(buflen)
+
+    async def _recv_exhausted(self, channel: Channel, buflen: int) -> bytes:
+        """More arrived in one tick than there are buffers; they are back by now. Once more, then with
+        memory of our own."""
+        _check_open(channel)
+        op = self._prepare_receive(channel, buflen)
+        res = await seams.transact(op)
+        if res >= 0:
+            return self._take_buffer(channel, op, res)
+        if res != _ENOBUFS:
+            raise error_from_result(res, "recv", channel.fd)
+        _check_open(channel)
+        memory = bytearray(min(buflen, channel.manager.options.buffer_size))
+        return bytes(memory[: await self._receive(channel, memory)])
 
     def _prepare_receive(self, channel: Channel, buflen: int) -> Operation:
         if channel.manager.closed:
@@ -493,6 +500,12 @@ class RingSocket(seams.SocketType):
         if res < 0:
             raise error_from_result(res, name, op.fd)
         return res
+
+
+def _check_open(channel: Channel) -> None:
+    """Before a task uses its channel a second time: it may have been closed between result and resumption."""
+    if channel.reader is None:
+        raise trio.ClosedResourceError("another task closed this fd")
 
 
 def adopt(fd: int, family: int, type: int, proto: int = 0) -> Any:

@@ -112,7 +112,9 @@ class Subscription:
                     if ended is not None and ended != -errno.ECANCELED:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                         return ended, 0
-                    self._arm()
+                    if not self._arm():
+                        await trio.lowlevel.checkpoint()
+                        continue
                 await self._wait()
             self._fresh = False
             return self._take()
@@ -147,16 +149,17 @@ class Subscription:
         while self._queue:
             self._discard(*self._queue.popleft())
 
-    def _arm(self) -> None:
+    def _arm(self) -> bool:
+        """Queues the request; False if the kernel takes no more now."""
         manager = self.channel.manager
         op = manager.acquire(self._name, self.channel.fd)
-        op.handler = self._on_completion
-        while op.put(op.user_data, *self._fields) < 0:
+        if op.put(op.user_data, *self._fields) < 0:
+            manager.release(op)
             manager.check_usable()
-            if manager.ring.flush(1) < 0:
-                manager.release(op)
-                raise OSError(errno.EAGAIN, "the kernel takes no more requests now")
+            return False
+        op.handler = self._on_completion
         self._op = op
+        return True
 
     def _take(self) -> tuple[int, int]:
         paused = self._op is None and self._ended in (None, -errno.ECANCELED)

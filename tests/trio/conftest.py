@@ -7,7 +7,6 @@ the kernel; the run leaks nothing. Files and threads are looked after by the fix
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import pytest
 import trio
@@ -37,9 +36,3 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     assert after["runs"] == before["runs"] + 1
     assert after["leaked"] == before["leaked"]
     return True
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> Any:
-    """Where randomness starts; a failure can be repeated with it."""
-    return getattr(request, "param", 20260)

@@ -1,0 +1,55 @@
+"""The private names of Trio that a ring run relies on, and what happens without one."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import trio
+
+import uring_trio
+from uring_trio import seams
+
+
+@pytest.mark.parametrize("name", seams.NAMES)
+def test_trio_has(name: str) -> None:
+    """Found here without the help of `seams`: as an attribute, or as a field of an instance."""
+    parts = name.split(".")
+    module = importlib.import_module(".".join(parts[:3] if parts[1] == "_core" else parts[:2]))
+    found = module
+    for part in parts[len(module.__name__.split(".")) :]:
+        fields = getattr(found, "__annotations__", {})
+        assert hasattr(found, part) or part in fields or part in getattr(found, "__slots__", ())
+        found = getattr(found, part, None)
+
+
+def test_every_private_name_in_use_is_listed() -> None:
+    text = Path(seams.__file__).read_text()
+    listed = {part for name in seams.NAMES for part in name.split(".")}
+    code = text[text.index("class UnsupportedTrio") :]
+    owners = "_run|_traps|_socket|_context|task|runner|sock|_cancel_status|clock|deadlines"
+    used = set(re.findall(rf"\b(?:{owners})\.(\w+)", code))
+    used |= set(re.findall(r'getattr\(_(?:run|traps|socket), "(\w+)"', code))
+    ours_or_public = {"SocketType", "task", "runner", "io_manager", "_sock"}
+    assert used - ours_or_public <= listed
+
+
+@pytest.mark.parametrize("name", seams.NAMES)
+def test_a_trio_without_it_is_unsupported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` and `install` refuse, and say what is missing and which versions are known to do."""
+    monkeypatch.setattr(seams, "NAMES", (*seams.NAMES, f"{name}_of_the_future"))
+
+    async def main() -> None:
+        raise AssertionError("it ran")
+
+    for start in (lambda: uring_trio.run(main), uring_trio.install):
+        with pytest.raises(uring_trio.UnsupportedTrio) as caught:
+            start()
+        for part in (f"{name}_of_the_future", trio.__version__, *seams.TESTED):
+            assert part in str(caught.value)
+
+
+def test_the_installed_trio_has_been_tested() -> None:
+    assert trio.__version__.rpartition(".")[0] in seams.TESTED
