@@ -238,8 +238,10 @@ class Manager:
         elif threading.get_ident() != self._owner:
             return self._wait_on_foreign_thread(timeout)
         else:
-            if not self._armed:
-                self._arm_wake_up()
+            if not self._armed and not self._arm_wake_up():
+                # No room in the queue: a wait now could not be woken, so look and come back.
+                n = self._cycle(0.0)
+                return n if n > 0 else self._trouble(n) if n < 0 else _SPURIOUS
             start = time.monotonic()
             n = self._cycle(timeout)
             while n == 0 or n == _EINTR:
@@ -474,9 +476,10 @@ class Manager:
         else:
             self.late += 1
 
-    def _arm_wake_up(self) -> None:
+    def _arm_wake_up(self) -> bool:
         fields = (_POLL_ADD, 0, self._eventfd, 0, 0, _POLL_MULTI, select.POLLIN, 0, 0, 0)
         self._armed = self.ring.put(self._wake_data, *fields) == 0
+        return self._armed
 
     def _on_wake(self, op: Operation, res: int, flags: int) -> None:
         _read_eventfd(self._eventfd)
