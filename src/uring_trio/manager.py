@@ -171,7 +171,7 @@ class Manager:
         self._out = self.ring.out
         self._owner = threading.get_ident()
         self._reschedule: Any = None
-        self._unsent: list[int] = []
+        self._unsent: list[tuple[int, Any]] = []
         self.link_deadlines: bool = False  # until the run is known to be on the monotonic clock
         self.clock_offset: float = 0.0
         self._due: Callable[[], bool] | None = None
@@ -408,7 +408,7 @@ class Manager:
                 self.ring.flush(0)
             return
         self.cancels_requested += 1
-        self._unsent.append(op.user_data)
+        self._unsent.append((op.user_data, op.interrupt))
         self._send_cancels()
 
     def cancel_fd(self, fd: int, ops: Iterable[Operation]) -> None:
@@ -417,18 +417,21 @@ class Manager:
         Entries still in the queue never reach the kernel; for the rest one enter carries the cancel and
         runs the deferred work that ends them, so that a close that follows takes effect.
         """
-        sent: list[int] = []
+        sent: list[tuple[int, Any]] = []
         for op in ops:
             if self.ring.unqueue(op.user_data) > 0:
                 self.cancels_unsent += 1
             else:
-                sent.append(op.user_data)
+                sent.append((op.user_data, op.interrupt))
         if sent:
             self.cancels_requested += 1
-            if self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0) < 0:
-                # The kernel takes no more before we reap: then one by one, when it does.
-                self._unsent.extend(sent)
-            self.ring.flush(1)
+            put = self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0)
+            if self.ring.flush(1) < 0 or put < 0 or self.ring.flush(0):
+                # The kernel takes nothing now, and by the time it does the descriptor may be closed: these
+                # cancels name the operations.
+                self._unsent += sent
+                self._send_cancels()
+                self.ring.flush(1)
         elif self.ring.eager:
             self.ring.flush(0)
 
@@ -455,7 +458,12 @@ class Manager:
 
     def _send_cancels(self) -> None:
         while self._unsent:
-            target = self._unsent[0]
+            target, interrupt = self._unsent[0]
+            op = self.table.find(target)
+            if op is None or op.interrupt is not interrupt:
+                # That use of it has ended; what is in flight under its user_data now is the next one.
+                del self._unsent[0]
+                continue
             if self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, -1, 0, target, 0, 0, 0, 0, 0) < 0:
                 return
             del self._unsent[0]
