@@ -112,7 +112,7 @@ class Channel:
         self.retire()
 
     def retire(self) -> None:
-        """Gives the reusable operations back, now or when the task parked on one has resumed."""
+        """Gives the reusable operations back, now or when the last completion of one has come."""
         for op in (self.reader, self.writer):
             if op is not None:
                 if op.task is None:
@@ -122,6 +122,8 @@ class Channel:
         self.reader = self.writer = None
         if self.manager.channels.get(self.fd) is self:
             del self.manager.channels[self.fd]
+        # Whoever still has this channel must not use it: closing the descriptor would no longer find it.
+        self.fd = -1
 
 
 async def wait_ready(manager: Manager, fd: int | Any, attribute: str, name: str, mask: int) -> None:
