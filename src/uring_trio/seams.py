@@ -135,13 +135,16 @@ _T = TypeVar("_T")
 # ---- traps -------------------------------------------------------------------------------------------
 
 
+# Marked as protected from Ctrl-C last: ``types.coroutine`` gives a function new code.
+
+
 def park_message(abort: Callable[[Any], Abort]) -> Any:
     """The message that parks a task with this abort function; reusable."""
     return _Park(abort)
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def transact(op: Operation) -> Generator[Any, Any, int]:
     """Queues ``op.template``, parks until its last completion and returns the result.
 
@@ -166,8 +169,8 @@ def transact(op: Operation) -> Generator[Any, Any, int]:
     return op.res
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any, int]:
     """As `transact`, for an operation whose fields come as numbers."""
     task = _context.task
@@ -186,8 +189,8 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
     return op.res
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def _queue_later(
     op: Operation, task: Any, queue: Callable[..., int], entry: tuple[Any, ...]
 ) -> Generator[Any, Any, None]:
@@ -213,8 +216,8 @@ def _queue_later(
         raise
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any, int]:
     """As `transact`, with a time limit that the kernel holds, if any.
 
@@ -235,8 +238,8 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
     return res
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
     """Runs ``op`` with the task's deadline linked to it.
 
@@ -259,8 +262,8 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
             op.refuse(op.runner)
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def _transact_linked(op: Operation, task: Any, when: float) -> Generator[Any, Any, int]:
     queue: Callable[..., int] = op.queue
     entry: tuple[Any, ...] = (op.template,)
@@ -275,8 +278,8 @@ def _transact_linked(op: Operation, task: Any, when: float) -> Generator[Any, An
     return op.res
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def wait(park: Any) -> Generator[Any, Any, None]:
     """Parks the current task with a message of `park_message`'s; the caller keeps `current_task`."""
     got = yield park
@@ -284,8 +287,8 @@ def wait(park: Any) -> Generator[Any, Any, None]:
         got.unwrap()
 
 
-@types.coroutine
 @enable_ki_protection
+@types.coroutine
 def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
     """Calls a function that does not block, as a checkpoint: cancelled tasks do not get to call it, and
     other tasks run before it returns. ``BlockingIOError`` and all else come through without a yield.
