@@ -39,8 +39,6 @@ _SECOND = 1_000_000_000
 _TIMESPEC = struct.Struct("=qq")
 _LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
 _TIMEOUT_ABS = int(abi.IORING_TIMEOUT_ABS)
-_INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
-"""Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
 
 
 class Operation(Entry):
@@ -108,7 +106,7 @@ class Operation(Entry):
         interrupt, self.interrupt = self.interrupt, None
         if self.retired:
             self.manager.release(self)
-        if interrupt is not None and self.res in _INTERRUPTED:
+        if interrupt is not None and self.res in seams.INTERRUPTED:
             return outcome.capture(interrupt)
         return seams.DONE
 

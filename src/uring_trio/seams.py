@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DONE",
+    "INTERRUPTED",
     "NAMES",
     "TESTED",
     "Abort",
@@ -128,7 +129,9 @@ _Yield: Any = getattr(_traps, "CancelShieldedCheckpoint", None)
 DONE: outcome.Value[None] = outcome.Value(None)
 """What every operation's task is rescheduled with; never unwrapped, so one object serves all."""
 
-_CANCELED = -errno.ECANCELED
+INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
+"""Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
+
 _T = TypeVar("_T")
 
 
@@ -233,7 +236,7 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
     if op.task is not None or runner is not op.runner:
         op.refuse(runner)
     res = yield from _transact_linked(op, task, perf_counter() + seconds)
-    if res == _CANCELED:
+    if res in INTERRUPTED:
         raise trio.TooSlowError
     return res
 
@@ -248,11 +251,11 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
     is armed again unseen.
     """
     offset = op.manager.clock_offset
-    user_data = op.user_data
+    user_data, pins = op.user_data, op.pins
     while True:
         when = task._cancel_status.effective_deadline()
         res = yield from _transact_linked(op, task, when - offset if when != inf else inf)
-        if res != _CANCELED:
+        if res not in INTERRUPTED:
             return res
         if task._cancel_status.effectively_cancelled:
             yield from checkpoint_if_cancelled()
@@ -260,6 +263,7 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
             raise trio.ClosedResourceError("another task closed this fd")
         if op.task is not None:
             op.refuse(op.runner)
+        op.pins = pins
 
 
 @enable_ki_protection
