@@ -35,10 +35,10 @@ LAYERS = [
     ["uring.ops"],
     ["uring.probe"],
     ["uring.ring"],
-    ["uring.buffers", "uring.inflight", "uring.messages"],
+    ["uring.buffers", "uring.inflight", "uring.messages", "uring.scripted"],
     ["uring.addresses", "uring.memory", "uring.op", "uring.opcodes"],
     ["uring.kernel"],
-    ["uring.errors"],
+    ["uring.errors", "uring.lifecycle"],
     ["uring.abi"],
     ["uring._ffi"],
 ]

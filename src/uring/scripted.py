@@ -1,0 +1,677 @@
+"""A ring without a kernel: a test decides what completes when, in which order and with what.
+
+``ScriptedRing`` has the interface of ``uring.kernel.KernelRing`` as the manager uses it, and follows the
+kernel's rules for a ring with deferred task work: what the contract tests can observe is the same on both.
+It is for tests, also those of programs built on this package: no I/O happens but the polls named below.
+
+Invariants
+  - What the kernel has is in ``running`` until its last completion is decided; each request gets exactly one
+    completion without ``F_MORE``.
+  - A decided completion is deferred work: it is handed out by an enter that runs work (``cycle``,
+    ``flush(1)``), at most 20 an enter, as ``DEFER_TASKRUN`` does.
+  - What finds the completion queue full waits in order behind it; nothing is lost.
+  - Descriptors from `FAKE_FD` on are the script's. ``POLL_ADD`` on a lower one is answered truthfully, so
+    that wake-ups of a run loop work; all else on it is scripted too.
+
+It moves no bytes into memory by address: data reaches a request through its buffer group alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import select
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from . import abi
+from .errors import RingClosed, error_from_result
+from .kernel import CQE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .kernel import RingLike
+
+__all__ = ["FAKE_FD", "RandomScheduler", "Request", "ScriptedBuffers", "ScriptedRing"]
+
+FAKE_FD = 1 << 20
+"""The first descriptor number that stands for no real file."""
+
+_NOP = int(abi.IORING_OP_NOP)
+_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
+_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
+_POLL_REMOVE = int(abi.IORING_OP_POLL_REMOVE)
+_TIMEOUT = int(abi.IORING_OP_TIMEOUT)
+_TIMEOUT_REMOVE = int(abi.IORING_OP_TIMEOUT_REMOVE)
+_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
+_ACCEPT = int(abi.IORING_OP_ACCEPT)
+_RECV = frozenset((int(abi.IORING_OP_RECV), int(abi.IORING_OP_RECVMSG)))
+_LINK = int(abi.IOSQE_IO_LINK)
+_HARDLINK = int(abi.IOSQE_IO_HARDLINK)
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_F_BUFFER = int(abi.IORING_CQE_F_BUFFER)
+_F_MORE = int(abi.IORING_CQE_F_MORE)
+_CANCEL_ALL = int(abi.IORING_ASYNC_CANCEL_ALL)
+_CANCEL_FD = int(abi.IORING_ASYNC_CANCEL_FD)
+_CANCEL_ANY = int(abi.IORING_ASYNC_CANCEL_ANY)
+_ECANCELED = -errno.ECANCELED
+_WORK_AN_ENTER = 20
+_ROUNDS = 64
+_PATIENCE = 1000
+
+OnCancel = Literal["cancel", "running", "deaf"]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One entry as the kernel took it: the arguments of ``put``, and what a script may set.
+
+    ``on_cancel`` is how it answers a cancel request: ``"cancel"`` ends with ``-ECANCELED``; ``"running"`` is
+    in a kernel worker: the cancel gets ``-EALREADY`` and the script completes it; ``"deaf"`` is file I/O that
+    is in no list: ``-ENOENT``. ``interrupted`` counts the cancels that found it. ``timeout`` and
+    ``followers`` are what is linked to it.
+    """
+
+    user_data: int
+    opcode: int
+    flags: int
+    fd: int
+    off: int = 0
+    addr: int = 0
+    length: int = 0
+    op_flags: int = 0
+    buf_index: int = 0
+    file_index: int = 0
+    addr3: int = 0
+    on_cancel: OnCancel = field(default="cancel", init=False)
+    interrupted: int = field(default=0, init=False)
+    timeout: Request | None = field(default=None, init=False)
+    followers: list[Request] = field(default_factory=list, init=False)
+
+    @property
+    def linked(self) -> bool:
+        return bool(self.flags & (_LINK | _HARDLINK))
+
+    @property
+    def multishot(self) -> bool:
+        ioprio = self.flags >> 8 & 0xFFFF
+        if self.opcode == _POLL_ADD:
+            return bool(self.length & abi.IORING_POLL_ADD_MULTI)
+        if self.opcode == _ACCEPT:
+            return bool(ioprio & abi.IORING_ACCEPT_MULTISHOT)
+        return self.opcode in _RECV and bool(ioprio & abi.IORING_RECV_MULTISHOT)
+
+    @property
+    def truthful(self) -> bool:
+        return self.opcode == _POLL_ADD and 0 <= self.fd < FAKE_FD
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What `ScriptedRing.template` returns."""
+
+    ring: ScriptedRing
+    fields: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Completion:
+    request: Request | None
+    user_data: int
+    res: int
+    flags: int
+
+
+class ScriptedRing:
+    """A ring that completes what it is told to.
+
+    Attributes for the script:
+        running: what the kernel has, oldest first.
+        enter_results: results of the next enters: a negative errno consumes nothing, a count consumes so
+            many entries (a short submit).
+        held: while True enters consume no entries.
+        full: while True there is no room for an entry, whatever the queue holds.
+        target_first: a cancelled request's completion comes before that of the cancel.
+        closed_fds: descriptors on which a cancel by descriptor fails with ``-EBADF``.
+        on_start: called with each request as the kernel takes it.
+        on_wait: called with the timeout when an enter would wait.
+        scheduler: called with the ring at each enter that runs work; while there is one, there is work.
+    """
+
+    def __init__(self, entries: int = 256, cq_entries: int = 512) -> None:
+        self.fd: int = FAKE_FD - 1
+        self.sq_entries: int = entries
+        self.cq_entries: int = cq_entries
+        self.out: memoryview[int] = memoryview(bytearray(CQE.size * cq_entries))
+        self.eager: bool = False
+        self.closed: bool = False
+        self.inflight: int = 0
+        self.groups: dict[int, ScriptedBuffers] = {}
+        self.running: list[Request] = []
+        self.enter_results: deque[int] = deque()
+        self.held: bool = False
+        self.full: bool = False
+        self.target_first: bool = False
+        self.closed_fds: set[int] = set()
+        self.on_start: Callable[[Request], None] | None = None
+        self.on_wait: Callable[[float], None] | None = None
+        self.scheduler: Callable[[ScriptedRing], None] | None = None
+        self._queued: list[Request] = []
+        self._work: list[_Completion] = []
+        self._posted: deque[_Completion] = deque()
+        self._backlog: deque[_Completion] = deque()
+        self._enters = self._submitted = self._completed = self._overflows = 0
+
+    # ---- the ring's interface ------------------------------------------------------------------------
+
+    def template(
+        self, user_data: int, opcode: int, flags: int, fd: int, *fields: int, command: bytes = b""
+    ) -> Template:
+        if command:
+            raise ValueError("scripted entries have no room for a command")
+        return Template(self, (user_data, opcode, flags, fd, *fields))
+
+    def queue(self, template: Template) -> int:
+        return template.ring.put(*template.fields)
+
+    def queue_pair(self, first: Template, second: Template) -> int:
+        error = self._reserve(2)
+        if error:
+            return error
+        user_data, opcode, flags, fd, *fields = first.fields
+        return self._write(Request(user_data, opcode, flags | _LINK, fd, *fields), Request(*second.fields))
+
+    def put(self, user_data: int, opcode: int, flags: int, fd: int, *fields: int) -> int:
+        return self._reserve(1) or self._write(Request(user_data, opcode, flags, fd, *fields))
+
+    def unqueue(self, user_data: int) -> int:
+        if self.closed:
+            return -errno.EBADF
+        for i, request in enumerate(self._queued):
+            if request.user_data == user_data:
+                for member in self._queued[i:]:
+                    linked = member.linked
+                    self._make_nop(member)
+                    if not linked:
+                        break
+                return 1
+        return 0
+
+    def flush(self, run_work: int) -> int:
+        if self.closed:
+            return -errno.EBADF
+        if not self._queued and not run_work:
+            return 0
+        result = self._enter(bool(run_work))
+        for _ in range(_ROUNDS):
+            if not (run_work and self._work):
+                break
+            self._enters += 1
+            self._run_work()
+        return result
+
+    def cycle(self, timeout: float) -> int:
+        if self.closed:
+            return -errno.EBADF
+        ready = bool(self._posted)
+        result = 0
+        if self._queued or self._work or self._backlog or self.scheduler or not (ready or timeout == 0):
+            self._overflows += bool(self._backlog)
+            result = self._enter(True, timeout=0 if ready else timeout)
+        elif not ready and timeout == 0 and self._answer_polls(0):
+            result = self._enter(True)
+        n = self._drain(0)
+        for _ in range(_ROUNDS):
+            if not (self._work or self._backlog) or n >= self.cq_entries:
+                break
+            self._overflows += bool(self._backlog)
+            self._enters += 1
+            self._run_work()
+            n = self._drain(n)
+        return n or (result if result < 0 and result != -errno.ETIME else 0)
+
+    def poll(self) -> int:
+        return self.cycle(0)
+
+    def idle(self) -> int:
+        if self.closed:
+            return -errno.EBADF
+        work = self._work or self._backlog or self.scheduler
+        return int(not (self._queued or self._posted or work))
+
+    def counters(self) -> dict[str, int]:
+        return {
+            "enters": self._enters,
+            "submitted": self._submitted,
+            "completed": self._completed,
+            "overflows": self._overflows,
+        }
+
+    @property
+    def pending(self) -> int:
+        return 0 if self.closed else len(self._queued)
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.out.release()
+
+    def closed_error(self) -> RingClosed:
+        return RingClosed("the ring is closed")
+
+    # ---- the script ----------------------------------------------------------------------------------
+
+    def find(
+        self, *, fd: int | None = None, opcode: int | None = None, user_data: int | None = None
+    ) -> Request:
+        """The oldest running request with these fields.
+
+        Raises:
+            LookupError: there is none.
+        """
+        for request in self.running:
+            if (
+                (fd is None or request.fd == fd)
+                and (opcode is None or request.opcode == opcode)
+                and (user_data is None or request.user_data == user_data)
+            ):
+                return request
+        raise LookupError(f"no running request with fd={fd} opcode={opcode} user_data={user_data}")
+
+    @property
+    def queued(self) -> tuple[Request, ...]:
+        """Entries that the kernel has not taken, oldest first."""
+        return tuple(self._queued)
+
+    @property
+    def undelivered(self) -> tuple[int, ...]:
+        """The user_data of the completions that are decided but not handed out."""
+        return tuple(c.user_data for c in (*self._posted, *self._backlog, *self._work))
+
+    def complete(
+        self,
+        request: Request,
+        res: int = 0,
+        flags: int = 0,
+        *,
+        data: bytes | None = None,
+        posted: bool = False,
+    ) -> None:
+        """Decides a completion of a running request: the last one, unless ``flags`` has ``F_MORE``.
+
+        Args:
+            data: received bytes, which take a buffer of the request's group (``-ENOBUFS`` if none is left).
+            posted: it is in the completion queue at once and no cancel can overtake it, as what the first
+                attempt completes; otherwise it is deferred work, which a cancel still overtakes.
+
+        Raises:
+            ValueError: the request is not running.
+        """
+        if request not in self.running:
+            raise ValueError("this request is not running")
+        if data is not None:
+            res, flags = self._fill(request, data, flags)
+        completion = _Completion(request, request.user_data, res, flags)
+        if not flags & _F_MORE:
+            self.running.remove(request)
+        if posted:
+            self._post(completion)
+        else:
+            self._work.append(completion)
+
+    def expire(self, request: Request, res: int = _ECANCELED) -> None:
+        """Lets the linked timeout of a running request fire: ``-ETIME``, then ``res`` for the request."""
+        timeout, request.timeout = request.timeout, None
+        if timeout is None:
+            raise ValueError("this request has no linked timeout")
+        self._work.append(_Completion(None, timeout.user_data, -errno.ETIME, 0))
+        self.complete(request, res)
+
+    def forge(self, user_data: int, res: int, flags: int = 0) -> None:
+        """Posts a completion that answers no request: late, or of another ring."""
+        self.inflight += 0 if flags & _F_MORE else 1
+        self._post(_Completion(None, user_data, res, flags))
+
+    def shuffle(self, rng: random.Random) -> None:
+        """Reorders deferred work; the completions of one request keep their order."""
+        mixed = self._work[:]
+        rng.shuffle(mixed)
+        in_order: dict[int, deque[_Completion]] = {}
+        for completion in self._work:
+            in_order.setdefault(completion.user_data, deque()).append(completion)
+        self._work = [in_order[completion.user_data].popleft() for completion in mixed]
+
+    # ---- the kernel's side ---------------------------------------------------------------------------
+
+    def _reserve(self, number: int) -> int:
+        if self.closed:
+            return -errno.EBADF
+        if number > self.sq_entries:
+            return -errno.EBUSY
+        if len(self._queued) + number > self.sq_entries:
+            self.flush(0)
+        return -errno.EBUSY if self.full or len(self._queued) + number > self.sq_entries else 0
+
+    def _write(self, *entries: Request) -> int:
+        self._queued += entries
+        self.inflight += len(entries)
+        if self.eager:
+            self.flush(0)
+        return 0
+
+    def _enter(self, run_work: bool, timeout: float = 0) -> int:
+        self._enters += 1
+        count = len(self._queued)
+        taken = 0 if self.held else count
+        if self.enter_results:
+            scripted = self.enter_results.popleft()
+            if scripted < 0:
+                return scripted
+            taken = min(taken, scripted)
+        for _ in range(taken):
+            if self._queued:
+                self._take(self._queued.pop(0))
+        self._submitted += taken
+        if run_work:
+            if self.scheduler is not None:
+                self.scheduler(self)
+            self._answer_polls(0)
+            self._run_work()
+            if timeout and taken == count and not self._posted:
+                self._wait(timeout)
+                self._run_work()
+                if not self._posted:
+                    return taken or -errno.ETIME
+        return taken
+
+    def _wait(self, timeout: float) -> None:
+        if self.on_wait is not None:
+            self.on_wait(timeout)
+        for _ in range(_PATIENCE):
+            if self.scheduler is None or self._work or self._posted:
+                break
+            self.scheduler(self)
+            self._answer_polls(0)
+        if not self._work and not self._posted:
+            self._answer_polls(timeout)
+
+    def _answer_polls(self, timeout: float) -> bool:
+        """Answers the polls on real descriptors; True if one was ready."""
+        undecided = {id(completion.request) for completion in self._work}
+        undecided.update(id(completion.request) for completion in self._posted)
+        polls = [r for r in self.running if r.truthful and id(r) not in undecided]
+        if not polls and not timeout:
+            return False
+        poller = select.poll()
+        for fd in {r.fd for r in polls}:
+            mask = 0
+            for request in polls:
+                if request.fd == fd:
+                    mask |= request.op_flags
+            poller.register(fd, mask)
+        always = select.POLLERR | select.POLLHUP | select.POLLNVAL
+        ready = dict(poller.poll(None if timeout < 0 else timeout * 1000))
+        for request in polls:
+            events = ready.get(request.fd, 0) & (request.op_flags | always)
+            if events & select.POLLNVAL:
+                self.complete(request, -errno.EBADF)
+            elif events:
+                self.complete(request, events, _F_MORE if request.multishot else 0)
+        return bool(ready)
+
+    def _take(self, request: Request) -> None:
+        """The kernel consumes one entry, with those linked behind it."""
+        member = request
+        while member.linked and self._queued:
+            following = self._queued.pop(0)
+            self._submitted += 1
+            linked = following.linked
+            if following.opcode == _LINK_TIMEOUT:
+                member.timeout = following
+            else:
+                request.followers.append(following)
+            if not linked:
+                break
+            member = following
+        self._start(request)
+
+    def _start(self, request: Request) -> None:
+        if request.opcode == _NOP:
+            inject = request.op_flags & abi.IORING_NOP_INJECT_RESULT
+            self._finish_inline(request, _signed(request.length) if inject else 0)
+        elif request.opcode == _ASYNC_CANCEL:
+            self._cancel(request)
+        elif request.opcode in (_POLL_REMOVE, _TIMEOUT_REMOVE):
+            kind = _POLL_ADD if request.opcode == _POLL_REMOVE else _TIMEOUT
+            found = [r for r in self.running if r.opcode == kind and r.user_data == request.addr]
+            self._finish_inline(request, 0 if found else -errno.ENOENT)
+            for target in found[:1]:
+                self.complete(target, _ECANCELED)
+        elif request.opcode == _LINK_TIMEOUT:
+            self._finish_inline(request, -errno.EINVAL)
+        elif request.flags & _SELECT and not self._has_buffer(request.buf_index):
+            self._finish_inline(request, -errno.ENOBUFS)
+        else:
+            self.running.append(request)
+            if self.on_start is not None:
+                self.on_start(request)
+
+    def _finish_inline(self, request: Request, res: int) -> None:
+        self._post(_Completion(request, request.user_data, res, 0))
+
+    def _end_chain(self, request: Request, res: int) -> None:
+        if request.timeout is not None:
+            self._work.append(_Completion(None, request.timeout.user_data, _ECANCELED, 0))
+            request.timeout = None
+        followers, request.followers = request.followers, []
+        if not followers:
+            return
+        if res < 0 and not request.flags & _HARDLINK:
+            self._work.extend(_Completion(r, r.user_data, _ECANCELED, 0) for r in followers)
+        else:
+            followers[0].followers = followers[1:]
+            self._start(followers[0])
+
+    def _cancel(self, cancel: Request) -> None:
+        flags = cancel.op_flags
+        if flags & _CANCEL_FD and cancel.fd in self.closed_fds:
+            self._finish_inline(cancel, -errno.EBADF)
+            return
+        deferred = [c.request for c in self._work if c.request is not None and not c.flags & _F_MORE]
+        found: list[Request] = []
+        for request in (*self.running, *deferred):
+            if request.on_cancel == "deaf":
+                continue
+            if flags & _CANCEL_ANY or (
+                request.fd == cancel.fd if flags & _CANCEL_FD else request.user_data == cancel.addr
+            ):
+                found.append(request)
+        if not flags & _CANCEL_ALL:
+            del found[1:]
+        if flags & (_CANCEL_ALL | _CANCEL_ANY):
+            res = len(found)
+        elif not found:
+            res = -errno.ENOENT
+        else:
+            res = -errno.EALREADY if found[0].on_cancel == "running" else 0
+        ended = [request for request in found if self._interrupt(request)]
+        if self.target_first:
+            done = [c for c in self._work if c.request in ended and not c.flags & _F_MORE]
+            self._work = [c for c in self._work if c not in done]
+            for completion in done:
+                self._post(completion)
+        self._finish_inline(cancel, res)
+
+    def _interrupt(self, request: Request) -> bool:
+        request.interrupted += 1
+        if request.on_cancel == "running":
+            return False
+        if request in self.running:
+            self.complete(request, _ECANCELED)
+            return True
+        # Its data arrived, but deferred work has not run: the cancel wins, what arrived stays in the file.
+        for completion in self._work:
+            if completion.request is request and not completion.flags & _F_MORE:
+                self._take_back(request, completion)
+                completion.res, completion.flags = _ECANCELED, 0
+        return True
+
+    def _take_back(self, request: Request, completion: _Completion) -> None:
+        if completion.flags & _F_BUFFER:
+            self.groups[request.buf_index]._untake(completion.flags >> 16)
+
+    def _fill(self, request: Request, data: bytes, flags: int) -> tuple[int, int]:
+        if not request.flags & _SELECT:
+            raise ValueError("this request names no buffer group; give res instead of data")
+        if not self._has_buffer(request.buf_index):
+            return -errno.ENOBUFS, 0
+        buffers = self.groups[request.buf_index]
+        size = min(len(data), buffers.size, request.length or buffers.size)
+        if not size:
+            return 0, flags
+        bid = buffers._take()
+        buffers.views[bid][:size] = data[:size]
+        return size, flags | _F_BUFFER | bid << 16
+
+    def _has_buffer(self, group: int) -> bool:
+        return group in self.groups and bool(self.groups[group].available)
+
+    def _run_work(self) -> None:
+        while self._backlog and len(self._posted) < self.cq_entries:
+            self._posted.append(self._backlog.popleft())
+        for _ in range(min(_WORK_AN_ENTER, len(self._work))):
+            self._post(self._work.pop(0))
+
+    def _post(self, completion: _Completion) -> None:
+        request = completion.request
+        if not self._backlog and len(self._posted) < self.cq_entries:
+            self._posted.append(completion)
+        else:
+            if request in self.running and request.multishot:
+                # A multishot ends when the queue overflows; its last completion still carries its result.
+                completion.flags &= ~_F_MORE
+                self.running.remove(request)
+            self._backlog.append(completion)
+        if request is not None and not completion.flags & _F_MORE:
+            self._end_chain(request, completion.res)
+
+    def _drain(self, n: int) -> int:
+        while self._posted and n < self.cq_entries:
+            completion = self._posted.popleft()
+            CQE.pack_into(self.out, n * CQE.size, completion.user_data, completion.res, completion.flags)
+            n += 1
+            self._completed += 1
+            if not completion.flags & _F_MORE:
+                self.inflight -= 1
+        return n
+
+    def _make_nop(self, request: Request) -> None:
+        request.opcode, request.flags, request.fd = _NOP, 0, 0
+        request.length, request.op_flags = _ECANCELED, int(abi.IORING_NOP_INJECT_RESULT)
+
+
+class ScriptedBuffers:
+    """Provided buffers of a `ScriptedRing`, with the interface of ``uring.buffers.BufferRing``.
+
+    ``available`` lists the ids that are the kernel's, next one first. ``put`` raises `ValueError` for a
+    buffer that is the kernel's already.
+    """
+
+    def __init__(self, ring: RingLike, group: int, count: int, size: int, flags: int = 0) -> None:
+        if not 0 <= group <= 0xFFFF:
+            raise ValueError(f"a buffer group is 0 to 65535, not {group}")
+        if not 1 <= count <= 32768:
+            raise ValueError(f"a buffer ring has 1 to 32768 buffers, not {count}")
+        if not 1 <= size < 1 << 31:
+            raise ValueError(f"a buffer has 1 byte to 2 GiB, not {size}")
+        if not isinstance(ring, ScriptedRing):
+            raise TypeError(f"scripted buffers belong to a ScriptedRing, not {type(ring).__name__}")
+        if group in ring.groups:
+            raise error_from_result(-errno.EEXIST, f"register buffer ring {group}")
+        self._ring = ring
+        self.group: int = group
+        self.count: int = count
+        self.size: int = size
+        self.closed: bool = False
+        self._memory = memoryview(bytearray(count * size))
+        self.views: list[memoryview[int]] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
+        self.available: deque[int] = deque(range(count))
+        ring.groups[group] = self
+
+    def put(self, bid: int) -> int:
+        if bid in self.available:
+            raise ValueError(f"buffer {bid} is the kernel's already")
+        self.available.append(bid)
+        return 0
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        for view in self.views:
+            view.release()
+        self._memory.release()
+        del self._ring.groups[self.group]
+
+    def _take(self) -> int:
+        return self.available.popleft()
+
+    def _untake(self, bid: int) -> None:
+        self.available.appendleft(bid)
+
+
+class RandomScheduler:
+    """Completes running requests at random but reproducibly: a seed that fails is a bug report.
+
+    Args:
+        seed: of everything random.
+        answer: what a request completes with, as (res, flags) or as received bytes; None: not now.
+        progress: the chance of each running request to complete at an enter.
+        trouble: the chance that the following enter fails or is short, and of each other mishap.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        answer: Callable[[Request, random.Random], tuple[int, int] | bytes | None],
+        *,
+        progress: float = 0.3,
+        trouble: float = 0.1,
+    ) -> None:
+        self.rng: random.Random = random.Random(seed)
+        self.answer: Callable[[Request, random.Random], tuple[int, int] | bytes | None] = answer
+        self.progress: float = progress
+        self.trouble: float = trouble
+
+    def __call__(self, ring: ScriptedRing) -> None:
+        rng = self.rng
+        ring.target_first = rng.random() < 0.5
+        for request in self._chosen(ring.running):
+            answer = self.answer(request, rng)
+            if isinstance(answer, bytes):
+                ring.complete(request, data=answer, posted=rng.random() < 0.5)
+            elif answer is not None:
+                ring.complete(request, *answer, posted=rng.random() < 0.5)
+        ring.shuffle(rng)
+        if rng.random() < self.trouble:
+            ring.enter_results.append(rng.choice((-errno.EINTR, -errno.EAGAIN, -errno.EBUSY, 0, 1)))
+
+    def _chosen(self, running: Iterable[Request]) -> list[Request]:
+        chosen = []
+        for request in running:
+            if request.truthful:
+                continue
+            interrupted = request.interrupted and request.on_cancel != "cancel"
+            if interrupted or self.rng.random() < self.progress:
+                chosen.append(request)
+            elif self.rng.random() < self.trouble:
+                request.on_cancel = self.rng.choice(("cancel", "running", "deaf"))
+        self.rng.shuffle(chosen)
+        return chosen
+
+
+def _signed(number: int) -> int:
+    number &= 0xFFFFFFFF
+    return number - (1 << 32) if number >> 31 else number
