@@ -6,10 +6,13 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
+from uring import abi
 from uring.op import Multishot, Op, failure
 
 from . import seams
 from .manager import current
+
+_BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 
 __all__ = ["check_timeout", "perform"]
 
@@ -20,7 +23,8 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
 
     A checkpoint. In a scope that is cancelled already the operation never reaches the kernel; cancelled
     later it is cancelled in the kernel, and a result that arrives all the same is returned. The memory
-    the operation names is held until its last completion.
+    the operation names is held until its last completion. Closing the descriptor does not end it: it holds
+    the file.
 
     Args:
         op: the operation.
@@ -38,6 +42,10 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         raise _unsuitable(op)
     if timeout is not None:
         check_timeout(timeout)
+    if op.fields[1] & _BUFFER_SELECT:
+        raise TypeError(
+            f"perform cannot return the buffer that {op.name} would choose: use a stream's chunks"
+        )
     name, fields, command, decode = op.name, op.fields, op.command, op.decode
     address, paths = op.address, op.paths
     slot = manager.acquire(name, fields[2])

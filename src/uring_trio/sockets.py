@@ -120,7 +120,8 @@ class RingSocket(seams.SocketType):
         res = await seams.transact_within(op, timeout)
         if res == _ENOBUFS:
             _check_open(channel)
-            res = await seams.transact_within(self._prepare_receive(channel, buflen), timeout)
+            memory = bytearray(min(buflen, channel.manager.options.buffer_size))
+            return bytes(memory[: await self._receive(channel, memory, timeout)])
         if res < 0:
             raise error_from_result(res, "recv", channel.fd)
         return self._take_buffer(channel, op, res)
@@ -218,7 +219,7 @@ class RingSocket(seams.SocketType):
         self._receive_size = buflen
         return op
 
-    async def _receive(self, channel: Channel, memory: Any) -> int:
+    async def _receive(self, channel: Channel, memory: Any, timeout: float | None = None) -> int:
         """Receives into memory of the caller's, which stays pinned until the kernel is done with it."""
         await checkpoint_if_cancelled()
         op = self._reader(channel)
@@ -229,7 +230,7 @@ class RingSocket(seams.SocketType):
         )
         op.pins = held
         del held  # a traceback would keep it, and with it the caller's buffer from being resized
-        return await self._finish(op, "recv")
+        return await self._finish(op, "recv", timeout)
 
     def _take_buffer(self, channel: Channel, op: Operation, res: int) -> bytes:
         """Copies what arrived out of the buffer that the kernel chose, and gives the buffer back."""
@@ -249,11 +250,10 @@ class RingSocket(seams.SocketType):
             return await stock(bufsize, ancbufsize, flags)  # type: ignore[no-any-return]
         await checkpoint_if_cancelled()
         op = self._reader(channel)
-        message = self._message
+        # Taken while in use: another task may receive before this one has read the address.
+        message, self._message = self._message, None
         if message is None or ancbufsize:
             message = Message(name_size=SOCKADDR_SIZE, control_size=ancbufsize, selected=bufsize)
-            if not ancbufsize:
-                self._message = message
         else:
             message.reset(SOCKADDR_SIZE, 0, bufsize)
         op.name = "recvmsg"
@@ -270,7 +270,10 @@ class RingSocket(seams.SocketType):
             res, ancillary, message_flags, address = await self.recvmsg_into([memory], ancbufsize)
             return bytes(memory[:res]), ancillary, message_flags, address
         data = self._take_buffer(channel, op, res)
-        return data, decode_control(message.control), message.flags, decode_address(message.name)
+        received = data, decode_control(message.control), message.flags, decode_address(message.name)
+        if not ancbufsize:
+            self._message = message
+        return received
 
     # ---- accepting and connecting --------------------------------------------------------------------
 
@@ -287,28 +290,34 @@ class RingSocket(seams.SocketType):
             else:
                 return trio.socket.from_stdlib_socket(sock), address
         op = self._reader(channel)
-        if self._peer is None or op.name != "accept":
-            self._peer = PeerAddress()
+        # Taken while in use: another task may accept before this one has read the address.
+        peer, self._peer = self._peer, None
+        if peer is None or op.name != "accept":
+            peer = PeerAddress()
             op.name = "accept"
-            op.discard = os.close
             op.template = channel.manager.ring.template(
                 op.user_data,
                 _ACCEPT,
                 0,
                 channel.fd,
-                self._peer.size_address,
-                self._peer.address,
+                peer.size_address,
+                peer.address,
                 0,
                 _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK,
             )
         else:
-            self._peer.reset()
-        op.pins = self._peer
+            peer.reset()
+        template = op.template
+        op.pins = peer
+        op.discard = os.close
         fd = await seams.transact(op)
         if fd < 0:
             raise error_from_result(fd, "accept", channel.fd)
         self._backlogged = bool(op.flags & _NONEMPTY)
-        return adopt(fd, self.family, self.type, self.proto), self._peer.get()
+        address = peer.get()
+        if op.template is template:
+            self._peer = peer
+        return adopt(fd, self.family, self.type, self.proto), address
 
     @enable_ki_protection
     async def connect(self, address: Any) -> None:
@@ -480,6 +489,7 @@ class RingSocket(seams.SocketType):
         elif op.task is not None:
             op.refuse(op.runner)
         self._receive_size = 0
+        op.discard = None
         return op
 
     def _writer(self, channel: Channel) -> Operation:

@@ -16,7 +16,8 @@ ROUNDS = 25
 def busy_loop(arrives, **options):
     """A receive under a deadline, a byte that arrives before or after it, and the loop blocked throughout.
 
-    Returns (received, was the scope cancelled, what is still in the socket).
+    Returns (received, was the scope cancelled, what is still in the socket), or None if the machine was so
+    busy that the byte was sent after the deadline though it should have come before.
     """
 
     async def main():
@@ -34,7 +35,7 @@ def busy_loop(arrives, **options):
                 await trio.testing.wait_all_tasks_blocked()
                 if arrives == "before":
                     near._sock.send(b"x")
-                    assert trio.current_time() < scope.deadline, "this machine is too busy to tell"
+                    outcome["in_time"] = trio.current_time() < scope.deadline
                 while trio.current_time() < scope.deadline + 0.005:
                     time.sleep(0.001)
                 if arrives == "after":
@@ -43,6 +44,8 @@ def busy_loop(arrives, **options):
                 left = far._sock.recv(100)
             except BlockingIOError:
                 left = b""
+        if not outcome.get("in_time", True):
+            return None
         return outcome["received"], scope.cancelled_caught, left
 
     return uring_trio.run(main, ring=uring_trio.RingOptions(**options))
@@ -55,8 +58,8 @@ def test_data_after_the_deadline_stays_in_the_socket_though_the_loop_was_busy(de
 
 
 def test_a_linked_deadline_delivers_what_came_before_it():
-    for _ in range(ROUNDS):
-        assert busy_loop("before", deadlines="link") == (b"x", False, b"")
+    outcomes = [busy_loop("before", deadlines="link") for _ in range(ROUNDS)]
+    assert set(outcomes) - {None} == {(b"x", False, b"")}
 
 
 def test_a_due_deadline_cannot_keep_the_ring_from_being_entered():

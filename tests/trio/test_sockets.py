@@ -908,3 +908,62 @@ async def test_a_channel_ends_with_its_socket() -> None:
         await far.recv(1)
         assert len(current().channels) > before
     assert len(current().channels) == before
+
+
+async def test_two_tasks_that_swap_listeners_in_one_tick_get_their_own_peers_address():
+    listeners = []
+    for _ in range(2):
+        listener = trio.socket.socket()
+        await listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listeners.append(listener)
+    accepted = []
+
+    async def accept(first, second):
+        for listener in (first, second):
+            accepted.append(await listener.accept())
+
+    clients = []
+    with listeners[0], listeners[1]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept, listeners[0], listeners[1])
+            nursery.start_soon(accept, listeners[1], listeners[0])
+            for _ in range(2):
+                await trio.testing.wait_all_tasks_blocked()
+                for listener in listeners:
+                    client = socket.create_connection(listener.getsockname())
+                    clients.append(client)
+        for sock, address in accepted:
+            with sock:
+                assert sock.getpeername() == address
+        assert {address for _, address in accepted} == {client.getsockname() for client in clients}
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_two_tasks_that_swap_udp_sockets_in_one_tick_get_their_own_senders_address(size):
+    receivers, senders = [], []
+    for found in (receivers, senders):
+        for _ in range(2):
+            sock = trio.socket.socket(type=socket.SOCK_DGRAM)
+            await sock.bind(("127.0.0.1", 0))
+            found.append(sock)
+    received = []
+
+    async def receive(first, second):
+        for sock in (first, second):
+            received.append(await sock.recvfrom(size))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive, receivers[0], receivers[1])
+        nursery.start_soon(receive, receivers[1], receivers[0])
+        for _ in range(2):
+            await trio.testing.wait_all_tasks_blocked()
+            for i, sock in enumerate(receivers):
+                senders[i]._sock.sendto(bytes([i]), sock.getsockname())
+    expected = {(bytes([i]), senders[i].getsockname()) for i in range(2)}
+    assert set(received) == expected
+    assert len(received) == 4
+    for sock in receivers + senders:
+        sock.close()
