@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import warnings
 
 import pytest
 
@@ -113,6 +114,21 @@ def test_bad_buffer_rings(ring):
             ring.register_buf_ring(entries, number, size)
     with pytest.raises(ValueError, match="memory of its own"):
         group.provide(0, bytearray(1))
+
+
+def test_buffers_in_a_forked_child(ring, pair):
+    group = ring.register_buf_ring(4, 1, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        ok = group.put(0) == -errno.EBADF
+        ring.stop()
+        os._exit(0 if ok and ring.closed else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    pair[1].send(b"still here")
+    ring.recv(1, pair[0], buffer_group=1)
+    assert one(ring).res == 10
 
 
 def test_memory_stays_while_a_receive_may_use_it(ring, pair):
