@@ -10,11 +10,10 @@ from array import array
 from typing import TYPE_CHECKING
 
 from . import abi
+from .op import Op
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from .op import Op
 
 __all__ = ["Batch"]
 
@@ -36,6 +35,10 @@ class Batch:
         holds: dict[int, tuple[Op, ...]] = {}
         pairs = array("Q")
         for op, ctx in self.requests:
+            if not isinstance(op, Op):
+                raise TypeError(
+                    f"a request made by a function of uring.ops is needed, not {type(op).__name__}"
+                )
             if not 0 <= ctx < _DIRECT_END:
                 raise ValueError(f"a batch takes direct contexts, not {ctx!r}")
             if op.fields[1] & _SPECIAL:

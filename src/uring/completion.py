@@ -66,6 +66,8 @@ class Waiting(RingState):
             OSError: the completion is an error.
             LookupError: too late, or several requests were in flight under one direct context.
         """
+        if not isinstance(cqe, Completion):
+            raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         if cqe.res < 0:
             raise error_from_result(cqe.res, *self._named(cqe[0]))
         op = self._decodable.get(cqe[0])

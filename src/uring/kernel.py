@@ -18,6 +18,7 @@ import errno
 import os
 import struct
 import sys
+import warnings
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -390,8 +391,6 @@ class KernelRing:
         except AttributeError:  # __init__ failed before there was a handle
             return
         if not closed:
-            import warnings
-
             warnings.warn(f"unclosed ring (fd {self.fd})", ResourceWarning, stacklevel=1, source=self)
             self.close()
 

@@ -266,8 +266,8 @@ class Registrations(RingCore):
         check_int("the number of restrictions", len(pairs), 1, 1 << 16)
         memory = zeroed(len(pairs) * layouts.RESTRICTION.size)
         for i, (kind, value) in enumerate(pairs):
-            check_int("a restriction", int(kind), 0, 3)
-            check_int("a restriction's value", int(value), 0, 0xFF)
+            check_int("a restriction", kind, 0, 3)
+            check_int("a restriction's value", value, 0, 0xFF)
             layouts.RESTRICTION.pack_into(memory.view, i * layouts.RESTRICTION.size, int(kind), int(value))
         self._kernel.register(
             int(abi.IORING_REGISTER_RESTRICTIONS), memory.address, len(pairs), "register restrictions"
@@ -354,7 +354,7 @@ class Registrations(RingCore):
         """The clock of waits: ``time.CLOCK_MONOTONIC`` or ``time.CLOCK_BOOTTIME`` (Linux 6.12)."""
         self._check_owner()
         memory = zeroed(layouts.CLOCK_REGISTER.size)
-        layouts.CLOCK_REGISTER.pack_into(memory.view, 0, check_int("clock_id", int(clock_id), 0, _UINT_MAX))
+        layouts.CLOCK_REGISTER.pack_into(memory.view, 0, check_int("clock_id", clock_id, 0, _UINT_MAX))
         self._kernel.register(int(abi.IORING_REGISTER_CLOCK), memory.address, 0, "register clock")
 
     # ---- regions, size -------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ class Registrations(RingCore):
         """
         self._check_owner()
         region = MemRegion(check_int("size", size, 1, 1 << 40))
-        self._register_region(region, check_int("flags", int(flags), 0, (1 << 64) - 1))
+        self._register_region(region, check_int("flags", flags, 0, (1 << 64) - 1))
         return region
 
     def register_wait_region(self, entries: int) -> WaitRegion:
@@ -449,7 +449,7 @@ class Registrations(RingCore):
             flags,
             int(timeout),
             int(timeout % 1 * 1e9),
-            0 if opcode is None else check_int("opcode", int(opcode), 0, 0xFF),
+            0 if opcode is None else check_int("opcode", opcode, 0, 0xFF),
         )
         return self._kernel.register(int(abi.IORING_REGISTER_SYNC_CANCEL), memory.address, 1, "cancel")
 
@@ -539,7 +539,7 @@ class Registrations(RingCore):
     def _napi(self, register: int, timeout: int, prefer: bool, opcode: int, parameter: int) -> None:
         self._check_owner()
         memory = zeroed(layouts.NAPI.size)
-        parameter = check_int("the NAPI parameter", int(parameter), 0, _UINT_MAX)
+        parameter = check_int("the NAPI parameter", parameter, 0, _UINT_MAX)
         layouts.NAPI.pack_into(memory.view, 0, timeout, int(prefer), int(opcode), parameter)
         self._kernel.register(int(register), memory.address, 1, "NAPI")
 

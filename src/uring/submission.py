@@ -16,6 +16,7 @@ from . import abi
 from .batch import Batch
 from .contexts import SQEContext, find_slot
 from .errors import NotSupported, PoolExhausted
+from .op import Op
 from .opcodes import by_number
 from .state import NO_THREAD, TARGETING, RingState
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from .contexts import IndirectSQE
-    from .op import Op
 
 __all__ = ["Submission"]
 
@@ -67,9 +67,12 @@ class Submission(RingState):
             PoolExhausted: the submission queue is full and the kernel takes nothing now.
             RingClosed, RuntimeError: the ring is stopped, not started, or another thread's.
         """
+        try:
+            entry = op.entry
+        except AttributeError:
+            raise _no_request(op) from None
         if get_ident() == self._owner:
             # The common case by itself: a request packed before that needs nothing kept.
-            entry = op.entry
             if not entry or ctx is None or op.pins is not None or not 0 <= ctx < _DIRECT_END:
                 return self._enqueue(op, ctx)
             fields = op.fields
@@ -95,6 +98,8 @@ class Submission(RingState):
             self._check_usable()
             n = 0
             for op, ctx in requests:
+                if not isinstance(op, Op):
+                    raise _no_request(op)
                 self._enqueue(op, ctx)
                 n += 1
             return n
@@ -121,6 +126,8 @@ class Submission(RingState):
             PoolExhausted: the submission queue is full and the kernel takes nothing now; requests before
                 stay queued. As `submit` otherwise.
         """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
         if get_ident() == self._owner:
             return self._put_batch(batch)
         with self._lock:
@@ -140,6 +147,9 @@ class Submission(RingState):
                 is queued then.
         """
         chain = list(requests)
+        for op, _ in chain:
+            if not isinstance(op, Op):
+                raise _no_request(op)
         link = int(abi.IOSQE_IO_HARDLINK) if hard else _LINK
         with self._lock:
             self._check_usable()
@@ -388,6 +398,10 @@ class Submission(RingState):
                 f"the submission queue ({self._kernel.sq_entries} entries) is full, the kernel takes none now"
             )
         return self._error(result, "submit")
+
+
+def _no_request(op: object) -> TypeError:
+    return TypeError(f"a request made by a function of uring.ops is needed, not {type(op).__name__}")
 
 
 def _context_of(op: Op) -> SQEContext:

@@ -731,6 +731,22 @@ def test_in_a_forked_child(ring):
     assert ring.wait(timeout=5.0)[0].user_data == 2
 
 
+@pytest.mark.parametrize(
+    "request_", [None, 5, "nop", ops.nop, object(), [ops.nop()]], ids=lambda what: type(what).__name__
+)
+def test_what_is_no_request(ring, request_):
+    for call in (
+        lambda: ring.submit(request_, 1),
+        lambda: ring.submit_many([(request_, 1)]),
+        lambda: ring.submit_linked([(request_, 1)]),
+        lambda: ring.batch([(request_, 1)]),
+        lambda: ring.submit_batch(request_),
+    ):
+        with pytest.raises(TypeError, match="is needed, not"):
+            call()
+    assert ring.sq_available == 8
+
+
 def test_options_and_keywords():
     with pytest.raises(TypeError, match="either Options"):
         Ring(Options(), entries=4)
