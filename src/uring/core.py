@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import abi
 from .completion import Waiting
-from .contexts import ScopedExtSQE
+from .contexts import ExtSQE, IndirectSQE, ScopedExtSQE
 from .errors import PoolExhausted
 from .state import NO_THREAD, NOT_STARTED, STOPPED
 from .submission import Submission
@@ -22,8 +22,6 @@ from .submission import Submission
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-    from .contexts import ExtSQE, IndirectSQE
 
 __all__ = ["RingCore"]
 
@@ -126,6 +124,8 @@ class RingCore(Submission, Waiting):
 
     def put_ext_sqe(self, ext: ExtSQE) -> None:
         """Gives an extended slot back, after its last completion. Raises RuntimeError before."""
+        if not isinstance(ext, ExtSQE):
+            raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
         ext.pool.put_extended(ext)
 
     def indirect_sqe(self) -> IndirectSQE:
@@ -134,6 +134,8 @@ class RingCore(Submission, Waiting):
 
     def put_indirect_sqe(self, indirect: IndirectSQE) -> None:
         """Gives an indirect slot back, after its last completion. Raises RuntimeError before."""
+        if not isinstance(indirect, IndirectSQE) or isinstance(indirect, ExtSQE):
+            raise TypeError(f"an IndirectSQE is needed, not {type(indirect).__name__}")
         indirect.pool.put_indirect(indirect)
 
     def new_scoped_ext_sqe(self) -> ScopedExtSQE:

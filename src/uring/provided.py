@@ -5,18 +5,17 @@ Invariant: a group's memory stays until everything that was in flight when it wa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import abi
 from .buffers import BufferRing
 from .bundles import BundleIterator
 from .errors import PoolExhausted
+from .ops.base import check_int
 from .options import locked_buffer_layout
 from .pools import BufferPool, RegisterBufferPool
 from .registration import Registrations
-
-if TYPE_CHECKING:
-    from .views import Completion
+from .views import Completion
 
 __all__ = ["BufferGroups", "ProvidedBuffers"]
 
@@ -74,6 +73,10 @@ class ProvidedBuffers(Registrations):
             OSError: the group exists already (``EEXIST``). ValueError: out of range.
         """
         self._check_owner()
+        check_int("entries", entries, 1, 32768)
+        check_int("a buffer group", group, 0, 0xFFFF)
+        check_int("a buffer's size", size, 0, (1 << 31) - 1)
+        check_int("flags", flags, 0, 0xFFFF)
         made = BufferRing(self._kernel, group, entries, size, flags)
         self._groups[group] = made
         return made
@@ -113,6 +116,8 @@ class ProvidedBuffers(Registrations):
 
     def bundle_iterator(self, cqe: Completion, group: int) -> BundleIterator | None:
         """The buffers of a bundle; None when the completion brought no data, or there is no such group."""
+        if not isinstance(cqe, Completion):
+            raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         ring = self._groups.get(group)
         if ring is None or not cqe.has_buffer or cqe.res <= 0 or not ring.size:
             return None

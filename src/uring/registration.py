@@ -19,13 +19,12 @@ from .errors import NotSupported
 from .memory import pin_writable, zeroed
 from .ops.base import check_fd, check_int
 from .options import REGISTER_BUFFERS_MOST
+from .pools import BufferPool
 from .queries import QueryOpcode, QuerySCQ, QueryZCRX, query_opcodes, query_scq, query_zcrx
 from .regions import MemRegion, WaitRegion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from .pools import RegisterBufferPool
 
 __all__ = ["Registrations"]
 
@@ -142,8 +141,10 @@ class Registrations(RingCore):
         self._register_table("register buffers", int(abi.IORING_REGISTER_BUFFERS2), "QQ", vectors, tags)
         self._buffers = pinned
 
-    def register_buffer_pool(self, pool: RegisterBufferPool) -> None:
+    def register_buffer_pool(self, pool: BufferPool) -> None:
         """Registers every buffer of a pool; buffer i of the pool is registered buffer i."""
+        if not isinstance(pool, BufferPool):
+            raise TypeError(f"a RegisterBufferPool is needed, not {type(pool).__name__}")
         self.register_buffers(pool.views)
 
     def register_buffers_sparse(self, count: int) -> None:
@@ -217,7 +218,9 @@ class Registrations(RingCore):
             OSError: ``EBUSY`` when the thread's 16 places are taken.
         """
         self._check_owner()
-        target = ring or self
+        target = self if ring is None else ring
+        if not isinstance(target, Registrations):
+            raise TypeError(f"a Ring is needed, not {type(ring).__name__}")
         memory = zeroed(layouts.RSRC_UPDATE.size)
         layouts.RSRC_UPDATE.pack_into(memory.view, 0, _UINT_MAX, 0, target.fileno())
         self._kernel.register(int(abi.IORING_REGISTER_RING_FDS), memory.address, 1, "register ring fd")
