@@ -102,8 +102,10 @@ def test_any_arguments(seed: int) -> None:
                 ring.wait(64)
         ring.stop()
     assert accepted > 50
+    os.close(read)
+    os.close(write)
     for fd in set(os.listdir("/proc/self/fd")) - before:
         try:
-            os.close(int(fd))  # the pipe, and what sockets and pipes the ring was made to make
+            os.close(int(fd))  # sockets and pipes that the ring was made to make
         except OSError:
             pass  # the directory that was listed
