@@ -31,8 +31,7 @@ class BufferRing:
     """A registered ring of ``count`` buffers of ``size`` bytes each (Linux 5.19).
 
     ``views[bid]`` is the memory of buffer ``bid``; it is ours to read only between the completion that
-    names it and ``put(bid)``. With a size of 0 the ring starts empty, for buffers of the caller's own:
-    see `provide`.
+    names it and ``put(bid)``. An ``empty`` ring starts without buffers, for the caller's own: `provide`.
 
     ``flags`` are ``IOU_PBUF_RING_MMAP`` (the kernel allocates the ring) and ``IOU_PBUF_RING_INC`` (a buffer
     is used up piece by piece, Linux 6.12).
@@ -59,13 +58,17 @@ class BufferRing:
         "views",
     )
 
-    def __init__(self, ring: KernelRing, group: int, count: int, size: int, flags: int = 0) -> None:
+    def __init__(
+        self, ring: KernelRing, group: int, count: int, size: int, flags: int = 0, *, empty: bool = False
+    ) -> None:
         if not 0 <= group <= 0xFFFF:
             raise ValueError(f"a buffer group is 0 to 65535, not {group}")
         if not 1 <= count <= 32768:
             raise ValueError(f"a buffer ring has 1 to 32768 buffers, not {count}")
-        if not 0 <= size < 1 << 31:
-            raise ValueError(f"a buffer has 1 byte to 2 GiB, or 0 for memory of your own, not {size}")
+        if empty:
+            size = 0
+        elif not 1 <= size < 1 << 31:
+            raise ValueError(f"a buffer has 1 byte to 2 GiB, not {size}")
         handle = ffi.new("struct ur_buffers *")
         self._memory = memoryview(mmap.mmap(-1, count * size) if size else b"")
         memory = ffi.from_buffer(self._memory) if size else ffi.NULL

@@ -77,7 +77,7 @@ class ProvidedBuffers(Registrations):
         check_int("a buffer group", group, 0, 0xFFFF)
         check_int("a buffer's size", size, 0, (1 << 31) - 1)
         check_int("flags", flags, 0, 0xFFFF)
-        made = BufferRing(self._kernel, group, entries, size, flags)
+        made = BufferRing(self._kernel, group, entries, size, flags, empty=not size)
         self._groups[group] = made
         return made
 
