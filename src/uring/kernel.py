@@ -18,6 +18,7 @@ import errno
 import os
 import struct
 import sys
+import warnings
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,7 +38,7 @@ else:
     except ImportError:  # not Linux, or not built: importing stays possible, opening a ring does not
         ffi = lib = None
 
-__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike", "ffi", "lib"]
+__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike", "ffi", "lib", "register_blind"]
 
 CQE = struct.Struct("=QiI")
 """One completion in ``out`` of a ring with 16-byte entries: user_data, res, flags."""
@@ -46,8 +47,17 @@ CQE_BIG = struct.Struct("=QiIQQ")
 """The same where entries may be 32 bytes (``CQE32``, ``CQE_MIXED``)."""
 
 _op_type: Any = ffi.typeof("struct ur_op *") if ffi is not None else None
+_uint64s: Any = ffi.typeof("uint64_t[]") if ffi is not None else None
+_CQSIZE = 1 << 3
 _DISABLED = 1 << 6
 _SQE128 = 1 << 10
+_REGISTERED_FD_ONLY = 1 << 15
+_USE_REGISTERED_RING = 1 << 31
+_RESIZE_RINGS = 33
+_GETEVENTS = 1 << 0
+_EXT_ARG = 1 << 3
+_ENTER_REGISTERED_RING = 1 << 4
+_EXT_ARG_REG = 1 << 6
 
 
 class RingLike(Protocol):
@@ -99,6 +109,7 @@ class KernelRing:
         "__weakref__",
         "_forked",
         "_handle",
+        "count",
         "cq_entries",
         "cycle",
         "fd",
@@ -109,8 +120,10 @@ class KernelRing:
         "out",
         "poll",
         "put",
+        "put_packed",
         "queue",
         "queue_pair",
+        "space",
         "sq_entries",
         "unqueue",
     )
@@ -149,12 +162,15 @@ class KernelRing:
         self.queue: Callable[[Any], int] = lib.ur_queue
         self.queue_pair: Callable[[Any, Any], int] = lib.ur_queue_pair
         self.put: Callable[..., int] = partial(lib.ur_put, handle)
+        self.put_packed: Callable[[int, int], int] = partial(lib.ur_put_packed, handle)
+        self.space: Callable[[], int] = partial(lib.ur_space, handle)
+        self.count: Callable[[int], int] = partial(lib.ur_count, handle)
         self.cycle: Callable[[float], int] = partial(lib.ur_cycle, handle)
         self.poll: Callable[[], int] = partial(lib.ur_poll, handle)
         self.idle: Callable[[], int] = partial(lib.ur_idle, handle)
         self.flush: Callable[[int], int] = partial(lib.ur_flush, handle)
         self.unqueue: Callable[[int], int] = partial(lib.ur_unqueue, handle)
-        self.out: memoryview[int] = memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
+        self.out: memoryview[int] = self._view_out()
         _open_rings.add(self)
 
     @property
@@ -247,27 +263,104 @@ class KernelRing:
 
         The caller keeps its pins.
         """
-        if op.command:
-            return self.queue(self.template(user_data, *op.fields, command=op.command))
-        return self.put(user_data, *op.fields)
+        if not op.entry and not op.command:
+            return self.put(user_data, *op.fields)
+        room = 80 if self.flags & _SQE128 else 16
+        if len(op.command) > room:
+            raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
+        return self.put_packed(user_data, op.pack().entry)
 
-    def register(self, opcode: int, arg: Any = None, nr_args: int = 0) -> int:
+    def put_many(self, pairs: bytes, n: int) -> int:
+        """Queues ``n`` packed entries: address of an entry and value, in turns. How many the queue took."""
+        return int(lib.ur_put_many(self._handle, n, ffi.from_buffer(_uint64s, pairs)))
+
+    def register(self, opcode: int, address: int | None = None, nr_args: int = 0, what: str = "") -> int:
         """io_uring_register(2) on this ring: the result, or the exception for its errno.
 
-        ``arg`` is a cffi pointer, an address, or None for NULL.
+        ``address`` is that of the argument, which the caller keeps alive; ``what`` is said in the error.
         """
         if self._handle.fd < 0:
             raise self.closed_error()
-        if arg is None or isinstance(arg, int):
-            arg = ffi.cast("void *", arg or 0)
-        result: int = lib.ur_register(self.fd, opcode, arg, nr_args)
+        if self.flags & _REGISTERED_FD_ONLY:
+            opcode |= _USE_REGISTERED_RING
+        return _register(self.fd, opcode, address, nr_args, what)
+
+    def track(self) -> None:
+        """Counts what is in flight by ``user_data`` from now on: `count` and `ended` answer.
+
+        Values with both top bits set stay uncounted: they are completions that another ring sent, or of
+        entries that complete on failure only.
+        """
+        if lib.ur_track(self._handle) < 0:
+            raise MemoryError("no memory to count what is in flight")
+
+    def ended(self) -> list[int]:
+        """The values under which the last ``cycle`` saw the last operation in flight complete."""
+        handle = self._handle
+        n = handle.ended_count
+        return ffi.unpack(handle.ended, n) if n else []
+
+    @property
+    def strays(self) -> int:
+        """How many completions arrived under values that nothing was queued under."""
+        return int(self._handle.strays)
+
+    @property
+    def ready(self) -> int:
+        """Completions in the mapped queue; those that the kernel holds back are not counted."""
+        return max(0, int(lib.ur_ready(self._handle)))
+
+    def wait(self, timeout: float) -> int:
+        """Waits until there is a completion to take, and takes none; negative: for ever. Any thread may."""
+        return int(lib.ur_wait(self._handle, timeout))
+
+    def wait_registered(self, offset: int) -> int:
+        """Submits everything and waits as entry ``offset`` bytes into the registered wait region says."""
+        handle = self._handle
+        if handle.fd < 0:
+            return -errno.EBADF
+        flags = _GETEVENTS | _EXT_ARG | _EXT_ARG_REG
+        return int(lib.ur_enter(handle, self.pending, 1, flags, ffi.cast("void *", offset), 64))
+
+    def enter_through(self, index: int | None) -> None:
+        """Enters through an index into the thread's registered rings, or the descriptor again (None)."""
+        handle = self._handle
+        if index is None:
+            handle.enter_fd = self.fd
+            handle.enter_flags &= ~_ENTER_REGISTERED_RING
+        else:
+            handle.enter_fd = index
+            handle.enter_flags |= _ENTER_REGISTERED_RING
+
+    def resize(self, entries: int, cq_entries: int) -> None:
+        """Replaces the queues by smaller or larger ones; what is in them moves over (Linux 6.13).
+
+        Raises:
+            OSError: not a ring with deferred work (``EINVAL``), or too small for what is queued
+                (``EOVERFLOW``). When the new queues cannot be mapped the ring is closed.
+        """
+        params = ffi.new("struct ur_params *")
+        params.sq_entries = entries
+        params.cq_entries = cq_entries
+        params.flags = _CQSIZE
+        self.register(_RESIZE_RINGS, int(ffi.cast("uintptr_t", params)), 1, "resize rings")
+        self.out.release()
+        result = lib.ur_remap(self._handle, params)
         if result < 0:
-            raise error_from_result(result, f"io_uring_register({opcode})")
-        return result
+            lib.ur_close(self._handle)
+            raise error_from_result(result, "map the resized rings")
+        self.out = self._view_out()
+        self.sq_entries = params.sq_entries
+        self.cq_entries = params.cq_entries
+
+    def _view_out(self) -> memoryview:
+        handle = self._handle
+        return memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
 
     def register_eventfd(self, fd: int) -> None:
         """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting."""
-        self.register(4, ffi.new("int32_t *", fd), 1)
+        arg = ffi.new("int32_t *", fd)
+        self.register(4, int(ffi.cast("uintptr_t", arg)), 1, "register eventfd")
 
     def close(self) -> None:
         """Unmaps the queues and closes the descriptor. Idempotent.
@@ -298,10 +391,27 @@ class KernelRing:
         except AttributeError:  # __init__ failed before there was a handle
             return
         if not closed:
-            import warnings
-
             warnings.warn(f"unclosed ring (fd {self.fd})", ResourceWarning, stacklevel=1, source=self)
             self.close()
+
+
+def register_blind(opcode: int, address: int | None, nr_args: int, what: str = "") -> int:
+    """io_uring_register(2) without a ring: the few opcodes that need none.
+
+    Raises:
+        RingUnavailable: this is not Linux. OSError: as the kernel says.
+    """
+    if lib is None:
+        raise unavailable_from_errno(errno.ENOSYS)
+    return _register(-1, opcode, address, nr_args, what)
+
+
+def _register(fd: int, opcode: int, address: int | None, nr_args: int, what: str) -> int:
+    arg = ffi.NULL if address is None else ffi.cast("void *", address)
+    result: int = lib.ur_register(fd, opcode, arg, nr_args)
+    if result < 0:
+        raise error_from_result(result, what or f"io_uring_register({opcode & ~_USE_REGISTERED_RING})")
+    return result
 
 
 _open_rings: weakref.WeakSet[KernelRing] = weakref.WeakSet()

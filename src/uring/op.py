@@ -7,10 +7,12 @@ An `Op` is inert: making one does not touch the kernel, and the same object may 
 from __future__ import annotations
 
 import os
+import struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import abi
 from .errors import error_from_result
+from .memory import zeroed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["Fields", "Multishot", "Op", "descriptor", "failure", "is_multishot"]
 
 Fields: TypeAlias = "tuple[int, int, int, int, int, int, int, int, int, int]"
+
+_ENTRY = struct.Struct("=BBHiQQIIQHHIQ")
+"""An entry: opcode, flags, ioprio, fd, off, addr, len, op_flags, user_data, buf_index, personality,
+file_index, addr3."""
+
+_ENTRY_SIZE = 128
+_COMMAND_AT = 48
 
 _NO_DESCRIPTOR = frozenset(
     int(opcode)
@@ -66,13 +75,25 @@ class Op:
         pins: objects that stay alive until the last completion.
         decode: makes the Python result of a result of zero or more; None leaves the integer.
         discard: undoes a result that nobody will receive, e.g. closes an accepted descriptor.
+        entry: address of the entry as `pack` wrote it; 0 before.
         command: bytes for the end of the entry, from addr3 on: 16, or 80 where entries have 128 bytes.
             ``KernelRing.put_op`` writes them; ``put`` does not.
         address: the socket address it goes to, for messages.
         paths: the paths it works on, at most two, for messages.
     """
 
-    __slots__ = ("address", "command", "decode", "discard", "fields", "name", "paths", "pins")
+    __slots__ = (
+        "_memory",
+        "address",
+        "command",
+        "decode",
+        "discard",
+        "entry",
+        "fields",
+        "name",
+        "paths",
+        "pins",
+    )
 
     def __init__(
         self,
@@ -93,6 +114,39 @@ class Op:
         self.command: bytes = command
         self.address: object = address
         self.paths: tuple[Any, ...] = paths
+        self.entry: int = 0
+        self._memory: object = None
+
+    def pack(self) -> Op:
+        """Writes the entry out once: a request that is submitted again and again is then queued by a copy.
+
+        Returns: this request.
+        """
+        if not self.entry:
+            opcode, flags, fd, off, addr, length, op_flags, buf_index, file_index, addr3 = self.fields
+            memory = zeroed(_ENTRY_SIZE)
+            _ENTRY.pack_into(
+                memory.view,
+                0,
+                opcode,
+                flags & 0xFF,
+                flags >> 8 & 0xFFFF,
+                fd,
+                off,
+                addr,
+                length,
+                op_flags,
+                0,
+                buf_index & 0xFFFF,
+                flags >> 24 & 0xFFFF,
+                file_index & 0xFFFF_FFFF,
+                addr3,
+            )
+            if self.command:
+                memory.view[_COMMAND_AT : _COMMAND_AT + len(self.command)] = self.command
+            self._memory = memory
+            self.entry = memory.address
+        return self
 
     @property
     def opcode(self) -> int:

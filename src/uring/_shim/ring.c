@@ -55,6 +55,8 @@ enum {
     OP_NOP = 0, NOP_INJECT_RESULT = 1,
     REGISTER_PBUF_RING = 22, UNREGISTER_PBUF_RING = 23, PBUF_RING_MMAP = 1,
 
+    USE_REGISTERED_RING = 1u << 31,
+
     OFF_SQ_RING = 0, OFF_SQES = 0x10000000,
     /* Bounds the re-entering of one cycle, so that a flood of deferred work cannot starve the caller. */
     DRAIN_ROUNDS = 64,
@@ -78,11 +80,104 @@ int ur_register(int fd, uint32_t opcode, void *arg, uint32_t nr_args)
 
 int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags, void *arg, uint64_t argsz)
 {
-    ring->enters++;
+    __atomic_fetch_add(&ring->enters, 1, __ATOMIC_RELAXED); /* several threads may wait at once */
     int ret = result(syscall(NR_ENTER, ring->enter_fd, to_submit, min_complete, flags | ring->enter_flags, arg, argsz));
     if (ret > 0 && to_submit)
         ring->submitted += (uint32_t)ret;
     return ret;
+}
+
+/* On a ring that has no descriptor of its own, fd is an index into the registered ones. */
+static int ring_register(struct ur_ring *r, uint32_t opcode, void *arg, uint32_t nr_args)
+{
+    return ur_register(r->fd, opcode | (r->setup_flags & SETUP_REGISTERED_FD_ONLY ? USE_REGISTERED_RING : 0), arg, nr_args);
+}
+
+/* ---- counting by user_data ------------------------------------------------------------------- */
+
+/* A completion that another ring sent, or of an entry that completes on failure only: never counted. */
+static inline int unowned(uint64_t user_data) { return user_data >> 62 == 3; }
+
+static inline uint32_t ident_home(struct ur_ring *r, uint64_t user_data)
+{
+    return (uint32_t)((user_data * 0x9e3779b97f4a7c15ull) >> (64 - r->ident_bits));
+}
+
+/* The place of user_data, or the free one where it would go: linear probing, at most half full. */
+static inline struct ur_ident *ident_find(struct ur_ring *r, uint64_t user_data)
+{
+    uint32_t mask = (1u << r->ident_bits) - 1, i = ident_home(r, user_data);
+    while (r->idents[i].count && r->idents[i].user_data != user_data)
+        i = (i + 1) & mask;
+    return &r->idents[i];
+}
+
+static int ident_grow(struct ur_ring *r)
+{
+    struct ur_ident *old = r->idents, *grown = calloc(2ull << r->ident_bits, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    uint32_t n = 1u << r->ident_bits;
+    r->idents = grown;
+    r->ident_bits++;
+    for (uint32_t i = 0; i < n; i++)
+        if (old[i].count)
+            *ident_find(r, old[i].user_data) = old[i];
+    free(old);
+    return 0;
+}
+
+static void ident_remove(struct ur_ring *r, struct ur_ident *gone)
+{
+    uint32_t mask = (1u << r->ident_bits) - 1, i = (uint32_t)(gone - r->idents);
+    r->idents[i].count = 0;
+    r->ident_used--;
+    /* Whoever was pushed past the place that is free now moves into it. */
+    for (uint32_t j = (i + 1) & mask; r->idents[j].count; j = (j + 1) & mask) {
+        if (((j - ident_home(r, r->idents[j].user_data)) & mask) >= ((j - i) & mask)) {
+            r->idents[i] = r->idents[j];
+            r->idents[j].count = 0;
+            i = j;
+        }
+    }
+}
+
+/* Before an entry is written: 0, or -ENOMEM with nothing changed. */
+static inline int note(struct ur_ring *r, uint64_t user_data)
+{
+    if (!r->idents || unowned(user_data))
+        return 0;
+    if (2 * (r->ident_used + 1) > 1u << r->ident_bits) {
+        int err = ident_grow(r);
+        if (err)
+            return err;
+    }
+    struct ur_ident *ident = ident_find(r, user_data);
+    if (!ident->count) {
+        ident->user_data = user_data;
+        r->ident_used++;
+    }
+    ident->count++;
+    return 0;
+}
+
+int ur_track(struct ur_ring *r)
+{
+    r->ident_bits = 8;
+    r->idents = calloc(1u << r->ident_bits, sizeof *r->idents);
+    r->ended = calloc(r->out_cap, sizeof *r->ended);
+    if (r->idents && r->ended)
+        return 0;
+    free(r->idents);
+    free(r->ended);
+    r->idents = NULL;
+    r->ended = NULL;
+    return -ENOMEM;
+}
+
+int ur_count(struct ur_ring *r, uint64_t user_data)
+{
+    return r->fd < 0 ? -EBADF : r->idents ? (int)ident_find(r, user_data)->count : 0;
 }
 
 /* ---- set-up ---------------------------------------------------------------------------------- */
@@ -225,6 +320,12 @@ int ur_remap(struct ur_ring *r, struct ur_params *p)
         if (!out)
             return -ENOMEM;
         r->out = out;
+        if (r->ended) {
+            uint64_t *ended = realloc(r->ended, (size_t)r->cq_entries * sizeof *ended);
+            if (!ended)
+                return -ENOMEM;
+            r->ended = ended;
+        }
         r->out_cap = r->cq_entries;
     }
     return 0;
@@ -239,12 +340,16 @@ int ur_close(struct ur_ring *r)
     unmap(r);
     if (r->setup_flags & SETUP_REGISTERED_FD_ONLY) {
         struct { uint32_t offset, resv; uint64_t data; } slot = { (uint32_t)fd, 0, 0 };
-        ret = ur_register(fd, 21u | 0x80000000u, &slot, 1);
+        ret = ur_register(fd, 21u | USE_REGISTERED_RING, &slot, 1);
     } else if (close(fd) < 0) {
         ret = -errno;
     }
     free(r->out);
+    free(r->idents);
+    free(r->ended);
     r->out = NULL;
+    r->idents = NULL;
+    r->ended = NULL;
     return ret < 0 ? ret : 0;
 }
 
@@ -262,6 +367,8 @@ int ur_forked(struct ur_ring *r)
 
 static inline uint32_t unsubmitted(struct ur_ring *r) { return r->sq_tail - load_acquire(r->sq_head); }
 
+int ur_ready(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)(load_acquire(r->cq_tail) - *r->cq_head); }
+
 int ur_pending(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)unsubmitted(r); }
 
 int ur_space(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)(r->sq_entries - unsubmitted(r)); }
@@ -273,6 +380,7 @@ int ur_flush(struct ur_ring *r, int run_work)
     if (r->fd < 0)
         return -EBADF;
     uint32_t n = unsubmitted(r), flags = run_work ? ENTER_GETEVENTS : 0;
+    store_release(r->sq_ktail, r->sq_tail);
     if (r->setup_flags & SETUP_SQPOLL) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (load_acquire(r->sq_flags) & SQ_NEED_WAKEUP)
@@ -306,10 +414,14 @@ static inline uint8_t *slot(struct ur_ring *r, uint32_t index)
     return r->sqes + (size_t)(index & r->sq_mask) * r->sqe_size;
 }
 
-static inline int publish(struct ur_ring *r, uint32_t n)
+/* A chain is shown to the kernel when its last entry is written, or with whatever flushes it: the thread of
+ * SQPOLL would take it apart. */
+static inline int publish(struct ur_ring *r, uint32_t n, uint32_t counted)
 {
     r->sq_tail += n;
-    r->inflight += n;
+    r->inflight += counted;
+    if (((struct ur_sqe *)slot(r, r->sq_tail - 1))->flags & (SQE_IO_LINK | SQE_IO_HARDLINK))
+        return 0;
     store_release(r->sq_ktail, r->sq_tail);
     if (r->eager)
         ur_flush(r, 0);
@@ -320,23 +432,29 @@ int ur_queue(struct ur_op *op)
 {
     struct ur_ring *r = op->ring;
     int err = reserve(r, 1);
+    if (!err)
+        err = note(r, op->sqe.user_data);
     if (err)
         return err;
     memcpy(slot(r, r->sq_tail), &op->sqe, r->sqe_size);
-    return publish(r, 1);
+    return publish(r, 1, !unowned(op->sqe.user_data));
 }
 
 int ur_queue_pair(struct ur_op *first, struct ur_op *second)
 {
     struct ur_ring *r = first->ring;
     int err = reserve(r, 2);
+    if (!err)
+        err = note(r, first->sqe.user_data);
+    if (!err)
+        err = note(r, second->sqe.user_data);
     if (err)
         return err;
     uint8_t *at = slot(r, r->sq_tail);
     memcpy(at, &first->sqe, r->sqe_size);
     ((struct ur_sqe *)at)->flags |= SQE_IO_LINK;
     memcpy(slot(r, r->sq_tail + 1), &second->sqe, r->sqe_size);
-    return publish(r, 2);
+    return publish(r, 2, 2 - unowned(first->sqe.user_data) - unowned(second->sqe.user_data));
 }
 
 static inline struct ur_sqe make_sqe(uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
@@ -354,6 +472,8 @@ int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int
            uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3)
 {
     int err = reserve(r, 1);
+    if (!err)
+        err = note(r, user_data);
     if (err)
         return err;
     uint8_t *at = slot(r, r->sq_tail);
@@ -361,7 +481,30 @@ int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int
         memset(at + 64, 0, 64);
     *(struct ur_sqe *)at =
         make_sqe(user_data, opcode, flags, fd, off, addr, len, op_flags, buf_index, file_index, addr3);
-    return publish(r, 1);
+    return publish(r, 1, !unowned(user_data));
+}
+
+/* An entry written before, at the address of 128 bytes. */
+int ur_put_packed(struct ur_ring *r, uint64_t user_data, uint64_t entry)
+{
+    int err = reserve(r, 1);
+    if (!err)
+        err = note(r, user_data);
+    if (err)
+        return err;
+    uint8_t *at = slot(r, r->sq_tail);
+    memcpy(at, (const void *)(uintptr_t)entry, r->sqe_size);
+    ((struct ur_sqe *)at)->user_data = user_data;
+    return publish(r, 1, !unowned(user_data));
+}
+
+/* n pairs of an entry's address and a value: how many were queued. The queue is flushed as it fills up. */
+int ur_put_many(struct ur_ring *r, uint32_t n, const uint64_t *pairs)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (ur_put_packed(r, pairs[2 * i + 1], pairs[2 * i]) < 0)
+            return (int)i;
+    return (int)n;
 }
 
 int ur_prepare(struct ur_op *op, struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int fd,
@@ -401,11 +544,26 @@ int ur_unqueue(struct ur_ring *r, uint64_t user_data)
 
 /* ---- completion ------------------------------------------------------------------------------ */
 
-/* A completion that another ring sent (both top bits of user_data set) was never queued here. */
 static inline void account(struct ur_ring *r, const struct ur_cqe *cqe)
 {
-    if (!(cqe->flags & CQE_F_MORE) && cqe->user_data >> 62 != 3)
-        r->inflight--;
+    if (unowned(cqe->user_data))
+        return;
+    if (r->idents) {
+        struct ur_ident *ident = ident_find(r, cqe->user_data);
+        if (!ident->count) {
+            r->strays++;
+            return;
+        }
+        if (cqe->flags & CQE_F_MORE)
+            return;
+        if (!--ident->count) {
+            ident_remove(r, ident);
+            r->ended[r->ended_count++] = cqe->user_data;
+        }
+    } else if (cqe->flags & CQE_F_MORE) {
+        return;
+    }
+    r->inflight--;
 }
 
 /* Moves completions behind the first n of ring->out; returns the new n. */
@@ -458,13 +616,34 @@ int ur_idle(struct ur_ring *r)
            !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW));
 }
 
-int ur_cycle(struct ur_ring *r, double timeout)
+static int enter_and_wait(struct ur_ring *r, uint32_t to_submit, uint32_t flags, double timeout)
 {
     struct timespec64 ts;
     struct getevents_arg arg = { .ts = (uintptr_t)&ts };
+    if (timeout < 0)
+        return ur_enter(r, to_submit, 1, flags, NULL, 0);
+    ts.sec = (int64_t)timeout;
+    ts.nsec = (int64_t)((timeout - (double)ts.sec) * 1e9);
+    return ur_enter(r, to_submit, 1, flags | ENTER_EXT_ARG, &arg, sizeof arg);
+}
+
+/* Waits until there is a completion to take, and takes none: the part of a cycle that needs no lock. */
+int ur_wait(struct ur_ring *r, double timeout)
+{
     if (r->fd < 0)
         return -EBADF;
+    if (*(volatile uint32_t *)r->cq_head != load_acquire(r->cq_tail))
+        return 0;
+    return enter_and_wait(r, 0, ENTER_GETEVENTS, timeout);
+}
+
+int ur_cycle(struct ur_ring *r, double timeout)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    r->ended_count = 0;
     uint32_t n = 0, to_submit = unsubmitted(r), sq_flags;
+    store_release(r->sq_ktail, r->sq_tail);
     int ready = *r->cq_head != load_acquire(r->cq_tail), ret = 0;
 
     if (!to_submit && (ready || timeout == 0) && !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW))) {
@@ -483,12 +662,8 @@ int ur_cycle(struct ur_ring *r, double timeout)
         }
         if (ready || timeout == 0) {
             ret = ur_enter(r, to_submit, 0, flags, NULL, 0);
-        } else if (timeout < 0) {
-            ret = ur_enter(r, to_submit, 1, flags, NULL, 0);
         } else {
-            ts.sec = (int64_t)timeout;
-            ts.nsec = (int64_t)((timeout - (double)ts.sec) * 1e9);
-            ret = ur_enter(r, to_submit, 1, flags | ENTER_EXT_ARG, &arg, sizeof arg);
+            ret = enter_and_wait(r, to_submit, flags, timeout);
         }
     }
     n = drain(r, 0);
@@ -514,22 +689,40 @@ int ur_poll(struct ur_ring *r) { return ur_cycle(r, 0); }
 
 int ur_buffers_publish(struct ur_buffers *b, int bid, uint64_t addr, uint32_t len)
 {
+    if (!b->entries || b->ring->fd < 0)
+        return -EBADF;
     uint64_t *entry = b->entries + 2 * (size_t)(b->tail & b->mask);
     entry[0] = addr;
     /* Bytes 14 and 15 of entry 0 are the ring's tail: write len and bid, never all sixteen bytes. */
     ((uint32_t *)entry)[2] = len;
     ((uint16_t *)entry)[6] = (uint16_t)bid;
+    b->places[(uint16_t)bid] = b->tail;
     b->tail++;
     store_release((uint16_t *)((uint8_t *)b->entries + 14), b->tail);
     return 0;
 }
 
+/* The buffer that the kernel takes n buffers after this one: whoever fills the ring decides the order. */
+int ur_buffers_after(struct ur_buffers *b, int bid, uint32_t n)
+{
+    if (!b->entries || bid < 0 || bid > 0xffff)
+        return -EINVAL;
+    uint64_t *entry = b->entries + 2 * (size_t)((b->places[bid] + n) & b->mask);
+    return ((uint16_t *)entry)[6];
+}
+
 int ur_buffers_put(struct ur_buffers *b, int bid)
 {
+    if (!b->entries)
+        return -EBADF;
+    if ((uint32_t)bid >= b->count || !b->memory)
+        return -EINVAL;
     return ur_buffers_publish(b, bid, (uintptr_t)b->memory + (uint64_t)bid * b->size, (uint32_t)b->size);
 }
 
-int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uint32_t count, uint64_t size, uint32_t flags)
+/* Registers the ring, empty; memory, if any, is count * size bytes that the caller owns. */
+int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uint32_t count, uint64_t size,
+                    void *memory, uint32_t flags)
 {
     memset(b, 0, sizeof *b);
     b->ring = r;
@@ -541,37 +734,42 @@ int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uin
         entries <<= 1;
     b->mask = entries - 1;
     b->ring_len = (entries * 16ull + 4095) & ~4095ull;
-    b->memory_len = (count * size + 4095) & ~4095ull;
+    b->places = calloc(65536, sizeof *b->places);
+    if (!b->places)
+        return -ENOMEM;
     struct buf_reg reg = { .ring_entries = entries, .bgid = group, .flags = (uint16_t)flags };
     int err = 0;
     if (flags & PBUF_RING_MMAP) {
-        err = ur_register(r->fd, REGISTER_PBUF_RING, &reg, 1);
-        if (err < 0)
+        err = ring_register(r, REGISTER_PBUF_RING, &reg, 1);
+        if (err < 0) {
+            free(b->places);
+            b->places = NULL;
             return err;
+        }
         b->ring_map = mmap(NULL, b->ring_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd,
                            (off_t)(0x80000000ull | ((uint64_t)group << 16)));
     } else {
         b->ring_map = mmap(NULL, b->ring_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     }
-    b->memory_map = size ? mmap(NULL, b->memory_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
-    if (b->ring_map == MAP_FAILED || b->memory_map == MAP_FAILED) {
+    if (b->ring_map == MAP_FAILED) {
         err = -ENOMEM;
+        if (flags & PBUF_RING_MMAP)
+            ring_register(r, UNREGISTER_PBUF_RING, &reg, 1);
     } else if (!(flags & PBUF_RING_MMAP)) {
         reg.ring_addr = (uintptr_t)b->ring_map;
-        err = ur_register(r->fd, REGISTER_PBUF_RING, &reg, 1);
+        err = ring_register(r, REGISTER_PBUF_RING, &reg, 1);
     }
     if (err < 0) {
         if (b->ring_map && b->ring_map != MAP_FAILED)
             munmap(b->ring_map, b->ring_len);
-        if (b->memory_map && b->memory_map != MAP_FAILED)
-            munmap(b->memory_map, b->memory_len);
+        free(b->places);
         memset(b, 0, sizeof *b);
         return err;
     }
     b->entries = b->ring_map;
-    b->memory = b->memory_map;
+    b->memory = memory;
     madvise(b->ring_map, b->ring_len, MADV_DONTFORK);
-    if (size)
+    if (memory)
         for (uint32_t bid = 0; bid < count; bid++)
             ur_buffers_put(b, (int)bid);
     return 0;
@@ -584,13 +782,15 @@ int ur_buffers_close(struct ur_buffers *b)
     int ret = 0;
     if (b->ring->fd >= 0) {
         struct buf_reg reg = { .bgid = b->group };
-        ret = ur_register(b->ring->fd, UNREGISTER_PBUF_RING, &reg, 1);
+        ret = ring_register(b->ring, UNREGISTER_PBUF_RING, &reg, 1);
     }
-    munmap(b->ring_map, b->ring_len);
-    if (b->memory_map)
-        munmap(b->memory_map, b->memory_len);
+    /* Not in a forked child (there the ring is closed but out is not freed): the mapping stayed behind. */
+    if (b->ring->fd >= 0 || !b->ring->out)
+        munmap(b->ring_map, b->ring_len);
+    free(b->places);
     b->entries = NULL;
     b->memory = NULL;
-    b->ring_map = b->memory_map = NULL;
+    b->places = NULL;
+    b->ring_map = NULL;
     return ret;
 }

@@ -52,6 +52,12 @@ struct ur_params {
     struct ur_cq_offsets cq_off;
 };
 
+/* How many entries are in flight under one user_data. */
+struct ur_ident {
+    uint64_t user_data;
+    uint64_t count;          /* 0: free */
+};
+
 /* One mapped ring. Owned by exactly one KernelRing object; freed by ur_close. */
 struct ur_ring {
     int32_t fd;              /* -1 once closed, and in a forked child: every call then fails with -EBADF */
@@ -82,6 +88,13 @@ struct ur_ring {
     void *ring_map, *sqe_map;
     uint64_t ring_len, sqe_len;
     uint32_t maps_owned;     /* 0: the memory was given by the caller (NO_MMAP) */
+
+    /* After ur_track: a hash table of what is in flight, and what the last ur_cycle saw the end of. */
+    struct ur_ident *idents; /* 1 << ident_bits of them */
+    uint32_t ident_bits, ident_used;
+    uint64_t *ended;         /* values under which nothing is in flight any more; room for out_cap */
+    uint32_t ended_count;
+    uint64_t strays;         /* completions under values that nothing was queued under */
 };
 
 /* A request ready to be queued, kept in C so that re-queueing costs one call with one argument. */
@@ -99,8 +112,9 @@ struct ur_buffers {
     uint64_t size;           /* bytes in one buffer */
     uint32_t count, mask;    /* buffers; entries - 1 */
     uint16_t group, tail;
-    void *ring_map, *memory_map;
-    uint64_t ring_len, memory_len;
+    uint16_t *places;        /* for each buffer, where in the ring it was put last */
+    void *ring_map;
+    uint64_t ring_len;
 };
 
 /* Life cycle. ur_open fills the ring and maps it; ur_close unmaps and closes. */
@@ -118,22 +132,31 @@ int ur_put(struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, 
 int ur_prepare(struct ur_op *op, struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd,
                uint64_t off, uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
                uint64_t addr3);
+int ur_put_packed(struct ur_ring *ring, uint64_t user_data, uint64_t entry);
+int ur_put_many(struct ur_ring *ring, uint32_t n, const uint64_t *pairs);
 int ur_unqueue(struct ur_ring *ring, uint64_t user_data);
 int ur_space(struct ur_ring *ring);
 int ur_pending(struct ur_ring *ring);
+int ur_ready(struct ur_ring *ring);
 int ur_flush(struct ur_ring *ring, int run_work);
 
 /* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. */
 int ur_cycle(struct ur_ring *ring, double timeout);
 int ur_poll(struct ur_ring *ring); /* ur_cycle(ring, 0), at the price of one argument */
 int ur_idle(struct ur_ring *ring);
+int ur_wait(struct ur_ring *ring, double timeout);
 int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
              void *arg, uint64_t argsz);
 
+/* Counting by user_data. Both top bits set: such an entry or completion is never counted. */
+int ur_track(struct ur_ring *ring);
+int ur_count(struct ur_ring *ring, uint64_t user_data);
+
 /* Provided buffers. */
 int ur_buffers_open(struct ur_buffers *buffers, struct ur_ring *ring, uint16_t group, uint32_t count,
-                    uint64_t size, uint32_t flags);
+                    uint64_t size, void *memory, uint32_t flags);
 int ur_buffers_close(struct ur_buffers *buffers);
+int ur_buffers_after(struct ur_buffers *buffers, int bid, uint32_t n);
 int ur_buffers_put(struct ur_buffers *buffers, int bid);
 int ur_buffers_publish(struct ur_buffers *buffers, int bid, uint64_t addr, uint32_t len);
 

@@ -1,0 +1,143 @@
+"""The buffers of a bundle: one completion that filled several provided buffers.
+
+The kernel takes buffers in the order they were put into the ring, which is the order of their numbers only
+until the first one is recycled out of turn. With a `BufferRing` the order is looked up; over bare memory
+numbers are taken to follow one another, and to go on at 0 after the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    from .buffers import BufferRing
+    from .views import Completion
+
+__all__ = ["BundleIterator"]
+
+
+class BundleIterator(Sequence[memoryview]):
+    """A sequence of the buffers filled, the last perhaps in part. Views are good until `recycle`.
+
+    Args:
+        cqe: the completion, with a buffer and a result above 0.
+        buf_backing: the memory of all buffers; buf_size: of each; ring_entries: a power of two.
+
+    Raises:
+        ValueError: the completion brought no data, or memory and sizes do not fit together.
+    """
+
+    __slots__ = ("_ids", "_ring", "_size", "_total", "_views")
+
+    def __init__(self, cqe: Completion, buf_backing: Any, buf_size: int, ring_entries: int) -> None:
+        if not cqe.has_buffer or cqe.res <= 0:
+            raise ValueError("the completion brought no data")
+        if buf_size < 1 or ring_entries < 1 or ring_entries & (ring_entries - 1):
+            raise ValueError(
+                f"buffers have 1 byte or more and a ring 2**n of them, not {buf_size}, {ring_entries}"
+            )
+        backing = memoryview(buf_backing).cast("B")
+        if backing.nbytes < buf_size * ring_entries:
+            raise ValueError(
+                f"{ring_entries} buffers of {buf_size} bytes need more than {backing.nbytes} bytes"
+            )
+        count = -(-cqe.res // buf_size)
+        if count > ring_entries:
+            raise ValueError(f"{cqe.res} bytes do not fit into {ring_entries} buffers of {buf_size}")
+        first, mask = cqe.buf_id, ring_entries - 1
+        self._set([first + i & mask for i in range(count)], backing, buf_size, cqe.res, None)
+
+    @classmethod
+    def of(cls, cqe: Completion, ring: BufferRing) -> BundleIterator:
+        """The buffers of a bundle that came out of this ring, in the order the kernel took them."""
+        if not cqe.has_buffer or not 0 < cqe.res <= ring.size * ring.count:
+            raise ValueError("the completion brought no data from this group")
+        self = cls.__new__(cls)
+        ids = ring.run(cqe.buf_id, -(-cqe.res // ring.size))
+        self._set(ids, ring.backing, ring.size, cqe.res, ring)
+        return self
+
+    def _set(
+        self, ids: list[int], backing: memoryview, size: int, total: int, ring: BufferRing | None
+    ) -> None:
+        self._ids = ids
+        self._size = size
+        self._total = total
+        self._ring = ring
+        self._views = []
+        for i, bid in enumerate(ids):
+            length = min(size, total - i * size)
+            self._views.append(backing[bid * size : bid * size + length])
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """How many buffers were filled."""
+        return len(self._ids)
+
+    @property
+    def total_bytes(self) -> int:
+        return self._total
+
+    def buffer(self, index: int) -> memoryview:
+        """The data of one buffer. Raises IndexError outside 0 to `count`."""
+        return self._views[self._checked(index)]
+
+    def slot_id(self, index: int) -> int:
+        """The number of one buffer. Raises IndexError outside 0 to `count`."""
+        return self._ids[self._checked(index)]
+
+    def all(self) -> Iterator[memoryview]:
+        """The data, buffer by buffer."""
+        return iter(self._views)
+
+    def all_with_slot_id(self) -> Iterator[tuple[int, memoryview]]:
+        """Number and data of each buffer."""
+        return zip(self._ids, self._views, strict=True)
+
+    def collect(self) -> list[memoryview]:
+        return list(self._views)
+
+    def copy_to(self, destination: Any) -> int:
+        """Copies the data, as far as it fits, into a writable buffer; returns how many bytes."""
+        target = memoryview(destination).cast("B")
+        done = 0
+        for view in self._views:
+            n = min(len(view), target.nbytes - done)
+            target[done : done + n] = view[:n]
+            done += n
+        return done
+
+    def recycle(self, ring: Any = None) -> None:
+        """Gives every buffer back to the kernel; the views are not to be used any more. Once.
+
+        Args:
+            ring: the `BufferRing`, for an iterator over bare memory.
+
+        Raises:
+            ValueError: no ring is known, or the buffers were given back already.
+        """
+        target = self._ring if ring is None else ring
+        if target is None or not self._ids:
+            raise ValueError("there is no buffer ring to give to, or nothing to give back any more")
+        for view in self._views:
+            view.release()
+        self._views = []
+        for bid in self._ids:
+            target.put(bid)
+        self._ids = []
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < len(self._ids):
+            raise IndexError(f"buffer {index} of {len(self._ids)} does not exist")
+        return index
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, index: int) -> memoryview: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[memoryview]: ...
+    def __getitem__(self, index: int | slice) -> memoryview | Sequence[memoryview]:
+        return self._views[index]

@@ -1,0 +1,209 @@
+"""The life of a ring: start, stop, and what becomes of work in flight; borrowing slots.
+
+Invariant: memory of an operation that ``stop`` cannot drain is leaked, never freed: the kernel may still
+write there.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import warnings
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from . import abi
+from .completion import Waiting
+from .contexts import ExtSQE, IndirectSQE, ScopedExtSQE
+from .errors import PoolExhausted
+from .state import NO_THREAD, NOT_STARTED, STOPPED
+from .submission import Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+__all__ = ["RingCore"]
+
+_RESERVED = 3 << 62
+_OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
+_CANCEL_EVERYTHING = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
+
+_leaked: list[object] = []
+"""Rings that could not be drained, with all that the kernel may still write to."""
+
+
+class RingCore(Submission, Waiting):
+    """The ring without its operations and registrations; see `uring.Ring`."""
+
+    def start(self) -> None:
+        """Enables the ring and makes the buffers that its options name. This thread becomes the submitter.
+
+        Raises:
+            RuntimeError: started before. RingClosed: stopped. OSError: memory for buffers cannot be had;
+                the ring is stopped then.
+        """
+        if self._owner != NOT_STARTED:
+            self._check_open()
+            raise RuntimeError("the ring was started before")
+        try:
+            self._make_resources()
+            self._kernel.register(int(abi.IORING_REGISTER_ENABLE_RINGS), None, 0, "enable the ring")
+        except BaseException:
+            self.stop()
+            raise
+        self._owner = NO_THREAD if self.options.multi_issuers else get_ident()
+
+    def stop(self) -> None:
+        """Cancels what is in flight, waits for its last completions, frees everything. Idempotent.
+
+        Completions that nobody took are dropped; descriptors in them are closed. What does not end within
+        ``drain_timeout`` is leaked with a ResourceWarning, together with all memory that it may touch.
+
+        Raises:
+            RuntimeError: another thread owns the ring.
+        """
+        owner = self._owner
+        if owner == STOPPED:
+            return
+        if owner not in (NOT_STARTED, NO_THREAD, get_ident()) and not self._kernel.closed:
+            raise self._thread_error()
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+        left = 0
+        if owner != NOT_STARTED and not self._kernel.closed:
+            self._send_waiters_home()
+            left = self._drain()
+        self._owner = STOPPED
+        self._release_resources(leak=bool(left))
+        if left:
+            self._leak(left)
+        else:
+            self._kernel.close()
+        self._backlog.clear()
+
+    def __enter__(self) -> Any:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<Ring stopped>"
+        state = "started" if self.started else "not started"
+        return f"<Ring {state} fd={self._kernel.fd} in_flight={self.in_flight}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_owner", STOPPED) == STOPPED or not hasattr(self, "_late"):
+            return
+        kernel = self._kernel
+        if not kernel.closed:
+            warnings.warn(f"unstopped {self!r}", ResourceWarning, stacklevel=1, source=self)
+            self._owner = STOPPED
+            if kernel.inflight:
+                self._leak(kernel.inflight)
+            else:
+                kernel.close()
+
+    def ext_sqe(self) -> ExtSQE:
+        """Borrows an extended slot until `put_ext_sqe`. Raises PoolExhausted when all are taken."""
+        return self.pools.extended()
+
+    def must_ext_sqe(self) -> ExtSQE:
+        """As `ext_sqe`, where running out is a mistake of the program: a RuntimeError."""
+        try:
+            return self.pools.extended()
+        except PoolExhausted as error:
+            raise RuntimeError(str(error)) from error
+
+    def put_ext_sqe(self, ext: ExtSQE) -> None:
+        """Gives an extended slot back, after its last completion. Raises RuntimeError before."""
+        if not isinstance(ext, ExtSQE):
+            raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
+        ext.pool.put_extended(ext)
+
+    def indirect_sqe(self) -> IndirectSQE:
+        """Borrows an indirect slot until `put_indirect_sqe`. Raises PoolExhausted when all are taken."""
+        return self.pools.indirect()
+
+    def put_indirect_sqe(self, indirect: IndirectSQE) -> None:
+        """Gives an indirect slot back, after its last completion. Raises RuntimeError before."""
+        if not isinstance(indirect, IndirectSQE) or isinstance(indirect, ExtSQE):
+            raise TypeError(f"an IndirectSQE is needed, not {type(indirect).__name__}")
+        indirect.pool.put_indirect(indirect)
+
+    def new_scoped_ext_sqe(self) -> ScopedExtSQE:
+        """An extended slot that goes back by itself unless it was submitted."""
+        return ScopedExtSQE(self.pools.extended())
+
+    def with_ext_sqe(self, fn: Callable[[ExtSQE], Any]) -> Any:
+        """Calls ``fn`` with an extended slot and returns its result; if it raises, the slot goes back.
+
+        Else whoever receives the completion gives it back.
+        """
+        ext = self.pools.extended()
+        try:
+            return fn(ext)
+        except BaseException:
+            if not ext.in_flight and ext.valid:
+                self.pools.put_extended(ext)
+            raise
+
+    def _make_resources(self) -> None:
+        """What the options ask for at the start; `uring.Ring` adds the buffers."""
+
+    def _release_resources(self, leak: bool) -> None:
+        """Undoes `_make_resources`; with ``leak`` memory must stay, since the kernel may write there."""
+
+    def _drain(self) -> int:
+        """Cancels and waits until nothing is in flight; how much is left after the time allowed."""
+        kernel = self._kernel
+        deadline = time.monotonic() + self.options.drain_timeout
+        while kernel.inflight > 0:
+            if not self.options.iopoll:
+                kernel.put(_RESERVED, _OP_ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_EVERYTHING, 0, 0, 0)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            n = kernel.cycle(min(left, 0.05))
+            if n > 0:
+                for value, res, *_ in self._unpack(kernel.out[: n * self._cqe_size]):
+                    self._discard(value, res)
+                self._release()
+            elif n < 0 and n not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
+                break
+        return kernel.inflight
+
+    def _discard(self, value: int, res: int) -> None:
+        """Closes a descriptor that arrives while the ring stops."""
+        if res < 0:
+            return
+        slot = self._slots.get(value)
+        ops = self._held.get(value, ()) if slot is None else (slot.op,)
+        for op in ops:
+            if op is not None and op.discard is not None:
+                op.discard(res)
+                return
+
+    def _send_waiters_home(self) -> None:
+        """Ends the waits of other threads; they find the ring stopping."""
+        with self._lock:
+            while self._waiters:
+                self._kernel.put(_RESERVED, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0)
+                self._kernel.flush(0)
+                self._quiet.wait(0.01)
+
+    def _leak(self, left: int) -> None:
+        _leaked.append((self._kernel, self._held, self._slots, self.__dict__))
+        warnings.warn(
+            f"{left} operations did not end within {self.options.drain_timeout:g} s; their memory and the "
+            "ring are leaked because the kernel may still write there",
+            ResourceWarning,
+            stacklevel=3,
+        )

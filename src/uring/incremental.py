@@ -1,0 +1,144 @@
+"""Receives into buffers that the kernel uses up piece by piece (``IOU_PBUF_RING_INC``).
+
+Invariants
+  - A buffer's pieces follow one another: the next starts where the last one ended, whoever received it.
+  - A buffer goes back to the kernel once it was used up and its last piece was handed out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import ops
+from .abi import IOU_PBUF_RING_INC
+from .errors import error_from_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .buffers import BufferRing
+    from .contexts import ContextPools, ExtSQE
+    from .ops.base import Fd
+    from .provided import ProvidedBuffers
+    from .views import Completion
+
+__all__ = ["IncrementalHandler", "IncrementalReceiver"]
+
+
+class IncrementalHandler:
+    """What happens with received data; each method does nothing unless overridden."""
+
+    def on_data(self, data: memoryview, has_more: bool) -> None:
+        """A piece; ``has_more``: the same buffer will get another. The view is good until this returns."""
+
+    def on_complete(self) -> None:
+        """The buffer is used up, or the stream has ended."""
+
+    def on_error(self, error: OSError) -> None:
+        """The receive failed."""
+
+    @classmethod
+    def from_callbacks(
+        cls,
+        on_data: Callable[[memoryview, bool], None] | None = None,
+        on_complete: Callable[[], None] | None = None,
+        on_error: Callable[[OSError], None] | None = None,
+    ) -> IncrementalHandler:
+        """A handler of functions; what is not given does nothing."""
+        return _Callbacks(on_data, on_complete, on_error)
+
+
+class _Callbacks(IncrementalHandler):
+    def __init__(
+        self,
+        on_data: Callable[[memoryview, bool], None] | None,
+        on_complete: Callable[[], None] | None,
+        on_error: Callable[[OSError], None] | None,
+    ) -> None:
+        self._data = on_data
+        self._complete = on_complete
+        self._error = on_error
+
+    def on_data(self, data: memoryview, has_more: bool) -> None:
+        if self._data is not None:
+            self._data(data, has_more)
+
+    def on_complete(self) -> None:
+        if self._complete is not None:
+            self._complete()
+
+    def on_error(self, error: OSError) -> None:
+        if self._error is not None:
+            self._error(error)
+
+
+class IncrementalReceiver:
+    """Receives into an incremental group, one buffer's worth at a time.
+
+    It knows no scheduler: `recv` queues a receive, and completions are offered to `handle_cqe`, which queues
+    the next receive while the buffer has room.
+
+    Raises:
+        ValueError: the group is not incremental, or has no memory of its own.
+    """
+
+    def __init__(self, ring: ProvidedBuffers, pool: ContextPools, buffers: BufferRing) -> None:
+        if not buffers.flags & IOU_PBUF_RING_INC or not buffers.size:
+            raise ValueError("an incremental buffer ring with memory of its own is needed")
+        self._ring = ring
+        self._pool = pool
+        self._buffers = buffers
+        self._used: dict[int, int] = {}
+        self._receives: dict[int, tuple[ExtSQE, Fd, IncrementalHandler]] = {}
+
+    def recv(self, fd: Fd, handler: IncrementalHandler) -> None:
+        """Queues a receive. Raises PoolExhausted when no slot is free."""
+        ext = self._pool.extended()
+        try:
+            self._submit(ext, fd, handler)
+        except BaseException:
+            self._receives.pop(ext.context, None)
+            if not ext.in_flight:
+                self._pool.put_extended(ext)
+            raise
+
+    def handle_cqe(self, cqe: Completion) -> bool:
+        """Deals with a completion of one of these receives; False for any other."""
+        receive = self._receives.pop(cqe[0], None)
+        if receive is None:
+            return False
+        ext, fd, handler = receive
+        if cqe.has_buffer and cqe.res >= 0:
+            more = self._hand_out(cqe, handler)
+        else:
+            more = False
+        if more:
+            self._submit(ext, fd, handler)
+            return True
+        self._pool.put_extended(ext)
+        if cqe.res < 0:
+            handler.on_error(error_from_result(cqe.res, "recv"))
+        else:
+            handler.on_complete()
+        return True
+
+    def _submit(self, ext: ExtSQE, fd: Fd, handler: IncrementalHandler) -> None:
+        self._receives[ext.context] = (ext, fd, handler)
+        self._ring.submit(ops.recv(fd, buffer_group=self._buffers.group), ext.context)
+
+    def _hand_out(self, cqe: Completion, handler: IncrementalHandler) -> bool:
+        """Whether the receive goes on: it brought data, and the buffer has room for more."""
+        bid, more = cqe.buf_id, cqe.has_buffer_more
+        start = self._used.get(bid, 0)
+        if more:
+            self._used[bid] = start + cqe.res
+        else:
+            self._used.pop(bid, None)
+        try:
+            if cqe.res:
+                with self._buffers.views[bid][start : start + cqe.res] as piece:
+                    handler.on_data(piece, more)
+        finally:
+            if not more:
+                self._buffers.put(bid)
+        return more and cqe.res > 0

@@ -1,0 +1,1 @@
+"""One method per operation, by family; `uring.Ring` has them all."""

@@ -1,0 +1,120 @@
+"""One payload to many sockets: plain sends, or zero-copy ones where their second completion pays.
+
+A zero-copy send costs a completion more; the more targets share a payload, the smaller it may be for the
+copies saved to outweigh that. Each row is (fewer targets than this, smallest payload sent without copying).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from . import ops
+from .contexts import SQEContext
+from .registration import Registrations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .op import Op
+    from .ops.base import Fd
+
+__all__ = ["MULTICAST_THRESHOLDS", "MULTICAST_ZERO_COPY_THRESHOLDS", "MulticastMethods"]
+
+MULTICAST_THRESHOLDS: Final[tuple[tuple[float, int], ...]] = (
+    (8, 8192),
+    (64, 4096),
+    (512, 3072),
+    (4096, 2048),
+    (math.inf, 1536),
+)
+"""For `multicast`: zero-copy only where it clearly pays."""
+
+MULTICAST_ZERO_COPY_THRESHOLDS: Final[tuple[tuple[float, int], ...]] = (
+    (4, 1536),
+    (16, 1024),
+    (64, 512),
+    (256, 128),
+    (math.inf, 0),
+)
+"""For `multicast_zero_copy`: wherever it may pay."""
+
+
+class MulticastMethods(Registrations):
+    """Sends of one payload to many."""
+
+    def multicast(
+        self,
+        ctx: SQEContext | None,
+        targets: Sequence[Fd],
+        data: Any = None,
+        *,
+        buf_index: int = -1,
+        offset: int = 0,
+        n: int | None = None,
+    ) -> list[SQEContext]:
+        """Queues a send of the same bytes to each target: zero-copy from the size in
+        `MULTICAST_THRESHOLDS` on, which takes TCP or UDP sockets and completes twice.
+
+        Args:
+            ctx: a direct context, or None; its descriptor becomes each target's.
+            data: the payload, unless buf_index names a registered buffer.
+            offset, n: the part to send; n None: up to the end.
+
+        Returns: the contexts, one a target.
+
+        Raises:
+            TypeError, ValueError: no payload or two, a part outside it, a context that is not direct.
+            PoolExhausted: the submission queue is full; what was queued for earlier targets stays.
+        """
+        return self._multicast(ctx, targets, data, buf_index, offset, n, MULTICAST_THRESHOLDS)
+
+    def multicast_zero_copy(
+        self,
+        ctx: SQEContext | None,
+        targets: Sequence[Fd],
+        buf_index: int,
+        *,
+        offset: int = 0,
+        n: int | None = None,
+    ) -> list[SQEContext]:
+        """As `multicast` from a registered buffer, with `MULTICAST_ZERO_COPY_THRESHOLDS`."""
+        return self._multicast(ctx, targets, None, buf_index, offset, n, MULTICAST_ZERO_COPY_THRESHOLDS)
+
+    def _multicast(
+        self,
+        ctx: SQEContext | None,
+        targets: Sequence[Fd],
+        data: Any,
+        buf_index: int,
+        offset: int,
+        n: int | None,
+        thresholds: tuple[tuple[float, int], ...],
+    ) -> list[SQEContext]:
+        if ctx is not None and (not isinstance(ctx, SQEContext) or not ctx.is_direct):
+            raise ValueError("multicast takes a direct context: each target has its own descriptor in it")
+        if (data is None) == (buf_index < 0):
+            raise TypeError("multicast takes either data or the index of a registered buffer")
+        whole = memoryview(data).cast("B") if data is not None else self.registered_buffer(buf_index)
+        if not 0 <= offset <= whole.nbytes:
+            raise ValueError(f"offset is 0 to {whole.nbytes}, not {offset}")
+        part = whole[offset:] if n is None else whole[offset : offset + n]
+        if n is not None and (n < 0 or part.nbytes != n):
+            raise ValueError(f"n is 0 to {whole.nbytes - offset}, not {n}")
+        zero_copy = part.nbytes >= smallest_zero_copy(len(targets), thresholds)
+        contexts = []
+        for target in targets:
+            op: Op
+            if not zero_copy:
+                op = ops.send(target, part)
+            elif buf_index >= 0:
+                op = ops.send_zc(target, part, buf_index=buf_index)
+            else:
+                op = ops.send_zc(target, part)
+            contexts.append(self.submit(op, None if ctx is None else ctx.with_fd(op.fd)))
+        return contexts
+
+
+def smallest_zero_copy(targets: int, thresholds: tuple[tuple[float, int], ...]) -> int:
+    """The smallest payload to send without copying to so many targets."""
+    return next(size for fewer, size in thresholds if targets < fewer)

@@ -1,0 +1,155 @@
+"""Provided buffers of a ring: groups that the kernel chooses from, of one size or of many.
+
+Invariant: a group's memory stays until everything that was in flight when it was closed has ended.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import abi
+from .buffers import BufferRing
+from .bundles import BundleIterator
+from .errors import PoolExhausted
+from .ops.base import check_int
+from .options import locked_buffer_layout
+from .pools import BufferPool, RegisterBufferPool
+from .registration import Registrations
+from .views import Completion
+
+__all__ = ["BufferGroups", "ProvidedBuffers"]
+
+_MMAP = int(abi.IOU_PBUF_RING_MMAP)
+_INC = int(abi.IOU_PBUF_RING_INC)
+
+
+class BufferGroups:
+    """Groups of several sizes, each size in one group or, scaled, in several.
+
+    Attributes:
+        rings: every group, in the order of their numbers.
+    """
+
+    def __init__(self, rings: list[BufferRing]) -> None:
+        self.rings: list[BufferRing] = rings
+        self._by_size: dict[int, list[BufferRing]] = {}
+        for ring in rings:
+            self._by_size.setdefault(ring.size, []).append(ring)
+        self._turn = 0
+
+    @property
+    def sizes(self) -> list[int]:
+        return sorted(self._by_size)
+
+    def group_for(self, size: int) -> BufferRing:
+        """A group whose buffers have at least ``size`` bytes, the smallest such; scaled ones take turns.
+
+        Raises:
+            ValueError: no buffers are that large.
+        """
+        fitting = next((have for have in self.sizes if have >= size), None)
+        if fitting is None:
+            raise ValueError(f"the largest buffers have {max(self._by_size, default=0)} bytes, not {size}")
+        rings = self._by_size[fitting]
+        self._turn += 1
+        return rings[self._turn % len(rings)]
+
+
+class ProvidedBuffers(Registrations):
+    """Buffer rings of a ring, and the memory that `Options` asks for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._groups: dict[int, BufferRing] = {}
+        self.buffer_groups: BufferGroups = BufferGroups([])
+        self.register_pool: RegisterBufferPool | None = None
+        self.write_buffers: BufferPool | None = None
+
+    def register_buf_ring(self, entries: int, group: int, size: int = 0, flags: int = 0) -> BufferRing:
+        """A ring of ``entries`` buffers of ``size`` bytes (Linux 5.19), or an empty one for memory given by
+        `BufferRing.provide`. Closed with `unregister_buf_ring` and when the ring stops.
+
+        Raises:
+            OSError: the group exists already (``EEXIST``). ValueError: out of range.
+        """
+        self._check_owner()
+        check_int("entries", entries, 1, 32768)
+        check_int("a buffer group", group, 0, 0xFFFF)
+        check_int("a buffer's size", size, 0, (1 << 31) - 1)
+        check_int("flags", flags, 0, 0xFFFF)
+        made = BufferRing(self._kernel, group, entries, size, flags, empty=not size)
+        self._groups[group] = made
+        return made
+
+    def register_buf_ring_with_flags(self, entries: int, group: int, flags: int, size: int = 0) -> BufferRing:
+        """As `register_buf_ring`, with ``IOU_PBUF_RING_*`` flags."""
+        return self.register_buf_ring(entries, group, size, flags)
+
+    def register_buf_ring_mmap(self, entries: int, group: int, size: int = 0) -> BufferRing:
+        """A buffer ring whose entries the kernel allocates (Linux 6.4)."""
+        return self.register_buf_ring(entries, group, size, _MMAP)
+
+    def register_buf_ring_incremental(self, entries: int, group: int, size: int = 0) -> BufferRing:
+        """A buffer ring whose buffers are used up piece by piece (Linux 6.12)."""
+        return self.register_buf_ring(entries, group, size, _INC)
+
+    def unregister_buf_ring(self, group: BufferRing | int) -> None:
+        """Closes a group; operations armed on it end with ``-ENOBUFS``. Raises LookupError without one."""
+        self._check_owner()
+        number = group.group if isinstance(group, BufferRing) else group
+        if number not in self._groups:
+            raise LookupError(f"there is no buffer group {number!r}")
+        gone = self._groups.pop(number)
+        gone.close()
+        if self._kernel.inflight:
+            self._retire(gone)
+        else:
+            self._retired.clear()
+            gone.forget()
+
+    def buf_ring(self, group: int) -> BufferRing:
+        """The group of this number. Raises LookupError without one."""
+        try:
+            return self._groups[group]
+        except KeyError:
+            raise LookupError(f"there is no buffer group {group!r}") from None
+
+    def bundle_iterator(self, cqe: Completion, group: int) -> BundleIterator | None:
+        """The buffers of a bundle; None when the completion brought no data, or there is no such group."""
+        if not isinstance(cqe, Completion):
+            raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
+        ring = self._groups.get(group)
+        if ring is None or not cqe.has_buffer or cqe.res <= 0 or not ring.size:
+            return None
+        return BundleIterator.of(cqe, ring)
+
+    def _make_resources(self) -> None:
+        super()._make_resources()
+        options = self.options
+        if options.locked_buffer_mem:
+            size, count = locked_buffer_layout(options.locked_buffer_mem)
+            if not count:
+                raise ValueError(
+                    f"locked_buffer_mem is {size} bytes or more, not {options.locked_buffer_mem}"
+                )
+            self.register_pool = RegisterBufferPool(count, size)
+            self.register_buffer_pool(self.register_pool)
+        if options.write_buffer_num:
+            self.write_buffers = BufferPool(options.write_buffer_num, options.write_buffer_size)
+        group = options.read_buffer_gid_offset
+        if options.read_buffer_num:
+            self.register_buf_ring(options.read_buffer_num, group, options.read_buffer_size)
+        if options.multi_size_buffer:
+            tiers = options.buffer_groups.tiers * options.multi_size_buffer
+            if group + len(tiers) > 1 << 16:
+                raise PoolExhausted(f"{len(tiers)} buffer groups from {group} on are past 65535")
+            rings = [self.register_buf_ring(n, group + i, size) for i, (size, n) in enumerate(tiers)]
+            self.buffer_groups = BufferGroups(rings)
+
+    def _release_resources(self, leak: bool) -> None:
+        super()._release_resources(leak)
+        if not leak:
+            for ring in self._groups.values():
+                ring.close()
+                ring.forget()
+            self._groups.clear()

@@ -1,0 +1,83 @@
+"""Memory that a ring and this process share, and the wait arguments in it.
+
+A region lives as long as somebody looks at it: its memory belongs to a mapping object that every view holds.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+from . import abi
+from .abi.layouts import KERNEL_TIMESPEC, REG_WAIT
+from .memory import pin_writable
+
+__all__ = ["MemRegion", "WaitRegion", "aligned_mem_block"]
+
+_PAGE = mmap.PAGESIZE
+
+
+def aligned_mem_block(size: int = _PAGE) -> memoryview:
+    """``size`` zero bytes that start at a page boundary."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"a size is 1 byte or more, not {size!r}")
+    return memoryview(mmap.mmap(-1, size))
+
+
+class MemRegion:
+    """Whole pages of this process's memory, registered with a ring.
+
+    Attributes:
+        address, size: where it is. view: the memory.
+    """
+
+    __slots__ = ("_held", "address", "size", "view")
+
+    def __init__(self, size: int) -> None:
+        self.size: int = -(-size // _PAGE) * _PAGE
+        self.view: memoryview = aligned_mem_block(self.size)
+        address, _, self._held = pin_writable(self.view)
+        self.address: int = address
+
+
+class WaitRegion(MemRegion):
+    """Sets of wait arguments that the kernel reads in place; see ``Ring.wait_registered``."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, entries: int) -> None:
+        super().__init__(entries * REG_WAIT.size)
+        self.entries: int = entries
+
+    def set(self, index: int, timeout: float | None, *, min_wait: float = 0.0) -> None:
+        """What a wait with this index does.
+
+        Args:
+            timeout: seconds at most; None: until a completion comes.
+            min_wait: seconds to go on collecting after the first completion (Linux 6.12).
+
+        Raises:
+            IndexError: no such entry. ValueError: a negative time.
+        """
+        if not 0 <= index < self.entries:
+            raise IndexError(f"entry {index} of {self.entries} does not exist")
+        if not 0 <= (timeout or 0) < 1 << 31 or not 0 <= min_wait < 4294:
+            raise ValueError("times are 0 or more seconds, min_wait less than 4294")
+        seconds, flags = timeout or 0.0, 0 if timeout is None else int(abi.IORING_REG_WAIT_TS)
+        REG_WAIT.pack_into(
+            self.view,
+            index * REG_WAIT.size,
+            int(seconds),
+            int(seconds % 1 * 1e9),
+            int(min_wait * 1e6),
+            flags,
+            0,
+            0,
+        )
+
+    def timeout(self, index: int) -> float | None:
+        """The seconds that `set` stored."""
+        if not 0 <= index < self.entries:
+            raise IndexError(f"entry {index} of {self.entries} does not exist")
+        _, _, _, flags, *_ = REG_WAIT.unpack_from(self.view, index * REG_WAIT.size)
+        seconds, nanoseconds = KERNEL_TIMESPEC.unpack_from(self.view, index * REG_WAIT.size)
+        return float(seconds + nanoseconds / 1e9) if flags else None

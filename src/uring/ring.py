@@ -1,0 +1,37 @@
+"""The ring as it is used: life, submission, completion, registrations, buffers, a method an operation."""
+
+from __future__ import annotations
+
+from .methods.control import ControlMethods
+from .methods.files import FileMethods
+from .methods.paths import PathMethods
+from .methods.sockets import SocketMethods
+from .methods.transfers import TransferMethods
+from .multicast import MulticastMethods
+from .provided import ProvidedBuffers
+
+__all__ = ["Ring"]
+
+
+class Ring(
+    SocketMethods,
+    TransferMethods,
+    MulticastMethods,
+    FileMethods,
+    PathMethods,
+    ControlMethods,
+    ProvidedBuffers,
+):
+    """An io_uring of the running kernel.
+
+    ``with Ring(entries=256) as ring:`` starts and stops it. A method per operation queues a request and
+    returns the context that its completions carry; `wait` sends what is queued and takes completions.
+    By default the thread that starts the ring is the only one to use it.
+
+    Args:
+        options: `Options`, or their fields as keyword arguments.
+
+    Raises:
+        RingUnavailable: this machine refuses io_uring; the message names the setting to change.
+        TypeError, ValueError, OSError: options out of range, or refused by the kernel.
+    """

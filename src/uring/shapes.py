@@ -1,0 +1,115 @@
+"""The 36 shapes of an extended slot: a callable, up to seven references and numbers, and bytes.
+
+The 64 bytes hold, in this order, the callable and the references (8 bytes each, always zero: the objects
+themselves stand in a list beside), the numbers, and what is left as bytes. Views of different shapes over
+one slot share them, as the layout says.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, overload
+
+__all__ = ["Ctx"]
+
+_MOST = 7
+_VALUE = struct.Struct("=q")
+
+
+class _Ref:
+    """A reference of the slot by its place; place 0 is the callable."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place: int = place
+
+    @overload
+    def __get__(self, view: None, owner: type[Ctx]) -> _Ref: ...
+    @overload
+    def __get__(self, view: Ctx, owner: type[Ctx]) -> Any: ...
+    def __get__(self, view: Ctx | None, owner: type[Ctx]) -> Any:
+        if view is None:
+            return self
+        return view._sidecar[self._checked(view)]
+
+    def __set__(self, view: Ctx, value: Any) -> None:
+        view._sidecar[self._checked(view)] = value
+
+    def _checked(self, view: Ctx) -> int:
+        if self.place > view.refs:
+            raise AttributeError(f"this shape has {view.refs} references, there is no ref{self.place}")
+        return self.place
+
+
+class _Val:
+    """A signed 64-bit number of the slot by its place, from 1."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place: int = place
+
+    @overload
+    def __get__(self, view: None, owner: type[Ctx]) -> _Val: ...
+    @overload
+    def __get__(self, view: Ctx, owner: type[Ctx]) -> int: ...
+    def __get__(self, view: Ctx | None, owner: type[Ctx]) -> _Val | int:
+        if view is None:
+            return self
+        value: int = _VALUE.unpack_from(view._bytes, self._offset(view))[0]
+        return value
+
+    def __set__(self, view: Ctx, value: int) -> None:
+        try:
+            _VALUE.pack_into(view._bytes, self._offset(view), value)
+        except struct.error:
+            if isinstance(value, int):
+                raise ValueError(f"val{self.place} has 64 bits with a sign, {value} does not fit") from None
+            raise TypeError(f"val{self.place} is an int, not {type(value).__name__}") from None
+
+    def _offset(self, view: Ctx) -> int:
+        if self.place > view.vals:
+            raise AttributeError(f"this shape has {view.vals} numbers, there is no val{self.place}")
+        return 8 * (view.refs + self.place)
+
+
+class Ctx:
+    """A shape over one extended slot; made by `uring.ExtSQE.ctx`.
+
+    ``fn`` and ``ref1`` to ``ref7`` hold any object, ``val1`` to ``val7`` signed 64-bit integers, and
+    ``data`` is a writable view of the bytes left. An attribute that the shape lacks is an AttributeError.
+    """
+
+    __slots__ = ("_bytes", "_sidecar", "refs", "vals")
+
+    def __init__(self, sidecar: list[Any], user_data: bytearray, refs: int, vals: int) -> None:
+        if not (refs >= 0 and vals >= 0 and refs + vals <= _MOST):
+            raise ValueError(
+                f"refs and vals are 0 or more and {_MOST} at most together, not {refs} and {vals}"
+            )
+        self._sidecar = sidecar
+        self._bytes = user_data
+        self.refs: int = refs
+        self.vals: int = vals
+
+    fn: _Ref = _Ref(0)
+    ref1: _Ref = _Ref(1)
+    ref2: _Ref = _Ref(2)
+    ref3: _Ref = _Ref(3)
+    ref4: _Ref = _Ref(4)
+    ref5: _Ref = _Ref(5)
+    ref6: _Ref = _Ref(6)
+    ref7: _Ref = _Ref(7)
+    val1: _Val = _Val(1)
+    val2: _Val = _Val(2)
+    val3: _Val = _Val(3)
+    val4: _Val = _Val(4)
+    val5: _Val = _Val(5)
+    val6: _Val = _Val(6)
+    val7: _Val = _Val(7)
+
+    @property
+    def data(self) -> memoryview:
+        """The 56 - 8 * (refs + vals) bytes that neither references nor numbers take."""
+        return memoryview(self._bytes)[8 * (1 + self.refs + self.vals) :]

@@ -1,0 +1,242 @@
+"""What a ring consists of, and what must hold before anything is done with it.
+
+Invariant: one thread submits and waits (the one that started the ring), or, with ``multi_issuers``, any
+thread under the ring's lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import threading
+from dataclasses import dataclass
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from . import abi, ops
+from .abi.layouts import PROBE, PROBE_OP
+from .contexts import ContextPools
+from .errors import CQOverflow, RingClosed, error_from_result
+from .kernel import CQE, CQE_BIG, KernelRing
+from .memory import zeroed
+from .options import Options
+
+if TYPE_CHECKING:
+    from .contexts import IndirectSQE
+    from .op import Op
+    from .views import Completion
+
+__all__ = ["NOT_STARTED", "NO_THREAD", "STOPPED", "TARGETING", "Features", "RingState"]
+
+NO_THREAD, NOT_STARTED, STOPPED = -1, -2, -3
+"""Values of ``_owner`` that no thread has: any may submit, none yet, none any more."""
+
+TARGETING = frozenset(
+    {
+        int(abi.IORING_OP_ASYNC_CANCEL),
+        int(abi.IORING_OP_LINK_TIMEOUT),
+        int(abi.IORING_OP_POLL_REMOVE),
+        int(abi.IORING_OP_TIMEOUT_REMOVE),
+    }
+)
+"""Operations that name another one by its value."""
+
+_CHECKED = TARGETING | {
+    int(abi.IORING_OP_NOP128),
+    int(abi.IORING_OP_URING_CMD),
+    int(abi.IORING_OP_URING_CMD128),
+    int(abi.IORING_OP_RECV_ZC),
+    int(abi.IORING_OP_MSG_RING),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the kernel made of the options.
+
+    Attributes:
+        sq_entries, cq_entries: sizes of the queues.
+        sqe_bytes, cqe_bytes: size of an entry; of a completion (16, or 32 with ``cqe32``).
+        flags: ``IORING_FEAT_*``.
+        setup_flags: ``IORING_SETUP_*``.
+        user_data_byte_order: of the fields of a context: "little" or "big".
+    """
+
+    sq_entries: int
+    cq_entries: int
+    sqe_bytes: int
+    cqe_bytes: int
+    flags: abi.Feature
+    setup_flags: abi.Setup
+    user_data_byte_order: str
+
+
+class RingState:
+    """The ring's parts, figures and checks."""
+
+    def __init__(self, options: Options | None = None, **changes: Any) -> None:
+        if options is None:
+            options = Options(**changes)
+        elif changes:
+            raise TypeError("give either Options or their fields as keywords")
+        elif not isinstance(options, Options):
+            raise TypeError(f"Options are needed, not {type(options).__name__}")
+        self._owner = NOT_STARTED
+        self.options = options
+        wq = options.attach_wq
+        self._kernel = KernelRing(
+            options.entries,
+            options.setup_flags,
+            cq_entries=options.cq_entries,
+            sq_thread_cpu=options.sq_thread_cpu or 0,
+            sq_thread_idle=options.sq_thread_idle,
+            wq_fd=0 if wq is None else wq if isinstance(wq, int) else wq.fileno(),
+        )
+        self._wq = wq  # the workers' owner stays alive
+        self._lock = threading.RLock()
+        self._quiet = threading.Condition(self._lock)
+        self._waiters = 0
+        self._stopping = False
+        # What is in flight and needs something: under each value the requests, or the one slot.
+        self._held: dict[int, tuple[Op, ...]] = {}
+        self._slots: dict[int, IndirectSQE] = {}
+        self._guarded: set[int] = set()
+        self._decodable: dict[int, Op] = {}
+        self._chain = False
+        self._chained = -1
+        self._backlog: list[Completion] = []
+        self._strays = 0
+        self._overflows = 0
+        self._late = 0
+        try:
+            self._kernel.track()
+            self._bind()
+            self._plain = self._probe()
+            ops.nop().pack()
+            self.pools: ContextPools = ContextPools(options.context_capacity or self._kernel.cq_entries)
+        except BaseException:
+            self._kernel.close()
+            raise
+
+    @property
+    def started(self) -> bool:
+        return self._owner not in (NOT_STARTED, STOPPED)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the ring was stopped, or belongs to the parent of this process."""
+        return self._owner == STOPPED or self._kernel.closed
+
+    def fileno(self) -> int:
+        """The ring's descriptor, for ``MSG_RING``, polling and `Options.attach_wq`."""
+        self._check_open()
+        return self._kernel.fd
+
+    @property
+    def ring_fd(self) -> int:
+        return self.fileno()
+
+    @property
+    def features(self) -> Features:
+        """Sizes and abilities, as the kernel set the ring up."""
+        kernel = self._kernel
+        setup = abi.Setup(kernel.flags)
+        return Features(
+            sq_entries=kernel.sq_entries,
+            cq_entries=kernel.cq_entries,
+            sqe_bytes=128 if setup & abi.IORING_SETUP_SQE128 else 64,
+            cqe_bytes=32 if setup & abi.IORING_SETUP_CQE32 else 16,
+            flags=abi.Feature(kernel.features),
+            setup_flags=setup,
+            user_data_byte_order=sys.byteorder,
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Submissions whose last completion was not taken from the queue, but for those silent on success."""
+        return 0 if self._kernel.closed else self._kernel.inflight
+
+    @property
+    def sq_available(self) -> int:
+        """Free places in the submission queue."""
+        self._check_open()
+        return self._kernel.space()
+
+    @property
+    def cq_pending(self) -> int:
+        """Completions that wait to be taken; those that need the kernel to run first are not counted."""
+        self._check_open()
+        return self._kernel.ready + len(self._backlog)
+
+    @property
+    def overflows(self) -> int:
+        """How often completions came faster than they were taken. None is lost; multishots end by it."""
+        return 0 if self._kernel.closed else self._kernel.counters()["overflows"]
+
+    @property
+    def late(self) -> int:
+        """Completions dropped because their slot was given back, or never submitted: late or forged."""
+        return self._late
+
+    def supports(self, opcode: int) -> bool:
+        """Whether the running kernel has the operation, as its probe says."""
+        return 0 <= opcode < len(self._plain) and self._plain[opcode] is not None
+
+    def _bind(self) -> None:
+        """Names for what the kernel ring replaces when it is resized."""
+        kernel = self._kernel
+        self._put = kernel.put
+        self._put_packed = kernel.put_packed
+        self._cycle = kernel.cycle
+        wide = self.options.cqe32 or self.options.cqe_mixed
+        self._unpack = CQE_BIG.iter_unpack if wide else CQE.iter_unpack
+        self._cqe_size = CQE_BIG.size if wide else CQE.size
+
+    def _probe(self) -> list[bool | None]:
+        """For each opcode: None not supported, False supported but to be checked, True plain."""
+        memory = zeroed(PROBE.size + 256 * PROBE_OP.size)
+        self._kernel.register(int(abi.IORING_REGISTER_PROBE), memory.address, 256, "probe")
+        plain: list[bool | None] = [None] * 256
+        for op, flags in PROBE_OP.iter_unpack(memory.view[PROBE.size :]):
+            if flags & abi.IO_URING_OP_SUPPORTED:
+                plain[op] = op not in _CHECKED
+        return plain
+
+    def _check_open(self) -> None:
+        if self._owner == STOPPED or self._stopping:
+            raise RingClosed("the ring was stopped")
+        if self._kernel.closed:
+            raise self._kernel.closed_error()
+
+    def _check_usable(self) -> None:
+        """The ring is started, and this thread may use it."""
+        if self._owner not in (get_ident(), NO_THREAD):
+            raise self._unusable()
+        self._check_open()
+
+    def _check_owner(self) -> None:
+        """This thread may register; before the start any thread may."""
+        self._check_open()
+        if self._owner not in (get_ident(), NO_THREAD, NOT_STARTED):
+            raise self._thread_error()
+
+    def _unusable(self) -> Exception:
+        if self._owner == STOPPED:
+            return RingClosed("the ring was stopped")
+        if self._kernel.closed:
+            return self._kernel.closed_error()
+        if self._owner == NOT_STARTED:
+            return RuntimeError("the ring was not started: call start(), or use it as a context manager")
+        return self._thread_error()
+
+    def _thread_error(self) -> RuntimeError:
+        return RuntimeError(
+            "the ring belongs to the thread that started it; one with multi_issuers=True takes several"
+        )
+
+    def _error(self, result: int, what: str) -> OSError:
+        if result == -errno.EBADF:
+            return self._kernel.closed_error()
+        if result == -errno.EBADR:
+            return CQOverflow("the kernel had no memory to keep completions in, and dropped some")
+        return error_from_result(result, what)

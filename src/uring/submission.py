@@ -1,0 +1,429 @@
+"""Submitting: requests one by one, in chains, in batches.
+
+Invariants
+  - A request that cannot be sent is refused before anything is queued.
+  - A chain of linked requests reaches the kernel in one piece: the queue is never flushed inside one.
+  - What an operation pins is kept before it is queued.
+"""
+
+from __future__ import annotations
+
+import errno
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from . import abi
+from .batch import Batch
+from .contexts import SQEContext, find_slot
+from .errors import NotSupported, PoolExhausted
+from .op import Op
+from .opcodes import by_number
+from .state import NO_THREAD, TARGETING, RingState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .contexts import IndirectSQE
+
+__all__ = ["Submission"]
+
+_LINKS = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
+_LINK = int(abi.IOSQE_IO_LINK)
+_SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
+_SPECIAL = _LINKS | _SKIP
+_BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_RESERVED = 3 << 62
+_DIRECT_END = 1 << 62
+_FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
+
+_OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
+_OP_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
+_OP_MSG_RING = int(abi.IORING_OP_MSG_RING)
+_OP_RECV_ZC = int(abi.IORING_OP_RECV_ZC)
+_WIDE_OPS = frozenset({int(abi.IORING_OP_NOP128), int(abi.IORING_OP_URING_CMD128)})
+_NOT_BY_ONE_VALUE = int(
+    abi.IORING_ASYNC_CANCEL_ALL
+    | abi.IORING_ASYNC_CANCEL_FD
+    | abi.IORING_ASYNC_CANCEL_ANY
+    | abi.IORING_ASYNC_CANCEL_OP
+)
+
+
+class Submission(RingState):
+    """The ways into a ring."""
+
+    def submit(self, op: Op, ctx: int | None = None) -> SQEContext:
+        """Queues a request made by ``uring.ops``; `wait` and `flush` send the queue to the kernel.
+
+        Args:
+            ctx: comes back with every completion. A direct `SQEContext` that names no opcode gets the
+                request's; an integer is carried as it is; None makes a direct context of the request.
+
+        Returns: the context that completions carry: the way to name this request to `async_cancel`.
+
+        Raises:
+            NotSupported: the kernel, or this ring's mode, lacks the operation.
+            ValueError: the value is ambiguous where it names a target, or reserved.
+            PoolExhausted: the submission queue is full and the kernel takes nothing now.
+            RingClosed, RuntimeError: the ring is stopped, not started, or another thread's.
+        """
+        try:
+            entry = op.entry
+        except AttributeError:
+            raise _no_request(op) from None
+        if get_ident() == self._owner:
+            # The common case by itself: a request packed before that needs nothing kept.
+            if not entry or ctx is None or op.pins is not None or not 0 <= ctx < _DIRECT_END:
+                return self._enqueue(op, ctx)
+            fields = op.fields
+            if fields[0] or fields[1] or self._chain or self._guarded:
+                return self._enqueue(op, ctx)
+            result = self._put_packed(ctx, entry)
+            if result:
+                raise self._refused(result)
+            return ctx  # type: ignore[return-value]
+        if self._owner != NO_THREAD:
+            raise self._unusable()
+        with self._lock:
+            self._check_open()
+            return self._enqueue(op, ctx)
+
+    def submit_many(self, requests: Iterable[tuple[Op, int]]) -> int:
+        """Queues many requests, each with its context, and returns how many: `submit` in a loop.
+
+        Raises:
+            As `submit`; requests before the one refused stay queued.
+        """
+        with self._lock:
+            self._check_usable()
+            n = 0
+            for op, ctx in requests:
+                if not isinstance(op, Op):
+                    raise _no_request(op)
+                self._enqueue(op, ctx)
+                n += 1
+            return n
+
+    def batch(self, requests: Iterable[tuple[Op, int]]) -> Batch:
+        """Makes requests under direct contexts ready to be submitted together, any number of times.
+
+        Raises:
+            NotSupported: the kernel, or this ring's mode, lacks an operation. ValueError: a request that
+                names another one by its value, is linked or silent, or has no direct context.
+        """
+        batch = Batch(requests)
+        for op, _ in batch.requests:
+            opcode = op.fields[0]
+            if self._plain[opcode] is not True:
+                self._check_supported(opcode)
+                raise ValueError(f"{op.name} needs checks each time: submit it by itself")
+        return batch
+
+    def submit_batch(self, batch: Batch) -> int:
+        """Queues the requests of a batch in one call into C and returns how many.
+
+        Raises:
+            PoolExhausted: the submission queue is full and the kernel takes nothing now; requests before
+                stay queued. As `submit` otherwise.
+        """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
+        if get_ident() == self._owner:
+            return self._put_batch(batch)
+        with self._lock:
+            self._check_usable()
+            return self._put_batch(batch)
+
+    def submit_linked(
+        self, requests: Iterable[tuple[Op, int | None]], *, hard: bool = False
+    ) -> list[SQEContext]:
+        """Queues a chain: each request starts when the one before it has succeeded (``hard``: has ended).
+
+        The chain reaches the kernel in one piece. A `link_timeout` behind a request bounds that request.
+        An operation may appear in a chain of its own contexts only once.
+
+        Raises:
+            ValueError: an empty chain, or longer than the submission queue. As `submit` otherwise; nothing
+                is queued then.
+        """
+        chain = list(requests)
+        for op, _ in chain:
+            if not isinstance(op, Op):
+                raise _no_request(op)
+        link = int(abi.IOSQE_IO_HARDLINK) if hard else _LINK
+        with self._lock:
+            self._check_usable()
+            if not 1 <= len(chain) <= self._kernel.sq_entries:
+                raise ValueError(f"a chain has 1 to {self._kernel.sq_entries} requests, not {len(chain)}")
+            self._make_room(len(chain))
+            linked = [op.with_flags(link) for op, _ in chain[:-1]] + [chain[-1][0]]
+            contexts = [_context_of(op) if ctx is None else ctx for op, ctx in chain]
+            self._check_chain(linked, contexts)
+            return [self._enqueue(op, ctx, True) for op, ctx in zip(linked, contexts, strict=True)]
+
+    def submit_extended(self, ctx: SQEContext) -> SQEContext:
+        """Submits the request that was prepared in an extended slot: ``ext.prepare(op)``.
+
+        Raises:
+            ValueError: the context is not extended, nothing was prepared, or its opcode was changed since.
+        """
+        slot = ctx.ext_sqe if isinstance(ctx, SQEContext) and ctx.is_extended else None
+        if slot is None or slot.op is None:
+            raise ValueError("an extended context with a prepared request is needed")
+        if slot.fields != slot.op.fields:
+            if slot.fields[:1] != slot.op.fields[:1] or slot.fields[2:] != slot.op.fields[2:]:
+                raise ValueError(
+                    "the slot's record no longer is the request prepared in it: prepare it again"
+                )
+            changed = slot.fields[1] & 0xFF
+            slot.op = slot.op.with_flags(changed)
+        return self.submit(slot.op, ctx)
+
+    def flush(self) -> None:
+        """Sends everything queued to the kernel without waiting."""
+        with self._lock:
+            self._check_usable()
+            result = self._kernel.flush(0)
+            self._chain = False
+            if result < 0 and result not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
+                raise self._error(result, "submit")
+
+    def _request(self, ctx: int | None, op: Op, sqe_flags: int, personality: int) -> SQEContext:
+        if sqe_flags:
+            op = op.with_flags(sqe_flags)
+        if personality:
+            op = op.with_personality(personality)
+        return self.submit(op, ctx)
+
+    def _enqueue(self, op: Op, ctx: int | None, linked: bool = False) -> SQEContext:
+        fields = op.fields
+        opcode = fields[0]
+        slot: IndirectSQE | None = None
+        if ctx is None:
+            ctx = _context_of(op)
+        elif not 0 <= ctx < _DIRECT_END:
+            slot = self._slot_for(ctx)
+        elif opcode and not ctx & 0xFF and type(ctx) is SQEContext:
+            ctx = int.__new__(SQEContext, ctx | opcode)
+        if not self._plain[opcode] or fields[1] & _SPECIAL or self._chain or self._guarded:
+            op, ctx = self._check_special(op, ctx, slot, linked)
+            fields = op.fields
+        entry = op.entry
+        needs = slot is not None or op.pins is not None or op.discard is not None
+        if needs:
+            self._hold(op, ctx, slot)
+        result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)
+        if result:
+            if needs:
+                self._let_go(op, ctx, slot)
+            raise self._refused(result)
+        return ctx  # type: ignore[return-value]
+
+    def _put_batch(self, batch: Batch) -> int:
+        if self._chain or self._guarded:
+            for op, ctx in batch.requests:
+                self._enqueue(op, ctx)
+            return len(batch.requests)
+        held, holds = self._held, batch.holds
+        if held and not held.keys().isdisjoint(holds):
+            for value, ops_ in holds.items():
+                held[value] = held.get(value, ()) + ops_
+        elif holds:
+            held.update(holds)
+        n = len(batch.requests)
+        done = self._kernel.put_many(batch.pairs, n)
+        if done < n:
+            for op, ctx in batch.requests[done:]:
+                if op.pins is not None or op.discard is not None:
+                    self._let_go(op, ctx, None)
+            raise self._refused(-errno.EBUSY)
+        return n
+
+    def _hold(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
+        """Keeps what a request needs, from before it is queued."""
+        if slot is not None:
+            self._slots[ctx] = slot
+            slot.fields = op.fields
+            slot.op = op
+            slot.in_flight = True
+            return
+        held = self._held
+        held[ctx] = (*held[ctx], op) if ctx in held else (op,)
+
+    def _let_go(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
+        """Undoes `_hold` for a request that was not queued."""
+        if slot is not None:
+            slot.in_flight = False
+            del self._slots[ctx]
+            return
+        left = list(self._held.pop(ctx))
+        left.remove(op)
+        if left:
+            self._held[ctx] = tuple(left)
+
+    def _slot_for(self, ctx: int) -> IndirectSQE:
+        """The slot of an indirect or extended context, free to submit under."""
+        mode = ctx >> 62
+        if mode not in (1, 2):
+            if mode == 3:
+                raise ValueError("a context with both top bits set is reserved for messages of other rings")
+            raise ValueError(f"a context has 64 bits: {ctx} is out of range")
+        slot = find_slot(ctx)
+        if slot is None:
+            raise LookupError("the context's slot is not borrowed, or was given back")
+        if slot.in_flight:
+            raise RuntimeError("an operation is in flight under this slot already")
+        return slot
+
+    def _check_special(self, op: Op, ctx: int, slot: IndirectSQE | None, linked: bool) -> tuple[Op, int]:
+        """What most requests need no check for: support, targets, links, silence."""
+        opcode, flags = op.fields[0], op.fields[1]
+        if not self._plain[opcode]:
+            self._check_supported(opcode)
+        if ctx in self._guarded:
+            raise ValueError(
+                "a timeout is linked to the request under this value: use another one until it ends"
+            )
+        if flags & _SKIP:
+            if self.options.notify_succeed:
+                op = _without_flags(op, _SKIP)
+                flags = op.fields[1]
+            elif slot is not None:
+                raise ValueError(
+                    "a request silent on success would keep its slot for ever: use a direct context"
+                )
+            elif op.pins is not None:
+                raise ValueError(f"{op.name} silent on success: nothing would say when its memory is free")
+            else:
+                ctx = int.__new__(SQEContext, ctx | _RESERVED)
+        if flags & _LINKS and self._owner == NO_THREAD and not linked:
+            raise ValueError(
+                "with several issuers a chain needs submit_linked: others' requests come between"
+            )
+        if opcode in TARGETING:
+            self._check_target(op, opcode)
+        if opcode == _OP_MSG_RING and op.fields[3] >> 62 != 3:
+            op = _as_message(op)
+        if op.command:
+            room = 80 if self.options.sqe128 else 16
+            if len(op.command) > room:
+                raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
+            op.pack()
+        if not linked:
+            self._keep_chain_whole(flags)
+        self._chain = bool(flags & _LINKS)
+        if flags & _LINKS:
+            self._chained = ctx
+        return op, ctx
+
+    def _check_supported(self, opcode: int) -> None:
+        if opcode >= len(self._plain) or self._plain[opcode] is None:
+            try:
+                row = by_number(opcode)
+            except LookupError:
+                raise NotSupported(f"opcode {opcode}") from None
+            raise NotSupported(f"IORING_OP_{row.name}", f"Linux {row.since}")
+        if opcode in _WIDE_OPS and not self.options.sqe128:
+            raise NotSupported(
+                f"{by_number(opcode).name} on a ring with 64-byte entries", "Options(sqe128=True)"
+            )
+        if opcode == _OP_RECV_ZC and not (self.options.cqe32 or self.options.cqe_mixed):
+            raise NotSupported("RECV_ZC on a ring with 16-byte completions", "Options(cqe32=True)")
+
+    def _check_target(self, op: Op, opcode: int) -> None:
+        """Refuses to name a request by a value that several in flight share."""
+        if opcode == _OP_LINK_TIMEOUT:
+            if not self._chain:
+                raise ValueError("link_timeout stands behind a request with IOSQE_IO_LINK: nothing is linked")
+            target = self._chained
+            count = self._kernel.count(target)
+            if count == 1:
+                self._guarded.add(target)
+        else:
+            if opcode == _OP_ASYNC_CANCEL and op.fields[6] & _NOT_BY_ONE_VALUE:
+                return
+            target = op.fields[4]
+            count = self._kernel.count(target)
+        if count > 1:
+            raise ValueError(
+                f"{op.name} names its target by a value that {count} operations in flight share: "
+                "use indirect or extended contexts, or cancel all of them"
+            )
+
+    def _check_chain(self, chain: list[Op], contexts: list[int]) -> None:
+        """Refuses a chain before its first request is queued, for what its later ones lack."""
+        before: int | None = None
+        for op, ctx in zip(chain, contexts, strict=True):
+            opcode = op.fields[0]
+            if self._plain[opcode] is not True:
+                self._check_supported(opcode)
+            if ctx >> 62:
+                self._slot_for(ctx)
+                if contexts.count(ctx) > 1:
+                    raise ValueError("a slot can stand in a chain once")
+            if (
+                op.fields[1] & _SKIP
+                and not self.options.notify_succeed
+                and (ctx >> 62 or op.pins is not None)
+            ):
+                raise ValueError(
+                    f"{op.name} cannot be silent on success: its slot or memory would be kept for ever"
+                )
+            if opcode == _OP_LINK_TIMEOUT:
+                if before is None:
+                    raise ValueError("link_timeout stands behind the request that it bounds")
+                if self._kernel.count(before) or contexts.count(before) > 1:
+                    raise ValueError("link_timeout names its target by a value that others share: use a slot")
+            before = ctx
+
+    def _keep_chain_whole(self, flags: int) -> None:
+        """Flushes before a chain starts rather than inside it."""
+        space = self._kernel.space()
+        if self._chain:
+            if space < 1:
+                self._chain = False
+                raise PoolExhausted("the chain does not fit into the submission queue: use submit_linked")
+        elif flags & _LINKS and space < max(2, self._kernel.sq_entries // 2):
+            self._kernel.flush(0)
+
+    def _make_room(self, n: int) -> None:
+        if self._kernel.space() < n:
+            self._kernel.flush(0)
+            if self._kernel.space() < n:
+                raise PoolExhausted(f"the submission queue has no room for {n} requests now")
+
+    def _refused(self, result: int) -> OSError:
+        if result == -errno.EBUSY:
+            return PoolExhausted(
+                f"the submission queue ({self._kernel.sq_entries} entries) is full, the kernel takes none now"
+            )
+        return self._error(result, "submit")
+
+
+def _no_request(op: object) -> TypeError:
+    return TypeError(f"a request made by a function of uring.ops is needed, not {type(op).__name__}")
+
+
+def _context_of(op: Op) -> SQEContext:
+    """A direct context with what the request says: opcode, flags, buffer group, descriptor."""
+    opcode, flags, fd, *_ = op.fields
+    group = op.fields[7] & 0xFFFF if flags & _BUFFER_SELECT else 0
+    if not _FD_LEAST <= fd <= _FD_MOST:
+        fd = -1
+    raw = opcode | (flags & 0xFF) << 8 | group << 16 | (fd & (1 << 30) - 1) << 32
+    return int.__new__(SQEContext, raw)
+
+
+def _as_message(op: Op) -> Op:
+    """A message in reserved mode: the other ring must never take it for the end of a request of its own."""
+    marked = op.with_flags(0)
+    fields = op.fields
+    marked.fields = (*fields[:3], fields[3] | _RESERVED, *fields[4:])
+    return marked
+
+
+def _without_flags(op: Op, flags: int) -> Op:
+    opcode, old, *rest = op.fields
+    bare = op.with_flags(0)
+    bare.fields = (opcode, old & ~flags, *rest)  # type: ignore[assignment]
+    return bare

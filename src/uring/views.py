@@ -1,0 +1,324 @@
+"""Completions as they are handed out, and the entry that a context remembers.
+
+A completion is a tuple (user_data, res, flags), with two numbers more on a ring with 32-byte completions;
+its attributes are read from that when asked for, so that making one costs nothing but the tuple.
+"""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from .contexts import SQEContext, find_slot
+
+if TYPE_CHECKING:
+    from .contexts import ExtSQE, IndirectSQE
+
+__all__ = ["CQEView", "Completion", "DirectCQE", "ExtCQE", "SQEView", "view_ext_sqe", "view_sqe"]
+
+_F_BUFFER = 1 << 0
+_F_MORE = 1 << 1
+_F_SOCK_NONEMPTY = 1 << 2
+_F_NOTIF = 1 << 3
+_F_BUF_MORE = 1 << 4
+_BUFFER_SHIFT = 16
+_FD_SIGN = 1 << 61
+_FD_MASK = (1 << 30) - 1
+
+
+class Completion(tuple[int, ...]):
+    """What all completions have."""
+
+    __slots__ = ()
+
+    user_data: property = property(itemgetter(0), doc="What was submitted under, as a plain integer.")
+    res: property = property(itemgetter(1), doc="The result: bytes, a descriptor, …, or an errno negated.")
+    flags: property = property(itemgetter(2), doc="``IORING_CQE_F_*``; the buffer's number from bit 16 on.")
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the result is not an error."""
+        return self[1] >= 0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more completions of this submission follow (multishot, zero-copy)."""
+        return self[2] & _F_MORE != 0
+
+    @property
+    def has_buffer(self) -> bool:
+        """Whether the kernel took a provided buffer; `buf_id` is its number."""
+        return self[2] & _F_BUFFER != 0
+
+    @property
+    def has_buffer_more(self) -> bool:
+        """Whether the kernel keeps the buffer for more data (incremental buffer rings)."""
+        return self[2] & _F_BUF_MORE != 0
+
+    @property
+    def is_notification(self) -> bool:
+        """Whether this only says that the memory of a zero-copy send is free."""
+        return self[2] & _F_NOTIF != 0
+
+    @property
+    def socket_nonempty(self) -> bool:
+        """Whether the socket had more to read or accept."""
+        return self[2] & _F_SOCK_NONEMPTY != 0
+
+    @property
+    def buf_id(self) -> int:
+        """The number of the buffer taken; meaningful with `has_buffer` only."""
+        return self[2] >> _BUFFER_SHIFT
+
+    @property
+    def big_cqe(self) -> tuple[int, int]:
+        """The second half of a 32-byte completion; zeros where there is none."""
+        return (self[3], self[4]) if len(self) > 3 else (0, 0)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} res={self[1]} flags={self[2]:#x} {SQEContext(self[0])!r}>"
+
+
+class CQEView(Completion):
+    """A completion of any context, from `uring.Ring.wait`.
+
+    Of indirect and extended ones the submitted entry can be looked at until the slot is given back.
+    """
+
+    __slots__ = ()
+
+    @property
+    def context(self) -> SQEContext:
+        return SQEContext(self[0])
+
+    @property
+    def full_sqe(self) -> bool:
+        """Whether the submitted entry is remembered: indirect and extended contexts."""
+        return self[0] >> 62 in (1, 2)
+
+    @property
+    def extended(self) -> bool:
+        """Whether the caller's data are there: extended contexts."""
+        return self[0] >> 62 == 2
+
+    @property
+    def op(self) -> int:
+        """The opcode."""
+        return SQEContext(self[0]).op
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that was worked on."""
+        return SQEContext(self[0]).fd
+
+    @property
+    def buf_group(self) -> int:
+        """The buffer group that was submitted; 0 where there is none."""
+        return SQEContext(self[0]).buf_group
+
+    @property
+    def sqe(self) -> SQEView:
+        """The submitted entry; not `SQEView.valid` in direct mode and after the slot was given back."""
+        return SQEView(find_slot(self[0]) if self.full_sqe else None)
+
+    @property
+    def indirect_sqe(self) -> IndirectSQE:
+        """The slot of an indirect context. Raises LookupError for another one."""
+        return SQEContext(self[0]).indirect_sqe
+
+    @property
+    def ext_sqe(self) -> ExtSQE:
+        """The slot of an extended context. Raises LookupError for another one."""
+        return SQEContext(self[0]).ext_sqe
+
+    @property
+    def bundle_start_id(self) -> int:
+        """The first buffer of a bundle."""
+        return self[2] >> _BUFFER_SHIFT
+
+    def bundle_count(self, buffer_size: int) -> int:
+        """How many buffers of this size a bundle filled, the last perhaps in part."""
+        if buffer_size < 1:
+            raise ValueError(f"a buffer has 1 byte or more, not {buffer_size}")
+        return max(0, -(-self[1] // buffer_size))
+
+    def bundle_buffers(self, buffer_size: int) -> tuple[int, int]:
+        """First buffer and number of buffers of a bundle. The range may pass the end of the ring: see
+        `uring.BundleIterator`."""
+        return self.bundle_start_id, self.bundle_count(buffer_size)
+
+
+class DirectCQE(Completion):
+    """A completion of a direct context, from `uring.Ring.wait_direct`."""
+
+    __slots__ = ()
+
+    @property
+    def op(self) -> int:
+        return self[0] & 0xFF
+
+    @property
+    def sqe_flags(self) -> int:
+        return self[0] >> 8 & 0xFF
+
+    @property
+    def buf_group(self) -> int:
+        return self[0] >> 16 & 0xFFFF
+
+    @property
+    def fd(self) -> int:
+        raw = self[0]
+        return (raw >> 32 & _FD_MASK) - (1 << 30 if raw & _FD_SIGN else 0)
+
+
+class ExtCQE(Completion):
+    """A completion of an extended context, from `uring.Ring.wait_extended`."""
+
+    __slots__ = ()
+
+    @property
+    def ext(self) -> ExtSQE:
+        """The slot. Raises LookupError after it was given back, or when the context is not extended."""
+        return SQEContext(self[0]).ext_sqe
+
+    @property
+    def op(self) -> int:
+        return SQEContext(self[0]).op
+
+    @property
+    def fd(self) -> int:
+        return SQEContext(self[0]).fd
+
+
+class SQEView:
+    """The fields of an entry that a slot remembers, to read.
+
+    Raises:
+        LookupError: on reading a field of a view that is not `valid`.
+    """
+
+    __slots__ = ("_slot",)
+
+    def __init__(self, slot: IndirectSQE | None) -> None:
+        self._slot = slot
+
+    @property
+    def valid(self) -> bool:
+        return self._slot is not None
+
+    def _field(self, place: int) -> int:
+        if self._slot is None:
+            raise LookupError("a direct context remembers no entry")
+        return self._slot.fields[place]
+
+    @property
+    def opcode(self) -> int:
+        return self._field(0)
+
+    @property
+    def flags(self) -> int:
+        """``IOSQE_*``."""
+        return self._field(1) & 0xFF
+
+    @property
+    def ioprio(self) -> int:
+        """The I/O priority, or flags of the operation."""
+        return self._field(1) >> 8 & 0xFFFF
+
+    @property
+    def personality(self) -> int:
+        return self._field(1) >> 24 & 0xFFFF
+
+    @property
+    def fd(self) -> int:
+        return self._field(2)
+
+    @property
+    def raw_fd(self) -> int:
+        return self._field(2)
+
+    @property
+    def off(self) -> int:
+        """An offset, or what the operation keeps there."""
+        return self._field(3)
+
+    @property
+    def addr(self) -> int:
+        """An address, to compare and print; or what the operation keeps there."""
+        return self._field(4)
+
+    @property
+    def len(self) -> int:
+        return self._field(5)
+
+    @property
+    def uflags(self) -> int:
+        """The flags of the operation: ``MSG_*``, ``RWF_*``, poll events, …"""
+        return self._field(6)
+
+    @property
+    def user_data(self) -> int:
+        if self._slot is None:
+            raise LookupError("a direct context remembers no entry")
+        return int(self._slot.context)
+
+    @property
+    def buf_index(self) -> int:
+        """The registered buffer."""
+        return self._field(7) & 0xFFFF
+
+    @property
+    def buf_group(self) -> int:
+        """The buffer group, with `has_buffer_select`."""
+        return self._field(7) & 0xFFFF
+
+    @property
+    def splice_fd_in(self) -> int:
+        return self._field(8)
+
+    @property
+    def file_index(self) -> int:
+        """The slot of the file table as the entry holds it: one more than its number."""
+        return self._field(8) & 0xFFFF_FFFF
+
+    @property
+    def addr3(self) -> int:
+        return self._field(9)
+
+    @property
+    def has_fixed_file(self) -> bool:
+        return self.flags & 1 << 0 != 0
+
+    @property
+    def has_io_drain(self) -> bool:
+        return self.flags & 1 << 1 != 0
+
+    @property
+    def has_io_link(self) -> bool:
+        return self.flags & 1 << 2 != 0
+
+    @property
+    def has_io_hardlink(self) -> bool:
+        return self.flags & 1 << 3 != 0
+
+    @property
+    def has_async(self) -> bool:
+        return self.flags & 1 << 4 != 0
+
+    @property
+    def has_buffer_select(self) -> bool:
+        return self.flags & 1 << 5 != 0
+
+    @property
+    def has_cqe_skip_success(self) -> bool:
+        return self.flags & 1 << 6 != 0
+
+
+def view_sqe(indirect: IndirectSQE) -> SQEView:
+    """The entry of an indirect slot."""
+    return SQEView(indirect)
+
+
+def view_ext_sqe(ext: ExtSQE) -> SQEView:
+    """The entry of an extended slot."""
+    return SQEView(ext)
