@@ -174,7 +174,8 @@ class Manager:
         self._unsent: list[tuple[int, Any]] = []
         self.link_deadlines: bool = False  # until the run is known to be on the monotonic clock
         self.clock_offset: float = 0.0
-        self._due: Callable[[], bool] | None = None
+        self._deadlines: Callable[[], object] = _nothing
+        self._due: Callable[[], bool] = bool
         self._expiring = False
         self._guest = False
         self._guest_fd_registered = False
@@ -223,7 +224,7 @@ class Manager:
         if self._unsent:
             self._send_cancels()
         if timeout == 0:
-            if self._due is not None and self._due() and not self._expiring:
+            if self._deadlines() and not self._expiring and self._due():
                 # Deferred work runs on entering. Trio expires the deadline first, once, and what arrived
                 # after it stays where it is.
                 self._expiring = True
@@ -450,7 +451,7 @@ class Manager:
             self.clock_offset = offset
             self.link_deadlines = self.options.deadlines == "link"
             if not self.link_deadlines:
-                self._due = seams.deadline_check(self.runner, offset)
+                self._deadlines, self._due = seams.deadline_checks(self.runner, offset)
         for op in self._entries:
             op.runner = self.runner
         self._reschedule = seams.reschedule_of(self.runner)
@@ -551,6 +552,10 @@ class Manager:
             op.handler(op, res, flags)
         elif op.discard is not None and res >= 0:
             op.discard(res)
+
+
+_nothing = ().__len__
+"""Answers 0, at the price of one call into C."""
 
 
 def _ignore(op: Operation, res: int, flags: int) -> None:

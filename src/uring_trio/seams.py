@@ -13,7 +13,9 @@ from __future__ import annotations
 import errno
 import threading
 import types
+from functools import partial
 from math import inf
+from operator import attrgetter
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -351,18 +353,19 @@ def clock_offset(runner: Any) -> float | None:
     return clock.offset if type(clock) is _run.SystemClock else None
 
 
-def deadline_check(runner: Any, offset: float) -> Callable[[], bool]:
-    """A function that says whether Trio's next deadline is due."""
+def deadline_checks(runner: Any, offset: float) -> tuple[Callable[[], object], Callable[[], bool]]:
+    """Two functions: whether there may be any deadline, at the price of one call into C, and whether Trio's
+    next deadline is due."""
     deadlines = runner.deadlines
 
     def due() -> bool:
-        heap = deadlines._heap
         # The first entry may be of a scope that has gone; only ``next_deadline`` knows.
+        heap = deadlines._heap
         if not heap or heap[0][0] > (now := offset + perf_counter()):
             return False
         return bool(deadlines.next_deadline() <= now)
 
-    return due
+    return partial(attrgetter("_heap"), deadlines), due
 
 
 def reschedule_of(runner: Any) -> Callable[[Any, outcome.Outcome[Any]], None]:
