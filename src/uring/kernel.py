@@ -68,6 +68,7 @@ class RingLike(Protocol):
     put: Callable[..., int]
     queue: Callable[[Any], int]
     queue_pair: Callable[[Any, Any], int]
+    queue_at: Callable[..., int]
     cycle: Callable[[float], int]
     poll: Callable[[], int]
     idle: Callable[[], int]
@@ -122,6 +123,7 @@ class KernelRing:
         "put",
         "put_packed",
         "queue",
+        "queue_at",
         "queue_pair",
         "space",
         "sq_entries",
@@ -161,6 +163,7 @@ class KernelRing:
         self.cq_entries: int = params.cq_entries
         self.queue: Callable[[Any], int] = lib.ur_queue
         self.queue_pair: Callable[[Any, Any], int] = lib.ur_queue_pair
+        self.queue_at: Callable[..., int] = lib.ur_queue_at
         self.put: Callable[..., int] = partial(lib.ur_put, handle)
         self.put_packed: Callable[[int, int], int] = partial(lib.ur_put_packed, handle)
         self.space: Callable[[], int] = partial(lib.ur_space, handle)

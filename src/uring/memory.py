@@ -10,11 +10,12 @@ finds such an object and the memoryview under it in one cycle.
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from .kernel import ffi
 
-__all__ = ["Pin", "Zeroed", "pin", "pin_writable", "zeroed"]
+__all__ = ["Pin", "Zeroed", "bytes_address", "new_bytes", "pin", "pin_writable", "zeroed"]
 
 Pin = memoryview
 """Dropping the last reference to it releases the memory."""
@@ -45,6 +46,39 @@ def pin_writable(data: Any) -> tuple[int, int, Pin]:
     return int(_cast("uintptr_t", _from_buffer(view))), view.nbytes, view
 
 
+_CONTENTS = bytes.__basicsize__ - 1
+"""Where the bytes of a ``bytes`` object begin, from its address on; `_checked` looks whether that is so."""
+
+_new_bytes: Any = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.restype = ctypes.py_object
+_new_bytes.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t)
+_LARGE = 32768
+"""From here on it is cheaper not to have the memory zeroed."""
+
+
+def new_bytes(size: int) -> bytes:
+    """A ``bytes`` object that nobody else has seen, for the kernel to fill in.
+
+    The interpreter allows for that until the object is handed on, and makes its own results of reads in this
+    way. Not for a size of 0 or 1, which are shared.
+    """
+    if size < _LARGE:
+        return bytes(size)
+    made: bytes = _new_bytes(None, size)
+    return made
+
+
+def bytes_address(data: bytes) -> int:
+    """Where the contents of a ``bytes`` object are; whoever hands it to the kernel keeps the object."""
+    return id(data) + _CONTENTS
+
+
+def _checked() -> None:
+    sample = b"where the contents begin"
+    if _from_buffer is not None and bytes_address(sample) != pin(sample)[0]:
+        raise ImportError("this interpreter keeps the contents of bytes elsewhere than CPython does")
+
+
 class Zeroed:
     """Memory of our own for the kernel to read or write: ``address``, and ``view`` to look at it."""
 
@@ -69,3 +103,6 @@ def _contiguous(data: Any) -> memoryview:
     if not view.c_contiguous:
         raise TypeError("a contiguous buffer is needed")
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+_checked()

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("name a script, -m and a module, or an installed program")
     start = find(words[0])
     try:
-        install(ring=options.ring, unavailable=options.unavailable)
+        install(ring=options.ring, unavailable=options.unavailable, files=True)
     except (RingUnavailable, UnsupportedTrio) as exc:
         sys.exit(f"{PROG}: {exc}")
     if options.stats:

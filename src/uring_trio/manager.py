@@ -40,6 +40,7 @@ from .options import RingOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from uring.volley import Volley
     from uring.kernel import RingLike
 
     from .fd import Channel
@@ -166,6 +167,7 @@ class Manager:
         self.table: Table[Operation] = Table(self._make_operation)
         self._entries = self.table.entries
         self._free = self.table.free
+        self.pool: list[Operation] = []
         self._cycle = self.ring.cycle
         self._poll = self.ring.poll
         self._out = self.ring.out
@@ -380,8 +382,15 @@ class Manager:
             return
         op.template = op.discard = None
         op.handler = hold
-        op.retired = False
+        op.retired = op.pooled = False
         self.table.release(op)
+
+    def pooled(self) -> Operation:
+        """An operation for transfers, which goes into ``pool`` after each of them."""
+        op = self.acquire("transfer")
+        op.pooled = True
+        op.template = self.ring.template(op.user_data, 0, 0, -1)
+        return op
 
     def reschedule(self, task: Any) -> None:
         """Resumes a task that is parked with nothing in flight of its own."""
@@ -410,6 +419,14 @@ class Manager:
             return
         self.cancels_requested += 1
         self._unsent.append((op.user_data, op.interrupt))
+        self._send_cancels()
+
+    def cancel_volley(self, volley: Volley) -> None:
+        """Takes back the members that the kernel has not seen and asks it to cancel the others."""
+        self.cancels_unsent += max(0, volley.unqueue())
+        running = volley.unfinished()
+        self.cancels_requested += len(running)
+        self._unsent += running
         self._send_cancels()
 
     def cancel_fd(self, fd: int, ops: Iterable[Operation]) -> None:
@@ -577,8 +594,5 @@ def current() -> Manager:
     """
     manager = seams.current_manager()
     if type(manager) is not Manager:
-        raise RuntimeError(
-            "this needs a ring run: start it with uring_trio.run, or call uring_trio.install() "
-            "before trio.run"
-        )
+        raise seams.NoRing
     return manager

@@ -9,6 +9,8 @@ Invariants
     operation as busy. Another task may queue it again before the first has resumed, so all that belongs
     to one use (pins, what to raise) is settled on delivery; ``res`` and ``flags`` last until the next tick.
   - ``interrupt`` is what to raise if the operation comes back interrupted; a cancel beats a close.
+  - ``pooled`` operations serve one transfer after the other under the same ``user_data``. One that was
+    cancelled does not go back to the pool: the cancel request may still be under way.
   - What completes without a task (subscriptions, cancels, wake-ups) has a ``handler``.
 """
 
@@ -54,8 +56,10 @@ class Operation(Entry):
         "manager",
         "name",
         "park",
+        "pooled",
         "put",
         "queue",
+        "queue_at",
         "retired",
         "runner",
         "task",
@@ -72,6 +76,7 @@ class Operation(Entry):
         self.queue: Callable[[Any], int] = manager.ring.queue
         self.put: Callable[..., int] = manager.ring.put
         self.park: Any = seams.park_message(self.abort)
+        self.queue_at: Callable[..., int] = manager.ring.queue_at
         self.task: Any = None
         self.interrupt: Callable[[], Any] | None = None
         self.handler: Callable[[Operation, int, int], None] = hold
@@ -82,10 +87,12 @@ class Operation(Entry):
         self.retired: bool = False
         self.name: str = ""
         self.fd: int = -1
+        self.pooled: bool = False
 
     def abort(self, raise_cancel: Callable[[], Any]) -> seams.Abort:
         """Trio's abort function: asks the kernel to cancel; the task resumes at the operation's own end."""
         self.interrupt = raise_cancel
+        self.retired |= self.pooled
         self.manager.cancel(self)
         return seams.Abort.FAILED
 

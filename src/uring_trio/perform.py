@@ -1,20 +1,26 @@
-"""Await one operation: the primitive that needs no class around it."""
+"""Await one operation, or many at once: the primitives that need no class around them."""
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+from typing import TYPE_CHECKING, Any
 
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import checkpoint, enable_ki_protection
 
 from uring import abi
 from uring.op import Multishot, Op, failure
+from uring.volley import Volley
 
 from . import seams
 from .manager import current
 
-_BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
-__all__ = ["check_timeout", "perform"]
+__all__ = ["check_timeout", "perform", "perform_many", "run_volley"]
+
+_BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_CANCELLED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 
 
 @enable_ki_protection
@@ -67,10 +73,50 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     return res if decode is None else decode(res)
 
 
-def _unsuitable(op: object) -> TypeError:
-    if isinstance(op, Multishot):
-        return TypeError(f"perform gives one result, and {op.name} completes many times: use subscribe")
-    return TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
+@enable_ki_protection
+async def perform_many(ops: Iterable[Op]) -> list[Any]:
+    """Runs single-shot operations side by side and returns their results in order, an ``OSError`` in the
+    place of each that failed.
+
+    They are queued together and wake the task once, after the last of them; the kernel may run them in any
+    order. A checkpoint. In a scope that is cancelled already none reaches the kernel. Cancelled later, those
+    the kernel has not seen are taken back and the others are cancelled or finish; when all finish their
+    results are returned, else ``Cancelled`` is raised, and what the finished ones opened is closed.
+
+    Raises:
+        RuntimeError: outside a ring run.
+        TypeError: not operations, or one with a command of its own (those go through `perform`).
+    """
+    ops = list(ops)
+    for op in ops:
+        if type(op) is not Op or op.command or op.fields[1] & _BUFFER_SELECT:
+            raise TypeError(f"perform_many takes plain operations made by uring.ops, not {op!r}")
+    if not ops:
+        await checkpoint()
+        return []
+    manager = current()
+    volley = Volley(manager.ring, len(ops))  # type: ignore[arg-type]
+    volley.set([op.fields for op in ops])
+    results, interrupt = await run_volley(volley, "perform_many", [op.pins for op in ops])
+    if interrupt is not None and not _CANCELLED.isdisjoint(results):
+        for op, res in zip(ops, results):
+            if op.discard is not None and res >= 0:
+                op.discard(res)
+        interrupt()
+    return [_outcome(op, res) for op, res in zip(ops, results)]
+
+
+async def run_volley(volley: Volley, name: str, pins: object) -> tuple[list[int], Callable[[], Any] | None]:
+    """Runs a volley of this run's ring; returns its results, and what raises the cancellation that arrived
+    meanwhile, if one did. ``pins`` live until all members are through."""
+    manager = current()
+    slot = manager.acquire(name)
+    slot.pins = (volley, pins)
+    try:
+        interrupt = await seams.transact_volley(slot, volley)
+    finally:
+        manager.release(slot)
+    return volley.results(), interrupt
 
 
 def check_timeout(timeout: float | None) -> None:
@@ -81,3 +127,15 @@ def check_timeout(timeout: float | None) -> None:
         raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
     if not timeout >= 0:
         raise ValueError(f"timeout is 0 seconds or more, not {timeout}")
+
+
+def _unsuitable(op: object) -> TypeError:
+    if isinstance(op, Multishot):
+        return TypeError(f"perform gives one result, and {op.name} completes many times: use subscribe")
+    return TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
+
+
+def _outcome(op: Op, res: int) -> Any:
+    if res < 0:
+        return failure(res, op.name, op.fields, op.address, op.paths)
+    return res if op.decode is None else op.decode(res)

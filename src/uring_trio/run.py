@@ -10,7 +10,7 @@ import trio
 
 from uring.errors import RingUnavailable
 
-from . import seams
+from . import dropin, seams
 from .manager import Manager
 from .options import RingOptions
 from .sockets import RingSocket
@@ -66,10 +66,14 @@ def start_guest_run(
         trio.lowlevel.start_guest_run(async_fn, *args, **guest_options)
 
 
-def install(*, ring: RingOptions | None = None, unavailable: Unavailable = "raise") -> None:
+def install(
+    *, ring: RingOptions | None = None, unavailable: Unavailable = "raise", files: bool = False
+) -> None:
     """Makes plain ``trio.run`` (and AnyIO's on its Trio backend) use a ring in this process.
 
-    Runs that are under way stay as they are. Calling it again replaces the options.
+    Runs that are under way stay as they are. Calling it again replaces the options. With ``files``
+    ``trio.open_file``, ``trio.Path``, ``anyio.open_file``, ``anyio.Path`` and AnyIO's file streams use the
+    ring in ring runs, also where these names were imported before.
 
     Raises:
         RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
@@ -80,11 +84,16 @@ def install(*, ring: RingOptions | None = None, unavailable: Unavailable = "rais
         Manager.create(ring).close()
     _prepare()
     seams.set_default_manager(make)
+    if files:
+        dropin.install()
+    else:
+        dropin.uninstall()
 
 
 def uninstall() -> None:
-    """Undoes `install` for runs that start from now on."""
+    """Undoes `install` for runs that start from now on, and for files at once."""
     seams.set_default_manager(None)
+    dropin.uninstall()
 
 
 def _check_arguments(ring: RingOptions | None, unavailable: str) -> None:

@@ -27,6 +27,8 @@ from trio.lowlevel import Abort, cancel_shielded_checkpoint, checkpoint_if_cance
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
+    from uring.volley import Volley
+
     from .operation import Operation
 
 __all__ = [
@@ -89,6 +91,16 @@ class OtherRun(RuntimeError):
     """An operation of one run was used in another."""
 
 
+class NoRing(RuntimeError):
+    """The current run is not on a ring."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this needs a ring run: start it with uring_trio.run, or call uring_trio.install() "
+            "before trio.run"
+        )
+
+
 def check() -> None:
     """Raises `UnsupportedTrio` unless every name in `NAMES` is there."""
     missing = [name for name in NAMES if not _present(name)]
@@ -127,6 +139,9 @@ else:
 _context: Any = getattr(_run, "GLOBAL_RUN_CONTEXT", None)
 _Park: Any = getattr(_traps, "WaitTaskRescheduled", None)
 _Yield: Any = getattr(_traps, "CancelShieldedCheckpoint", None)
+
+_SHIELDED: Any = None if _Park is None else _Park(lambda raise_cancel: Abort.FAILED)
+"""Parks a task that nothing but its operation's end may wake."""
 
 DONE: outcome.Value[None] = outcome.Value(None)
 """What every operation's task is rescheduled with; never unwrapped, so one object serves all."""
@@ -286,6 +301,101 @@ def _transact_linked(op: Operation, task: Any, when: float) -> Generator[Any, An
 
 @enable_ki_protection
 @types.coroutine
+def transfer(
+    active: set[Any],
+    name: str,
+    opcode: int,
+    fd: int,
+    off: int,
+    addr: int,
+    length: int,
+    pins: object,
+    shielded: bool = False,
+) -> Generator[Any, Any, int]:
+    """As `transact`, for a read or write with an operation out of the run's pool.
+
+    While it is in flight it is in ``active``. ``pins`` live until the kernel is done. ``shielded``: nothing
+    cancels it.
+
+    Raises:
+        NoRing: this run is not on a ring.
+    """
+    task = _context.task
+    runner = task._runner
+    if not shielded and (
+        task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task)
+    ):
+        yield from checkpoint_if_cancelled()
+    manager = runner.io_manager
+    try:
+        pool = manager.pool
+    except AttributeError:
+        raise NoRing from None
+    op = pool.pop() if pool else manager.pooled()
+    op.pins = pins
+    op.name = name
+    while op.queue_at(op.template, opcode, fd, off, addr, length) < 0:
+        manager.check_usable()
+        yield from cancel_shielded_checkpoint()
+    op.task = task
+    active.add(op)
+    got = yield _SHIELDED if shielded else op.park
+    active.remove(op)
+    if op.pooled:
+        pool.append(op)
+    if got is not DONE:
+        got.unwrap()
+    return op.res  # type: ignore[no-any-return]
+
+
+@enable_ki_protection
+@types.coroutine
+def transact_volley(op: Operation, volley: Volley) -> Generator[Any, Any, Callable[[], Any] | None]:
+    """Queues a volley and parks until all its members are through; returns what raises the cancellation, if
+    there was one meanwhile. A task whose scope is cancelled already queues nothing."""
+    task = _context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    while volley.queue(op.user_data) < 0:
+        op.manager.check_usable()
+        yield from cancel_shielded_checkpoint()
+    interrupt = None
+
+    def abort(raise_cancel: Callable[[], Any]) -> Abort:
+        nonlocal interrupt
+        interrupt = raise_cancel
+        op.manager.cancel_volley(volley)
+        return Abort.FAILED
+
+    op.task = task
+    yield _Park(abort)
+    return interrupt
+
+
+@enable_ki_protection
+@types.coroutine
+def pause() -> Generator[Any, Any, None]:
+    """A checkpoint for what needs no operation: cancelled tasks do not get past it, and others run."""
+    task = _context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    task._cancel_points += 1
+    yield _Yield
+
+
+def cancelled() -> bool:
+    """Whether a checkpoint would raise now: the cheap look of an iterator between two yields."""
+    task = _context.task
+    if task._cancel_status.effectively_cancelled:
+        return True
+    runner = task._runner
+    return bool(runner.ki_pending and task is runner.main_task)
+
+
+@enable_ki_protection
+@types.coroutine
 def wait(park: Any) -> Generator[Any, Any, None]:
     """Parks the current task with a message of `park_message`'s; the caller keeps `current_task`."""
     got = yield park
@@ -337,6 +447,14 @@ def run_sync_soon(runner: Any, fn: Callable[[], object]) -> None:
         trio.RunFinishedError: the run is over.
     """
     runner.entry_queue.run_sync_soon(fn)
+
+
+def runs_on(kind: type) -> bool:
+    """Whether this code is in a task of a Trio run whose I/O manager is of that class."""
+    try:
+        return _context.task._runner.io_manager.__class__ is kind
+    except AttributeError:
+        return False
 
 
 def current_runner() -> Any:

@@ -54,7 +54,7 @@ async def settled() -> None:
     owned = sum(
         (channel.reader is not None) + (channel.writer is not None) for channel in manager.channels.values()
     )
-    assert len(manager.table) == INTERNAL_SLOTS + owned
+    assert len(manager.table) == INTERNAL_SLOTS + owned + len(manager.pool)
     assert len([channel for channel in manager.channels.values() if not channel.owned]) == 1
 
 

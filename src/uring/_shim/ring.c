@@ -58,6 +58,8 @@ enum {
     USE_REGISTERED_RING = 1u << 31,
 
     OFF_SQ_RING = 0, OFF_SQES = 0x10000000,
+    /* Volleys in flight at once, and members of one: user_data has ten and twenty bits for them. */
+    VOLLEY_SLOTS = 1024, VOLLEY_MEMBERS = 1 << 20,
     /* Bounds the re-entering of one cycle, so that a flood of deferred work cannot starve the caller. */
     DRAIN_ROUNDS = 64,
 };
@@ -350,6 +352,9 @@ int ur_close(struct ur_ring *r)
     r->out = NULL;
     r->idents = NULL;
     r->ended = NULL;
+    free(r->volleys);
+    r->volleys = NULL;
+    r->volley_slots = 0;
     return ret < 0 ? ret : 0;
 }
 
@@ -440,6 +445,17 @@ int ur_queue(struct ur_op *op)
     return publish(r, 1, !unowned(op->sqe.user_data));
 }
 
+/* Queues a read or write that differs from the last one queued with this template in these fields alone. */
+int ur_queue_at(struct ur_op *op, int opcode, int fd, uint64_t off, uint64_t addr, uint32_t len)
+{
+    op->sqe.opcode = (uint8_t)opcode;
+    op->sqe.fd = fd;
+    op->sqe.off = off;
+    op->sqe.addr = addr;
+    op->sqe.len = len;
+    return ur_queue(op);
+}
+
 int ur_queue_pair(struct ur_op *first, struct ur_op *second)
 {
     struct ur_ring *r = first->ring;
@@ -516,6 +532,12 @@ int ur_prepare(struct ur_op *op, struct ur_ring *r, uint64_t user_data, int opco
     return 0;
 }
 
+static inline void make_cancelled(struct ur_sqe *sqe)
+{
+    *sqe = (struct ur_sqe){ .opcode = OP_NOP, .len = (uint32_t)-ECANCELED, .op_flags = NOP_INJECT_RESULT,
+                            .user_data = sqe->user_data };
+}
+
 /* Turns an entry that the kernel has not seen into a NOP that completes with -ECANCELED; a timeout linked
  * to it goes the same way. 1 if it was found, 0 if the kernel has it already. */
 int ur_unqueue(struct ur_ring *r, uint64_t user_data)
@@ -530,8 +552,7 @@ int ur_unqueue(struct ur_ring *r, uint64_t user_data)
             continue;
         int linked = sqe->flags & (SQE_IO_LINK | SQE_IO_HARDLINK);
         for (;;) {
-            *sqe = (struct ur_sqe){ .opcode = OP_NOP, .len = (uint32_t)-ECANCELED, .op_flags = NOP_INJECT_RESULT,
-                                    .user_data = sqe->user_data };
+            make_cancelled(sqe);
             if (!linked || ++i == r->sq_tail)
                 break;
             sqe = (struct ur_sqe *)slot(r, i);
@@ -539,6 +560,111 @@ int ur_unqueue(struct ur_ring *r, uint64_t user_data)
         }
         return 1;
     }
+    return 0;
+}
+
+/* ---- volleys --------------------------------------------------------------------------------- */
+
+/* user_data of a member: its number in bits 0 to 19, the volley's place in 20 to 29, a generation in 30 to 59,
+ * and 1 in bits 60 to 63, which no other user_data has. */
+enum { PLACE_SHIFT = 20, GENERATION_SHIFT = 30, MEMBER_SHIFT = 60 };
+
+static inline int is_member(uint64_t user_data) { return user_data >> MEMBER_SHIFT == 1; }
+
+static int enter_volley(struct ur_volley *b)
+{
+    struct ur_ring *r = b->ring;
+    uint32_t place = 0;
+    while (place < r->volley_slots && r->volleys[place])
+        place++;
+    if (place == r->volley_slots) {
+        uint32_t slots = r->volley_slots ? 2 * r->volley_slots : 16;
+        struct ur_volley **volleys = slots > VOLLEY_SLOTS ? NULL : realloc(r->volleys, slots * sizeof *volleys);
+        if (!volleys)
+            return -EBUSY;
+        memset(volleys + r->volley_slots, 0, (slots - r->volley_slots) * sizeof *volleys);
+        r->volleys = volleys;
+        r->volley_slots = slots;
+    }
+    r->volleys[place] = b;
+    b->place = place;
+    b->left = b->count;
+    b->tag = 1ull << MEMBER_SHIFT | (uint64_t)(r->volley_generation++ & 0x3fffffff) << GENERATION_SHIFT |
+             (uint64_t)place << PLACE_SHIFT;
+    for (uint32_t i = 0; i < b->count; i++)
+        b->results[i] = INT32_MIN;
+    return 0;
+}
+
+/* Makes every member the same request but for offset, address and length, which come in that order. */
+int ur_volley_fill(struct ur_volley *b, int opcode, int fd, uint32_t op_flags, uint64_t *triples)
+{
+    for (uint32_t i = 0; i < b->count; i++, triples += 3)
+        b->sqes[i] = (struct ur_sqe){ .opcode = (uint8_t)opcode, .fd = fd, .op_flags = op_flags, .off = triples[0],
+                                      .addr = triples[1], .len = (uint32_t)triples[2] };
+    return 0;
+}
+
+int ur_volley_queue(struct ur_volley *b)
+{
+    struct ur_ring *r = b->ring;
+    if (!b->count || b->count > VOLLEY_MEMBERS)
+        return -EINVAL;
+    if (r->fd < 0)
+        return -EBADF;
+    if (r->idents)
+        return -EINVAL; /* what is in flight is counted by user_data there, and members have their own */
+    int err = b->tag ? 0 : enter_volley(b);
+    while (!err && b->queued < b->count) {
+        err = reserve(r, 1);
+        if (err)
+            break;
+        uint8_t *at = slot(r, r->sq_tail);
+        if (r->sqe_size == 128)
+            memset(at + 64, 0, 64);
+        struct ur_sqe *sqe = (struct ur_sqe *)at;
+        *sqe = b->sqes[b->queued];
+        sqe->user_data = b->tag | b->queued++;
+        r->sq_tail++;
+        r->inflight++;
+        store_release(r->sq_ktail, r->sq_tail);
+    }
+    if (r->eager)
+        ur_flush(r, 0);
+    return err;
+}
+
+/* Counts the members taken back; those never queued complete at once in the same way. */
+int ur_volley_unqueue(struct ur_volley *b)
+{
+    struct ur_ring *r = b->ring;
+    int found = 0;
+    if (r->fd < 0)
+        return -EBADF;
+    if (r->setup_flags & SETUP_SQPOLL)
+        return 0;
+    for (uint32_t i = load_acquire(r->sq_head); i != r->sq_tail; i++) {
+        struct ur_sqe *sqe = (struct ur_sqe *)slot(r, i);
+        if (is_member(sqe->user_data) && sqe->user_data >> PLACE_SHIFT == b->tag >> PLACE_SHIFT) {
+            make_cancelled(sqe);
+            found++;
+        }
+    }
+    return found;
+}
+
+/* Takes a member's completion. The last one of its volley turns into the volley's own and is handed out: 0. */
+static int absorb(struct ur_ring *r, struct ur_cqe *cqe)
+{
+    uint32_t place = cqe->user_data >> PLACE_SHIFT & (VOLLEY_SLOTS - 1), n = cqe->user_data & (VOLLEY_MEMBERS - 1);
+    struct ur_volley *b = place < r->volley_slots ? r->volleys[place] : NULL;
+    if (!b || cqe->user_data >> PLACE_SHIFT != b->tag >> PLACE_SHIFT || n >= b->count)
+        return 0;
+    b->results[n] = cqe->res;
+    if (--b->left)
+        return 1;
+    r->volleys[place] = NULL;
+    *cqe = (struct ur_cqe){ .user_data = b->user_data };
     return 0;
 }
 
@@ -569,7 +695,7 @@ static inline void account(struct ur_ring *r, const struct ur_cqe *cqe)
 /* Moves completions behind the first n of ring->out; returns the new n. */
 static uint32_t drain(struct ur_ring *r, uint32_t n)
 {
-    uint32_t head = *r->cq_head, tail = load_acquire(r->cq_tail), start = n;
+    uint32_t head = *r->cq_head, tail = load_acquire(r->cq_tail), taken = 0;
     if (head == tail)
         return n;
     if (r->out_size == 16) {
@@ -580,11 +706,13 @@ static uint32_t drain(struct ur_ring *r, uint32_t n)
             if (run > r->out_cap - n)
                 run = r->out_cap - n;
             for (uint32_t i = 0; i < run; i++) {
-                struct ur_cqe *cqe = (struct ur_cqe *)r->cqes + at + i;
-                ((struct ur_cqe *)r->out)[n + i] = *cqe;
+                struct ur_cqe *cqe = (struct ur_cqe *)r->out + n;
+                *cqe = ((struct ur_cqe *)r->cqes)[at + i];
                 account(r, cqe);
+                if (!is_member(cqe->user_data) || !absorb(r, cqe))
+                    n++;
             }
-            n += run;
+            taken += run;
             head += run;
         }
     } else {
@@ -595,15 +723,18 @@ static uint32_t drain(struct ur_ring *r, uint32_t n)
             head += r->cqe_size == 16 && big ? 2 : 1;
             if (r->cqe_size == 16 && (flags & CQE_F_SKIP))
                 continue;
-            uint8_t *to = r->out + (size_t)n++ * 32;
+            uint8_t *to = r->out + (size_t)n * 32;
             memcpy(to, cqe, big ? 32 : 16);
             if (!big)
                 memset(to + 16, 0, 16);
-            account(r, (struct ur_cqe *)cqe);
+            account(r, (struct ur_cqe *)to);
+            taken++;
+            if (!is_member(((struct ur_cqe *)to)->user_data) || !absorb(r, (struct ur_cqe *)to))
+                n++;
         }
     }
     store_release(r->cq_head, head);
-    r->reaped += n - start;
+    r->reaped += taken;
     return n;
 }
 

@@ -95,6 +95,20 @@ struct ur_ring {
     uint64_t *ended;         /* values under which nothing is in flight any more; room for out_cap */
     uint32_t ended_count;
     uint64_t strays;         /* completions under values that nothing was queued under */
+
+    struct ur_volley **volleys; /* those in flight; a member's user_data names the place here */
+    uint32_t volley_slots;
+    uint32_t volley_generation;
+};
+
+/* Requests that go to the kernel together and are handed out as one completion, after the last of them. */
+struct ur_volley {
+    struct ur_ring *ring;
+    struct ur_sqe *sqes;     /* count of them; their user_data is ours */
+    int32_t *results;        /* count of them; INT32_MIN until the member has completed */
+    uint64_t user_data;      /* of the one completion, whose result is 0 */
+    uint64_t tag;            /* user_data of member 0 */
+    uint32_t count, queued, left, place;
 };
 
 /* A request ready to be queued, kept in C so that re-queueing costs one call with one argument. */
@@ -127,6 +141,7 @@ int ur_forked(struct ur_ring *ring);
 /* Submission. -EBUSY: the queue is full and the kernel takes no more now; nothing was queued. */
 int ur_queue(struct ur_op *op);
 int ur_queue_pair(struct ur_op *first, struct ur_op *second); /* links the first to the second */
+int ur_queue_at(struct ur_op *op, int opcode, int fd, uint64_t off, uint64_t addr, uint32_t len);
 int ur_put(struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
            uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3);
 int ur_prepare(struct ur_op *op, struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd,
@@ -151,6 +166,12 @@ int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, ui
 /* Counting by user_data. Both top bits set: such an entry or completion is never counted. */
 int ur_track(struct ur_ring *ring);
 int ur_count(struct ur_ring *ring, uint64_t user_data);
+
+/* Volleys. ur_volley_queue queues what is left to queue: 0, or -EBUSY when the kernel takes no more now; the
+ * next call goes on from there. ur_volley_unqueue takes back what the kernel has not seen. */
+int ur_volley_fill(struct ur_volley *volley, int opcode, int fd, uint32_t op_flags, uint64_t *triples);
+int ur_volley_queue(struct ur_volley *volley);
+int ur_volley_unqueue(struct ur_volley *volley);
 
 /* Provided buffers. */
 int ur_buffers_open(struct ur_buffers *buffers, struct ur_ring *ring, uint16_t group, uint32_t count,

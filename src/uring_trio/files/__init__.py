@@ -1,0 +1,9 @@
+"""Files without a thread: `open_file`, and the files it returns."""
+
+from .base import RingFile
+from .buffered import BufferedFile
+from .opening import open_file
+from .raw import RawFile
+from .text import TextFile
+
+__all__ = ["BufferedFile", "RawFile", "RingFile", "TextFile", "open_file"]

@@ -1,0 +1,525 @@
+"""What the files of every kind share: the descriptor, taking turns, closing, and what only a ring gives.
+
+Invariants
+  - Under every file there is a file of the standard library on the same descriptor (``wrapped``). It owns the
+    descriptor, answers what needs no I/O, and says the error for what this file cannot do; its own buffers
+    stay empty, since all reading and writing is done here.
+  - The kernel keeps the position, as it does for the standard library: reads and writes without an offset
+    move it, and a descriptor that is shared with others agrees with them.
+  - Calls that use the position or a buffer take turns, so that tasks may share a file.
+  - On a regular file a call cannot be torn: the first transfer of a call may be cancelled while the kernel
+  has
+    not begun it; once something was done the call goes on to its end.
+  - The descriptor is closed when nothing is in flight on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import operator
+import os
+import stat
+from array import array
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+
+import trio
+from trio.lowlevel import ParkingLot, enable_ki_protection
+
+from uring import abi, ops
+from uring.volley import Volley
+from uring.errors import error_from_result
+from uring.memory import bytes_address, new_bytes, pin, pin_writable
+
+from .. import seams
+from ..manager import current
+from ..paths import stat_op
+from ..perform import perform, run_volley
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from ..operation import Operation
+
+__all__ = ["CURRENT", "LENGTH_MAX", "Descriptor", "RingFile", "exclusive"]
+
+CURRENT = (1 << 64) - 1
+"""The offset that stands for the file's own position."""
+
+LENGTH_MAX = 0x7FFF_F000
+READ = int(abi.IORING_OP_READ)
+WRITE = int(abi.IORING_OP_WRITE)
+_OFFSET_MAX = (1 << 63) - 1
+_INTERRUPTED = frozenset((-errno.EINTR, -512, -513, -514, -516))
+_CANCELLED = -errno.ECANCELED
+
+_PLAIN = frozenset(
+    (
+        "buffer", "closefd", "encoding", "errors", "line_buffering", "mode", "name", "newlines", "raw",
+    )
+)  # fmt: skip
+"""Attributes that a file has if the standard library's has them."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+FileT = TypeVar("FileT", bound="RingFile")
+
+
+class Descriptor:
+    """An open descriptor, what is in flight on it and whose turn it is.
+
+    ``begun`` says that the call whose turn it is has done something, so that it must not be cancelled any
+    more; ``users`` counts the calls under way that wait for no turn.
+    """
+
+    __slots__ = ("active", "begun", "busy", "closing", "fd", "idle", "raw", "regular", "turns", "users")
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self.raw: io.FileIO = raw
+        self.fd: int = raw.fileno()
+        mode = os.fstat(self.fd).st_mode
+        self.regular: bool = stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+        self.active: set[Operation] = set()
+        self.busy: bool = False
+        self.begun: bool = False
+        self.closing: bool = False
+        self.users: int = 0
+        self.turns: ParkingLot = ParkingLot()
+        self.idle: ParkingLot = ParkingLot()
+
+    async def take_turn(self) -> None:
+        """Waits until no other call is under way. A task that is cancelled here has done nothing."""
+        while self.busy:
+            await self.turns.park()
+        if seams.cancelled():
+            await trio.lowlevel.checkpoint_if_cancelled()
+        self.busy = True
+        self.begun = False
+
+    def end_turn(self) -> None:
+        self.busy = False
+        if self.turns:
+            self.turns.unpark()
+
+    def transfer(
+        self, opcode: int, address: int, length: int, offset: int, pins: object, shielded: bool = False
+    ) -> Awaitable[int]:
+        """One read or write; the kernel's answer, an errno negated among them. Interrupted by close it
+        raises `trio.ClosedResourceError`."""
+        name = "read" if opcode == READ else "write"
+        return seams.transfer(self.active, name, opcode, self.fd, offset, address, length, pins, shielded)
+
+    async def step(self, opcode: int, address: int, length: int, pins: object) -> int:
+        """One transfer at the file's position, as part of the call whose turn it is; repeated when a signal
+        interrupted it.
+
+        Raises:
+            OSError: the kernel's, with errno and text alone, as the standard library raises it.
+        """
+        while True:
+            shielded = self.begun and self.regular
+            res = await self.transfer(opcode, address, min(length, LENGTH_MAX), CURRENT, pins, shielded)
+            if res >= 0:
+                self.begun = True
+                return res
+            if res not in _INTERRUPTED:
+                raise error_from_result(res)
+
+    async def at(self, opcode: int, address: int, length: int, offset: int, pins: object) -> int:
+        """One transfer at an offset, outside any turn."""
+        self.users += 1
+        try:
+            while True:
+                res = await self.transfer(opcode, address, min(length, LENGTH_MAX), offset, pins)
+                if res >= 0:
+                    return res
+                if res not in _INTERRUPTED:
+                    raise error_from_result(res)
+        finally:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """The end of what began with one more in ``users``."""
+        self.users -= 1
+        if not self.users:
+            self.idle.unpark_all()
+
+    def interrupt(self) -> None:
+        """Ends the transfers in flight that might wait for ever."""
+        for op in () if self.regular else self.active:
+            if op.close():
+                op.retired = True
+                op.manager.cancel(op)
+
+    async def drain(self) -> None:
+        """Waits until nothing is in flight."""
+        self.interrupt()
+        while self.users:
+            await self.idle.park()
+
+
+def exclusive(
+    fn: Callable[Concatenate[FileT, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[FileT, P], Coroutine[Any, Any, T]]:
+    """A method that runs in its turn and is a checkpoint even if it needs no transfer."""
+
+    @functools.wraps(fn)
+    @enable_ki_protection
+    async def method(self: FileT, *args: P.args, **kwargs: P.kwargs) -> T:
+        file = self._file
+        await file.take_turn()
+        try:
+            await seams.pause()
+            return await fn(self, *args, **kwargs)
+        finally:
+            file.end_turn()
+
+    return cast("Callable[Concatenate[FileT, P], Coroutine[Any, Any, T]]", method)
+
+
+class RingFile(trio.abc.AsyncResource):
+    """An open file on the ring: the interface of the asynchronous files of `trio.open_file`.
+
+    Methods have the names, arguments, results and exceptions of the standard library's file objects (`io`);
+    those that may do I/O are async, and each of these is a checkpoint. In a ``for`` loop a line that is in
+    memory already only looks for a cancellation; the loop yields each time the buffer is filled.
+
+    A call on a regular file that is cancelled either has done nothing or ends first and returns what it did.
+    On what can wait for ever (a FIFO, a terminal) calls can be cancelled at any time.
+
+    Methods from `pread` on are the ring's own: they have explicit offsets, bypass the buffers, and any number
+    of them may be under way at once. ``flush`` before you mix them with buffered writes.
+    """
+
+    def __init__(self, file: Descriptor, wrapped: Any) -> None:
+        self._file = file
+        self._wrapped = wrapped
+
+    # ---- what needs no I/O ---------------------------------------------------------------------------
+
+    @property
+    def wrapped(self) -> Any:
+        """The standard library's file on the same descriptor. Reading or writing it blocks, and neither of
+        the two knows what is in the other's buffer."""
+        return self._wrapped
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        return self._file.closing or bool(self._wrapped.closed)
+
+    def fileno(self) -> int:
+        """The descriptor. Raises ValueError when the file is closed."""
+        return int(self._wrapped.fileno())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return bool(self._wrapped.isatty())
+
+    def readable(self) -> bool:
+        """Whether it was opened for reading."""
+        return bool(self._wrapped.readable())
+
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return bool(self._wrapped.writable())
+
+    def seekable(self) -> bool:
+        """Whether it has positions; a pipe has none."""
+        return bool(self._wrapped.seekable())
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _PLAIN:
+            return getattr(self._wrapped, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> Iterable[str]:
+        return {*super().__dir__(), *(name for name in _PLAIN if hasattr(self._wrapped, name))}
+
+    def __repr__(self) -> str:
+        return f"<uring_trio.{type(self).__name__} {self._wrapped!r}>"
+
+    # ---- iterating and closing -----------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def aclose(self) -> None:
+        """Writes what is buffered and closes the descriptor, also in a cancelled scope; a checkpoint.
+
+        New calls are refused from now on, those under way come to their end first. Idempotent.
+        """
+        file = self._file
+        with trio.CancelScope(shield=True):
+            if not self.closed:
+                file.interrupt()
+                await file.take_turn()
+                try:
+                    await self._close()
+                finally:
+                    file.end_turn()
+        await trio.lowlevel.checkpoint()
+
+    async def _close(self) -> None:
+        file = self._file
+        if self.closed:
+            return
+        try:
+            file.begun = False
+            await self._flush()
+        finally:
+            file.closing = True
+            await file.drain()
+            self._wrapped.close()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _flush(self) -> None:
+        """Writes what is buffered, in this call's turn."""
+
+    def _unable(self, able: bool = True) -> bool:
+        """Whether a call is to be refused: the file is closed, or was not opened for that."""
+        return not able or self._file.closing or bool(self._wrapped.closed)
+
+    def _refuse(self, name: str, *args: Any) -> Any:
+        """What the standard library's file says to a call that cannot be done, mostly an exception."""
+        if self._file.closing and not self._wrapped.closed:
+            raise ValueError("I/O operation on closed file.")
+        return getattr(self._wrapped, name)(*args)
+
+    def _check_open(self) -> None:
+        if self._file.closing or self._wrapped.closed:
+            raise ValueError("I/O operation on closed file.")
+
+    # ---- what only a ring gives ----------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def pread(self, n: int, offset: int, /) -> bytes:
+        """Up to ``n`` bytes from ``offset`` on, fewer only at the end of the file. See pread(2)."""
+        if self._file.closing:
+            self._check_open()
+        if n <= 1:
+            return await self._read_few(n, offset)
+        data = new_bytes(n)
+        file = self._file
+        address = bytes_address(data)
+        file.users += 1
+        try:
+            res = await seams.transfer(file.active, "read", READ, file.fd, _offset(offset), address, n, data)
+        finally:
+            file.let_go()
+        if res == n:
+            return data
+        if res < 0:
+            if res not in _INTERRUPTED:
+                raise error_from_result(res)
+            res = 0
+        return data[: res + await self._fully(READ, address + res, n - res, offset + res, data)]
+
+    async def _read_few(self, n: int, offset: int) -> bytes:
+        # A bytes object of one byte is shared by all who have the same one.
+        if n < 0:
+            raise ValueError(f"n is 0 or more, not {n}")
+        memory = bytearray(n)
+        return bytes(memory[: await self.readinto_at(memory, offset)])
+
+    @enable_ki_protection
+    async def readinto_at(self, buffer: Any, offset: int, /) -> int:
+        """Fills a writable buffer from ``offset`` on; returns the number of bytes, less than its size only at
+        the end of the file."""
+        self._check_open()
+        address, size, held = pin_writable(buffer)
+        return await self._fully(READ, address, size, _offset(offset), held)
+
+    @enable_ki_protection
+    async def pwrite(self, data: Any, offset: int, /) -> int:
+        """Writes all of ``data`` at ``offset``; returns its size. See pwrite(2), also for files opened with
+        ``"a"``, where Linux appends."""
+        self._check_open()
+        address, size, held = pin(data)
+        return await self._fully(WRITE, address, size, _offset(offset), (held, data))
+
+    async def _fully(self, opcode: int, address: int, size: int, offset: int, pins: object) -> int:
+        done = 0
+        while True:
+            more = await self._file.at(opcode, address + done, size - done, offset + done, pins)
+            done += more
+            if more == 0 or done == size:
+                return done
+
+    async def preadv(self, buffers: Sequence[Any], offset: int, /, flags: int = 0) -> int:
+        """Fills writable buffers one after the other; returns the number of bytes, which may be less than
+        they hold. ``flags`` are ``RWF_*``. See preadv2(2)."""
+        self._check_open()
+        op = ops.readv(self._file.fd, buffers, offset=_offset(offset), rw_flags=flags)
+        return int(await self._run(op))
+
+    async def pwritev(self, buffers: Sequence[Any], offset: int, /, flags: int = 0) -> int:
+        """Writes buffers one after the other; returns the number of bytes, which may be less than they hold.
+        ``flags`` are ``RWF_*``. See pwritev2(2)."""
+        self._check_open()
+        op = ops.writev(self._file.fd, buffers, offset=_offset(offset), rw_flags=flags)
+        return int(await self._run(op))
+
+    @enable_ki_protection
+    async def read_many(self, places: Iterable[tuple[int, int]], /) -> list[bytes]:
+        """Reads many pieces, each ``(offset, n)``, with one submission and one wake-up.
+
+        Each result is as of `pread`. Cancelled before the kernel has begun, none is read.
+
+        Raises:
+            OSError: of the first piece that failed.
+        """
+        places = list(places)
+        sizes = [n for _, n in places]
+        if min(sizes, default=0) <= 1:
+            return await self._read_small(places, sizes)
+        if max(sizes) > LENGTH_MAX:
+            raise ValueError(f"a piece has up to {LENGTH_MAX} bytes")
+        data = [new_bytes(n) for n in sizes]
+        try:
+            numbers = array(
+                "Q",
+                [x for (offset, n), piece in zip(places, data) for x in (offset, bytes_address(piece), n)],
+            )
+        except OverflowError:
+            raise ValueError("the offset of a piece is 0 or more") from None
+        counts = await self._many(READ, numbers, data)
+        if counts == sizes:
+            return data
+        return [
+            piece if count == n else await self._rest(offset, n, piece[:count])
+            for (offset, n), piece, count in zip(places, data, counts)
+        ]
+
+    async def _read_small(self, places: list[tuple[int, int]], sizes: list[int]) -> list[bytes]:
+        """`read_many` with pieces of one byte or none: they are read larger, since a bytes object of one byte
+        is shared by all who have the same one."""
+        if min(sizes, default=0) < 0:
+            raise ValueError("a piece has 0 bytes or more")
+        if not places:
+            await self._many(READ, array("Q"), None)
+            return []
+        found = await self.read_many([(offset, max(n, 2)) for offset, n in places])
+        return [piece[:n] for piece, n in zip(found, sizes)]
+
+    async def _rest(self, offset: int, n: int, got: bytes) -> bytes:
+        """The rest of a piece that came short, which the end of the file explains or not."""
+        return got + await self.pread(n - len(got), offset + len(got)) if got else got
+
+    @enable_ki_protection
+    async def write_many(self, pieces: Iterable[tuple[int, Any]], /) -> int:
+        """Writes many pieces, each ``(offset, data)``, with one submission and one wake-up; returns the
+        number of bytes written, which is all of them.
+
+        They may reach the file in any order. Cancelled before the kernel has begun none is written; pieces
+        that it has begun are finished before ``Cancelled`` is raised, and when all were, it is not.
+
+        Raises:
+            OSError: of the first piece that failed; others may have been written.
+        """
+        pieces = list(pieces)
+        numbers = array("Q")
+        pins = []
+        for offset, data in pieces:
+            address, size, held = pin(data)
+            if offset < 0 or size > LENGTH_MAX:
+                raise ValueError(f"offset is 0 or more and a piece has up to {LENGTH_MAX} bytes")
+            numbers.extend((offset, address, size))
+            pins.append((held, data))
+        counts = await self._many(WRITE, numbers, pins)
+        for i, count in enumerate(counts):
+            offset, address, size = numbers[3 * i : 3 * i + 3]
+            if count < size:
+                more = await self._fully(WRITE, address + count, size - count, offset + count, pins)
+                counts[i] += more
+        return sum(counts)
+
+    async def _many(self, opcode: int, numbers: array[int], pins: object) -> list[int]:
+        """Runs a volley of transfers; how many bytes each has done."""
+        self._check_open()
+        if not numbers:
+            await trio.lowlevel.checkpoint()
+            return []
+        volley = Volley(current().ring, len(numbers) // 3)  # type: ignore[arg-type]
+        volley.fill(opcode, self._file.fd, numbers)
+        self._file.users += 1
+        try:
+            counts, interrupt = await run_volley(volley, "read" if opcode == READ else "write", (pins, numbers))
+        finally:
+            self._file.let_go()
+        failed = min(counts)
+        if failed < 0:
+            if interrupt is not None and _CANCELLED in counts:
+                interrupt()
+            raise error_from_result(next(count for count in counts if count < 0))
+        return counts
+
+    async def fsync(self, datasync: bool = False) -> None:
+        """Writes what is buffered, then waits until the file is on storage; with ``datasync`` only what
+        reading it back needs. See fsync(2)."""
+        await self.flush()
+        await self._run(ops.fsync(self._file.fd, datasync=datasync))
+
+    async def sync_range(self, offset: int, length: int = 0, *, flags: int | None = None) -> None:
+        """Starts writing part of the file to storage, or with other ``flags`` waits for it; ``length`` 0
+        is up to the end. No substitute for `fsync`. See sync_file_range(2)."""
+        self._check_open()
+        wanted = int(abi.SYNC_FILE_RANGE_WRITE) if flags is None else flags
+        await self._run(ops.sync_file_range(self._file.fd, offset, length, sync_flags=wanted))
+
+    async def allocate(self, offset: int, length: int, *, mode: int = 0) -> None:
+        """Makes room for part of the file; ``mode`` is ``FALLOC_FL_*``. See fallocate(2)."""
+        self._check_open()
+        await self._run(ops.fallocate(self._file.fd, mode, offset, length))
+
+    async def advise(self, advice: int, offset: int = 0, length: int = 0) -> None:
+        """Says how part of the file will be used, ``os.POSIX_FADV_*``; ``length`` 0 is up to the end. See
+        posix_fadvise(2)."""
+        self._check_open()
+        await self._run(ops.fadvise(self._file.fd, advice, offset=offset, length=length))
+
+    async def stat(self) -> os.stat_result:
+        """As `os.fstat`. See statx(2)."""
+        self._check_open()
+        found: os.stat_result = await self._run(stat_op(self._file.fd))
+        return found
+
+    async def flush(self) -> None:
+        """Hands what is buffered to the kernel."""
+        raise NotImplementedError
+
+    async def _run(self, op: ops.Op) -> Any:
+        """Any operation on the descriptor, which is not closed before it has ended."""
+        self._file.users += 1
+        try:
+            return await perform(op)
+        finally:
+            self._file.let_go()
+
+    async def _truncate(self, size: int | None) -> int:
+        """`io.FileIO.truncate`, in this call's turn."""
+        file = self._file
+        where = file.raw.tell() if size is None else operator.index(size)
+        if where < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        with trio.CancelScope(shield=file.begun):
+            try:
+                await self._run(ops.ftruncate(file.fd, where))
+            except OSError as exc:
+                raise error_from_result(-(exc.errno or 0)) from None
+        file.begun = True
+        return where
+
+
+def _offset(offset: Any) -> int:
+    where = operator.index(offset)
+    if not 0 <= where <= _OFFSET_MAX:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return where

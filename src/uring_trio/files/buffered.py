@@ -1,0 +1,513 @@
+"""Buffered binary files, with the behaviour of `io.BufferedReader`, `io.BufferedWriter` and
+`io.BufferedRandom`.
+
+One block of memory serves reading and writing. It stands for a stretch of the file, and these say what of it
+means something (the standard library's model, since it decides what a program sees: what ``peek`` shows,
+where the kernel's position is, which bytes a failed write leaves behind):
+
+  ``_pos``                     where the file's logical position is in the block
+  ``_raw``                     where the kernel's position is in it; None: it has nothing to do with it
+  ``_read_end``                up to here the block has what the file has; None: it has nothing of it
+  ``_write_pos``, ``_write_end``  what was written and is not in the file yet; ``_write_end`` None: nothing
+
+Invariants
+  - The block never moves: its address is asked for once.
+  - Bytes that were consumed from a pipe before a call was cancelled go back into the block.
+"""
+
+# What the standard library's file answers to a call that is refused has no type.
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from uring.memory import bytes_address, new_bytes, pin, pin_writable
+
+from .. import seams
+from .base import READ, WRITE, Descriptor, RingFile, exclusive
+from .raw import RawFile, left_of, lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["BufferedFile"]
+
+
+class BufferedFile(RingFile):
+    """A buffered binary file; see `io.BufferedReader`, `io.BufferedWriter` and `io.BufferedRandom` for what
+    its methods do and `RingFile` for the rest."""
+
+    def __init__(self, file: Descriptor, wrapped: Any, size: int) -> None:
+        super().__init__(file, wrapped)
+        self._readable = bool(file.raw.readable())
+        self._writable = bool(file.raw.writable())
+        self._size = size
+        self._set_block(bytearray(size))
+        self._pos = 0
+        self._raw: int | None = 0
+        self._read_end: int | None = None
+        self._write_pos = 0
+        self._write_end: int | None = None
+
+    def _set_block(self, block: bytearray) -> None:
+        self._address, self._room, self._block = pin_writable(block)
+        self._bytes = block
+
+    @property
+    def raw(self) -> RawFile:
+        """The unbuffered file under this one."""
+        return RawFile(self._file, self._file.raw)
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """``size`` bytes, fewer only at the end; all up to the end when it is -1 or None."""
+        if not self._readable:
+            return self._refuse("read", size)
+        n = -1 if size is None else operator.index(size)
+        if n < -1:
+            raise ValueError("read length must be non-negative or -1")
+        file = self._file
+        if file.busy:
+            await file.take_turn()
+        file.busy = True
+        file.begun = False
+        try:
+            if file.closing or self._wrapped.closed:
+                return self._refuse("read", size)
+            if n < 0:
+                return await self._read_all()
+            pos = self._pos
+            if self._ahead() < n:
+                return await self._read_generic(n)
+            await seams.pause()
+            self._pos = pos + n
+            return bytes(self._block[pos : pos + n])
+        finally:
+            file.busy = False
+            if file.turns:
+                file.turns.unpark()
+
+    @exclusive
+    async def read1(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes (-1: a buffer's worth), with at most one transfer."""
+        if self._unable(self._readable):
+            return self._refuse("read1", size)
+        return await self._read1(operator.index(size))
+
+    @enable_ki_protection
+    async def readinto(self, buffer: Any, /) -> int:
+        """Fills a writable buffer; returns the number of bytes, less than its size only at the end."""
+        return await self._into("readinto", buffer, once=False)
+
+    @enable_ki_protection
+    async def readinto1(self, buffer: Any, /) -> int:
+        """Reads into a writable buffer with at most one transfer; returns the number of bytes."""
+        return await self._into("readinto1", buffer, once=True)
+
+    @exclusive
+    async def peek(self, size: int = 0, /) -> bytes:
+        """What is in the buffer, which is filled if it is empty; the position stays."""
+        if self._unable(self._readable):
+            return self._refuse("peek", size)
+        operator.index(size)
+        if self._writable:
+            await self._flush_and_rewind()
+        if self._ahead() == 0:
+            self._reset_read()
+            await self._fill()
+            self._pos = 0
+        return bytes(self._block[self._pos : self._pos + self._ahead()])
+
+    @exclusive
+    async def readline(self, size: int | None = -1, /) -> bytes:
+        """One line, or what is left; at most ``size`` bytes when that is not negative."""
+        limit = -1 if size is None else operator.index(size)
+        if self._unable(self._readable):
+            return self._refuse("readline", size)
+        return await self._readline(limit)
+
+    @exclusive
+    async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """The lines up to the end, or until they have ``hint`` bytes together."""
+        if self._unable(self._readable):
+            return self._refuse("readlines", hint)
+        return await lines_of(self._readline, hint)
+
+    async def __anext__(self) -> bytes:
+        pos = self._pos
+        if not self._file.busy and self._read_end is not None and self._write_end is None:
+            end = self._bytes.find(b"\n", pos, self._read_end) + 1
+            if end and not seams.cancelled():
+                self._pos = end
+                return bytes(self._block[pos:end])
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    # ---- writing -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def write(self, data: Any, /) -> int:
+        """Writes bytes into the buffer, and through it when it is full; returns their number."""
+        if not self._writable:
+            return self._refuse("write", data)
+        file = self._file
+        await file.take_turn()
+        try:
+            if file.closing or self._wrapped.closed:
+                return self._refuse("write", data)
+            with memoryview(data) as view:
+                if not view.c_contiguous:
+                    self._refuse("write", data)
+                with view.cast("B") as octets:
+                    if self._fits(len(octets)):
+                        await seams.pause()
+                    return await self._write(octets)
+        finally:
+            file.end_turn()
+
+    @exclusive
+    async def writelines(self, lines: Iterable[Any], /) -> None:
+        """Writes each of the lines."""
+        if self._unable(self._writable):
+            self._refuse("writelines", lines)
+            return
+        for line in lines:
+            with memoryview(line) as view, view.cast("B") as octets:
+                await self._write(octets)
+                self._file.begun = True
+
+    @exclusive
+    async def flush(self) -> None:
+        """Hands what is buffered to the kernel."""
+        if self._unable():
+            self._refuse("flush")
+            return
+        await self._flush()
+
+    @exclusive
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Makes the file ``size`` bytes long, or end at the position; returns its size."""
+        if self._unable(self._writable):
+            return self._refuse("truncate", size)
+        return await self._truncate_flushed(size)
+
+    # ---- position ------------------------------------------------------------------------------------
+
+    @exclusive
+    async def seek(self, target: int, whence: int = 0, /) -> int:
+        """Moves the position; returns the new one."""
+        if self.closed or whence not in (0, 1, 2, 3, 4) or not self._wrapped.seekable():
+            return self._refuse("seek", target, whence)
+        return await self._seek(operator.index(target), whence)
+
+    @exclusive
+    async def tell(self) -> int:
+        """The position."""
+        if self.closed or not self._wrapped.seekable():
+            return self._refuse("tell")
+        return self._tell()
+
+    @exclusive
+    async def detach(self) -> RawFile:
+        """Writes what is buffered and returns the unbuffered file; this one is of no use any more."""
+        if self._unable():
+            return self._refuse("flush")
+        await self._flush()
+        raw = self.raw
+        self._wrapped.detach()
+        return raw
+
+    # ---- in the call's turn --------------------------------------------------------------------------
+
+    def _ahead(self) -> int:
+        return 0 if self._read_end is None else self._read_end - self._pos
+
+    def _lead(self) -> int:
+        """How far the kernel's position is ahead of the logical one."""
+        if self._raw is None or (self._read_end is None and self._write_end is None):
+            return 0
+        return self._raw - self._pos
+
+    def _reset_read(self) -> None:
+        self._read_end = None
+
+    def _advance(self, pos: int) -> None:
+        self._pos = pos
+        if self._read_end is not None and self._read_end < pos:
+            self._read_end = pos
+
+    def _move(self, offset: int, whence: int) -> int:
+        """Moves the kernel's position."""
+        self._file.begun = True
+        return int(self._file.raw.seek(offset, whence))
+
+    def _tell(self) -> int:
+        return int(self._file.raw.tell()) - self._lead()
+
+    async def _step(self, opcode: int, at: int, length: int) -> int:
+        return await self._file.step(opcode, self._address + at, length, self._block)
+
+    async def _fill(self) -> int:
+        """Reads behind what the block has; returns the number of bytes."""
+        start = self._read_end or 0
+        n = await self._step(READ, start, self._room - start)
+        if n:
+            self._read_end = self._raw = start + n
+        return n
+
+    async def _piece(self, n: int) -> bytes:
+        """One transfer of up to ``n`` bytes past the block."""
+        if n <= 1:
+            memory = bytearray(n)
+            return bytes(memory[: await self._file.step(READ, pin_writable(memory)[0], n, memory)])
+        data = new_bytes(n)
+        done = await self._file.step(READ, bytes_address(data), n, data)
+        return data if done == n else data[:done]
+
+    def _take_ahead(self) -> list[bytes]:
+        """What was read ahead, which is now consumed."""
+        pos, have = self._pos, self._ahead()
+        self._pos = pos + have
+        return [bytes(self._block[pos : pos + have])] if have else []
+
+    def _unread(self, pieces: list[bytes]) -> None:
+        """Puts back what a cancelled call has consumed."""
+        data = b"".join(pieces)
+        block = bytearray(max(self._size, len(data)))
+        block[: len(data)] = data
+        self._set_block(block)
+        self._pos = 0
+        self._raw = self._read_end = len(data)
+
+    async def _read(self, n: int) -> bytes:
+        pos = self._pos
+        if self._ahead() < n:
+            return await self._read_generic(n)
+        self._pos = pos + n
+        return bytes(self._block[pos : pos + n])
+
+    async def _read_generic(self, n: int) -> bytes:
+        pieces = self._take_ahead()
+        left = n - len(pieces[0]) if pieces else n
+        try:
+            if self._writable:
+                await self._flush_and_rewind()
+            self._reset_read()
+            while whole := left - left % self._size:
+                piece = await self._piece(whole)
+                if whole == n == len(piece):
+                    return piece
+                if not piece:
+                    return b"".join(pieces)
+                pieces.append(piece)
+                left -= len(piece)
+            self._pos = self._raw = self._read_end = 0
+            while left and self._read_end < self._room:
+                got = min(left, await self._fill())
+                if not got:
+                    break
+                pieces.append(bytes(self._block[self._pos : self._pos + got]))
+                self._pos += got
+                left -= got
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._unread(pieces)
+            raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _read_all(self) -> bytes:
+        pieces = self._take_ahead()
+        try:
+            if self._writable:
+                await self._flush_and_rewind()
+            self._reset_read()
+            while piece := await self._piece(left_of(self._file)):
+                pieces.append(piece)
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._unread(pieces)
+            raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _read1(self, n: int) -> bytes:
+        if n < 0:
+            n = self._size
+        if n == 0:
+            return b""
+        have = self._ahead()
+        if have:
+            pos = self._pos
+            self._pos = end = pos + min(have, n)
+            return bytes(self._block[pos:end])
+        self._reset_read()
+        return await self._piece(n)
+
+    async def _into(self, name: str, buffer: Any, *, once: bool) -> int:
+        if not self._readable:
+            return self._refuse(name, buffer)
+        file = self._file
+        await file.take_turn()
+        try:
+            if file.closing or self._wrapped.closed:
+                return self._refuse(name, buffer)
+            if memoryview(buffer).readonly:
+                return self._refuse(name, buffer)
+            address, size, view = pin_writable(buffer)
+            ahead = self._ahead()
+            have = min(ahead, size)
+            if have == size:
+                await seams.pause()
+            view[:have] = self._block[self._pos : self._pos + have]
+            self._pos += have
+            if ahead and have == size:
+                return have
+            try:
+                return await self._into_rest(address, view, have, once)
+            except (trio.Cancelled, KeyboardInterrupt):
+                self._unread([bytes(view[:have])])
+                raise
+        finally:
+            file.end_turn()
+
+    async def _into_rest(self, address: int, view: memoryview, done: int, once: bool) -> int:
+        size = len(view)
+        if self._writable:
+            await self._flush_and_rewind()
+        self._reset_read()
+        self._pos = 0
+        while done < size:
+            if size - done > self._size:
+                n = await self._file.step(READ, address + done, size - done, view)
+            elif once and done:
+                break
+            else:
+                n = min(size - done, await self._fill())
+                view[done : done + n] = self._block[self._pos : self._pos + n]
+                self._pos += n
+            done += n
+            if not n or once:
+                break
+        return done
+
+    async def _readline(self, limit: int) -> bytes:
+        pos = self._pos
+        n = self._ahead()
+        if 0 <= limit < n:
+            n = limit
+        end = self._bytes.find(b"\n", pos, pos + n) + 1
+        if end or n == limit:
+            self._pos = end = end or pos + n
+            return bytes(self._block[pos:end])
+        pieces = [bytes(self._block[pos : pos + n])] if n else []
+        self._pos = pos + n
+        limit -= n if limit > 0 else 0
+        try:
+            if self._writable:
+                await self._flush_and_rewind()
+            while True:
+                self._reset_read()
+                n = await self._fill()
+                if not n:
+                    break
+                if 0 <= limit < n:
+                    n = limit
+                end = self._bytes.find(b"\n", 0, n) + 1
+                self._pos = end or n
+                pieces.append(bytes(self._block[: end or n]))
+                if end or n == limit:
+                    break
+                limit -= n if limit > 0 else 0
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._unread(pieces)
+            raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _fits(self, n: int) -> bool:
+        """Whether the block takes so many bytes without a transfer."""
+        pos = 0 if self._read_end is None and self._write_end is None else self._pos
+        return n <= self._size - pos and n < self._size
+
+    async def _write(self, data: memoryview) -> int:
+        length = len(data)
+        if self._fits(length):
+            self._file.begun = True
+            if self._read_end is None and self._write_end is None:
+                self._pos = self._raw = 0
+            pos = self._pos
+            self._block[pos : pos + length] = data
+            if self._write_end is None or self._write_pos > pos:
+                self._write_pos = pos
+            self._advance(pos + length)
+            if self._write_end is None or self._write_end < self._pos:
+                self._write_end = self._pos
+            return length
+        if self._read_end is None and self._write_end is None:
+            self._pos = self._raw = 0
+        await self._flush_block()
+        if lead := self._lead():
+            self._move(-lead, 1)
+            self._raw = self._pos
+        written = 0
+        if length > self._size:
+            address = pin(data)[0]
+            while length - written > self._size:
+                written += await self._file.step(WRITE, address + written, length - written, data)
+        self._reset_read()
+        left = length - written
+        self._block[:left] = data[written:]
+        self._write_pos = 0
+        self._write_end = left
+        self._raw = 0
+        self._advance(left)
+        return length
+
+    async def _flush(self) -> None:
+        if self._writable:
+            await self._flush_and_rewind()
+
+    async def _flush_and_rewind(self) -> None:
+        await self._flush_block()
+        if self._readable:
+            if lead := self._lead():
+                self._move(-lead, 1)
+            self._reset_read()
+
+    async def _flush_block(self) -> None:
+        if self._write_end is not None and self._write_pos < self._write_end:
+            back = self._lead() + self._pos - self._write_pos
+            if back:
+                self._move(-back, 1)
+                self._raw = (self._raw or 0) - back
+            while self._write_pos < self._write_end:
+                self._write_pos += await self._step(WRITE, self._write_pos, self._write_end - self._write_pos)
+                self._raw = self._write_pos
+        self._write_pos = 0
+        self._write_end = None
+
+    async def _seek(self, target: int, whence: int) -> int:
+        if whence in (0, 1) and self._readable:
+            here = int(self._file.raw.tell()) - self._lead()
+            ahead = self._ahead()
+            if ahead:
+                offset = target - here if whence == 0 else target
+                if -self._pos <= offset <= ahead:
+                    self._pos += offset
+                    return here + offset
+        if self._writable:
+            await self._flush_block()
+        if whence == 1:
+            target -= self._lead()
+        found = self._move(target, whence)
+        self._raw = None
+        self._reset_read()
+        return found
+
+    async def _truncate_flushed(self, size: int | None) -> int:
+        await self._flush()
+        return await self._truncate(size)

@@ -1,0 +1,187 @@
+"""Files without a buffer: each call is one transfer, as `io.FileIO` has it."""
+
+# What the standard library's file answers to a call that is refused has no type.
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+import operator
+import os
+from typing import Any
+
+from trio.lowlevel import enable_ki_protection
+
+from uring.memory import bytes_address, new_bytes, pin, pin_writable
+
+from .base import READ, WRITE, Descriptor, RingFile, exclusive
+
+__all__ = ["RawFile", "left_of", "lines_of"]
+
+_SMALL = 8192
+"""What `left_of` answers where the size says nothing."""
+
+
+class RawFile(RingFile):
+    """An unbuffered binary file; see `io.FileIO` for what its methods do and `RingFile` for the rest."""
+
+    def __init__(self, file: Descriptor, wrapped: Any) -> None:
+        super().__init__(file, wrapped)
+        self._readable = bool(file.raw.readable())
+        self._writable = bool(file.raw.writable())
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def read(self, size: int | None = -1, /) -> bytes:
+        """Up to ``size`` bytes, fewer if there are no more now; all up to the end when negative or None."""
+        file = self._file
+        if file.closing or not self._readable:
+            return self._refuse("read", size)
+        n = -1 if size is None else operator.index(size)
+        await file.take_turn()
+        try:
+            self._check_open()
+            return await self._read(n) if n >= 0 else await self._readall()
+        finally:
+            file.end_turn()
+
+    @exclusive
+    async def readall(self) -> bytes:
+        """All bytes up to the end."""
+        if self._unable(self._readable):
+            return self._refuse("readall")
+        return await self._readall()
+
+    @enable_ki_protection
+    async def readinto(self, buffer: Any, /) -> int:
+        """Reads into a writable buffer; returns the number of bytes, 0 at the end."""
+        file = self._file
+        if file.closing or not self._readable:
+            return self._refuse("readinto", bytearray())
+        address, size, held = pin_writable(buffer)
+        await file.take_turn()
+        try:
+            self._check_open()
+            return await file.step(READ, address, size, held)
+        finally:
+            file.end_turn()
+
+    @exclusive
+    async def readline(self, size: int | None = -1, /) -> bytes:
+        """One line, or what is left; at most ``size`` bytes when that is not negative. A read per byte, since
+        there is no buffer."""
+        if self._unable(self._readable):
+            return self._refuse("readline", size)
+        limit = -1 if size is None else operator.index(size)
+        return await self._readline(limit)
+
+    @exclusive
+    async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
+        """The lines up to the end, or until they have ``hint`` bytes together."""
+        if self._unable(self._readable):
+            return self._refuse("readlines", hint)
+        return await lines_of(self._readline, hint)
+
+    async def __anext__(self) -> bytes:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    # ---- writing -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def write(self, data: Any, /) -> int:
+        """Writes bytes; returns how many the kernel took."""
+        file = self._file
+        if file.closing or not self._writable:
+            return self._refuse("write", b"")
+        address, size, held = pin(data)
+        await file.take_turn()
+        try:
+            self._check_open()
+            return await file.step(WRITE, address, size, (held, data))
+        finally:
+            file.end_turn()
+
+    @exclusive
+    async def writelines(self, lines: Any, /) -> None:
+        """Writes each of the lines."""
+        if self._unable(self._writable):
+            self._refuse("writelines", lines)
+            return
+        for line in lines:
+            address, size, held = pin(line)
+            await self._file.step(WRITE, address, size, (held, line))
+
+    @exclusive
+    async def flush(self) -> None:
+        """Nothing is buffered: a checkpoint."""
+        if self._unable():
+            self._refuse("flush")
+            return
+
+    @exclusive
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Makes the file ``size`` bytes long, or end at the position; returns its size."""
+        if self._unable(self._writable):
+            return self._refuse("truncate", size)
+        return await self._truncate(size)
+
+    # ---- position ------------------------------------------------------------------------------------
+
+    @exclusive
+    async def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves the position; returns the new one."""
+        return int(self._file.raw.seek(offset, whence))
+
+    @exclusive
+    async def tell(self) -> int:
+        """The position."""
+        return int(self._file.raw.tell())
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    async def _read(self, n: int) -> bytes:
+        if n <= 1:
+            memory = bytearray(n)
+            return bytes(memory[: await self._file.step(READ, pin_writable(memory)[0], n, memory)])
+        data = new_bytes(n)
+        done = await self._file.step(READ, bytes_address(data), n, data)
+        return data if done == n else data[:done]
+
+    async def _readall(self) -> bytes:
+        pieces = []
+        while piece := await self._read(left_of(self._file)):
+            pieces.append(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _readline(self, limit: int) -> bytes:
+        line = b""
+        while limit < 0 or len(line) < limit:
+            piece = await self._read(1)
+            line += piece
+            if not piece or piece == b"\n":
+                break
+        return line
+
+
+async def lines_of(readline: Any, hint: int | None) -> list[Any]:
+    """The lines that ``readline(-1)`` gives until they have more than ``hint`` characters together."""
+    wanted = 0 if hint is None else operator.index(hint)
+    lines = []
+    total = 0
+    while line := await readline(-1):
+        lines.append(line)
+        total += len(line)
+        if 0 < wanted < total:
+            break
+    return lines
+
+
+def left_of(file: Descriptor) -> int:
+    """How much to ask for to get all that is left of a file and meet its end, where its size tells."""
+    try:
+        where = file.raw.tell()
+    except OSError:
+        where = 0
+    return max(os.fstat(file.fd).st_size - where, 0) + _SMALL

@@ -1,0 +1,413 @@
+"""Text files, with the behaviour of `io.TextIOWrapper`.
+
+Decoding is the standard library's: an incremental decoder of `codecs`, inside `io.IncrementalNewlineDecoder`
+where newlines are recognised. What is decoded and not handed out is ``_decoded`` from ``_used`` on.
+
+``_snapshot`` says how ``_decoded`` came about: the decoder's flags before, and the bytes that were
+decoded. From these the position is computed when somebody asks for it, by letting a `io.TextIOWrapper`
+over those bytes do the same: so the cookies are the standard library's own.
+
+A file that is only read is decoded in large chunks. One that is written too is decoded in chunks of the
+standard library's size, because where a write goes after a read depends on it.
+"""
+
+# What the standard library's file answers to a call that is refused has no type.
+# mypy: disable-error-code="no-any-return"
+from __future__ import annotations
+
+import codecs
+import io
+import operator
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .. import seams
+from .base import RingFile, exclusive
+from .raw import lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .buffered import BufferedFile
+
+__all__ = ["TextFile"]
+
+_CHUNK = 8192
+_LARGE_CHUNK = 65536
+
+# Where a position keeps what it is made of: the decoder's start, its flags then, the bytes to feed it and the
+# characters to skip from there on, and whether it has to be told that the bytes end.
+_POSITION = (1 << 64) - 1
+_INT = (1 << 32) - 1
+_FLAGS_AT, _FEED_AT, _SKIP_AT, _EOF_AT = 64, 96, 128, 160
+
+
+class TextFile(RingFile):
+    """A text file; see `io.TextIOWrapper` for what its methods do and `RingFile` for the rest.
+
+    The methods with offsets (`RingFile.pread` and others) are about bytes.
+    """
+
+    def __init__(self, buffer: BufferedFile, wrapped: Any, newline: str | None) -> None:
+        super().__init__(buffer._file, wrapped)
+        self._buffer = buffer
+        self._seekable = bool(wrapped.seekable())
+        self._line_buffering = bool(wrapped.line_buffering)
+        self._write_through = bool(wrapped.write_through)
+        self._newline = newline
+        self._end = newline or "\n"
+        self._plain = newline in (None, "\n")
+        self._chunk = _LARGE_CHUNK if buffer._file.regular and not buffer._writable else _CHUNK
+        info = codecs.lookup(wrapped.encoding)
+        self._decoder: Any = None
+        self._encoder: Any = None
+        if buffer._readable:
+            decoder = info.incrementaldecoder(wrapped.errors)
+            self._decoder = decoder if newline else io.IncrementalNewlineDecoder(decoder, newline is None)
+        if buffer._writable:
+            self._encoder = info.incrementalencoder(wrapped.errors)
+            if self._seekable and buffer._tell() != 0:
+                self._start_encoder(False)
+        self._telling = self._seekable
+        self._decoded = ""
+        self._used = 0
+        self._snapshot: tuple[int, bytes] | None = None
+        self._ratio = 0.0
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+
+    @property
+    def buffer(self) -> BufferedFile:
+        """The binary file under this one."""
+        if self._wrapped.buffer is None:
+            raise ValueError("underlying buffer has been detached")
+        return self._buffer
+
+    @property
+    def newlines(self) -> str | tuple[str, ...] | None:
+        """The newlines met so far, as `io.TextIOWrapper.newlines` tells them."""
+        return getattr(self._decoder, "newlines", None)
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    @exclusive
+    async def read(self, size: int | None = -1, /) -> str:
+        """``size`` characters, fewer only at the end; all up to the end when negative or None."""
+        n = -1 if size is None else operator.index(size)
+        if self._unable(self._decoder is not None):
+            return self._refuse("read", size)
+        await self._write_pending()
+        return await self._read(n) if n >= 0 else await self._read_all()
+
+    @exclusive
+    async def readline(self, size: int | None = -1, /) -> str:
+        """One line, or what is left; at most ``size`` characters when that is not negative."""
+        limit = -1 if size is None else operator.index(size)
+        if self._unable():
+            return self._refuse("readline", size)
+        await self._write_pending()
+        if self._decoder is None:
+            return self._refuse("readline", size)
+        return await self._readline(limit)
+
+    @exclusive
+    async def readlines(self, hint: int | None = -1, /) -> list[str]:
+        """The lines up to the end, or until they have ``hint`` characters together; then `tell` is refused
+        until `flush` or `seek`, as in the standard library."""
+        self._telling = False
+        if self._unable():
+            return self._refuse("readlines", hint)
+        await self._write_pending()
+        if self._decoder is None:
+            return self._refuse("readlines", hint)
+        lines = await lines_of(self._readline, hint)
+        self._telling = self._seekable and not self._decoded
+        return lines
+
+    async def __anext__(self) -> str:
+        # A line that is here needs no yield, only a look for a cancellation.
+        used = self._used
+        text = self._decoded
+        end = text.find("\n", used) + 1 if self._plain else self._line_end(text, used)
+        if end and not self._file.busy and not self._pending and not seams.cancelled():
+            self._used = end
+            return text[used:end]
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    # ---- writing -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def write(self, text: str, /) -> int:
+        """Writes text into the buffer, and through it when it is full; returns the number of characters."""
+        if self._encoder is None or not isinstance(text, str):
+            return self._refuse("write", text)
+        file = self._file
+        await file.take_turn()
+        try:
+            if file.closing or self._wrapped.closed:
+                return self._refuse("write", text)
+            await seams.pause()
+            return await self._write(text)
+        finally:
+            file.end_turn()
+
+    @exclusive
+    async def writelines(self, lines: Iterable[str], /) -> None:
+        """Writes each of the lines."""
+        if self._unable(self._encoder is not None):
+            self._refuse("writelines", lines)
+            return
+        for line in lines:
+            if not isinstance(line, str):
+                self._refuse("write", line)
+                return
+            await self._write(line)
+
+    @exclusive
+    async def flush(self) -> None:
+        """Hands what is buffered to the kernel."""
+        if self._unable():
+            self._refuse("flush")
+            return
+        await self._flush()
+
+    @exclusive
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Makes the file ``size`` bytes long, or end at the position; returns its size."""
+        if self._unable():
+            return self._refuse("truncate", size)
+        await self._flush()
+        if not self._buffer._writable:
+            return self._refuse("truncate", size)
+        return await self._buffer._truncate_flushed(size)
+
+    # ---- position ------------------------------------------------------------------------------------
+
+    @exclusive
+    async def tell(self) -> int:
+        """The position: a number that `seek` understands, not to compute with."""
+        if self._unable(self._seekable):
+            return self._refuse("tell")
+        return await self._tell()
+
+    @exclusive
+    async def seek(self, cookie: int, whence: int = 0, /) -> int:
+        """Moves to a position from `tell`, to the start, or with ``whence`` 2 to the end; returns it."""
+        far = whence in (1, 2) and cookie != 0
+        if self.closed or not self._seekable or far or whence not in (0, 1, 2):
+            return self._refuse("seek", cookie, whence)
+        if cookie < 0:
+            raise ValueError(f"negative seek position {cookie!r}")
+        return await self._seek(operator.index(cookie), whence)
+
+    @exclusive
+    async def detach(self) -> BufferedFile:
+        """Writes what is buffered and returns the binary file; this one is of no use any more."""
+        if self._unable():
+            return self._refuse("flush")
+        await self._flush()
+        self._wrapped.detach()
+        return self._buffer
+
+    # ---- in the call's turn --------------------------------------------------------------------------
+
+    def _forget_decoded(self) -> None:
+        self._decoded = ""
+        self._used = 0
+        self._snapshot = None
+
+    def _take(self, n: int) -> str:
+        used = self._used
+        text = self._decoded[used : used + n]
+        self._used = used + len(text)
+        return text
+
+    async def _read_chunk(self, hint: int = 0) -> bool:
+        """Decodes more; False when that was the end."""
+        flags, held = 0, b""
+        if self._seekable:
+            held, flags = self._decoder.getstate()
+        size = max(self._chunk, int(max(self._ratio, 1.0) * hint))
+        data = await self._buffer._read1(size)
+        decoded: str = self._decoder.decode(data, not data)
+        self._decoded = decoded
+        self._used = 0
+        self._ratio = len(data) / len(decoded) if decoded else 0.0
+        if self._seekable:
+            self._snapshot = (flags, held + data)
+        return bool(data) or bool(decoded)
+
+    async def _read(self, n: int) -> str:
+        text = self._take(n)
+        if len(text) == n:
+            return text
+        pieces = [text]
+        left = n - len(text)
+        try:
+            while left and await self._read_chunk(left):
+                pieces.append(self._take(left))
+                left -= len(pieces[-1])
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._unread(pieces)
+            raise
+        return "".join(pieces)
+
+    async def _read_all(self) -> str:
+        data = await self._buffer._read_all()
+        text: str = self._decoded[self._used :] + self._decoder.decode(data, True)
+        self._forget_decoded()
+        return text
+
+    def _unread(self, pieces: list[str]) -> None:
+        """Puts back what a cancelled call has taken: on a regular file all of it was out of one chunk."""
+        text = "".join(pieces)
+        if self._decoded.endswith(text, 0, self._used):
+            self._used -= len(text)
+        else:
+            self._decoded = text + self._decoded[self._used :]
+            self._used = 0
+
+    def _line_end(self, text: str, start: int) -> int:
+        """Where the line that begins at ``start`` ends, 0 if not in this text."""
+        if self._newline != "":
+            found = text.find(self._end, start)
+            return found + len(self._end) if found >= 0 else 0
+        lf = text.find("\n", start)
+        cr = text.find("\r", start, lf if lf >= 0 else len(text))
+        return lf + 1 if cr < 0 else cr + 2 if lf == cr + 1 else cr + 1
+
+    async def _readline(self, limit: int) -> str:
+        pieces: list[str] = []
+        length = 0
+        rest = ""  # half of a line's end
+        try:
+            while True:
+                while not self._decoded and await self._read_chunk():
+                    pass
+                if not self._decoded:
+                    self._forget_decoded()
+                    pieces.append(rest)
+                    break
+                text, start = (rest + self._decoded, 0) if rest else (self._decoded, self._used)
+                end = self._line_end(text, start)
+                stop = end or len(text) - (len(self._end) > 1 and text.endswith(self._end[0], start))
+                done = end or (limit >= 0 and stop - start + length >= limit)
+                if limit >= 0:
+                    stop = min(stop, start + limit - length)
+                pieces.append(text[start:stop])
+                if done:
+                    self._used = stop - len(rest)
+                    break
+                length += stop - start
+                rest = text[stop:]
+                self._decoded = ""
+                self._used = 0
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._decoded = "".join(pieces) + rest
+            self._used = 0
+            raise
+        return pieces[0] if len(pieces) == 1 else "".join(pieces)
+
+    async def _write(self, text: str) -> int:
+        lf = "\n" in text
+        flush = self._line_buffering and (lf or "\r" in text)
+        newline = self._newline
+        data: bytes = self._encoder.encode(text.replace("\n", newline) if lf and newline else text)
+        if self._pending_size + len(data) > _CHUNK:
+            await self._write_pending()
+        self._pending.append(data)
+        self._pending_size += len(data)
+        try:
+            if self._pending_size >= _CHUNK or flush or self._write_through:
+                await self._write_pending()
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._pending_size -= len(self._pending.pop())
+            raise
+        if flush:
+            await self._buffer._flush()
+        if self._snapshot is not None:
+            self._forget_decoded()
+        if self._decoder is not None:
+            self._decoder.reset()
+        return len(text)
+
+    async def _write_pending(self) -> None:
+        if not self._pending:
+            return
+        pending, size = self._pending, self._pending_size
+        self._pending, self._pending_size = [], 0
+        try:
+            await self._buffer._write(memoryview(b"".join(pending)))
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._pending, self._pending_size = pending, size
+            raise
+
+    async def _flush(self) -> None:
+        self._telling = self._seekable
+        await self._write_pending()
+        await self._buffer._flush()
+
+    async def _tell(self) -> int:
+        if not self._telling:
+            raise OSError("telling position disabled by next() call")
+        await self._flush()
+        where = self._buffer._tell()
+        if self._decoder is None or self._snapshot is None:
+            return where
+        flags, data = self._snapshot
+        where -= len(data)
+        if not self._used:
+            return where | flags << _FLAGS_AT
+        same: Any = io.TextIOWrapper(
+            io.BytesIO(data), self._wrapped.encoding, self._wrapped.errors, self._newline
+        )
+        same._CHUNK_SIZE = max(len(data), 1)
+        same.seek(flags << _FLAGS_AT)
+        if len(same.read(self._used)) < self._used:
+            raise OSError("can't reconstruct logical file position")
+        cookie = same.tell()
+        return (cookie & ~_POSITION) | where + (cookie & _POSITION)
+
+    async def _seek(self, cookie: int, whence: int) -> int:
+        if whence == 1:
+            cookie = await self._tell()
+        await self._flush()
+        if whence == 2:
+            self._forget_decoded()
+            where = await self._buffer._seek(0, 2)
+            if self._decoder is not None:
+                self._decoder.reset()
+            self._start_encoder(where == 0)
+            return where
+        where = cookie & _POSITION
+        flags, feed, skip = (cookie >> at & _INT for at in (_FLAGS_AT, _FEED_AT, _SKIP_AT))
+        await self._buffer._seek(where, 0)
+        self._forget_decoded()
+        if self._decoder is not None:
+            if where == 0 and flags == 0:
+                self._decoder.reset()
+            else:
+                self._decoder.setstate((b"", flags))
+            self._snapshot = (flags, b"")
+            if skip:
+                data = await self._buffer._read(feed)
+                self._snapshot = (flags, data)
+                self._decoded = self._decoder.decode(data, bool(cookie >> _EOF_AT))
+                if len(self._decoded) < skip:
+                    raise OSError("can't restore logical file position")
+                self._used = skip
+        self._start_encoder(where == 0 and flags == 0)
+        return cookie
+
+    def _start_encoder(self, start: bool) -> None:
+        """Makes the next write begin with a byte order mark, where the encoding has one, or not."""
+        if self._encoder is not None:
+            if start:
+                self._encoder.reset()
+            else:
+                self._encoder.setstate(0)

@@ -1,0 +1,185 @@
+"""Programs that know nothing of the ring, with names that they imported before it came."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.streams.file
+import pytest
+import trio
+from anyio import AsyncFile
+from anyio import Path as AnyPath
+from anyio import open_file as any_open
+from anyio.streams.file import FileReadStream, FileStreamAttribute, FileWriteStream
+from trio import Path as TrioPath
+from trio import open_file as trio_open
+
+import uring_trio
+from uring_trio import RingOptions
+from uring_trio.files import RingFile
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Iterator
+
+PLACES: list[Any] = [trio.Path, anyio.Path, FileReadStream, FileWriteStream, anyio.AsyncFile]
+
+
+def state() -> list[Any]:
+    """All that the drop-in could have left behind."""
+    functions = [
+        (fn.__code__, fn.__defaults__, fn.__kwdefaults__, dict(vars(fn)), sorted(fn.__globals__))
+        for fn in (trio_open, any_open)
+    ]
+    return [*functions, *(dict(vars(cls)) for cls in PLACES)]
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    before = state()
+    uring_trio.install(ring=RingOptions(entries=64), files=True)
+    try:
+        yield
+    finally:
+        uring_trio.uninstall()
+    assert state() == before
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+    found = tmp_path / "file"
+    found.write_text("one\ntwo\n")
+    return found
+
+
+async def with_trio(path: pathlib.Path) -> None:
+    async with await trio_open(path) as file:
+        assert [line async for line in file] == ["one\n", "two\n"]
+    async with await trio.open_file(path, mode="rb", buffering=0) as file:
+        assert await file.read(2) == b"on"
+    other = TrioPath(path).parent / "dir" / "new"
+    await other.parent.mkdir()
+    await other.write_text("x")
+    assert await other.exists()
+    assert (await other.stat()).st_size == 1
+    async with await other.open("a") as file:
+        await file.write("y")
+    assert await other.read_bytes() == b"xy"
+    renamed = await other.rename(path.parent / "renamed")
+    assert type(renamed) is type(other)
+    await renamed.unlink()
+    await other.parent.rmdir()
+
+
+async def with_anyio(path: pathlib.Path) -> None:
+    async with await any_open(path) as file:
+        assert type(file) is AsyncFile or isinstance(file, AsyncFile)
+        assert [line async for line in file] == ["one\n", "two\n"]
+        await file.seek(0)
+        assert await file.readlines() == ["one\n", "two\n"]
+        assert file.name == str(path)
+        assert file.wrapped.readable()
+    assert file.closed
+    async with await any_open(path, "r+b") as file:
+        room = bytearray(3)
+        assert await file.readinto(room) == 3
+        assert await file.write(b"-") == 1
+        await file.flush()
+        assert await file.tell() == 4
+        await file.truncate(8)
+    async with await AnyPath(path).open("w") as file:
+        assert isinstance(file, AsyncFile)
+        await file.writelines(["one\n", "two\n"])
+    other = AnyPath(path).parent / "dir" / "new"
+    await other.parent.mkdir(parents=True)
+    await other.write_bytes(b"x")
+    assert await other.is_file()
+    target = await other.replace(path.parent / "replaced")
+    assert type(target) is AnyPath
+    await target.unlink()
+    await other.parent.rmdir()
+    async with await FileWriteStream.from_path(path) as sink:
+        await sink.send(b"one\n")
+    async with await FileWriteStream.from_path(path, append=True) as sink:
+        await sink.send(b"two\n")
+    with pytest.raises(anyio.ClosedResourceError):
+        await sink.send(b"more")
+    async with await FileReadStream.from_path(path) as source:
+        assert source.extra(FileStreamAttribute.path) == path
+        assert source.extra(FileStreamAttribute.fileno) > 2
+        await source.seek(2)
+        assert await source.tell() == 2
+        assert await source.receive(100) == b"e\ntwo\n"
+        with pytest.raises(anyio.EndOfStream):
+            await source.receive()
+    with pytest.raises(anyio.ClosedResourceError):
+        await source.receive()
+
+
+@pytest.mark.parametrize("program", [with_trio, with_anyio])
+def test_uses_the_ring(installed: None, path: pathlib.Path, program: Any) -> None:
+    async def main() -> None:
+        before = threading.active_count()
+        await program(path)
+        assert threading.active_count() == before
+        assert isinstance(await trio_open(path), RingFile)
+
+    with pytest.warns(ResourceWarning):
+        trio.run(main)
+
+
+@pytest.mark.parametrize("program", [with_trio, with_anyio])
+def test_as_before_on_epoll(installed: None, path: pathlib.Path, program: Any) -> None:
+    uring_trio.uninstall()
+    uring_trio.install(files=True)
+    from uring_trio import seams
+
+    seams.set_default_manager(None)  # runs are Trio's own again, the files' names are exchanged still
+
+    async def main() -> None:
+        await program(path)
+        async with await trio_open(path) as file:
+            assert not isinstance(file, RingFile)
+
+    trio.run(main)
+
+
+def test_as_before_on_another_loop(installed: None, path: pathlib.Path) -> None:
+    anyio.run(with_anyio, path, backend="asyncio")
+
+
+def test_the_names_look_the_same(installed: None) -> None:
+    assert list(inspect.signature(trio_open).parameters) == [
+        "file", "mode", "buffering", "encoding", "errors", "newline", "closefd", "opener",
+    ]  # fmt: skip
+    assert inspect.iscoroutinefunction(trio_open)
+    assert inspect.iscoroutinefunction(any_open)
+    assert TrioPath.stat.__name__ == "stat"
+
+
+def test_refusals_are_the_same(installed: None, path: pathlib.Path) -> None:
+    async def main() -> None:
+        for wrong in (("missing",), (path, "rw"), (path.parent,)):
+            with pytest.raises((OSError, ValueError)) as stock:
+                open(*wrong)  # noqa: SIM115
+            for function in (trio_open, any_open):
+                with pytest.raises((OSError, ValueError)) as ring:
+                    await function(*wrong)
+                assert (type(ring.value), str(ring.value)) == (type(stock.value), str(stock.value))
+
+    trio.run(main)
+
+
+def test_twice_and_without_files(path: pathlib.Path) -> None:
+    before = state()
+    uring_trio.install(files=True)
+    uring_trio.install(files=True)
+    assert state() != before
+    uring_trio.install()
+    assert state() == before
+    uring_trio.uninstall()
+    uring_trio.uninstall()
+    assert state() == before

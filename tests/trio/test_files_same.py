@@ -1,0 +1,165 @@
+"""A file on the ring and a file of the standard library, told to do the same, do the same.
+
+Each example makes two files with the same bytes, opens one with `open` and one with `open_file`, and makes
+the same calls on both: results, exceptions, positions and the bytes that are in the file after each call
+agree.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import uring_trio
+from uring_trio.files import open_file
+
+sizes = st.integers(-1, 40)
+places = st.integers(0, 60)
+octets = st.binary(max_size=30) | st.sampled_from([b"\n", b"a\nb", b"\r\n", b"x" * 50])
+texts = st.text(st.sampled_from("ab\n\ré€𝄞\x85"), max_size=20)
+encodings = st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32-le", "latin-1", "ascii", "shift_jis"])
+
+
+def calls(
+    data: st.SearchStrategy[Any], *, text: bool
+) -> st.SearchStrategy[list[tuple[str, tuple[Any, ...]]]]:
+    common = [
+        st.tuples(st.sampled_from(["read", "readline"]), st.tuples(sizes)),
+        st.tuples(st.just("write"), st.tuples(data)),
+        st.tuples(st.just("writelines"), st.tuples(st.lists(data, max_size=3))),
+        st.tuples(
+            st.sampled_from(["flush", "tell", "readlines", "readable", "writable", "seekable"]), st.just(())
+        ),
+        st.tuples(st.just("truncate"), st.just(()) | st.tuples(places)),
+        st.tuples(st.just("read"), st.tuples(st.none())),
+        st.tuples(st.just("next"), st.just(())),
+    ]
+    if text:
+        common += [
+            st.tuples(st.just("seek"), st.tuples(st.just(0), st.integers(0, 3))),
+            st.tuples(st.just("seek"), st.tuples(st.integers(-1, 1), st.integers(0, 2))),
+            st.tuples(st.just("return"), st.tuples(st.integers(0, 9))),
+        ]
+    else:
+        common += [
+            st.tuples(
+                st.just("seek"), st.tuples(places) | st.tuples(st.integers(-40, 40), st.integers(0, 2))
+            ),
+            st.tuples(st.sampled_from(["read1", "peek"]), st.tuples(sizes)),
+            st.tuples(st.sampled_from(["into", "into1"]), st.tuples(places)),
+            # Not for text: after lines were left over the standard library's positions are wrong.
+            st.tuples(st.just("readlines"), st.tuples(places)),
+        ]
+    return st.lists(st.one_of(common), max_size=14)
+
+
+class Sync:
+    """A file of the standard library, called as the other one is."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    async def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        return getattr(self.file, name)(*arguments)
+
+
+class Ring:
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    async def call(self, name: str, arguments: tuple[Any, ...]) -> Any:
+        result = getattr(self.file, name)(*arguments)
+        return result if name in ("readable", "writable", "seekable") else await result
+
+
+async def play(side: Any, path: Path, script: list[tuple[str, tuple[Any, ...]]]) -> list[Any]:
+    """What each call came to, and what was in the file then."""
+    told = []
+    cookies = [0]
+    for name, arguments in script:
+        try:
+            if name == "next":
+                result = await side.call("readline", ())
+            elif name in ("into", "into1"):
+                room = bytearray(arguments[0])
+                result = (await side.call("readinto" + name[4:], (room,)), bytes(room))
+            elif name == "return":
+                result = await side.call("seek", (cookies[arguments[0] % len(cookies)],))
+            else:
+                result = await side.call(name, arguments)
+                if name == "tell":
+                    cookies.append(result)
+        except (ValueError, OSError, TypeError, AttributeError) as exc:
+            text = "" if isinstance(exc, AttributeError) else str(exc)  # it names the class
+            result = (type(exc), text, getattr(exc, "errno", None))
+        told.append((name, arguments, result, path.read_bytes()))
+    return told
+
+
+def compare(tmp: Path, start: bytes, script: Any, *arguments: Any, **named: Any) -> None:
+    with warnings.catch_warnings():
+        # Line buffering of binary files is refused with a warning, on both sides.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        ours, theirs = tmp / "ours", tmp / "theirs"
+        ours.write_bytes(start)
+        theirs.write_bytes(start)
+        if arguments[0].startswith("x"):
+            ours.unlink()
+            theirs.unlink()
+
+        async def main() -> tuple[list[Any], list[Any], int, int]:
+            stock = open(theirs, *arguments, **named)  # noqa: SIM115
+            ring = await open_file(ours, *arguments, **named)
+            expected = await play(Sync(stock), theirs, script)
+            found = await play(Ring(ring), ours, script)
+            await ring.aclose()
+            stock.close()
+            return expected, found, 0, 0
+
+        expected, found, *_ = uring_trio.run(main)
+        for one, other in zip(expected, found):
+            assert one == other
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("same")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start=st.binary(max_size=80) | st.lists(octets, max_size=6).map(b"".join),
+    mode=st.sampled_from(["rb", "wb", "ab", "xb", "r+b", "w+b", "a+b"]),
+    buffering=st.sampled_from([-1, 0, 1, 2, 3, 7, 16]),
+    script=calls(octets, text=False),
+)
+def test_binary(folder: Path, start: bytes, mode: str, buffering: int, script: Any) -> None:
+    compare(folder, start, script, mode, buffering)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    start=st.lists(texts, max_size=5).map("".join),
+    mode=st.sampled_from(["r", "w", "a", "x", "r+", "w+", "a+"]),
+    buffering=st.sampled_from([-1, 1, 2, 5, 16]),
+    encoding=encodings,
+    errors=st.sampled_from(["strict", "replace", "ignore", "surrogateescape"]),
+    newline=st.sampled_from([None, "", "\n", "\r", "\r\n"]),
+    script=calls(texts, text=True),
+)
+def test_text(
+    folder: Path,
+    start: str,
+    mode: str,
+    buffering: int,
+    encoding: str,
+    errors: str,
+    newline: str | None,
+    script: Any,
+) -> None:
+    data = start.encode(encoding, "replace")
+    compare(folder, data, script, mode, buffering, encoding=encoding, errors=errors, newline=newline)

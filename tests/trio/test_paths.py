@@ -1,0 +1,311 @@
+"""Paths on the ring: the same answers and exceptions as `os` and `pathlib` give."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import shutil
+import stat as modes
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import assert_checkpoints
+
+import uring_trio
+from uring_trio import Path, copy_file, read_dir_stats, wait_process
+
+
+@pytest.fixture
+def here(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"contents\r\n")
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "fifo")
+    return tmp_path
+
+
+NAMES = [
+    "file",
+    "dir",
+    "link",
+    "dangling",
+    "loop",
+    "fifo",
+    "missing",
+    "file/below",
+    ".",
+    "/dev/null",
+    "/",
+    "n\0",
+    "x" * 300,
+]
+QUESTIONS = [
+    "stat", "lstat", "exists", "is_dir", "is_file", "is_symlink", "is_socket", "is_fifo", "is_block_device",
+    "is_char_device", "read_bytes", "read_text", "rmdir", "unlink", "mkdir", "touch",
+]  # fmt: skip
+
+
+def told(exc: BaseException) -> tuple[Any, ...]:
+    return type(exc), str(exc), getattr(exc, "filename", None), getattr(exc, "filename2", None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("question", QUESTIONS)
+async def test_answers_as_pathlib(here: pathlib.Path, name: str, question: str) -> None:
+    if name == "fifo" and question in ("read_bytes", "read_text", "rmdir", "mkdir", "unlink"):
+        return  # a read would wait for a writer, and the copy has none
+    if name in ("/", ".", "/dev/null") and question in ("unlink", "rmdir", "touch"):
+        return
+    stock: Any
+    ring: Any
+    copy = here / "copy"
+    shutil.copytree(here, copy, symlinks=True, ignore=lambda *_: ["fifo", "copy"])
+    try:
+        stock = getattr(pathlib.Path(name), question)()
+    except (OSError, ValueError) as exc:
+        stock = told(exc)
+    if question in ("rmdir", "unlink", "mkdir", "touch"):
+        os.chdir(copy)
+    try:
+        ring = await getattr(Path(name), question)()
+    except (OSError, ValueError) as exc:
+        ring = told(exc)
+    if question == "stat" and isinstance(stock, os.stat_result):
+        assert [
+            getattr(ring, field) for field in dir(stock) if field.startswith("st_") and "atime" not in field
+        ] == [
+            getattr(stock, field) for field in dir(stock) if field.startswith("st_") and "atime" not in field
+        ]
+    elif question == "lstat" and isinstance(stock, os.stat_result):
+        assert (ring.st_ino, ring.st_mode) == (stock.st_ino, stock.st_mode)
+    else:
+        assert ring == stock
+    os.chdir(here)
+
+
+async def test_makes_and_moves(here: pathlib.Path) -> None:
+    top = Path("a")
+    await (top / "b" / "c").mkdir(parents=True)
+    await (top / "b").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(FileExistsError):
+        await (top / "b").mkdir()
+    with pytest.raises(FileExistsError):
+        await Path("file").mkdir(exist_ok=True)
+    file = top / "text"
+    assert await file.write_text("one\ntwo\n") == 8
+    assert await file.read_text(encoding="utf-8") == "one\ntwo\n"
+    assert await file.write_bytes(b"\r\n") == 2
+    assert await file.read_text() == "\n"
+    moved = await file.rename("a/moved")
+    assert type(moved) is type(file)
+    assert isinstance(moved, trio.Path)
+    assert await moved.exists()
+    assert not await file.exists()
+    await moved.replace(here / "link")
+    assert not (here / "link").is_symlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        await Path("missing").rename("other")
+    assert (caught.value.filename, caught.value.filename2) == ("missing", "other")
+    await Path("again").symlink_to("file")
+    assert os.readlink("again") == "file"
+    await Path("hard").hardlink_to("file")
+    assert os.stat("hard").st_nlink == 2
+    assert await Path("hard").samefile("file")
+    await Path("hard").unlink()
+    await Path("hard").unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        await Path("hard").unlink()
+    with pytest.raises(OSError, match="not empty"):
+        await top.rmdir()
+    await (top / "b" / "c").rmdir()
+    async with await (top / "new").open("w") as opened:
+        assert isinstance(opened, uring_trio.TextFile)
+        assert opened.name == "a/new"
+
+
+async def test_touch(here: pathlib.Path) -> None:
+    os.utime("file", (1, 1))
+    await Path("file").touch()
+    assert os.stat("file").st_mtime > 1
+    os.utime("dir", (1, 1))
+    await Path("dir").touch()
+    assert os.stat("dir").st_mtime > 1
+    await Path("made").touch(0o600)
+    assert modes.S_IMODE(os.stat("made").st_mode) == 0o600
+    with pytest.raises(FileExistsError):
+        await Path("made").touch(exist_ok=False)
+
+
+async def test_the_rest_is_as_in_trio(here: pathlib.Path) -> None:
+    assert sorted(path.name for path in await Path(".").iterdir()) == sorted(os.listdir())
+    assert await Path("link").readlink() == Path("file")
+    assert isinstance(await Path("link").resolve(), Path)
+    assert repr(Path("x")) == "uring_trio.Path('x')"
+
+
+async def test_one_path_in_many_forms(here: pathlib.Path) -> None:
+    for form in ("file", b"file", pathlib.Path("file"), here / "file"):
+        assert (await uring_trio.stat(form)).st_size == 10
+    with open("file") as file:
+        assert await uring_trio.stat(file.fileno()) == os.fstat(file.fileno())
+    with pytest.raises(TypeError):
+        await uring_trio.stat(3.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="null byte"):
+        await uring_trio.unlink(b"a\0b")
+
+
+async def test_relative_to_where_the_call_was_made(here: pathlib.Path) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(uring_trio.mkdir, "made-here")
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        os.chdir("dir")
+    assert (here / "made-here").is_dir()
+
+
+async def test_read_dir_stats(here: pathlib.Path) -> None:
+    found = await read_dir_stats(["file", "missing", b"dir", "dangling"])
+    assert found[0] == os.stat("file")
+    assert isinstance(found[1], FileNotFoundError)
+    assert found[1].filename == "missing"
+    assert modes.S_ISDIR(found[2].st_mode)  # type: ignore[union-attr]
+    assert isinstance(found[3], FileNotFoundError)
+    links = await read_dir_stats(["dangling"], follow_symlinks=False)
+    assert modes.S_ISLNK(links[0].st_mode)  # type: ignore[union-attr]
+    assert await read_dir_stats([]) == []
+    assert len(await read_dir_stats(["file"] * 3000)) == 3000
+
+
+async def test_xattr(here: pathlib.Path) -> None:
+    try:
+        os.setxattr("file", "user.probe", b"")
+    except OSError as exc:
+        pytest.skip(f"no extended attributes here: {exc}")
+    await uring_trio.setxattr("file", "user.name", b"value")
+    assert os.getxattr("file", "user.name") == b"value"
+    assert await uring_trio.getxattr("file", "user.name") == b"value"
+    with open("file") as file:
+        assert await uring_trio.getxattr(file.fileno(), "user.name") == b"value"
+    with pytest.raises(OSError) as caught:
+        await uring_trio.getxattr("file", "user.none")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENODATA, "file")
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 5000, 100_001])
+async def test_copy_file(here: pathlib.Path, size: int) -> None:
+    data = os.urandom(size)
+    (here / "source").write_bytes(data)
+    steps: list[tuple[int, int]] = []
+    assert await copy_file("source", "file", progress=lambda *step: steps.append(step), chunk=1000) == size
+    assert (here / "file").read_bytes() == data
+    assert [done for done, _ in steps] == [min(size, (i + 1) * 1000) for i in range(-(-size // 1000))]
+    assert all(there == size for _, there in steps)
+
+
+async def test_copy_file_refuses(here: pathlib.Path) -> None:
+    with pytest.raises(shutil.SameFileError):
+        await copy_file("file", "link")
+    assert (here / "file").read_bytes() == b"contents\r\n"
+    with pytest.raises(FileNotFoundError) as caught:
+        await copy_file("missing", "other")
+    assert caught.value.filename == "missing"
+    with pytest.raises(IsADirectoryError):
+        await copy_file("file", "dir")
+
+
+async def test_splice_and_tee(here: pathlib.Path) -> None:
+    first, second = os.pipe(), os.pipe()
+    try:
+        with open("file", "rb") as file:
+            assert await uring_trio.splice(file.fileno(), first[1], 4, offset_in=0) == 4
+        assert await uring_trio.tee(first[0], second[1], 100) == 4
+        assert os.read(first[0], 10) == os.read(second[0], 10) == b"cont"
+    finally:
+        for fd in (*first, *second):
+            os.close(fd)
+
+
+async def test_cancelled_before_it_began(here: pathlib.Path) -> None:
+    for call in (
+        lambda: Path("file").unlink(),
+        lambda: Path("new").mkdir(),
+        lambda: Path("file").rename("moved"),
+        lambda: Path("file").write_text("gone"),
+        lambda: Path("touched").touch(),
+        lambda: copy_file("dir", "file"),
+    ):
+        before = sorted(os.listdir())
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await call()
+        assert scope.cancelled_caught
+        assert sorted(os.listdir()) == before
+    assert (here / "file").read_bytes() == b"contents\r\n"
+
+
+async def test_checkpoints_and_no_threads(here: pathlib.Path) -> None:
+    before = threading.active_count()
+    for call in (
+        lambda: Path("file").stat(),
+        lambda: Path("n\0").exists(),
+        lambda: Path("file").read_bytes(),
+        lambda: Path("made").mkdir(),
+        lambda: Path("made").rmdir(),
+    ):
+        with assert_checkpoints():
+            await call()
+    assert threading.active_count() == before
+
+
+# ---- processes ---------------------------------------------------------------------------------------
+
+
+async def test_wait_process() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+    seen = await wait_process(child.pid, reap=False)
+    assert (seen.si_pid, seen.si_status) == (child.pid, 7)
+    pidfd = os.pidfd_open(child.pid)
+    try:
+        assert (await wait_process(pidfd=pidfd)).si_status == 7
+    finally:
+        os.close(pidfd)
+    with pytest.raises(ChildProcessError):
+        await wait_process(child.pid)
+    child.returncode = 7
+    with pytest.raises(TypeError):
+        await wait_process()
+
+
+async def test_cancelled_wait_reaps_nothing() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        with trio.move_on_after(0.05) as scope:
+            await wait_process(child.pid)
+        assert scope.cancelled_caught
+        child.kill()
+        assert child.wait() == -9
+
+
+async def test_run_process_with_pipes() -> None:
+    data = os.urandom(3_000_000)
+    done = await trio.run_process(["cat"], stdin=data, capture_stdout=True)
+    assert done.stdout == data
+
+
+async def test_many_short_children() -> None:
+    codes: list[int] = []
+
+    async def one(code: int) -> None:
+        codes.append((await trio.run_process(["sh", "-c", f"exit {code}"], check=False)).returncode)
+
+    async with trio.open_nursery() as nursery:
+        for code in range(40):
+            nursery.start_soon(one, code)
+    assert sorted(codes) == list(range(40))
