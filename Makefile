@@ -4,7 +4,8 @@
 #   make demo          a Trio server on the ring next to stock Trio, with real clients
 #   make test          the tests, with $(PYTHON); make test ARGS="-k name"
 #   make test-all      the same with every supported Python found on this machine
-#   make conformance   Trio's own test-suite, on stock Trio and on the ring
+#   make conformance   the test-suites of Trio, AnyIO and others on stock Trio and on the ring;
+#                      make conformance ARGS="--suite trio"
 #   make check         linter, formatter, type checkers
 #   make bench         the benchmarks; make bench ARGS="--help"
 #   make clean         removes everything the other targets made

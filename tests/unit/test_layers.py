@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
 
 LAYERS = [
-    ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.testing"],
+    ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.pytest_plugin", "uring_trio.testing"],
     ["uring_trio"],
     ["uring_trio.run", "uring_trio.channels", "uring_trio.debug"],
     ["uring_trio.listener"],
