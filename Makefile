@@ -12,7 +12,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= anyio,test,conformance,check,bench
+EXTRAS ?= anyio,test,apps,conformance,check,bench
 ARGS ?=
 
 VERSIONS := 3.11 3.12 3.13
@@ -35,7 +35,7 @@ test-all:
 	@found=; for version in $(VERSIONS); do \
 		if python=$$(tools/find-python $$version); then \
 			echo "--- Python $$version"; found=yes; \
-			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version EXTRAS=anyio,test || exit 1; \
+			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version EXTRAS=anyio,test,apps || exit 1; \
 		else \
 			echo "--- Python $$version: not on this machine"; \
 		fi; \
