@@ -13,10 +13,10 @@ from typing import Any
 
 try:
     import anyio  # noqa: TC002 - first, to tell a missing AnyIO from one that looks different
-except ModuleNotFoundError as exc:
+except ModuleNotFoundError as _exc:
     raise ModuleNotFoundError(
-        "AnyIO is not installed: install it, or this package as uring-trio[anyio]", name=exc.name
-    ) from exc
+        "AnyIO is not installed: install it, or this package as uring-trio[anyio]", name=_exc.name
+    ) from _exc
 
 __all__ = ["TESTED", "TestRunner", "TrioBackend", "UnsupportedAnyIO", "enter", "leave", "register"]
 
@@ -39,11 +39,11 @@ try:
     )
 
     TestRunner._call_in_runner_task  # noqa: B018 - overridden, so it has to be there
-except (ImportError, AttributeError) as exc:
+except (ImportError, AttributeError) as _exc:
     raise UnsupportedAnyIO(
-        f"AnyIO {_installed} does not look as expected ({exc}); "
+        f"AnyIO {_installed} does not look as expected ({_exc}); "
         f"the backend is tested with AnyIO {', '.join(TESTED)}"
-    ) from exc
+    ) from _exc
 
 
 def register(name: str, backend: type[anyio.abc.AsyncBackend]) -> None:
