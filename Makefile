@@ -4,14 +4,15 @@
 #   make demo          a Trio server on the ring next to stock Trio, with real clients
 #   make test          the tests, with $(PYTHON); make test ARGS="-k name"
 #   make test-all      the same with every supported Python found on this machine
-#   make conformance   Trio's own test-suite, on stock Trio and on the ring
+#   make conformance   the test-suites of Trio, AnyIO and others on stock Trio and on the ring;
+#                      make conformance ARGS="--suite trio"
 #   make check         linter, formatter, type checkers
 #   make bench         the benchmarks; make bench ARGS="--help"
 #   make clean         removes everything the other targets made
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= anyio,test,conformance,check,bench
+EXTRAS ?= anyio,test,apps,conformance,check,bench
 ARGS ?=
 
 VERSIONS := 3.11 3.12 3.13
@@ -34,7 +35,7 @@ test-all:
 	@found=; for version in $(VERSIONS); do \
 		if python=$$(tools/find-python $$version); then \
 			echo "--- Python $$version"; found=yes; \
-			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version EXTRAS=anyio,test || exit 1; \
+			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version EXTRAS=anyio,test,apps || exit 1; \
 		else \
 			echo "--- Python $$version: not on this machine"; \
 		fi; \

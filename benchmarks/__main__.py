@@ -41,6 +41,9 @@ BASELINES: dict[str, str | None] = {
     "uvloop-streams": "trio-streams",
     "uvloop-protocols": "trio-streams",
     "c-ring": "trio-streams",
+    "anyio-trio": None,
+    "anyio-uring": "anyio-trio",
+    "anyio-asyncio": "anyio-trio",
 }
 SMALL = {"ring-sockets": 0.75, "ring-streams": 0.80, "uring-streams": 0.60}
 LARGE = dict.fromkeys(SMALL, 1.05)
@@ -58,6 +61,10 @@ class Workload:
     metric: str = "cpu"
     least_rounds: int = 1
     quick: bool = False
+    of_anyio: bool = False  # its contenders are AnyIO's backends, and those of no other workload
+
+    def takes(self, name: str) -> bool:
+        return name.startswith("anyio-") is self.of_anyio
 
 
 def workloads() -> list[Workload]:
@@ -71,6 +78,9 @@ def workloads() -> list[Workload]:
             found.append(Workload(f"echo-{connections}x{size}KiB", text, load, limits, quick=quick))
     churn = {"connections": 20, "size": 1024, "churn": True}
     found.append(Workload("churn", "connect, one exchange of 1 KiB, close; 20 at a time", churn, quick=True))
+    many = {"connections": 50, "size": 1024}
+    text = "echo over AnyIO, 50 connections, 1 KiB"
+    found.append(Workload("anyio-50x1KiB", text, many, {"anyio-uring": 0.70}, of_anyio=True))
     idle = {"connections": 1, "size": 1024, "think": 300}
     text = "1 connection, 1 KiB, client idle 300 µs between requests"
     found.append(Workload("latency", text, idle, LATENCY, metric="p50", least_rounds=9))
@@ -189,7 +199,7 @@ def main() -> None:
         return
 
     exit_on_terminate()
-    facts = machine(with_ring=any(name.startswith(("ring-", "uring-")) for name in names))
+    facts = machine(with_ring=any(name.startswith(("ring-", "uring-", "anyio-uring")) for name in names))
     comparisons: list[Comparison] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
@@ -201,10 +211,13 @@ def main() -> None:
                     progress.print(step.table())
                 else:
                     progress.advance(bar)
-        for workload in served if names else []:
+        for workload in served:
+            takers = [name for name in names if workload.takes(name)]
+            if not takers:
+                continue
             turns = max(rounds, 0 if options.quick else workload.least_rounds)
-            bar = progress.add_task(workload.name, total=turns * len(names))
-            comparisons.append(compare(workload, names, turns, seconds, partial(progress.advance, bar)))
+            bar = progress.add_task(workload.name, total=turns * len(takers))
+            comparisons.append(compare(workload, takers, turns, seconds, partial(progress.advance, bar)))
             progress.print(comparisons[-1].table())
     if options.json:
         options.json.write_text(json.dumps(report(comparisons, facts), indent=1, ensure_ascii=False) + "\n")

@@ -15,6 +15,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import trio
 
 if TYPE_CHECKING:
@@ -177,6 +178,33 @@ def on_uvloop(serve: Callable[[], Awaitable[asyncio.Server]]) -> None:
         runner.run(asyncio_main(serve))
 
 
+# AnyIO, by backend --------------------------------------------------------------------------------------
+
+
+async def echo_anyio(stream: anyio.abc.SocketStream) -> None:
+    async with stream:
+        try:
+            while True:
+                await stream.send(await stream.receive(CHUNK))
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            return
+
+
+async def anyio_main() -> None:
+    async with await anyio.create_tcp_listener(local_host=HOST, backlog=BACKLOG) as listener:
+        announce(listener.extra(anyio.abc.SocketAttribute.local_port))
+        async with anyio.create_task_group() as group:
+            group.start_soon(listener.serve, echo_anyio)
+            await anyio.wait_readable(0)
+            group.cancel_scope.cancel()
+
+
+def on_anyio(backend: str) -> None:
+    if backend == "uring":
+        import uring_trio.anyio  # noqa: F401 - makes the backend known
+    anyio.run(anyio_main, backend=backend)
+
+
 SERVERS: dict[str, Callable[[], None]] = {
     "trio-sockets": functools.partial(on_trio, serve_sockets),
     "trio-streams": functools.partial(on_trio, serve_streams),
@@ -187,6 +215,9 @@ SERVERS: dict[str, Callable[[], None]] = {
     "asyncio-streams": functools.partial(on_asyncio, serve_asyncio_streams),
     "uvloop-streams": functools.partial(on_uvloop, serve_asyncio_streams),
     "uvloop-protocols": functools.partial(on_uvloop, serve_asyncio_protocols),
+    "anyio-trio": functools.partial(on_anyio, "trio"),
+    "anyio-uring": functools.partial(on_anyio, "uring"),
+    "anyio-asyncio": functools.partial(on_anyio, "asyncio"),
 }
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What every test of ours is held to: it leaves no open file descriptor and no thread behind.
 
-Tests that need a ring on the running kernel carry the marker ``ring``; those in ``tests/kernel`` and
-``tests/trio`` get it by their place. Without io_uring they are skipped by name, and under ``CI=true`` a skip
-that is not listed in ``expected_skips.toml`` fails the session: a green run has tested something.
+Tests that need a ring on the running kernel carry the marker ``ring``; those in ``tests/apps``,
+``tests/kernel`` and ``tests/trio`` get it by their place. Without io_uring they are skipped by name, and
+under ``CI=true`` a skip that is not listed in ``expected_skips.toml`` fails the session: a green run has
+tested something.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-NEEDS_RING = ("tests/kernel/", "tests/trio/")
+NEEDS_RING = ("tests/apps/", "tests/kernel/", "tests/trio/")
 OLDEST_KERNEL = (6, 18)
 # A thread that was told to end may take a moment to do so.
 JOIN_SECONDS = 2

@@ -44,8 +44,8 @@ def run(
         RingUnavailable: no io_uring here; the message names the setting to change.
         UnsupportedTrio: this Trio's internals do not look as expected.
     """
-    _check_arguments(ring, unavailable)
-    with _chosen(ring, unavailable):
+    check_arguments(ring, unavailable)
+    with chosen_ring(ring, unavailable):
         return trio.run(async_fn, *args, **trio_run_options)
 
 
@@ -61,15 +61,16 @@ def start_guest_run(
     The worker thread waits on an eventfd that the ring signals; the host thread alone enters the ring.
     Arguments and errors as for `run`; ``guest_options`` are those of Trio's function.
     """
-    _check_arguments(ring, unavailable)
-    with _chosen(ring, unavailable):
+    check_arguments(ring, unavailable)
+    with chosen_ring(ring, unavailable):
         trio.lowlevel.start_guest_run(async_fn, *args, **guest_options)
 
 
 def install(
     *, ring: RingOptions | None = None, unavailable: Unavailable = "raise", files: bool = False
 ) -> None:
-    """Makes plain ``trio.run`` (and AnyIO's on its Trio backend) use a ring in this process.
+    """Makes plain ``trio.run`` (and AnyIO's on its Trio backend) use a ring in this process, and AnyIO know
+    the backend ``uring``.
 
     Runs that are under way stay as they are. Calling it again replaces the options. With ``files``
     ``trio.open_file``, ``trio.Path``, ``anyio.open_file``, ``anyio.Path`` and AnyIO's file streams use the
@@ -78,11 +79,12 @@ def install(
     Raises:
         RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
     """
-    _check_arguments(ring, unavailable)
+    check_arguments(ring, unavailable)
     make = partial(_make_manager, ring, unavailable)
     if unavailable == "raise":
         Manager.create(ring).close()
     _prepare()
+    seams.announce_backend("uring", "uring_trio.anyio")
     seams.set_default_manager(make)
     if files:
         dropin.install()
@@ -96,14 +98,14 @@ def uninstall() -> None:
     dropin.uninstall()
 
 
-def _check_arguments(ring: RingOptions | None, unavailable: str) -> None:
+def check_arguments(ring: RingOptions | None, unavailable: str) -> None:
     if ring is not None and not isinstance(ring, RingOptions):
         raise TypeError(f"ring is a RingOptions, not {type(ring).__name__}")
     if unavailable not in ("raise", "epoll"):
         raise ValueError(f'unavailable is "raise" or "epoll", not {unavailable!r}')
 
 
-class _chosen:
+class chosen_ring:
     """Chooses the manager of the run set up inside the block, in this thread."""
 
     def __init__(self, ring: RingOptions | None, unavailable: Unavailable) -> None:

@@ -11,6 +11,8 @@ Nothing here knows what an operation does: a trap queues what it is given and re
 from __future__ import annotations
 
 import errno
+import importlib
+import sys
 import threading
 import types
 from functools import partial
@@ -39,6 +41,7 @@ __all__ = [
     "Abort",
     "SocketType",
     "UnsupportedTrio",
+    "announce_backend",
     "check",
     "choose_manager",
     "current_manager",
@@ -551,3 +554,26 @@ def resolve(sock: Any, address: Any, *, local: bool) -> Awaitable[Any]:
 def stdlib_socket(sock: Any) -> Any:
     """The non-blocking ``socket.socket`` inside a Trio socket."""
     return sock._sock
+
+
+# ---- AnyIO, without importing it ---------------------------------------------------------------------
+
+
+class _Announced(types.ModuleType):
+    """Stands for a backend module among AnyIO's own; imports the real one when AnyIO asks for the class."""
+
+    def __init__(self, name: str, module: str) -> None:
+        super().__init__(name)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "backend_class":
+            raise AttributeError(name)
+        return importlib.import_module(self._module).backend_class
+
+
+def announce_backend(name: str, module: str) -> None:
+    """Makes AnyIO find the backend ``name`` in ``module`` (as ``backend_class``), which need not be
+    imported before AnyIO asks for it. Idempotent."""
+    known_as = f"anyio._backends._{name}"
+    sys.modules.setdefault(known_as, _Announced(known_as, module))

@@ -1,5 +1,6 @@
-"""Trio's own test-suite on the ring: ``python -m tests.conformance``.
+"""Test-suites of Trio and of what is built on it, on the ring: ``python -m tests.conformance``.
 
-``suite`` runs it once in a process of its own, on stock Trio or on the ring, and records every outcome;
-``verdict`` compares the two records; ``__main__`` does both runs and prints the verdict.
+``suites`` says which and what is demanded of each; ``suite`` runs one once in a process of its own, on stock
+Trio or on the ring, and records every outcome; ``verdict`` compares two records; ``__main__`` does all runs
+and prints the verdicts.
 """

@@ -1,10 +1,11 @@
-"""One run of Trio's test-suite, on stock Trio or on the ring; run as a script, in a directory of its own.
+"""One run of a test-suite, on stock Trio or on the ring; run as a script, in a directory of its own.
 
 The outcome of each test, and for the ring what was submitted, is written to a JSON file. On the ring every
-``trio.run`` and every guest run of the suite must be a ring run: ``install()`` comes before Trio's tests are
+run and every guest run of the suite must be a ring run: the ring is chosen before the suite's tests are
 imported, and an epoll manager that is created nevertheless is counted.
 
-Tests that do not pass on stock Trio on this machine say nothing about the ring: there they may fail.
+Tests that do not pass on stock Trio on this machine say nothing about the ring. There they are not run, for
+they may leave behind what spoils the tests that follow.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+# As a script this has its own directory on the path: the modules beside it are found without their package.
+import anyio_names
 import pytest
-import trio
+import suites
 from trio._core import _io_epoll
 
 HERE = Path(__file__).parent
@@ -32,8 +35,9 @@ class Recorder:
         self._totals = totals
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = filter(anyio_names.is_on_trio, items)
         for item in items:
-            if (mark := self._marks.get(item.nodeid)) is not None:
+            if (mark := self._marks.get(anyio_names.as_on_trio(item.nodeid))) is not None:
                 item.add_marker(mark)
 
     @pytest.hookimpl(wrapper=True)
@@ -47,36 +51,38 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         outcome = "xfailed" if report.skipped and hasattr(report, "wasxfail") else report.outcome
+        name = anyio_names.as_on_trio(report.nodeid)
         # A test is as good as its worst phase: set-up and tear-down count too.
-        if self.outcomes.get(report.nodeid, "passed") == "passed":
-            self.outcomes[report.nodeid] = outcome
+        if self.outcomes.get(name, "passed") == "passed":
+            self.outcomes[name] = outcome
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--backend", choices=["stock", "ring"], required=True)
+    parser.add_argument("--suite", choices=list(suites.SUITES), required=True)
+    parser.add_argument("--way", choices=["stock", "installed", "backend"], required=True)
     parser.add_argument("--record", type=Path, required=True, help="where the outcomes go")
     parser.add_argument("--stock", type=Path, help="the record of the stock run, for a ring run")
     options, more = parser.parse_known_args()
+    suite = suites.SUITES[options.suite]
 
     fallbacks: list[str] = []
     totals: Callable[[], dict[str, int]] = dict
     marks: dict[str, pytest.MarkDecorator] = {}
-    if options.backend == "ring":
+    if options.way != "stock":
         # Not for a stock run: there Trio is as its authors left it.
-        import uring_trio
         from uring_trio.manager import process_totals as totals
 
         count_epoll_managers(fallbacks)
-        uring_trio.install()
-        marks = marks_for_ring(json.loads(options.stock.read_text())["outcomes"])
+        use_ring(options.way)
+        marks = marks_for_ring(suite.name, json.loads(options.stock.read_text())["outcomes"])
 
     recorder = Recorder(marks, totals)
-    library = Path(trio.__file__).parent
-    where = ["-c", str(HERE / "pytest.ini"), "--rootdir", str(library.parent), str(library)]
-    how = ["--run-slow", "--no-header", "--tb=short", "-rfEX", *more]
-    code = pytest.main([*where, *how], plugins=[recorder])
+    root = suite.directory()
+    where = ["-c", str(root / suite.settings), "--rootdir", str(root), *(str(root / p) for p in suite.paths)]
+    code = pytest.main([*where, *suite.options, *more], plugins=[recorder])
     record = {
+        "way": options.way,
         "exit": int(code),
         "outcomes": recorder.outcomes,
         "submitted": totals().get("submitted", 0),
@@ -88,13 +94,22 @@ def main() -> int:
     return int(code)
 
 
-def marks_for_ring(stock: dict[str, str]) -> dict[str, pytest.MarkDecorator]:
+def use_ring(way: str) -> None:
+    if way == "installed":
+        import uring_trio
+
+        uring_trio.install()
+    else:
+        anyio_names.use_backend()
+
+
+def marks_for_ring(suite: str, stock: dict[str, str]) -> dict[str, pytest.MarkDecorator]:
     marks = {
-        name: pytest.mark.xfail(reason="does not pass on stock Trio on this machine either", strict=False)
+        name: pytest.mark.xfail(reason="does not pass on stock Trio on this machine either", run=False)
         for name, outcome in stock.items()
         if outcome == "failed"
     }
-    for entry in tomllib.loads((HERE / "expected.toml").read_text()).get("test", []):
+    for entry in tomllib.loads((HERE / "expected.toml").read_text()).get(suite, []):
         marks[entry["id"]] = pytest.mark.xfail(reason=entry["reason"], strict=True)
     return marks
 

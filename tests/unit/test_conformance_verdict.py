@@ -4,17 +4,19 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.verdict import GUEST_MODE, LEAST_PASSED, MOST_EXPECTED, judge, summary
+from tests.conformance.suites import ANYIO, TRIO
+from tests.conformance.verdict import judge, summary
 
-NAMES = [f"trio/test_a.py::test_{number}" for number in range(LEAST_PASSED)]
+NAMES = [f"trio/test_a.py::test_{number}" for number in range(TRIO.least_passed)]
 
 
 def record(**changes: Any) -> dict[str, Any]:
     good = {
+        "way": "installed",
         "exit": 0,
         "outcomes": dict.fromkeys(NAMES, "passed"),
         "submitted": 7,
-        "submitted_by_file": {GUEST_MODE: 2},
+        "submitted_by_file": {TRIO.must_submit: 2},
         "fallbacks": [],
         "leaked": 0,
     }
@@ -43,7 +45,7 @@ def expect(*numbers: int) -> list[dict[str, str]]:
     ids=["all pass", "one is expected to fail", "one fails on both"],
 )
 def test_accepts(stock: dict[str, Any], ring: dict[str, Any], expected: list[dict[str, str]]) -> None:
-    assert judge(stock, ring, expected) == []
+    assert judge(TRIO, stock, ring, expected) == []
 
 
 @pytest.mark.parametrize(
@@ -63,11 +65,11 @@ def test_accepts(stock: dict[str, Any], ring: dict[str, Any], expected: list[dic
         (
             record(),
             record(outcomes=outcomes(n0="xfailed", n1="xfailed", n2="xfailed", n3="xfailed")),
-            expect(*range(MOST_EXPECTED + 1)),
+            expect(*range(TRIO.most_expected + 1)),
             "more than",
         ),
         (record(), record(submitted=0), [], "no SQE"),
-        (record(), record(submitted_by_file={}), [], "guest mode did not run"),
+        (record(), record(submitted_by_file={}), [], "submitted no SQE: it did not run"),
         (record(), record(leaked=2), [], "2 operations did not end"),
         (record(), record(fallbacks=["t"]), [], "fell back to epoll: t"),
         (record(outcomes={"x": "passed"}), record(outcomes={"x": "passed"}), [], "nothing to compare with"),
@@ -78,11 +80,23 @@ def test_accepts(stock: dict[str, Any], ring: dict[str, Any], expected: list[dic
 def test_complains(
     stock: dict[str, Any], ring: dict[str, Any], expected: list[dict[str, str]], complaint: str
 ) -> None:
-    (sentence,) = judge(stock, ring, expected)
+    (sentence,) = judge(TRIO, stock, ring, expected)
     assert complaint in sentence
 
 
+def test_tests_that_name_trio_may_be_on_epoll_beside_the_backend() -> None:
+    entering = [f"{name} (call)" for name in ANYIO.enter_trio]
+    names = dict.fromkeys([f"{ANYIO.must_submit}::{n}" for n in range(ANYIO.least_passed)], "passed")
+    ring = record(outcomes=names, submitted_by_file={ANYIO.must_submit: 1}, fallbacks=entering, way="backend")
+    stock = record(outcomes=names, way="stock")
+    assert judge(ANYIO, stock, ring, []) == []
+    (sentence,) = judge(ANYIO, stock, ring | {"way": "installed"}, [])
+    assert f"{len(entering)} runs fell back" in sentence
+    (sentence,) = judge(ANYIO, stock, ring | {"fallbacks": [*entering, "another (call)"]}, [])
+    assert "1 runs fell back to epoll: another" in sentence
+
+
 def test_summary_counts_what_both_pass() -> None:
-    line = summary(record(), record(outcomes=outcomes(n1="failed")))
-    assert f"{LEAST_PASSED - 1} of the {LEAST_PASSED} tests" in line
-    assert "7 SQEs submitted, 2 of them by the guest-mode tests; 0 runs fell back" in line
+    line = summary(TRIO, record(), record(outcomes=outcomes(n1="failed")))
+    assert f"{TRIO.least_passed - 1} of the {TRIO.least_passed} tests" in line
+    assert f"7 SQEs submitted, 2 of them by {TRIO.must_submit}; 0 runs fell back" in line

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
 
 LAYERS = [
-    ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.testing"],
+    ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.pytest_plugin", "uring_trio.testing"],
     ["uring_trio"],
     ["uring_trio.run", "uring_trio.channels", "uring_trio.debug"],
     ["uring_trio.dropin"],
@@ -33,7 +33,7 @@ LAYERS = [
     ["uring_trio.manager"],
     ["uring_trio.fd"],
     ["uring_trio.operation"],
-    ["uring_trio.options", "uring_trio.seams"],
+    ["uring_trio.options", "uring_trio.seams", "uring_trio.seams_anyio"],
     ["uring.__main__"],
     ["uring"],
     ["uring.incremental", "uring.ring"],
@@ -58,7 +58,7 @@ ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 # Addresses and mappings are handled here and nowhere else.
 MAY_IMPORT_FFI = {"uring.kernel", "uring.memory", "uring.buffers"}
-MAY_USE_PRIVATE_NAMES = {"uring_trio.seams"}
+MAY_USE_PRIVATE_NAMES = {"uring_trio.seams", "uring_trio.seams_anyio"}
 HOSTS = ("trio", "anyio")
 
 PRIVATE_IN_STRING = re.compile(rf"({'|'.join(HOSTS)})(\.\w+)*\._[a-z]\w*(\.\w+)*", re.IGNORECASE)
