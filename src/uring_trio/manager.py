@@ -40,8 +40,8 @@ from .options import RingOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from uring.volley import Volley
     from uring.kernel import RingLike
+    from uring.volley import Volley
 
     from .fd import Channel
 
@@ -426,7 +426,7 @@ class Manager:
         self.cancels_unsent += max(0, volley.unqueue())
         running = volley.unfinished()
         self.cancels_requested += len(running)
-        self._unsent += running
+        self._unsent += [(member, _UNIQUE) for member in running]
         self._send_cancels()
 
     def cancel_fd(self, fd: int, ops: Iterable[Operation]) -> None:
@@ -478,7 +478,7 @@ class Manager:
         while self._unsent:
             target, interrupt = self._unsent[0]
             op = self.table.find(target)
-            if op is None or op.interrupt is not interrupt:
+            if interrupt is not _UNIQUE and (op is None or op.interrupt is not interrupt):
                 # That use of it has ended; what is in flight under its user_data now is the next one.
                 del self._unsent[0]
                 continue
@@ -573,6 +573,10 @@ class Manager:
 
 _nothing = ().__len__
 """Answers 0, at the price of one call into C."""
+
+
+_UNIQUE = object()
+"""In place of what asked for a cancel: its target's ``user_data`` is never used again."""
 
 
 def _ignore(op: Operation, res: int, flags: int) -> None:
