@@ -40,8 +40,8 @@ from .options import RingOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from uring.volley import Volley
     from uring.kernel import RingLike
+    from uring.volley import Volley
 
     from .fd import Channel
 
@@ -68,6 +68,9 @@ _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
 
 FOREIGN = 3 << 62
 """Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
+
+_MEMBER = object()
+"""Stands for the interrupt of a volley's member, whose user_data is never used again."""
 
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
@@ -426,7 +429,7 @@ class Manager:
         self.cancels_unsent += max(0, volley.unqueue())
         running = volley.unfinished()
         self.cancels_requested += len(running)
-        self._unsent += running
+        self._unsent += [(member, _MEMBER) for member in running]
         self._send_cancels()
 
     def cancel_fd(self, fd: int, ops: Iterable[Operation]) -> None:
@@ -478,7 +481,7 @@ class Manager:
         while self._unsent:
             target, interrupt = self._unsent[0]
             op = self.table.find(target)
-            if op is None or op.interrupt is not interrupt:
+            if interrupt is not _MEMBER and (op is None or op.interrupt is not interrupt):
                 # That use of it has ended; what is in flight under its user_data now is the next one.
                 del self._unsent[0]
                 continue

@@ -27,9 +27,9 @@ import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from uring import abi, ops
-from uring.volley import Volley
 from uring.errors import error_from_result
 from uring.memory import bytes_address, new_bytes, pin, pin_writable
+from uring.volley import Volley
 
 from .. import seams
 from ..manager import current
@@ -451,7 +451,9 @@ class RingFile(trio.abc.AsyncResource):
         volley.fill(opcode, self._file.fd, numbers)
         self._file.users += 1
         try:
-            counts, interrupt = await run_volley(volley, "read" if opcode == READ else "write", (pins, numbers))
+            counts, interrupt = await run_volley(
+                volley, "read" if opcode == READ else "write", (pins, numbers)
+            )
         finally:
             self._file.let_go()
         failed = min(counts)
