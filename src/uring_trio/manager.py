@@ -32,6 +32,7 @@ from uring.buffers import BufferRing
 from uring.errors import RingClosed, error_from_result, unavailable_from_errno
 from uring.inflight import INDEX_MASK, Table
 from uring.kernel import CQE, KernelRing
+from uring.memory import zeroed
 
 from . import seams
 from .operation import Operation, hold
@@ -64,6 +65,7 @@ _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _CANCEL_FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
 _CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
+_IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
 
 FOREIGN = 3 << 62
@@ -85,7 +87,8 @@ class RingStatistics:
 
     ``in_flight`` counts operations by name. ``cancels_won`` are requests after which the operation came
     back cancelled, ``cancels_lost`` found it finished, ``cancels_running`` found it in a kernel worker;
-    ``cancels_unsent`` never reached the kernel because their operation had not either.
+    ``cancels_unsent`` never reached the kernel because their operation had not either. ``workers`` is how
+    many kernel workers may run at once for files and paths.
     """
 
     tasks_waiting_read: int
@@ -101,6 +104,7 @@ class RingStatistics:
     cancels_lost: int
     cancels_running: int
     cancels_unsent: int
+    workers: int
     backend: str = "io_uring"
 
 
@@ -194,6 +198,8 @@ class Manager:
         self._eventfd = -1
         try:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            if options.workers:
+                self._limit_workers(options.workers)
             self.buffers: Any = provide(self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size)
         except BaseException as exc:
             if self._eventfd >= 0:
@@ -310,7 +316,19 @@ class Manager:
             cancels_lost=self.cancels_lost,
             cancels_running=self.cancels_running,
             cancels_unsent=self.cancels_unsent,
+            workers=0 if self.closed else self._limit_workers(0),
         )
+
+    def _limit_workers(self, most: int) -> int:
+        """Bounds the kernel workers for files and paths, 0 leaving them as they are; returns the bound that
+        was in force."""
+        if not isinstance(self.ring, KernelRing):
+            return 0
+        limits = zeroed(8)
+        numbers = limits.view.cast("I")
+        numbers[0] = most
+        self.ring.register(_IOWQ_MAX_WORKERS, limits.address, 2, "limit workers")
+        return int(numbers[0])
 
     def force_wakeup(self) -> None:
         """Ends a wait of `get_events` from any thread or signal handler."""
