@@ -176,6 +176,10 @@ class ScriptedRing:
     def queue(self, template: Template) -> int:
         return template.ring.put(*template.fields)
 
+    def queue_at(self, template: Template, opcode: int, fd: int, off: int, addr: int, length: int) -> int:
+        user_data, _, flags, *_ = template.fields
+        return template.ring.put(user_data, opcode, flags, fd, off, addr, length)
+
     def queue_pair(self, first: Template, second: Template) -> int:
         error = self._reserve(2)
         if error:

@@ -3,7 +3,7 @@
 from uring.errors import RingUnavailable
 
 from .channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
-from .files import BufferedFile, RawFile, TextFile, open_file
+from .files import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
 from .listener import UringListener, listen_tcp, serve_tcp
 from .options import RingOptions
 from .path import Path
@@ -31,6 +31,7 @@ from .streams import UringStream, open_tcp_stream
 
 __all__ = [
     "BufferedFile",
+    "DirectFile",
     "Path",
     "RawFile",
     "RingOptions",
@@ -49,6 +50,7 @@ __all__ = [
     "link",
     "listen_tcp",
     "mkdir",
+    "open_direct",
     "open_file",
     "open_ring_channel",
     "open_tcp_stream",

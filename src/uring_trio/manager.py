@@ -32,6 +32,7 @@ from uring.buffers import BufferRing
 from uring.errors import RingClosed, error_from_result, unavailable_from_errno
 from uring.inflight import INDEX_MASK, Table
 from uring.kernel import CQE, KernelRing
+from uring.memory import zeroed
 
 from . import seams
 from .operation import Operation, hold
@@ -64,10 +65,14 @@ _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _CANCEL_FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
 _CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
+_IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
 
 FOREIGN = 3 << 62
 """Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
+
+_MEMBER = object()
+"""Stands for the interrupt of a volley's member, whose user_data is never used again."""
 
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
@@ -82,7 +87,8 @@ class RingStatistics:
 
     ``in_flight`` counts operations by name. ``cancels_won`` are requests after which the operation came
     back cancelled, ``cancels_lost`` found it finished, ``cancels_running`` found it in a kernel worker;
-    ``cancels_unsent`` never reached the kernel because their operation had not either.
+    ``cancels_unsent`` never reached the kernel because their operation had not either. ``workers`` is how
+    many kernel workers may run at once for files and paths.
     """
 
     tasks_waiting_read: int
@@ -98,6 +104,7 @@ class RingStatistics:
     cancels_lost: int
     cancels_running: int
     cancels_unsent: int
+    workers: int
     backend: str = "io_uring"
 
 
@@ -191,6 +198,8 @@ class Manager:
         self._eventfd = -1
         try:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            if options.workers:
+                self._limit_workers(options.workers)
             self.buffers: Any = provide(self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size)
         except BaseException as exc:
             if self._eventfd >= 0:
@@ -307,7 +316,19 @@ class Manager:
             cancels_lost=self.cancels_lost,
             cancels_running=self.cancels_running,
             cancels_unsent=self.cancels_unsent,
+            workers=0 if self.closed else self._limit_workers(0),
         )
+
+    def _limit_workers(self, most: int) -> int:
+        """Bounds the kernel workers for files and paths, 0 leaving them as they are; returns the bound that
+        was in force."""
+        if not isinstance(self.ring, KernelRing):
+            return 0
+        limits = zeroed(8)
+        numbers = limits.view.cast("I")
+        numbers[0] = most
+        self.ring.register(_IOWQ_MAX_WORKERS, limits.address, 2, "limit workers")
+        return int(numbers[0])
 
     def force_wakeup(self) -> None:
         """Ends a wait of `get_events` from any thread or signal handler."""
@@ -426,7 +447,7 @@ class Manager:
         self.cancels_unsent += max(0, volley.unqueue())
         running = volley.unfinished()
         self.cancels_requested += len(running)
-        self._unsent += [(member, _UNIQUE) for member in running]
+        self._unsent += [(member, _MEMBER) for member in running]
         self._send_cancels()
 
     def cancel_fd(self, fd: int, ops: Iterable[Operation]) -> None:
@@ -478,7 +499,7 @@ class Manager:
         while self._unsent:
             target, interrupt = self._unsent[0]
             op = self.table.find(target)
-            if interrupt is not _UNIQUE and (op is None or op.interrupt is not interrupt):
+            if interrupt is not _MEMBER and (op is None or op.interrupt is not interrupt):
                 # That use of it has ended; what is in flight under its user_data now is the next one.
                 del self._unsent[0]
                 continue
@@ -573,10 +594,6 @@ class Manager:
 
 _nothing = ().__len__
 """Answers 0, at the price of one call into C."""
-
-
-_UNIQUE = object()
-"""In place of what asked for a cancel: its target's ``user_data`` is never used again."""
 
 
 def _ignore(op: Operation, res: int, flags: int) -> None:

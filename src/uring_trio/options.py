@@ -20,6 +20,8 @@ class RingOptions:
         buffers: provided receive buffers, 1 to 32768. They hold data only between its arrival and the
             next step of the task that receives it.
         buffer_size: bytes in each, 64 to 16 MiB: the most that one receive returns through them.
+        workers: how many kernel workers may run at once for what blocks (paths, fsync, writes that wait); 0
+            leaves the kernel's bound of four times the processors.
         deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
             raises `trio.Cancelled`, and a result that arrived is delivered.
 
@@ -39,6 +41,7 @@ class RingOptions:
     buffers: int = 256
     buffer_size: int = 65536
     deadlines: Literal["auto", "link", "cancel"] = "auto"
+    workers: int = 0
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -46,6 +49,7 @@ class RingOptions:
             ("cq_entries", 2, 65536),
             ("buffers", 1, 32768),
             ("buffer_size", 64, 16 << 20),
+            ("workers", 0, 65536),
         ):
             value = getattr(self, name)
             if type(value) is not int:

@@ -338,7 +338,11 @@ def transfer(
     op.pins = pins
     op.name = name
     while op.queue_at(op.template, opcode, fd, off, addr, length) < 0:
-        manager.check_usable()
+        try:
+            manager.check_usable()
+        except BaseException:
+            manager.release(op)
+            raise
         yield from cancel_shielded_checkpoint()
     op.task = task
     active.add(op)

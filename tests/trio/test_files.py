@@ -8,7 +8,8 @@ import os
 import random
 import stat
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -17,10 +18,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 import uring_trio
 from tests.trio.helpers import in_flight, statistics
 from uring import ops
-from uring_trio import BufferedFile, RawFile, TextFile, open_file, perform_many
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from uring_trio import BufferedFile, RawFile, TextFile, open_direct, open_file, perform_many
 
 
 @pytest.fixture
@@ -278,6 +276,43 @@ async def test_the_rest_of_the_ring(path: Path) -> None:
         assert path.stat().st_size == 100_000
         await file.advise(os.POSIX_FADV_SEQUENTIAL)
         assert await file.stat() == os.fstat(file.fileno())
+
+
+async def test_direct(path: Path) -> None:
+    data = path.read_bytes()
+    try:
+        file = await open_direct(path, os.O_RDWR)
+    except OSError as exc:
+        pytest.skip(f"this file system knows no O_DIRECT: {exc}")
+    async with file:
+        for offset, n in ((0, 4096), (5, 10), (4090, 20), (len(data) - 7, 100), (len(data), 5), (0, 0)):
+            assert await file.pread(n, offset) == data[offset : offset + n]
+        block = b"d" * file.align
+        assert await file.pwrite(block, file.align) == file.align
+        assert path.read_bytes()[file.align : 2 * file.align] == block
+        for wrong, offset in ((b"short", 0), (block, 5)):
+            with pytest.raises(ValueError, match="whole blocks"):
+                await file.pwrite(wrong, offset)
+        await file.truncate(10)
+        assert await file.pread(100, 0) == data[:10]
+    with pytest.raises(ValueError, match="closed file"):
+        await file.pread(1, 0)
+    with pytest.raises(FileNotFoundError):
+        await open_direct(path.parent / "missing")
+
+
+def test_workers_are_bounded(path: Path) -> None:
+    async def main() -> None:
+        assert statistics().workers == 3
+        await trio.to_thread.run_sync(lambda: None)
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(uring_trio.stat, path)
+            await trio.sleep(0)
+        names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
+        assert 1 <= sum(name.startswith("iou-wrk") for name in names) <= 3
+
+    uring_trio.run(main, ring=uring_trio.RingOptions(workers=3))
 
 
 # ---- sharing, cancelling, closing --------------------------------------------------------------------

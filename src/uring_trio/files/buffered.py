@@ -455,9 +455,9 @@ class BufferedFile(RingFile):
             self._raw = self._pos
         written = 0
         if length > self._size:
-            address = pin(data)[0]
+            address, _, held = pin(data)
             while length - written > self._size:
-                written += await self._file.step(WRITE, address + written, length - written, data)
+                written += await self._file.step(WRITE, address + written, length - written, held)
         self._reset_read()
         left = length - written
         self._block[:left] = data[written:]

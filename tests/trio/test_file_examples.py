@@ -1,0 +1,118 @@
+"""The examples about files, run as their first lines say."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SECONDS = 30
+
+
+def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+def test_grep(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a").write_text("no\nneedle one\n")
+    (tmp_path / "sub" / "b").write_text("needle two\n" + "hay\n" * 1000 + "a needle\n")
+    (tmp_path / "sub" / "binary").write_bytes(b"\xff\xfe needle\n")
+    done = run("grep.py", "need.e", tmp_path)
+    assert done.stdout.splitlines() == [
+        f"{tmp_path}/a:2:needle one",
+        f"{tmp_path}/sub/b:1:needle two",
+        f"{tmp_path}/sub/b:1002:a needle",
+    ]
+    assert (done.stderr, done.returncode) == ("", 0)
+    missing = run("grep.py", "x", tmp_path / "missing")
+    assert missing.returncode == 1
+    assert "No such file" in missing.stderr
+
+
+def test_checksum(tmp_path: Path) -> None:
+    paths = []
+    for i, size in enumerate((0, 10, 256 * 1024 * 8, 3_000_001)):
+        path = tmp_path / str(i)
+        path.write_bytes(os.urandom(size))
+        paths.append(path)
+    done = run("checksum.py", *paths)
+    assert done.stdout.splitlines() == [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}" for path in paths
+    ]
+    assert "No such file" in run("checksum.py", tmp_path / "missing").stderr
+
+
+def test_tail(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    command = [sys.executable, str(EXAMPLES / "tail.py"), str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+        assert tail.stdout is not None
+        assert tail.stderr is not None
+        assert tail.stderr.readline() == f"following {log}\n"
+        with log.open("a") as file:
+            file.write("one\n")
+            file.flush()
+            assert tail.stdout.readline() == "one\n"
+        log.rename(tmp_path / "log.1")
+        log.write_text("after the rotation\n")
+        assert tail.stdout.readline() == "after the rotation\n"
+        log.write_text("short\n")
+        assert tail.stdout.readline() == "short\n"
+        tail.send_signal(signal.SIGINT)
+        assert tail.wait(SECONDS) == 0
+
+
+def test_store(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    first = run("store.py", path, "500")
+    assert first.stdout.startswith("0 records found\n500 records appended"), first.stderr
+    syncs = re.search(r"with (\d+) syncs", first.stdout)
+    assert syncs is not None
+    assert int(syncs[1]) < 50
+    with path.open("ab") as file:
+        file.write(b"\x20\0\0\0torn")
+    assert run("store.py", path, "3").stdout.startswith("500 records found\n3 records")
+    assert run("store.py", path, "0").stdout.startswith("503 records found\n")
+
+
+def test_static_files(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    data = os.urandom(1_000_000)
+    (root / "a file").write_bytes(data)
+    (tmp_path / "secret").write_text("not below the root")
+    (root / "way-out").symlink_to(tmp_path / "secret")
+    command = [sys.executable, str(EXAMPLES / "static_files.py"), "--root", str(root), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        host, _, port = server.stdout.readline().removeprefix("listening on ").strip().rpartition(":")
+        client = http.client.HTTPConnection(host, int(port), timeout=SECONDS)
+        for _ in range(3):
+            client.request("GET", "/a%20file")
+            response = client.getresponse()
+            assert (response.status, response.read()) == (200, data)
+        for name in ("/missing", "/", "/../secret", "/way-out", "/%2e%2e/secret"):
+            client.request("GET", name)
+            response = client.getresponse()
+            assert (response.status, response.read()) == (404, b"")
+        client.request("DELETE", "/a%20file")
+        assert client.getresponse().status == 405
+        client.close()
+        assert len(os.listdir(f"/proc/{server.pid}/task")) <= 1 + count_workers(server.pid)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(SECONDS) == 0
+
+
+def count_workers(pid: int) -> int:
+    """The kernel's own threads in a process."""
+    names = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/comm")]
+    return sum(name.startswith("iou-") for name in names)
