@@ -416,7 +416,11 @@ def _open_queue(ring: ZCRXMethods, config: ZCRXConfig) -> ZCRXQueue:
     except OSError as error:
         raise OSError(errno.ENODEV, f"there is no network interface {config.if_name!r}") from error
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_MAP_HUGETLB if config.use_huge_pages else 0)
-    area = mmap.mmap(-1, config.area_size, flags=flags)
+    try:
+        area = mmap.mmap(-1, config.area_size, flags=flags)
+    except OSError as error:
+        pages = " in huge pages (sysctl vm.nr_hugepages reserves them)" if config.use_huge_pages else ""
+        raise OSError(error.errno, f"no memory for {config.area_size} bytes{pages}") from error
     region = mmap.mmap(-1, _PAGE + -(-config.rq_entries * ZCRX_RQE.size // _PAGE) * _PAGE)
     chunk = 0 if config.chunk_size == _PAGE else config.chunk_size
     return ring.register_zcrx_ifq(index, config.rx_queue, config.rq_entries, area, region, chunk)
