@@ -259,8 +259,8 @@ def prepare_listener_socket(
     """Puts the first request of a set-up into a slot, and the rest of what it needs beside it.
 
     Raises:
-        TypeError, ValueError: the address is none of the family, the backlog or another number is out of
-            range. RuntimeError: the slot is in flight.
+        TypeError, ValueError, OverflowError: the address is none of the family, the backlog or another
+            number is out of range. RuntimeError: the slot is in flight.
     """
     encode_address(family, address)
     ops.listen(0, backlog)  # says what is wrong with the backlog now rather than after the bind
@@ -421,7 +421,8 @@ class ListenerManager(CompletionOwner):
         """Submits the socket of a TCP listener over IPv4 at (host, port) (Linux 6.11).
 
         Raises:
-            PoolExhausted: no slot, or no room in the queue. TypeError, ValueError: address or backlog.
+            PoolExhausted: no slot, or no room in the queue. TypeError, ValueError, OverflowError: address or
+                backlog.
         """
         return self._listen(socket.AF_INET, socket.IPPROTO_TCP, address, backlog, handler)
 

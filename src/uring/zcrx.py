@@ -111,7 +111,7 @@ class ZCRXBuffer:
 
         Raises:
             BlockingIOError: the refill ring is full; the buffer is still the caller's, release it later.
-            BufferError: another object has taken hold of the view.
+            BufferError: another object exports the view's memory; the buffer is still the caller's.
         """
         view = self._view
         if view is None:
