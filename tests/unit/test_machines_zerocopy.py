@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import MORE, NOTIF, FakeRing
-from uring import IllegalEvent, PoolExhausted, ZCHandler, ZCTracker, abi, dispatch, for_fd
+from uring import IllegalEvent, PoolExhausted, ZCHandler, ZCTracker, abi, dispatch, for_fd, ops
 
 
 class Log(ZCHandler):
@@ -121,6 +121,15 @@ def test_what_is_refused_keeps_no_slot(ring, tracker):
         tracker.send_zc(5, b"data", Log())
     assert tracker.pending == 4
     assert not tracker.handle_cqe(ring.complete(for_fd(5), 0))
+
+
+def test_slots_of_the_callers_own_pass_by(ring, tracker):
+    ext = ring.pools.extended()
+    ring.submit(ops.nop(), ext.context)
+    ext.ctx().fn = print
+    assert not dispatch(ring.complete(ext.context, 0))
+    ring.pools.put_extended(ext)
+    assert not dispatch(ring.complete(for_fd(1), 0))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(-5, 5)), max_size=30))
