@@ -342,7 +342,7 @@ class MultishotMethods(ProvidedBuffers):
             TypeError: the request completes once. PoolExhausted: no extended slot, or no room to queue.
         """
         if not isinstance(op, Multishot):
-            raise TypeError(f"{op.name} completes once: only a multishot can be subscribed to")
+            raise TypeError(f"a multishot of uring.ops is needed, not {op!r}")
         if not isinstance(handler, MultishotHandler):
             raise TypeError(f"a MultishotHandler is needed, not {type(handler).__name__}")
         ext = self.pools.extended()

@@ -47,10 +47,14 @@ class ZCRXQueue:
     """A registered receive queue: the area that data arrives in, and the ring that gives it back.
 
     Attributes:
-        zcrx_id: the number that `uring.ops.recv_zero_copy` names it by.
+        zcrx_id: the number by which `uring.ops.recv_zero_copy` names it.
         area: the memory that data arrives in.
         offsets: where the refill ring is in the region.
         entries: how many entries the refill ring has.
+
+    Raises:
+        ValueError: the refill ring is not inside the region, or its entries are no power of two.
+        TypeError: memory that is read-only.
     """
 
     __slots__ = (
@@ -76,8 +80,18 @@ class ZCRXQueue:
         self.offsets: ZCRXOffsets = offsets
         address, size, self._region_pin = pin_writable(region)
         self._area_pin: Pin = pin_writable(area)[2]
-        if entries & (entries - 1) or offsets.rqes + entries * ZCRX_RQE.size > size:
-            raise ValueError(f"{entries} entries at {offsets.rqes} do not fit into {size} bytes")
+        check_int("entries", entries, 1, 1 << 20)
+        for name, offset, room in (
+            ("head", offsets.head, 4),
+            ("tail", offsets.tail, 4),
+            ("rqes", offsets.rqes, entries * ZCRX_RQE.size),
+        ):
+            check_int(name, offset, 0, _UINT_MAX)
+            if offset % 4 or address % 4 or offset + room > size:
+                raise ValueError(f"{room} bytes at {offset} ({name}) do not fit into a region of {size}")
+        if entries & (entries - 1):
+            raise ValueError(f"entries is a power of two, not {entries}")
+        check_int("token", token, 0, (1 << 64) - 1)
         self._region = memoryview(region).cast("B")
         self._head_at = address + offsets.head
         self._tail_at = address + offsets.tail

@@ -294,8 +294,28 @@ def test_wrong_arguments(ring, card):
     ring.options.cqe32 = False
     with pytest.raises(NotSupported, match="cqe32=True"):
         ZCRXReceiver(ring, ring.pools, queue=card.queue)
-    with pytest.raises(ValueError, match="do not fit"):
-        ZCRXQueue(1, bytearray(8), bytearray(8), 4, ZCRXOffsets(0, 4, 64))
+
+
+@pytest.mark.parametrize(
+    ("entries", "offsets"),
+    [
+        (4, (0, 4, 80)),
+        (3, (0, 4, 64)),
+        (0, (0, 4, 64)),
+        (-4, (0, 4, 64)),
+        (1 << 30, (0, 4, 64)),
+        (4, (126, 4, 64)),
+        (4, (128, 4, 64)),
+        (4, (0, 1 << 31, 64)),
+        (4, (-4, 4, 64)),
+        (4, (0, 5, 64)),
+    ],
+)
+def test_a_refill_ring_outside_its_region_is_refused(entries, offsets):
+    with pytest.raises(ValueError):
+        ZCRXQueue(1, bytearray(8), bytearray(128), entries, ZCRXOffsets(*offsets))
+    with pytest.raises(TypeError, match="read-only"):
+        ZCRXQueue(1, bytearray(8), bytes(128), 4, ZCRXOffsets(0, 4, 64))
 
 
 @pytest.mark.parametrize(
