@@ -25,6 +25,7 @@ from .contexts import (
     pack_extended,
     pack_indirect,
 )
+from .dispatch import CompletionOwner, dispatch
 from .errors import (
     CQOverflow,
     ListenerNotReady,
@@ -35,7 +36,27 @@ from .errors import (
     error_from_result,
 )
 from .incremental import IncrementalHandler, IncrementalReceiver
+from .listener import (
+    ListenerHandler,
+    ListenerManager,
+    ListenerOp,
+    ListenerState,
+    ListenerStep,
+    decode_listener_cqe,
+    prepare_listener_bind,
+    prepare_listener_listen,
+    prepare_listener_socket,
+    set_listener_ready,
+)
+from .machine import IllegalEvent
 from .messages import Message
+from .multishot import (
+    MultishotAction,
+    MultishotHandler,
+    MultishotStep,
+    MultishotSubscription,
+    SubscriptionState,
+)
 from .op import Op
 from .options import (
     BUFFER_SIZES,
@@ -57,12 +78,15 @@ from .queries import (
     query_zcrx,
     send_msg_ring,
 )
+from .refill import ZCRXOffsets, ZCRXQueue
 from .regions import MemRegion, WaitRegion, aligned_mem_block
 from .ring import Ring
 from .shapes import Ctx
 from .state import Features
 from .userdata import context_user_data, context_with_user_data
 from .views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
+from .zcrx import ZCRXBuffer, ZCRXConfig, ZCRXHandler, ZCRXReceiver, ZCRXState
+from .zerocopy import ZCHandler, ZCTracker
 
 __all__ = [
     "BUFFER_SIZES",
@@ -79,18 +103,29 @@ __all__ = [
     "BundleIterator",
     "CQEView",
     "CQOverflow",
+    "CompletionOwner",
     "ContextPools",
     "Ctx",
     "DirectCQE",
     "ExtCQE",
     "ExtSQE",
     "Features",
+    "IllegalEvent",
     "IncrementalHandler",
     "IncrementalReceiver",
     "IndirectSQE",
+    "ListenerHandler",
+    "ListenerManager",
     "ListenerNotReady",
+    "ListenerOp",
+    "ListenerState",
+    "ListenerStep",
     "MemRegion",
     "Message",
+    "MultishotAction",
+    "MultishotHandler",
+    "MultishotStep",
+    "MultishotSubscription",
     "NotSupported",
     "Op",
     "Options",
@@ -105,13 +140,25 @@ __all__ = [
     "SQEContext",
     "SQEView",
     "ScopedExtSQE",
+    "SubscriptionState",
     "WaitRegion",
+    "ZCHandler",
+    "ZCRXBuffer",
+    "ZCRXConfig",
+    "ZCRXHandler",
+    "ZCRXOffsets",
+    "ZCRXQueue",
+    "ZCRXReceiver",
+    "ZCRXState",
+    "ZCTracker",
     "abi",
     "aligned_mem_block",
     "buffer_config_for_budget",
     "cast_user_data",
     "context_user_data",
     "context_with_user_data",
+    "decode_listener_cqe",
+    "dispatch",
     "error_from_result",
     "for_fd",
     "ops",
@@ -120,10 +167,14 @@ __all__ = [
     "pack_direct",
     "pack_extended",
     "pack_indirect",
+    "prepare_listener_bind",
+    "prepare_listener_listen",
+    "prepare_listener_socket",
     "query_opcodes",
     "query_scq",
     "query_zcrx",
     "send_msg_ring",
+    "set_listener_ready",
     "view_ext_sqe",
     "view_sqe",
 ]

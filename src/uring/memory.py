@@ -13,9 +13,19 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from .kernel import ffi
+from .kernel import ffi, lib
 
-__all__ = ["Pin", "Zeroed", "bytes_address", "new_bytes", "pin", "pin_writable", "zeroed"]
+__all__ = [
+    "Pin",
+    "Zeroed",
+    "bytes_address",
+    "load",
+    "new_bytes",
+    "pin",
+    "pin_writable",
+    "store",
+    "zeroed",
+]
 
 Pin = memoryview
 """Dropping the last reference to it releases the memory."""
@@ -93,6 +103,17 @@ class Zeroed:
 def zeroed(size: int) -> Zeroed:
     """``size`` zero bytes, aligned to 8."""
     return Zeroed(size)
+
+
+def load(address: int) -> int:
+    """The 32-bit word at an aligned address, before anything that is read after it."""
+    word: int = lib.ur_load(address)
+    return word
+
+
+def store(address: int, value: int) -> None:
+    """Writes the 32-bit word at an aligned address, after everything that was written before it."""
+    lib.ur_store(address, value)
 
 
 def _contiguous(data: Any) -> memoryview:

@@ -8,7 +8,8 @@ from .methods.paths import PathMethods
 from .methods.sockets import SocketMethods
 from .methods.transfers import TransferMethods
 from .multicast import MulticastMethods
-from .provided import ProvidedBuffers
+from .multishot import MultishotMethods
+from .refill import ZCRXMethods
 
 __all__ = ["Ring"]
 
@@ -20,7 +21,8 @@ class Ring(
     FileMethods,
     PathMethods,
     ControlMethods,
-    ProvidedBuffers,
+    MultishotMethods,
+    ZCRXMethods,
 ):
     """An io_uring of the running kernel.
 

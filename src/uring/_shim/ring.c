@@ -925,3 +925,9 @@ int ur_buffers_close(struct ur_buffers *b)
     b->ring_map = NULL;
     return ret;
 }
+
+/* ---- shared words ------------------------------------------------------------------------------------- */
+
+uint32_t ur_load(uint64_t address) { return load_acquire((uint32_t *)(uintptr_t)address); }
+
+void ur_store(uint64_t address, uint32_t value) { store_release((uint32_t *)(uintptr_t)address, value); }

@@ -181,3 +181,6 @@ int ur_buffers_after(struct ur_buffers *buffers, int bid, uint32_t n);
 int ur_buffers_put(struct ur_buffers *buffers, int bid);
 int ur_buffers_publish(struct ur_buffers *buffers, int bid, uint64_t addr, uint32_t len);
 
+/* One 32-bit word that the kernel shares: an index of a ring that is neither of the queues. */
+uint32_t ur_load(uint64_t address);
+void ur_store(uint64_t address, uint32_t value);

@@ -1,0 +1,38 @@
+"""From a completion to the machine it belongs to.
+
+A machine that submits under extended slots of its own puts itself into the slot's ``fn``. No table is needed
+to find it, and completions of anything else pass by at the price of two comparisons.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from .contexts import ExtSQE, find_slot
+
+if TYPE_CHECKING:
+    from .views import Completion
+
+__all__ = ["CompletionOwner", "dispatch"]
+
+
+class CompletionOwner(ABC):
+    """What submits under extended slots whose ``fn`` is itself."""
+
+    @abstractmethod
+    def handle_cqe(self, cqe: Completion) -> bool:
+        """Deals with a completion; False when it is not one of this object's."""
+
+
+def dispatch(cqe: Completion) -> bool:
+    """Gives a completion to its owner: a subscription, a tracker, a receiver, a listener's manager.
+
+    ``for cqe in ring.wait(): dispatch(cqe) or …`` False when the completion is the caller's own. What a
+    handler raises comes through; the owner's state is right then.
+    """
+    if cqe[0] >> 62 != 2:
+        return False
+    slot = find_slot(cqe[0])
+    owner = slot.sidecar[0] if isinstance(slot, ExtSQE) else None
+    return isinstance(owner, CompletionOwner) and owner.handle_cqe(cqe)

@@ -1,0 +1,368 @@
+"""Multishot operations as subscriptions: a handler is told of each completion, and once of the end.
+
+                cancel              last completion
+    ACTIVE ───────────────▶ CANCELLING ───────────▶ STOPPED
+       │  ◀───────────────      │                      ▲
+       │    cancel refused                             │
+       └───────────────────────────────────────────────┘
+
+Invariants
+  - STOPPED is entered by the completion without ``F_MORE`` and by nothing else, and never left.
+  - CANCELLING means that the cancel is queued: a cancel that could not be queued leaves ACTIVE.
+  - The slot goes back after the last step and before the stop, so that a stop can subscribe anew.
+  - Results that nobody is told of are undone: descriptors closed, buffers given back.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from dataclasses import dataclass
+from enum import Enum, Flag, IntEnum, auto
+from socket import SOCK_CLOEXEC
+from typing import TYPE_CHECKING, Any
+
+from . import abi, ops
+from .contexts import SQEContext
+from .dispatch import CompletionOwner
+from .machine import Table
+from .op import Multishot
+from .provided import ProvidedBuffers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .contexts import ExtSQE
+    from .op import Op
+    from .views import Completion
+
+__all__ = [
+    "MultishotAction",
+    "MultishotHandler",
+    "MultishotMethods",
+    "MultishotStep",
+    "MultishotSubscription",
+    "SubscriptionState",
+]
+
+_SILENT = int(abi.IOSQE_CQE_SKIP_SUCCESS)
+_FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
+
+
+class SubscriptionState(IntEnum):
+    """Where a subscription is in its life."""
+
+    ACTIVE = 0
+    """It receives completions, and can be cancelled."""
+    CANCELLING = 1
+    """A cancel is queued; completions come until the last one."""
+    STOPPED = 2
+    """The last completion was seen; no callback starts any more."""
+
+
+class MultishotAction(IntEnum):
+    """What a handler wants after a step."""
+
+    CONTINUE = 0
+    STOP = 1
+    """Cancel; after a last step it means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class MultishotStep:
+    """One completion of a subscription.
+
+    Attributes:
+        cqe: the completion, with what it names good until the handler returns.
+        error: what a negative result means, else None.
+        cancelled: whether the result is ``-ECANCELED``.
+    """
+
+    cqe: Completion
+    error: OSError | None
+    cancelled: bool
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more completions follow."""
+        return self.cqe.has_more
+
+    @property
+    def final(self) -> bool:
+        """Whether this is the last completion."""
+        return not self.cqe.has_more
+
+
+class MultishotHandler:
+    """What is told of a subscription; override what matters. Unless overridden, errors stop it."""
+
+    def on_multishot_step(self, step: MultishotStep) -> MultishotAction:
+        """A completion came. STOP cancels what has not ended yet."""
+        return MultishotAction.CONTINUE if step.error is None else MultishotAction.STOP
+
+    def on_multishot_stop(self, error: OSError | None, cancelled: bool) -> None:
+        """The last completion was seen; at most once. ``error`` is the one it ended with, if any."""
+
+    @classmethod
+    def from_callbacks(
+        cls,
+        on_step: Callable[[MultishotStep], MultishotAction] | None = None,
+        on_stop: Callable[[OSError | None, bool], None] | None = None,
+    ) -> MultishotHandler:
+        """A handler of functions; what is not given does as this class."""
+        return _Callbacks(on_step, on_stop)
+
+
+class _Callbacks(MultishotHandler):
+    def __init__(
+        self,
+        on_step: Callable[[MultishotStep], MultishotAction] | None,
+        on_stop: Callable[[OSError | None, bool], None] | None,
+    ) -> None:
+        self._step = on_step
+        self._stop = on_stop
+
+    def on_multishot_step(self, step: MultishotStep) -> MultishotAction:
+        return super().on_multishot_step(step) if self._step is None else self._step(step)
+
+    def on_multishot_stop(self, error: OSError | None, cancelled: bool) -> None:
+        if self._stop is not None:
+            self._stop(error, cancelled)
+
+
+class Event(Enum):
+    """What happens to a subscription."""
+
+    CANCEL = auto()
+    CANCEL_REFUSED = auto()
+    MORE = auto()
+    LAST = auto()
+
+
+class Action(Flag):
+    """What a subscription then does."""
+
+    NOTHING = 0
+    SUBMIT_CANCEL = auto()
+    STEP = auto()
+    STOP = auto()
+
+
+_ACTIVE, _CANCELLING, _STOPPED = SubscriptionState
+_NEVER_QUEUED = "no cancel is being queued"
+_ENDED = "the last completion was seen"
+
+TABLE: Table[SubscriptionState, Event, Action] = Table(
+    "multishot subscription",
+    SubscriptionState,
+    Event,
+    {
+        _ACTIVE: (
+            (_CANCELLING, Action.SUBMIT_CANCEL),
+            _NEVER_QUEUED,
+            (_ACTIVE, Action.STEP),
+            (_STOPPED, Action.STEP | Action.STOP),
+        ),
+        _CANCELLING: (
+            (_CANCELLING, Action.NOTHING),
+            (_ACTIVE, Action.NOTHING),
+            (_CANCELLING, Action.STEP),
+            (_STOPPED, Action.STEP | Action.STOP),
+        ),
+        _STOPPED: (
+            (_STOPPED, Action.NOTHING),
+            (_STOPPED, Action.NOTHING),  # the last completion came while a cancel was refused
+            _ENDED,
+            _ENDED,
+        ),
+    },
+)
+
+
+class MultishotSubscription(CompletionOwner):
+    """One multishot operation in flight, made by `uring.Ring.accept_multishot` or `recv_multishot`.
+
+    Completions reach it through `uring.dispatch`, and handlers run in there. What a handler raises comes out
+    of it; the subscription goes on, or has ended, regardless. A ring that is stopped calls no handler.
+    """
+
+    def __init__(self, ring: MultishotMethods, ext: ExtSQE, op: Op, handler: MultishotHandler) -> None:
+        self._ring = ring
+        self._ext = ext
+        self._op = op
+        self._handler: MultishotHandler | None = handler
+        self._state = SubscriptionState.ACTIVE
+        self._stop_wanted = False
+        self._lock = threading.Lock()
+        ext.sidecar[0] = self
+
+    @property
+    def context(self) -> SQEContext:
+        """What its completions carry."""
+        return self._ext.context
+
+    @property
+    def state(self) -> SubscriptionState:
+        return self._state
+
+    @property
+    def active(self) -> bool:
+        """Whether the last completion is yet to come."""
+        return self._state is not SubscriptionState.STOPPED
+
+    def cancel(self) -> None:
+        """Queues a cancel. Steps may still come, and the stop does. Once is enough; more do nothing.
+
+        Any thread may, if the ring has several issuers.
+
+        Raises:
+            PoolExhausted: the queue is full. RingClosed, RuntimeError: as `uring.Ring.submit`. It stays
+                active then, and may be cancelled again.
+        """
+        if self._advance(Event.CANCEL) is Action.SUBMIT_CANCEL:
+            try:
+                # Silent unless it comes too late.
+                self._ring.submit(ops.async_cancel(self.context).with_flags(_SILENT))
+            except BaseException:
+                self._advance(Event.CANCEL_REFUSED)
+                raise
+
+    def unsubscribe(self) -> None:
+        """Starts no callback any more, the stop neither, and cancels if that can be queued.
+
+        What still arrives is undone: descriptors are closed, buffers given back. A callback that runs now
+        on another thread may end after this returns.
+        """
+        self._handler = None
+        self._stop_wanted = True
+        self._try_cancel()
+
+    def handle_cqe(self, cqe: Completion) -> bool:
+        """Deals with a completion of this subscription; False for any other."""
+        if cqe[0] != self.context:
+            return False
+        action = self._advance(Event.MORE if cqe.has_more else Event.LAST)
+        error = self._op.error(cqe.res) if cqe.res < 0 else None
+        cancelled = cqe.res == -errno.ECANCELED
+        try:
+            self._tell(MultishotStep(cqe, error, cancelled))
+        finally:
+            if Action.STOP in action:
+                self._ext.pool.put_extended(self._ext)
+                handler, self._handler = self._handler, None
+                if handler is not None:
+                    handler.on_multishot_stop(error, cancelled)
+            elif self._stop_wanted:
+                self._try_cancel()
+        return True
+
+    def _tell(self, step: MultishotStep) -> None:
+        handler = self._handler
+        if handler is None:
+            self._undo(step.cqe)
+        elif handler.on_multishot_step(step) == MultishotAction.STOP:
+            self._stop_wanted = True
+
+    def _advance(self, event: Event) -> Action:
+        with self._lock:
+            self._state, action = TABLE.step(self._state, event)
+        return action
+
+    def _try_cancel(self) -> None:
+        """Cancels; where the queue is full the next completion tries again."""
+        try:
+            self.cancel()
+        except (OSError, RuntimeError):
+            pass  # full, or another thread's: the next completion tries again; or stopped: it has ended
+
+    def _undo(self, cqe: Completion) -> None:
+        if cqe.has_buffer:
+            if not cqe.has_buffer_more:
+                self._ring.buf_ring(self._op.fields[7]).put(cqe.buf_id)
+        elif cqe.res >= 0 and self._op.discard is not None:
+            self._op.discard(cqe.res)
+
+    def __repr__(self) -> str:
+        return f"<MultishotSubscription {self._op.name} {self._state.name}>"
+
+
+class MultishotMethods(ProvidedBuffers):
+    """Multishot operations with a handler."""
+
+    def accept_multishot(
+        self,
+        ctx: SQEContext,
+        handler: MultishotHandler,
+        *,
+        flags: int = SOCK_CLOEXEC,
+        poll_first: bool = False,
+        sqe_flags: int = 0,
+        personality: int = 0,
+    ) -> MultishotSubscription:
+        """Accepts connections on the context's descriptor until it ends (Linux 5.19): a step each, its result
+        a descriptor that the handler owns.
+
+        Args:
+            ctx: a direct context: `for_fd`; with ``IOSQE_FIXED_FILE`` among its flags a registered file.
+
+        Raises:
+            ValueError: the context is not direct. PoolExhausted: no extended slot, or no room to queue.
+        """
+        fd, fixed = self._target(ctx)
+        op = ops.accept_multishot(fd, flags=flags, poll_first=poll_first, fixed_file=fixed)
+        return self.subscribe(_adjusted(op, sqe_flags, personality), handler)
+
+    def recv_multishot(
+        self,
+        ctx: SQEContext,
+        handler: MultishotHandler,
+        *,
+        flags: int = 0,
+        poll_first: bool = False,
+        sqe_flags: int = 0,
+        personality: int = 0,
+    ) -> MultishotSubscription:
+        """Receives on the context's descriptor, into buffers of its group, until it ends (Linux 6.0): a step
+        each, with a buffer that the handler gives back.
+
+        Args:
+            ctx: a direct context: ``for_fd(fd).with_buf_group(group)``.
+
+        Raises:
+            ValueError: the context is not direct. PoolExhausted: no extended slot, or no room to queue.
+        """
+        fd, fixed = self._target(ctx)
+        op = ops.recv_multishot(fd, ctx.buf_group, flags=flags, poll_first=poll_first, fixed_file=fixed)
+        return self.subscribe(_adjusted(op, sqe_flags, personality), handler)
+
+    def subscribe(self, op: Op, handler: MultishotHandler) -> MultishotSubscription:
+        """Submits any multishot request of ``uring.ops`` with a handler, under a slot of the ring's.
+
+        Raises:
+            TypeError: the request completes once. PoolExhausted: no extended slot, or no room to queue.
+        """
+        if not isinstance(op, Multishot):
+            raise TypeError(f"a multishot of uring.ops is needed, not {op!r}")
+        if not isinstance(handler, MultishotHandler):
+            raise TypeError(f"a MultishotHandler is needed, not {type(handler).__name__}")
+        ext = self.pools.extended()
+        subscription = MultishotSubscription(self, ext, op, handler)
+        try:
+            self.submit(op, ext.context)
+        except BaseException:
+            self.pools.put_extended(ext)
+            raise
+        return subscription
+
+    @staticmethod
+    def _target(ctx: Any) -> tuple[int, bool]:
+        """The descriptor that a direct context names, and whether it is a registered file."""
+        if not isinstance(ctx, SQEContext) or not ctx.is_direct:
+            raise ValueError("a subscription takes a slot of its own: give a direct context, as for_fd makes")
+        return ctx.fd, bool(ctx.flags & _FIXED_FILE)
+
+
+def _adjusted(op: Op, sqe_flags: int, personality: int) -> Op:
+    if sqe_flags:
+        op = op.with_flags(sqe_flags)
+    return op.with_personality(personality) if personality else op

@@ -1,0 +1,426 @@
+"""Receiving where the network card put the data, through a queue of its own (Linux 6.15).
+
+    IDLE ─start─▶ ACTIVE ─stop─▶ STOPPING ─last completion─▶ RETIRING ─told─▶ STOPPED
+                     │  ◀─stop refused─┘                         ▲
+                     └──────────────── last completion ──────────┘
+
+Invariants
+  - RETIRING is entered by the last completion and by nothing else; the handler is told once, in it.
+  - Memory of a buffer is the caller's from `ZCRXHandler.on_data` to `ZCRXBuffer.release`, the kernel's else.
+    A release that finds no room changes nothing.
+  - Area and refill ring go after the ring, which owns the card's queue: `ZCRXReceiver.close` is refused
+    before.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import socket
+from dataclasses import dataclass
+from enum import Enum, Flag, IntEnum, auto
+from typing import TYPE_CHECKING
+
+from . import abi, ops
+from .abi.layouts import ZCRX_RQE
+from .dispatch import CompletionOwner
+from .errors import error_from_result
+from .machine import Table
+from .ops.base import check_fd, check_int
+from .refill import ZCRXMethods, ZCRXQueue, check_zcrx_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .contexts import ContextPools, ExtSQE
+    from .ops.base import Fd
+    from .views import Completion
+
+__all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler", "ZCRXReceiver", "ZCRXState"]
+
+_PAGE = mmap.PAGESIZE
+_MAP_HUGETLB = 0x40000
+_HUGE_PAGE = 2 << 20
+_SILENT = int(abi.IOSQE_CQE_SKIP_SUCCESS)
+
+
+@dataclass(frozen=True, slots=True)
+class ZCRXConfig:
+    """A receive queue of a network card, and the memory for it.
+
+    Attributes:
+        if_name: of the interface.
+        rx_queue: of the interface.
+        area_size: bytes for received data: whole chunks.
+        rq_entries: of the refill ring; a power of two.
+        chunk_size: bytes that the card fills at a time: a page, or a power of two times that (Linux 6.20).
+        use_huge_pages: make the area of huge pages; its size is then whole ones.
+
+    Raises:
+        TypeError, ValueError: a field out of range.
+    """
+
+    if_name: str
+    rx_queue: int
+    area_size: int = 16 << 20
+    rq_entries: int = 4096
+    chunk_size: int = _PAGE
+    use_huge_pages: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.if_name, str):
+            raise TypeError(f"if_name is a str, not {type(self.if_name).__name__}")
+        if not self.if_name:
+            raise ValueError("if_name is the name of an interface, not empty")
+        check_int("rx_queue", self.rx_queue, 0, (1 << 32) - 1)
+        check_int("rq_entries", self.rq_entries, 1, 32768)
+        check_int("chunk_size", self.chunk_size, _PAGE, 1 << 30)
+        for name, value in (("rq_entries", self.rq_entries), ("chunk_size", self.chunk_size)):
+            if value & (value - 1):
+                raise ValueError(f"{name} is a power of two, not {value}")
+        unit = max(self.chunk_size, _HUGE_PAGE) if self.use_huge_pages else self.chunk_size
+        check_int("area_size", self.area_size, unit, 1 << 40)
+        if self.area_size % unit:
+            raise ValueError(f"area_size is a multiple of {unit}, not {self.area_size}")
+
+
+class ZCRXBuffer:
+    """Received data where the card put it: the caller's until `release`."""
+
+    __slots__ = ("_offset", "_queue", "_size", "_view")
+
+    def __init__(self, view: memoryview, queue: ZCRXQueue | None, offset: int) -> None:
+        self._view: memoryview | None = view
+        self._queue = queue
+        self._offset = offset
+        self._size = view.nbytes
+
+    @property
+    def bytes(self) -> memoryview:
+        """The data, good until `release`. Raises ValueError after it."""
+        if self._view is None:
+            raise ValueError("the buffer was released")
+        return self._view
+
+    @property
+    def released(self) -> bool:
+        return self._view is None
+
+    def release(self) -> None:
+        """Gives the memory back to the kernel; more releases do nothing. On the ring's thread only.
+
+        Raises:
+            BlockingIOError: the refill ring is full; the buffer is still the caller's, release it later.
+            BufferError: another object exports the view's memory; the buffer is still the caller's.
+        """
+        view = self._view
+        if view is None:
+            return
+        if self._queue is not None and not self._queue.room:
+            raise BlockingIOError(errno.EAGAIN, "the refill ring is full: release the buffer later")
+        view.release()
+        self._view = None
+        if self._queue is not None:
+            self._queue.refill(self._offset, self._size)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __repr__(self) -> str:
+        return f"<ZCRXBuffer {self._size} bytes{' released' if self._view is None else ''}>"
+
+
+class ZCRXHandler:
+    """What is told of a receive; unless overridden data is released and an error stops it."""
+
+    def on_data(self, buffer: ZCRXBuffer) -> bool:
+        """Data came; the handler releases the buffer, now or later. Empty: the peer has sent all. False stops
+        the receive, if a cancel can be queued."""
+        buffer.release()
+        return True
+
+    def on_error(self, error: OSError) -> bool:
+        """The receive failed, or named memory that is not in the area. False stops it."""
+        return False
+
+    def on_stopped(self) -> None:
+        """The last completion was seen. Once, before the state is STOPPED."""
+
+    @classmethod
+    def from_callbacks(
+        cls,
+        on_data: Callable[[ZCRXBuffer], bool] | None = None,
+        on_error: Callable[[OSError], bool] | None = None,
+        on_stopped: Callable[[], None] | None = None,
+    ) -> ZCRXHandler:
+        """A handler of functions; what is not given does as this class."""
+        return _Callbacks(on_data, on_error, on_stopped)
+
+
+class _Callbacks(ZCRXHandler):
+    def __init__(
+        self,
+        on_data: Callable[[ZCRXBuffer], bool] | None,
+        on_error: Callable[[OSError], bool] | None,
+        on_stopped: Callable[[], None] | None,
+    ) -> None:
+        self._data = on_data
+        self._error = on_error
+        self._stopped = on_stopped
+
+    def on_data(self, buffer: ZCRXBuffer) -> bool:
+        return super().on_data(buffer) if self._data is None else self._data(buffer)
+
+    def on_error(self, error: OSError) -> bool:
+        return super().on_error(error) if self._error is None else self._error(error)
+
+    def on_stopped(self) -> None:
+        if self._stopped is not None:
+            self._stopped()
+
+
+class ZCRXState(IntEnum):
+    """Where a receiver is in its life."""
+
+    IDLE = 0
+    ACTIVE = 1
+    STOPPING = 2
+    """A cancel is queued; data still comes."""
+    RETIRING = 3
+    """The last completion is being told."""
+    STOPPED = 4
+
+
+class Event(Enum):
+    """What happens to a receiver."""
+
+    START = auto()
+    START_REFUSED = auto()
+    MORE = auto()
+    LAST = auto()
+    STOP = auto()
+    STOP_REFUSED = auto()
+    RETIRED = auto()
+    CLOSE = auto()
+
+
+class Action(Flag):
+    """What it then does."""
+
+    NOTHING = 0
+    SUBMIT = auto()
+    CANCEL = auto()
+    DELIVER = auto()
+    RETIRE = auto()
+    FREE = auto()
+
+
+_IDLE, _ACTIVE, _STOPPING, _RETIRING, _STOPPED = ZCRXState
+_NOTHING = Action.NOTHING
+_DELIVER = Action.DELIVER
+_LAST = (_RETIRING, Action.DELIVER | Action.RETIRE)
+_NOT_STARTED, _STARTED = "it was not started", "a receiver starts once"
+_NOT_STARTING, _NOT_STOPPING = "no start is being queued", "no cancel is being queued"
+_NOT_RETIRING, _ENDED = "the last completion was not seen", "the last completion was seen"
+_IN_FLIGHT = "the receive is in flight: stop it, and take completions until it is STOPPED"
+
+# fmt: off
+TABLE: Table[ZCRXState, Event, Action] = Table(
+    "zero-copy receiver",
+    ZCRXState,
+    Event,
+    {
+        #           START, START_REFUSED, MORE, LAST,
+        #           STOP, STOP_REFUSED, RETIRED, CLOSE
+        _IDLE:     ((_ACTIVE, Action.SUBMIT), _NOT_STARTING, _NOT_STARTED, _NOT_STARTED,
+                    (_STOPPED, _NOTHING), _NOT_STOPPING, _NOT_RETIRING, (_STOPPED, Action.FREE)),
+        _ACTIVE:   (_STARTED, (_IDLE, _NOTHING), (_ACTIVE, _DELIVER), _LAST,
+                    (_STOPPING, Action.CANCEL), _NOT_STOPPING, _NOT_RETIRING, _IN_FLIGHT),
+        _STOPPING: (_STARTED, _NOT_STARTING, (_STOPPING, _DELIVER), _LAST,
+                    (_STOPPING, _NOTHING), (_ACTIVE, _NOTHING), _NOT_RETIRING, _IN_FLIGHT),
+        _RETIRING: (_STARTED, _NOT_STARTING, _ENDED, _ENDED,
+                    (_RETIRING, _NOTHING), _NOT_STOPPING, (_STOPPED, _NOTHING), _IN_FLIGHT),
+        _STOPPED:  (_STARTED, _NOT_STARTING, _ENDED, _ENDED,
+                    (_STOPPED, _NOTHING), _NOT_STOPPING, _ENDED, (_STOPPED, Action.FREE)),
+    },
+)
+# fmt: on
+
+
+class ZCRXReceiver(CompletionOwner):
+    """One receive through a queue of a network card, which it takes over until the ring stops.
+
+    Completions reach it through `uring.dispatch`, and the handler runs in there. It belongs to the ring's
+    thread: `stop` and `ZCRXBuffer.release` must not run while completions are dispatched elsewhere.
+
+    Args:
+        queue: one that `uring.Ring.register_zcrx_ifq` made, in place of the configuration's.
+
+    Raises:
+        NotSupported: the ring's completions have 16 bytes, or the card or its driver cannot do it.
+        OSError: no such interface, no CAP_NET_ADMIN, no memory, or refused by the kernel; the message says
+            which interface and queue.
+    """
+
+    def __init__(
+        self,
+        ring: ZCRXMethods,
+        pool: ContextPools,
+        config: ZCRXConfig | None = None,
+        *,
+        queue: ZCRXQueue | None = None,
+    ) -> None:
+        if (config is None) == (queue is None):
+            raise TypeError("either a configuration or a queue is needed")
+        check_zcrx_mode(ring)
+        self._ring = ring
+        self._pool = pool
+        self._queue = queue if config is None else _open_queue(ring, config)
+        self._state = ZCRXState.IDLE
+        self._ext: ExtSQE | None = None
+        self._handler = ZCRXHandler()
+        self._stop_wanted = False
+
+    @property
+    def queue(self) -> ZCRXQueue | None:
+        """The receive queue; None after `close`."""
+        return self._queue
+
+    @property
+    def state(self) -> ZCRXState:
+        return self._state
+
+    @property
+    def active(self) -> bool:
+        """Whether it receives, and no stop was asked for."""
+        return self._state is ZCRXState.ACTIVE
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no completion comes any more."""
+        return self._state is ZCRXState.STOPPED
+
+    def start(self, fd: Fd, handler: ZCRXHandler) -> None:
+        """Queues the receive on a TCP connection whose data the card steers to the queue. Once.
+
+        Raises:
+            PoolExhausted: no slot, or no room in the queue: it may be started again then.
+            IllegalEvent: it was started, stopped or closed before.
+        """
+        if not isinstance(handler, ZCRXHandler):
+            raise TypeError(f"a ZCRXHandler is needed, not {type(handler).__name__}")
+        check_fd(fd)
+        self._advance(Event.START)
+        ext = None
+        try:
+            assert self._queue is not None  # only close, which makes it STOPPED, lets it go
+            ext = self._pool.extended()
+            ext.sidecar[0] = self
+            self._ext, self._handler = ext, handler
+            self._ring.submit(ops.recv_zero_copy(fd, self._queue.zcrx_id), ext.context)
+        except BaseException:
+            self._advance(Event.START_REFUSED)
+            self._ext = None
+            if ext is not None:
+                self._pool.put_extended(ext)
+            raise
+
+    def stop(self) -> None:
+        """Queues a cancel; more stops do nothing. Take completions until it is `stopped`.
+
+        Raises:
+            PoolExhausted: the queue is full. RingClosed: the ring was stopped. It stays active then.
+        """
+        if self._advance(Event.STOP) is Action.CANCEL:
+            assert self._ext is not None  # from the start to the last completion
+            try:
+                # Silent unless it comes too late.
+                self._ring.submit(ops.async_cancel(self._ext.context).with_flags(_SILENT))
+            except BaseException:
+                self._advance(Event.STOP_REFUSED)
+                raise
+
+    def close(self) -> None:
+        """Lets go of the area and the refill ring; more closes do nothing. The memory goes when nobody holds
+        a view of it.
+
+        Raises:
+            BlockingIOError: the receive has not ended, or the ring, which owns the queue, is not stopped.
+        """
+        if self._queue is None:
+            return
+        if not TABLE.legal(self._state, Event.CLOSE):
+            raise BlockingIOError(errno.EAGAIN, f"{self._state.name}: {_IN_FLIGHT}")
+        if not self._ring.closed:
+            raise BlockingIOError(errno.EAGAIN, "the ring owns the receive queue: stop the ring first")
+        self._advance(Event.CLOSE)
+        self._queue = None
+
+    def handle_cqe(self, cqe: Completion) -> bool:
+        """Deals with a completion of this receive; False for any other."""
+        if self._ext is None or cqe[0] != self._ext.context:
+            return False
+        expected = self._state is ZCRXState.STOPPING and cqe.res == -errno.ECANCELED
+        action = self._advance(Event.MORE if cqe.has_more else Event.LAST)
+        try:
+            if not expected and not self._deliver(cqe):
+                self._stop_wanted = True
+        finally:
+            if Action.RETIRE in action:
+                self._retire(self._ext)
+            elif self._stop_wanted:
+                self._try_stop()
+        return True
+
+    def _deliver(self, cqe: Completion) -> bool:
+        """Tells the handler; whether it wants more."""
+        if cqe.res < 0:
+            return self._handler.on_error(error_from_result(cqe.res, "recv_zero_copy"))
+        if cqe.res == 0:
+            return self._handler.on_data(ZCRXBuffer(memoryview(b""), None, 0))
+        assert self._queue is not None  # close is refused until the last completion
+        offset = cqe.big_cqe[0]
+        try:
+            view = self._queue.locate(offset, cqe.res)
+        except OSError as error:
+            return self._handler.on_error(error)
+        return self._handler.on_data(ZCRXBuffer(view, self._queue, offset))
+
+    def _retire(self, ext: ExtSQE) -> None:
+        self._ext = None
+        self._pool.put_extended(ext)
+        try:
+            self._handler.on_stopped()
+        finally:
+            self._advance(Event.RETIRED)
+
+    def _try_stop(self) -> None:
+        """Stops; where the queue is full the next completion tries again."""
+        try:
+            self.stop()
+        except OSError:
+            pass
+
+    def _advance(self, event: Event) -> Action:
+        self._state, action = TABLE.step(self._state, event)
+        return action
+
+    def __repr__(self) -> str:
+        return f"<ZCRXReceiver {self._state.name}>"
+
+
+def _open_queue(ring: ZCRXMethods, config: ZCRXConfig) -> ZCRXQueue:
+    """Registers a queue with memory of its own."""
+    try:
+        index = socket.if_nametoindex(config.if_name)
+    except OSError as error:
+        raise OSError(errno.ENODEV, f"there is no network interface {config.if_name!r}") from error
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_MAP_HUGETLB if config.use_huge_pages else 0)
+    try:
+        area = mmap.mmap(-1, config.area_size, flags=flags)
+    except OSError as error:
+        pages = " in huge pages (sysctl vm.nr_hugepages reserves them)" if config.use_huge_pages else ""
+        raise OSError(error.errno, f"no memory for {config.area_size} bytes{pages}") from error
+    region = mmap.mmap(-1, _PAGE + -(-config.rq_entries * ZCRX_RQE.size // _PAGE) * _PAGE)
+    chunk = 0 if config.chunk_size == _PAGE else config.chunk_size
+    return ring.register_zcrx_ifq(index, config.rx_queue, config.rq_entries, area, region, chunk)

@@ -1,0 +1,231 @@
+"""Zero-copy sends that tell when they are sent, and when their memory is free.
+
+               result, F_MORE                  notification
+    SENT ─────────────────────▶ NOTIFYING ─────────────────────▶ DONE
+      └───────────── result without F_MORE (nothing owed) ─────────▲
+
+Invariants
+  - A handler is told of the result once, then of the memory once, whether the send failed or not: an error
+    with ``F_MORE`` still owes its notification, and one without never comes to need it.
+  - The slot goes back with the last completion, before the handler is told of it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, Flag, auto
+from typing import TYPE_CHECKING, Any
+
+from . import ops
+from .dispatch import CompletionOwner
+from .machine import Table
+from .ops.base import check_int
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .contexts import ContextPools, ExtSQE
+    from .op import Op
+    from .ops.base import Fd
+    from .registration import Registrations
+    from .views import Completion
+
+__all__ = ["ZCHandler", "ZCTracker"]
+
+_SIZE_MOST = (1 << 31) - 1
+
+
+class ZCHandler:
+    """What is told of a zero-copy send; each method does nothing unless overridden."""
+
+    def on_completed(self, result: int) -> None:
+        """It was sent: the number of bytes, or an errno negated. The memory must not change yet."""
+
+    def on_notification(self, result: int) -> None:
+        """The memory is free. ``result`` is that of the send."""
+
+    @classmethod
+    def from_callbacks(
+        cls,
+        on_completed: Callable[[int], None] | None = None,
+        on_notification: Callable[[int], None] | None = None,
+    ) -> ZCHandler:
+        """A handler of functions; what is not given does nothing."""
+        return _Callbacks(on_completed, on_notification)
+
+
+class _Callbacks(ZCHandler):
+    def __init__(
+        self, on_completed: Callable[[int], None] | None, on_notification: Callable[[int], None] | None
+    ) -> None:
+        self._completed = on_completed
+        self._notification = on_notification
+
+    def on_completed(self, result: int) -> None:
+        if self._completed is not None:
+            self._completed(result)
+
+    def on_notification(self, result: int) -> None:
+        if self._notification is not None:
+            self._notification(result)
+
+
+class State(Enum):
+    """Where a zero-copy send is."""
+
+    SENT = auto()
+    NOTIFYING = auto()
+    DONE = auto()
+
+
+class Event(Enum):
+    """Its completions."""
+
+    RESULT = auto()
+    """With ``F_MORE``: a notification follows."""
+    LAST_RESULT = auto()
+    NOTIFICATION = auto()
+
+
+class Action(Flag):
+    """What the handler is told."""
+
+    COMPLETED = auto()
+    NOTIFIED = auto()
+
+
+_SENT, _NOTIFYING, _DONE = State
+_TWICE, _TOO_EARLY, _OVER = "it has a result", "it has no result yet", "the memory is free already"
+
+TABLE: Table[State, Event, Action] = Table(
+    "zero-copy send",
+    State,
+    Event,
+    {
+        _SENT: ((_NOTIFYING, Action.COMPLETED), (_DONE, Action.COMPLETED | Action.NOTIFIED), _TOO_EARLY),
+        _NOTIFYING: (_TWICE, _TWICE, (_DONE, Action.NOTIFIED)),
+        _DONE: (_OVER, _OVER, _OVER),
+    },
+)
+
+
+class _Send:
+    """One send: its slot, whom to tell, and how far it is."""
+
+    __slots__ = ("ext", "handler", "result", "state")
+
+    def __init__(self, ext: ExtSQE, handler: ZCHandler) -> None:
+        self.ext = ext
+        self.handler = handler
+        self.state = State.SENT
+        self.result = 0
+
+
+class ZCTracker(CompletionOwner):
+    """Zero-copy sends on a ring, each under a slot of a pool. `uring.dispatch` finds it."""
+
+    def __init__(self, ring: Registrations, pool: ContextPools) -> None:
+        self._ring = ring
+        self._pool = pool
+        self._sends: dict[int, _Send] = {}
+
+    @property
+    def pending(self) -> int:
+        """Sends whose memory is not free yet."""
+        return len(self._sends)
+
+    def send_zc(
+        self,
+        fd: Fd,
+        data: Any,
+        handler: ZCHandler,
+        *,
+        flags: int = 0,
+        poll_first: bool = False,
+        fixed_file: bool = False,
+        sqe_flags: int = 0,
+        personality: int = 0,
+    ) -> None:
+        """Queues a send of ``data`` without a copy where the network can (Linux 6.0). The ring keeps the
+        memory until it is free; the caller must not change it before `ZCHandler.on_notification`.
+
+        Raises:
+            PoolExhausted: no slot, or no room in the queue. As `uring.ops.send_zc` otherwise.
+        """
+        op = ops.send_zc(fd, data, flags=flags, poll_first=poll_first, fixed_file=fixed_file)
+        self._submit(op, handler, sqe_flags, personality)
+
+    def send_zc_fixed(
+        self,
+        fd: Fd,
+        buf_index: int,
+        offset: int,
+        length: int,
+        handler: ZCHandler,
+        *,
+        flags: int = 0,
+        poll_first: bool = False,
+        fixed_file: bool = False,
+        sqe_flags: int = 0,
+        personality: int = 0,
+    ) -> None:
+        """As `send_zc`, of ``length`` bytes from ``offset`` on in a registered buffer (Linux 6.0).
+
+        Raises:
+            IndexError: no such buffer. ValueError: past its end.
+        """
+        whole = self._ring.registered_buffer(buf_index)
+        check_int("offset", offset, 0, whole.nbytes)
+        check_int("length", length, 0, min(whole.nbytes - offset, _SIZE_MOST))
+        op = ops.send_zc(
+            fd,
+            whole[offset : offset + length],
+            flags=flags,
+            buf_index=buf_index,
+            poll_first=poll_first,
+            fixed_file=fixed_file,
+        )
+        self._submit(op, handler, sqe_flags, personality)
+
+    def handle_cqe(self, cqe: Completion) -> bool:
+        """Deals with a completion of one of these sends; False for any other.
+
+        Raises:
+            IllegalEvent: the kernel cannot have sent this, in this order. What the handler raises.
+        """
+        send = self._sends.get(cqe[0])
+        if send is None:
+            return False
+        if cqe.is_notification:
+            event = Event.NOTIFICATION
+        else:
+            event = Event.RESULT if cqe.has_more else Event.LAST_RESULT
+        send.state, action = TABLE.step(send.state, event)
+        if Action.COMPLETED in action:
+            send.result = cqe.res
+        if send.state is State.DONE:
+            del self._sends[cqe[0]]
+            self._pool.put_extended(send.ext)
+        try:
+            if Action.COMPLETED in action:
+                send.handler.on_completed(send.result)
+        finally:
+            if Action.NOTIFIED in action:
+                send.handler.on_notification(send.result)
+        return True
+
+    def _submit(self, op: Op, handler: ZCHandler, sqe_flags: int, personality: int) -> None:
+        if not isinstance(handler, ZCHandler):
+            raise TypeError(f"a ZCHandler is needed, not {type(handler).__name__}")
+        if sqe_flags:
+            op = op.with_flags(sqe_flags)
+        if personality:
+            op = op.with_personality(personality)
+        ext = self._pool.extended()
+        ext.sidecar[0] = self
+        self._sends[ext.context] = _Send(ext, handler)
+        try:
+            self._ring.submit(op, ext.context)
+        except BaseException:
+            del self._sends[ext.context]
+            self._pool.put_extended(ext)
+            raise
