@@ -71,8 +71,10 @@ class BufferRing:
             raise ValueError(f"a buffer has 1 byte to 2 GiB, not {size}")
         handle = ffi.new("struct ur_buffers *")
         self._memory = memoryview(mmap.mmap(-1, count * size) if size else b"")
+        # Dropped at once, as `uring.memory` says why: the memoryview keeps the memory.
         memory = ffi.from_buffer(self._memory) if size else ffi.NULL
         result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags)
+        del memory
         if result < 0:
             raise error_from_result(result, f"register buffer ring {group}")
         self._ring = ring
@@ -83,7 +85,7 @@ class BufferRing:
         self.flags: int = flags
         self.entries: int = handle.mask + 1
         self.closed: bool = False
-        self._pins: dict[tuple[int, int], Any] = {(0, 0): memory}
+        self._pins: dict[tuple[int, int], Any] = {}
         self.put: Callable[[int], int] = partial(lib.ur_buffers_put, handle)
         self.views: list[memoryview] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
 
