@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BufferRing"]
 
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+
 
 class BufferRing:
     """A registered ring of ``count`` buffers of ``size`` bytes each (Linux 5.19).
@@ -70,7 +72,7 @@ class BufferRing:
         elif not 1 <= size < 1 << 31:
             raise ValueError(f"a buffer has 1 byte to 2 GiB, not {size}")
         handle = ffi.new("struct ur_buffers *")
-        self._memory = memoryview(mmap.mmap(-1, count * size) if size else b"")
+        self._memory = memoryview(mmap.mmap(-1, count * size, _PRIVATE) if size else b"")
         # Dropped at once, as `uring.memory` says why: the memoryview keeps the memory.
         memory = ffi.from_buffer(self._memory) if size else ffi.NULL
         result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags)
