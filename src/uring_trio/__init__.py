@@ -3,7 +3,10 @@
 from uring.errors import RingUnavailable
 
 from .channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
+from .chunks import read_chunks
+from .events import poll_events, ticks
 from .files import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
+from .leases import Lease
 from .listener import UringListener, listen_tcp, serve_tcp
 from .options import RingOptions
 from .path import Path
@@ -28,10 +31,15 @@ from .processes import wait_process
 from .run import install, run, start_guest_run, uninstall
 from .seams import UnsupportedTrio
 from .streams import UringStream, open_tcp_stream
+from .subscription import subscribe
+from .udp import Datagram, UringDatagrams, open_udp
+from .unix import listen_unix, open_unix_stream, serve_unix
 
 __all__ = [
     "BufferedFile",
+    "Datagram",
     "DirectFile",
+    "Lease",
     "Path",
     "RawFile",
     "RingOptions",
@@ -40,6 +48,7 @@ __all__ = [
     "RingUnavailable",
     "TextFile",
     "UnsupportedTrio",
+    "UringDatagrams",
     "UringListener",
     "UringStream",
     "copy_file",
@@ -49,25 +58,33 @@ __all__ = [
     "install",
     "link",
     "listen_tcp",
+    "listen_unix",
     "mkdir",
     "open_direct",
     "open_file",
     "open_ring_channel",
     "open_tcp_stream",
+    "open_udp",
+    "open_unix_stream",
     "perform",
     "perform_many",
+    "poll_events",
+    "read_chunks",
     "read_dir_stats",
     "rename",
     "rmdir",
     "run",
     "serve_tcp",
+    "serve_unix",
     "setxattr",
     "splice",
     "start_guest_run",
     "stat",
+    "subscribe",
     "symlink",
     "sync_file_range",
     "tee",
+    "ticks",
     "uninstall",
     "unlink",
     "wait_process",

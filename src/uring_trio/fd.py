@@ -39,8 +39,8 @@ class Channel:
     """The operations of one descriptor in one run.
 
     ``reader`` and ``writer`` belong to a ring socket and are reused; ``poll_read`` and ``poll_write`` are
-    there while a task waits for readiness; ``others`` are subscriptions. ``views`` and ``give_back`` are the
-    run's receive buffers.
+    there while a task waits for readiness; ``others`` are subscriptions, of which ``receiving`` is the one
+    that takes what arrives at a ring socket. ``views`` and ``give_back`` are the run's receive buffers.
     """
 
     __slots__ = (
@@ -52,6 +52,7 @@ class Channel:
         "poll_read",
         "poll_write",
         "reader",
+        "receiving",
         "views",
         "writer",
     )
@@ -67,6 +68,7 @@ class Channel:
         self.poll_read: Operation | None = None
         self.poll_write: Operation | None = None
         self.others: list[Subscription] = []
+        self.receiving: Subscription | None = None
 
     @classmethod
     def open(cls, manager: Manager, fd: int) -> Channel:
@@ -79,8 +81,23 @@ class Channel:
                 stale.abandon()
             else:
                 channel.poll_read, channel.poll_write = stale.poll_read, stale.poll_write
+                channel.others = stale.others
         manager.channels[fd] = channel
         return channel
+
+    @classmethod
+    def borrow(cls, manager: Manager, fd: int) -> Channel:
+        """The channel of a descriptor that somebody else owns; call `forget` when done with it."""
+        channel = manager.channels.get(fd)
+        if channel is None:
+            channel = manager.channels[fd] = cls(manager, fd, owned=False)
+        return channel
+
+    def forget(self) -> None:
+        """Lets go of a borrowed channel that nothing waits on any more."""
+        busy = self.poll_read or self.poll_write or self.others
+        if not self.owned and not busy and self.manager.channels.get(self.fd) is self:
+            del self.manager.channels[self.fd]
 
     def operation(self, name: str) -> Operation:
         return self.manager.acquire(name, self.fd)
@@ -138,10 +155,8 @@ async def wait_ready(manager: Manager, fd: int | Any, attribute: str, name: str,
         fd = fd.fileno()
     if fd < 0:
         raise ValueError(f"file descriptor cannot be a negative integer ({fd})")
-    channel = manager.channels.get(fd)
-    if channel is None:
-        channel = manager.channels[fd] = Channel(manager, fd, owned=False)
-    elif getattr(channel, attribute) is not None:
+    channel = Channel.borrow(manager, fd)
+    if getattr(channel, attribute) is not None:
         raise trio.BusyResourceError("another task is already reading / writing this fd")
     op = manager.acquire(name, fd)
     setattr(channel, attribute, op)
@@ -183,5 +198,4 @@ def _forget(manager: Manager, fd: int, attribute: str, op: Operation) -> None:
     if channel is None or getattr(channel, attribute) is not op:
         return
     setattr(channel, attribute, None)
-    if not channel.owned and channel.poll_read is None and channel.poll_write is None and not channel.others:
-        del manager.channels[fd]
+    channel.forget()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
 from uring.errors import error_from_result
@@ -27,7 +28,7 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
-__all__ = ["UringListener", "listen_tcp", "serve_tcp"]
+__all__ = ["UringListener", "check_backlog", "listen_tcp", "open_listener", "serve", "serve_tcp"]
 
 _log = logging.getLogger("uring_trio.listener")
 _ACCEPT = int(abi.IORING_OP_ACCEPT)
@@ -131,6 +132,7 @@ class _Connections:
     def __aiter__(self) -> _Connections:
         return self
 
+    @enable_ki_protection
     async def __anext__(self) -> UringStream:
         while True:
             fd, _ = await self._accepts.get()
@@ -148,6 +150,8 @@ async def listen_tcp(
     port: int,
     backlog: int | None = None,
     *,
+    dual_stack: bool | None = None,
+    reuse_port: bool = False,
     task_status: trio.TaskStatus[UringListener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """A listener as a nursery task: ``listener = await nursery.start(listen_tcp, host, port)``.
@@ -159,14 +163,19 @@ async def listen_tcp(
         host: a name or address; the first one it resolves to. None: every IPv6 and IPv4 address.
         port: 0 picks a free one, see ``listener.address``.
         backlog: connections the kernel keeps for us, by default as many as it allows.
+        dual_stack: whether an IPv6 socket takes IPv4 connections too; by default where ``host`` is None.
+        reuse_port: other sockets may listen on the same address, in this process and in others of this user;
+            the kernel spreads connections over them.
 
     Raises:
         TypeError, ValueError: a host, port or backlog that cannot be one.
         OSError: the message names the stage (socket, bind, listen) and the address.
         RuntimeError: outside a ring run.
     """
+    check_backlog(backlog)
     family, address = (await _resolve(host, port))[0]
-    listener = await _open(family, address, backlog, dual=host is None)
+    dual = host is None if dual_stack is None else dual_stack
+    listener = await open_listener(family, address, backlog, dual=dual, reuse_port=reuse_port)
     try:
         task_status.started(listener)
         await trio.sleep_forever()
@@ -180,6 +189,7 @@ async def serve_tcp(
     *,
     host: str | bytes | None = None,
     backlog: int | None = None,
+    reuse_port: bool = False,
     handler_nursery: trio.Nursery | None = None,
     task_status: trio.TaskStatus[list[UringListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -191,19 +201,30 @@ async def serve_tcp(
     Raises:
         OSError: the message names the stage (socket, bind, listen) and the address.
     """
+    check_backlog(backlog)
     listeners: list[UringListener] = []
     try:
         for family, address in await _resolve(host, port):
             if listeners and address[1] == 0:
                 address = (address[0], listeners[0].address[1], *address[2:])
-            listeners.append(await _open(family, address, backlog))
-        async with trio.open_nursery() as nursery:
-            for listener in listeners:
-                nursery.start_soon(_serve, listener, handler, handler_nursery or nursery)
-            task_status.started(listeners)
+            listeners.append(await open_listener(family, address, backlog, reuse_port=reuse_port))
+        await serve(listeners, handler, handler_nursery, task_status)
     finally:
         for listener in listeners:
             listener.socket.close()
+
+
+async def serve(
+    listeners: list[UringListener],
+    handler: Callable[[UringStream], Awaitable[object]],
+    handler_nursery: trio.Nursery | None,
+    task_status: trio.TaskStatus[list[UringListener]],
+) -> None:
+    """Runs ``handler`` for each connection of the listeners; see `serve_tcp`."""
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(_serve, listener, handler, handler_nursery or nursery)
+        task_status.started(listeners)
 
 
 async def _serve(
@@ -238,16 +259,27 @@ async def _resolve(host: str | bytes | None, port: int) -> list[tuple[int, Any]]
     return sorted(known, key=lambda entry: entry[0] != _stdlib.AF_INET6) if host is None else known
 
 
-async def _open(family: int, address: Any, backlog: int | None, *, dual: bool = False) -> UringListener:
+def check_backlog(backlog: int | None) -> None:
+    """Raises TypeError or ValueError for what is no backlog, before anything is opened."""
+    if backlog is not None and (isinstance(backlog, bool) or not isinstance(backlog, int)):
+        raise TypeError(f"a backlog is an int or None, not {type(backlog).__name__}")
+    if backlog is not None and not 0 <= backlog < 1 << 31:
+        raise ValueError(f"a backlog is 0 to {(1 << 31) - 1}, not {backlog}")
+
+
+async def open_listener(
+    family: int, address: Any, backlog: int | None, *, dual: bool = False, reuse_port: bool = False
+) -> UringListener:
+    """Socket, bind and listen on the ring.
+
+    Raises:
+        OSError: the message names the stage and the address.
+    """
     fd = await perform(ops.socket(family, _stdlib.SOCK_STREAM | _stdlib.SOCK_NONBLOCK))
     sock = adopt(fd, family, _stdlib.SOCK_STREAM)
     try:
-        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
-        if family == _stdlib.AF_INET6:
-            sock.setsockopt(_stdlib.IPPROTO_IPV6, _stdlib.IPV6_V6ONLY, not dual)
-        # Connections inherit these: small writes go out at once, and unsent data stays ours to cancel.
-        sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NODELAY, 1)
-        sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NOTSENT_LOWAT, 16384)
+        if family != _stdlib.AF_UNIX:
+            _set_tcp_options(sock, family, dual, reuse_port)
         for stage in (
             partial(ops.bind, fd, family, address),
             partial(ops.listen, fd, 0xFFFF if backlog is None else backlog),
@@ -260,6 +292,17 @@ async def _open(family: int, address: Any, backlog: int | None, *, dual: bool = 
         sock.close()
         raise
     return UringListener(sock)
+
+
+def _set_tcp_options(sock: Any, family: int, dual: bool, reuse_port: bool) -> None:
+    sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
+    if reuse_port:
+        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)
+    if family == _stdlib.AF_INET6:
+        sock.setsockopt(_stdlib.IPPROTO_IPV6, _stdlib.IPV6_V6ONLY, not dual)
+    # Connections inherit these: small writes go out at once, and unsent data stays ours to cancel.
+    sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NODELAY, 1)
+    sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NOTSENT_LOWAT, 16384)
 
 
 def _close_connection(fd: int, flags: int) -> None:

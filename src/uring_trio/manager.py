@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from uring.volley import Volley
 
     from .fd import Channel
+    from .leases import Groups
 
 __all__ = ["Manager", "RingStatistics", "process_totals"]
 
@@ -189,6 +190,7 @@ class Manager:
         self._guest = False
         self._guest_fd_registered = False
         self._armed = False
+        self.groups: Groups | None = None  # buffers of subscriptions, made for the first one
         self.late: int = 0
         self.cancels_requested: int = 0
         self.cancels_won: int = 0
@@ -349,7 +351,7 @@ class Manager:
             _totals.enters += counters["enters"]
             _totals.leaked += left
         if left:
-            _leaked.append((self.ring, self.table, self.buffers))
+            _leaked.append((self.ring, self.table, self.buffers, self.groups))
             warnings.warn(
                 f"{left} operations did not end within {_DRAIN_SECONDS:g} s; their memory and the ring are "
                 "leaked because the kernel may still write there",
@@ -357,6 +359,8 @@ class Manager:
                 stacklevel=2,
             )
         else:
+            if self.groups is not None:
+                self.groups.close()
             self.buffers.close()
             self.ring.close()
         os.close(self._eventfd)

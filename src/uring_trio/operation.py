@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
     from .manager import Manager
 
-__all__ = ["KernelDeadline", "Operation", "hold"]
+__all__ = ["COPIED", "KernelDeadline", "Operation", "hold"]
+
+COPIED = 1 << 31
+"""In an operation's ``flags``: the notification of a zero-copy send said that the kernel copied."""
 
 _NOTIF = 1 << 3
 _SECOND = 1_000_000_000
@@ -160,6 +163,8 @@ def hold(op: Operation, res: int, flags: int) -> None:
         op.res = res
         op.flags = flags
     elif op.task is not None:
+        if res < 0:
+            op.flags |= COPIED
         op.manager.wake(op)
 
 

@@ -22,6 +22,7 @@ class RingOptions:
         buffer_size: bytes in each, 64 to 16 MiB: the most that one receive returns through them.
         workers: how many kernel workers may run at once for what blocks (paths, fsync, writes that wait); 0
             leaves the kernel's bound of four times the processors.
+        group_memory: bytes that the buffers of one subscription may take, up to 16 GiB.
         deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
             raises `trio.Cancelled`, and a result that arrived is delivered.
 
@@ -40,6 +41,7 @@ class RingOptions:
     cq_entries: int = 4096
     buffers: int = 256
     buffer_size: int = 65536
+    group_memory: int = 64 << 20
     deadlines: Literal["auto", "link", "cancel"] = "auto"
     workers: int = 0
 
@@ -50,6 +52,7 @@ class RingOptions:
             ("buffers", 1, 32768),
             ("buffer_size", 64, 16 << 20),
             ("workers", 0, 65536),
+            ("group_memory", 4096, 16 << 30),
         ):
             value = getattr(self, name)
             if type(value) is not int:

@@ -46,6 +46,7 @@ __all__ = [
     "choose_manager",
     "current_manager",
     "inline",
+    "interrupted",
     "park_message",
     "patch_socket_type",
     "perform_fields",
@@ -424,6 +425,16 @@ def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
     result = fn(*args)
     yield _Yield
     return result
+
+
+def interrupted() -> bool:
+    """Whether a checkpoint would raise now. Otherwise this counts as having passed one, without a yield."""
+    task = _context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        return True
+    task._cancel_points += 1
+    return False
 
 
 # ---- the current run ---------------------------------------------------------------------------------

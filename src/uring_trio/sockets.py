@@ -139,7 +139,14 @@ class RingSocket(seams.SocketType):
 
     @enable_ki_protection
     async def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        if self._streaming and not flags and bufsize.__class__ is int:
+            try:
+                return await seams.inline(self._sock.recvfrom, bufsize)
+            except BlockingIOError:
+                self._streaming = False
         data, _, _, address = await self._recvmsg(bufsize, 0, flags, super().recvmsg)
+        # A datagram seldom comes alone, and waiting in the ring costs more than one that is there.
+        self._streaming = self._channel is not None and self.type == _stdlib.SOCK_DGRAM
         return data, address
 
     @enable_ki_protection
@@ -329,7 +336,7 @@ class RingSocket(seams.SocketType):
             address = await seams.resolve(self, address, local=False)
             await checkpoint_if_cancelled()
             raw = SocketAddress(encode_address(self.family, address))
-            op = self._writer(channel)
+            op = self.writing_operation(channel)
             op.name = "connect"
             op.template = channel.manager.ring.template(
                 op.user_data, _CONNECT, 0, channel.fd, raw.length, raw.address
@@ -365,7 +372,7 @@ class RingSocket(seams.SocketType):
         if channel is None:
             return await super().send(data, flags)
         await checkpoint_if_cancelled()
-        op = self._writer(channel)
+        op = self.writing_operation(channel)
         address, length, held = pin(data)
         op.name = "send"
         op.template = channel.manager.ring.template(
@@ -412,7 +419,7 @@ class RingSocket(seams.SocketType):
         if channel is None or self.family not in _ADDRESSABLE:
             return await super().sendmsg(buffers, ancdata, flags, address)
         await checkpoint_if_cancelled()
-        op = self._writer(channel)
+        op = self.writing_operation(channel)
         name = b"" if address is None else encode_address(self.family, address)
         message = Message(buffers, name=name, control=encode_control(ancdata))
         op.name = "sendmsg"
@@ -456,6 +463,37 @@ class RingSocket(seams.SocketType):
             raise trio.ClosedResourceError("this socket is closed")
         return channel
 
+    def receiving_channel(self) -> Channel:
+        """As `channel`, for a subscription that takes what arrives: single receives are refused while it is
+        the channel's ``receiving``.
+
+        Raises:
+            trio.BusyResourceError: another subscription or another task is receiving.
+        """
+        channel = self.channel()
+        if channel.receiving is not None:
+            raise trio.BusyResourceError("another subscription is receiving from this socket")
+        op = channel.reader
+        if op is not None and op.task is not None:
+            raise trio.BusyResourceError("another task is receiving from this socket")
+        # Single receives go through what looks at ``receiving``.
+        self._receive_size = 0
+        self._streaming = False
+        return channel
+
+    def writing_operation(self, channel: Channel) -> Operation:
+        """The operation of the sending direction, about to be set up.
+
+        Raises:
+            trio.BusyResourceError: a task is sending.
+        """
+        op = channel.writer
+        if op is None:
+            op = channel.writer = channel.operation("send")
+        elif op.task is not None:
+            op.refuse(op.runner)
+        return op
+
     # ---- inside --------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
@@ -483,6 +521,8 @@ class RingSocket(seams.SocketType):
 
     def _reader(self, channel: Channel) -> Operation:
         """The operation of this direction, about to be set up for something else than before."""
+        if channel.receiving is not None:
+            raise trio.BusyResourceError("a subscription is receiving from this socket")
         op = channel.reader
         if op is None:
             op = channel.reader = channel.operation("recv")
@@ -490,14 +530,6 @@ class RingSocket(seams.SocketType):
             op.refuse(op.runner)
         self._receive_size = 0
         op.discard = None
-        return op
-
-    def _writer(self, channel: Channel) -> Operation:
-        op = channel.writer
-        if op is None:
-            op = channel.writer = channel.operation("send")
-        elif op.task is not None:
-            op.refuse(op.runner)
         return op
 
     async def _finish(self, op: Operation, name: str, timeout: float | None = None) -> int:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import errno
 import socket as _stdlib
+from collections import deque
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from . import seams
+from .chunks import ByteItems, bundles_work, recv_fields
+from .leases import Lease
 from .manager import current
 from .perform import check_timeout
 from .sockets import RingSocket
+from .transfer import SocketFailed, send_file, send_zero_copy
 
-__all__ = ["UringStream", "open_tcp_stream"]
+if TYPE_CHECKING:
+    from .subscription import Items, Subscription
+
+__all__ = ["UringStream", "open_tcp_stream", "stream_error"]
 
 _DEFAULT_SIZE = 65536
 
@@ -33,7 +41,7 @@ class UringStream(trio.abc.HalfCloseableStream):
         socket: the socket; closing it closes the stream.
     """
 
-    __slots__ = ("_send", "_sending", "socket")
+    __slots__ = ("_send", "_sending", "_unread", "socket")
 
     def __init__(self, socket: Any) -> None:
         if not isinstance(socket, RingSocket):
@@ -43,6 +51,7 @@ class UringStream(trio.abc.HalfCloseableStream):
         self.socket: RingSocket = socket
         self._send = seams.stdlib_socket(socket).send
         self._sending = False
+        self._unread: deque[bytes | OSError] | None = None  # what chunks() received and nobody took
 
     @enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
@@ -71,7 +80,7 @@ class UringStream(trio.abc.HalfCloseableStream):
         except BlockingIOError:
             await self._send_rest(data, 0, until)
         except OSError as exc:
-            raise _stream_error(exc) from exc
+            raise stream_error(exc) from exc
         finally:
             self._sending = False
 
@@ -84,7 +93,65 @@ class UringStream(trio.abc.HalfCloseableStream):
                         left = None if until is None else max(0.0, until - perf_counter())
                         sent += await self.socket.send_in_ring(rest, _stdlib.MSG_WAITALL, timeout=left)
                     except OSError as exc:
-                        raise _stream_error(exc) from exc
+                        raise stream_error(exc) from exc
+
+    @enable_ki_protection
+    async def send_zero_copy(self, data: bytes | bytearray | memoryview) -> bool:
+        """Sends all of ``data`` from where it is; returns when its memory may be changed again.
+
+        Returns:
+            Whether the kernel copied the data after all: over loopback always, and where the socket or the
+            limit on locked memory refuses the rest is sent as `send_all` does. Worth it for large data on a
+            network that does not copy; the notification that the memory is free costs a round trip.
+
+        Errors and cancellation as for `send_all`.
+        """
+        self._start_sending()
+        try:
+            return await send_zero_copy(self.socket, data)
+        except OSError as exc:
+            raise stream_error(exc) from exc
+        finally:
+            self._sending = False
+
+    @enable_ki_protection
+    async def send_file(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Sends part of a file without taking it through this process: from the page cache through a pipe.
+
+        The file's own position does not matter and does not change. A file that cannot be spliced is read
+        and sent instead.
+
+        Args:
+            file: a descriptor, or an object that has one; open for reading, until this returns.
+            offset: where to begin.
+            count: how many bytes, by default all to the end of the file.
+
+        Returns:
+            The number of bytes sent: less than ``count`` where the file ends before.
+
+        Raises:
+            ValueError: ``offset`` or ``count`` is negative.
+            OSError: the file cannot be read.
+
+        Other errors and cancellation as for `send_all`.
+        """
+        for name, value in (("offset", offset), ("count", 0 if count is None else count)):
+            if value < 0:
+                raise ValueError(f"{name} is not negative ({value})")
+        self._start_sending()
+        try:
+            return await send_file(self.socket, file, offset, count)
+        except SocketFailed as exc:
+            raise stream_error(exc.cause) from exc.cause
+        finally:
+            self._sending = False
+
+    def _start_sending(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is currently sending data on this stream")
+        if self.socket.did_shutdown_SHUT_WR:
+            raise trio.ClosedResourceError("can't send data after sending EOF")
+        self._sending = True
 
     async def wait_send_all_might_not_block(self) -> None:
         """Waits until the socket takes some data. Errors as for `send_all`."""
@@ -96,7 +163,7 @@ class UringStream(trio.abc.HalfCloseableStream):
                 raise trio.ClosedResourceError("this stream is closed")
             await self.socket.wait_writable()
         except OSError as exc:
-            raise _stream_error(exc) from exc
+            raise stream_error(exc) from exc
         finally:
             self._sending = False
 
@@ -118,21 +185,84 @@ class UringStream(trio.abc.HalfCloseableStream):
             max_bytes = _DEFAULT_SIZE
         elif max_bytes < 1:
             raise ValueError(f"max_bytes is at least 1, not {max_bytes}")
+        if self._unread is not None:
+            return await self._receive_unread(max_bytes, timeout)
         try:
             if timeout is not None:
                 check_timeout(timeout)
                 return await self.socket.recv_within(max_bytes, timeout)
             return await self.socket.recv(max_bytes)
         except OSError as exc:
-            raise _stream_error(exc) from exc
+            raise stream_error(exc) from exc
 
     @enable_ki_protection
     async def receive_into(self, buffer: Any) -> int:
         """As `receive_some`, into a writable buffer; returns the number of bytes, 0 at the end."""
+        if self._unread is not None:
+            with memoryview(buffer) as view, view.cast("B") as octets:
+                data = await self._receive_unread(len(octets))
+                octets[: len(data)] = data
+                return len(data)
         try:
             return await self.socket.recv_into(buffer)
         except OSError as exc:
-            raise _stream_error(exc) from exc
+            raise stream_error(exc) from exc
+
+    def chunks(
+        self, *, copy: bool = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
+    ) -> ByteItems[Any]:
+        """What arrives, as it arrives, by one multishot receive:
+
+            async with stream.chunks() as chunks:
+                async for data in chunks:
+                    ...
+
+        The iteration ends with the peer's end of stream. It stops receiving when all buffers are taken and
+        goes on when one comes home, so that a slow consumer slows its peer down. Whichever way the block
+        is left (a break, an exception, a cancel), what had arrived and was not taken is the first that
+        `receive_some`, `receive_into` or the next ``chunks`` brings; ``stream.socket`` does not know of it.
+
+        Args:
+            copy: items are bytes. False: each is a `Lease` of the memory that the data arrived in, which
+                the consumer gives back by leaving ``with lease:``. Whoever keeps all of them gets no more,
+                and slows down nobody else.
+            bundle: one completion for all that has arrived, in as many buffers as it takes: for small
+                buffers and large amounts. Ignored where this kernel's bundles fail a test.
+            chunk_size: bytes in each buffer: without ``bundle`` the most that an item has.
+            buffers: how many there are.
+
+        Raises:
+            TypeError, ValueError: on entering, no such sizes or more than `RingOptions.group_memory`.
+            trio.BusyResourceError: on entering, another task or ``chunks`` is receiving; while iterating,
+                another task iterates.
+            trio.BrokenResourceError: while iterating, the connection is gone.
+            trio.ClosedResourceError: the stream, or the block, was closed.
+            RuntimeError: iterated without ``async with``.
+        """
+        return _StreamChunks(self, copy, bundle, chunk_size, buffers)
+
+    async def _receive_unread(self, size: int, timeout: float | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self.socket.fileno() == -1:
+            raise trio.ClosedResourceError("this stream is closed")
+        unread = self._unread
+        if not unread:
+            self._unread = None
+            return await self.receive_some(size, timeout=timeout)
+        first = unread.popleft()
+        if not unread:
+            self._unread = None
+        if isinstance(first, OSError):
+            raise stream_error(first) from first
+        if len(first) > size:
+            self._unread = unread
+            unread.appendleft(first[size:])
+        return first[:size]
+
+    def _keep(self, item: bytes | OSError) -> None:
+        if self._unread is None:
+            self._unread = deque()
+        self._unread.append(item)
 
     async def send_eof(self) -> None:
         """Ends this side's data; the peer can still send. Idempotent. Errors as for `send_all`."""
@@ -144,7 +274,7 @@ class UringStream(trio.abc.HalfCloseableStream):
         try:
             self.socket.shutdown(_stdlib.SHUT_WR)
         except OSError as exc:
-            raise _stream_error(exc) from exc
+            raise stream_error(exc) from exc
 
     async def aclose(self) -> None:
         """Closes the socket; tasks that wait on it get `trio.ClosedResourceError`. Idempotent."""
@@ -163,7 +293,63 @@ async def open_tcp_stream(host: str | bytes, port: int, **options: Any) -> Uring
     return UringStream(stream.socket)
 
 
-def _stream_error(exc: OSError) -> Exception:
+class _StreamChunks(ByteItems[Any]):
+    """`UringStream.chunks`: by single receives where the kernel has no room for another group of buffers,
+    which happens early in processes without privileges."""
+
+    __slots__ = ("_single", "_stream")
+
+    def __init__(self, stream: UringStream, copy: bool, bundle: bool, size: int, count: int) -> None:
+        fields = partial(recv_fields, bundle=bundle and bundles_work())
+        super().__init__(
+            stream.socket.receiving_channel, fields, "recv_multishot", size, count, copy, stream._keep
+        )
+        self._stream = stream
+        self._single = False
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Items[Any]:
+        try:
+            return await super().__aenter__()
+        except OSError as exc:
+            if exc.errno != errno.ENOMEM:
+                raise
+            self._single = True
+            return self
+
+    @enable_ki_protection
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._single:
+            self._single, self._done = False, True
+        else:
+            await super().__aexit__(*exc_info)
+
+    def _open(self) -> Subscription:
+        subscription = super()._open()
+        subscription.channel.receiving = subscription
+        return subscription
+
+    @enable_ki_protection
+    async def __anext__(self) -> Any:
+        stream = self._stream
+        if stream._unread is not None and self._subscription is not None and not self._done:
+            data = await stream._receive_unread(self._size)
+            return data if self._copy else Lease(memoryview(data))
+        if self._single:
+            data = await stream.receive_some(self._size)
+            if not data:
+                raise StopAsyncIteration
+            return data if self._copy else Lease(memoryview(data))
+        return await super().__anext__()
+
+    def _last(self, res: int) -> Any:
+        try:
+            return super()._last(res)
+        except OSError as exc:
+            raise stream_error(exc) from exc
+
+
+def stream_error(exc: OSError) -> Exception:
     if exc.errno == errno.EBADF:
         return trio.ClosedResourceError("this stream is closed")
     return trio.BrokenResourceError(f"the connection is broken: {exc}")

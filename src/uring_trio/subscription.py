@@ -1,11 +1,15 @@
 """A multishot operation in progress: one request, many completions, taken one by one.
 
-Invariants
+`TABLE` has every state against every event; `Subscription.step` is the only thing that changes the state.
+
+Rules that the table shows
   - Only a completion without ``F_MORE`` ends an arming, with an error or not. Each arming takes a slot of
     its own, so that what is left of an old one cannot be taken for the new one.
-  - The queue is bounded: at ``limit`` the multishot is cancelled, and armed again once half is taken.
-    Nothing is lost, nothing grows without bound.
-  - What nobody takes is given back by ``discard``: descriptors are closed, buffers returned.
+  - The queue is bounded: at ``limit`` the multishot is cancelled, or the kernel ends it because the
+    consumer's buffers are used up. It is armed again once half of the queue is taken and a buffer is home,
+    never on a timer. Nothing is lost, nothing grows without bound.
+  - What nobody takes is given back by ``discard``, in order, when the last completion has come:
+    descriptors are closed, buffers returned.
   - Waiting for a completion is not an operation: a cancelled ``get`` leaves the completion in the queue.
 """
 
@@ -13,23 +17,131 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from uring import abi
+from uring.errors import error_from_result
+from uring.op import Multishot, Op, descriptor
 
 from . import seams
+from .fd import Channel
+from .manager import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .fd import Channel
+    from .leases import Group
     from .operation import Operation
 
-__all__ = ["Subscription"]
+__all__ = ["TABLE", "Event", "Items", "State", "Subscription", "subscribe"]
 
 _MORE = int(abi.IORING_CQE_F_MORE)
+_ECANCELED = -errno.ECANCELED
+_ENOBUFS = -errno.ENOBUFS
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_TIMEOUT = int(abi.IORING_OP_TIMEOUT)
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class State(Enum):
+    """Where a subscription is."""
+
+    IDLE = "nothing armed; the next get arms"
+    ARMED = "in flight"
+    PAUSING = "in flight, asked to end because the queue is full"
+    RESTING = "not in flight until there is room"
+    ENDED = "over, which the next get tells"
+    CLOSING = "in flight, nobody listens any more"
+    CLOSED = "over for good"
+
+
+class Event(Enum):
+    """What happens to a subscription."""
+
+    GET = "a consumer found the queue empty"
+    ROOM = "half of the queue is free and a buffer is home"
+    DATA = "completion, more to come"
+    FULL = "completion that filled the queue, more to come"
+    LAST = "last completion, for a passing reason"
+    FINAL = "last completion: the end, or an error"
+    CLOSE = "the block was left, or the descriptor closed"
+
+
+_ILLEGAL: Final = None
+S = State
+
+TABLE: Final[dict[State, dict[Event, State | None]]] = {
+    S.IDLE: {
+        Event.GET: S.ARMED,
+        Event.ROOM: S.IDLE,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+    S.ARMED: {
+        Event.GET: S.ARMED,
+        Event.ROOM: S.ARMED,
+        Event.DATA: S.ARMED,
+        Event.FULL: S.PAUSING,
+        Event.LAST: S.RESTING,
+        Event.FINAL: S.ENDED,
+        Event.CLOSE: S.CLOSING,
+    },
+    S.PAUSING: {
+        Event.GET: S.PAUSING,
+        Event.ROOM: S.PAUSING,
+        Event.DATA: S.PAUSING,
+        Event.FULL: S.PAUSING,
+        Event.LAST: S.RESTING,
+        Event.FINAL: S.ENDED,
+        Event.CLOSE: S.CLOSING,
+    },
+    S.RESTING: {
+        Event.GET: S.RESTING,
+        Event.ROOM: S.ARMED,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+    S.ENDED: {
+        Event.GET: S.IDLE,
+        Event.ROOM: S.ENDED,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+    S.CLOSING: {
+        Event.GET: S.CLOSING,
+        Event.ROOM: S.CLOSING,
+        Event.DATA: S.CLOSING,
+        Event.FULL: S.CLOSING,
+        Event.LAST: S.CLOSED,
+        Event.FINAL: S.CLOSED,
+        Event.CLOSE: S.CLOSING,
+    },
+    S.CLOSED: {
+        Event.GET: S.CLOSED,
+        Event.ROOM: S.CLOSED,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+}
+"""The state that follows; None where the event cannot happen. Entering ``ARMED`` from another state arms,
+entering ``PAUSING`` cancels."""
 
 
 class Subscription:
@@ -41,22 +153,31 @@ class Subscription:
         fields: the entry, as ``KernelRing.put`` takes it.
         discard: gives back what a completion (its result and flags) holds.
         limit: completions queued before the multishot is paused.
+        pins: what the entry points to.
+        group: the buffers that the entry selects from; ``ENOBUFS`` then means that they are used up.
+        ends: whether a last completion with this result is the end, and not a reason to arm again.
+        merge: makes one queued completion's result of two, so that at most one is queued.
     """
 
     __slots__ = (
-        "_closed",
+        "_abandoned",
         "_discard",
-        "_ended",
+        "_ends",
         "_fields",
-        "_fresh",
+        "_last",
         "_limit",
-        "_name",
+        "_merge",
         "_op",
         "_park",
+        "_pins",
         "_queue",
         "_taking",
         "_task",
         "channel",
+        "failure",
+        "group",
+        "name",
+        "state",
     )
 
     def __init__(
@@ -66,19 +187,29 @@ class Subscription:
         fields: tuple[int, ...],
         discard: Callable[[int, int], None],
         limit: int = 256,
+        *,
+        pins: object = None,
+        group: Group | None = None,
+        ends: Callable[[int], bool] | None = None,
+        merge: Callable[[int, int], int] | None = None,
     ) -> None:
         self.channel: Channel = channel
-        self._name = name
+        self.group: Group | None = group
+        self.state: State = S.IDLE
+        self.name: str = name
         self._fields = fields
         self._discard = discard
         self._limit = limit
+        self._pins = pins
+        self._ends = ends
+        self._merge = merge
         self._queue: deque[tuple[int, int]] = deque()
         self._op: Operation | None = None
         self._task: Any = None
-        self._ended: int | None = None  # the result that ended the last arming
-        self._closed = False
-        self._fresh = False  # something was queued since the last yield
+        self._last = 0  # the result of the final completion
+        self.failure: int = 0  # the same if it is an errno, negative, that nobody was told yet
         self._taking = False
+        self._abandoned = False
         self._park = seams.park_message(self._abort)
         channel.others.append(self)
 
@@ -87,40 +218,55 @@ class Subscription:
         """The operation of the current arming; None while nothing is armed."""
         return self._op
 
+    @enable_ki_protection
     async def get(self) -> tuple[int, int]:
-        """The next completion's result and flags: zero or more, or the errno that ended the multishot,
-        negative, once each; the next call arms it again.
+        """The next completion's result and flags, or the result that ended the multishot: an errno,
+        negative, or what ``ends`` says. That is told once; the next call arms again.
 
-        Checks for cancellation each time and yields at least once per refill of the queue.
+        Checks for cancellation each time. It yields where the queue is empty, and so at least once per
+        refill: completions are delivered between the steps of tasks.
 
         Raises:
             trio.BusyResourceError: another task is taking completions.
             trio.ClosedResourceError: the descriptor was closed.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
+        if seams.interrupted():
+            await trio.lowlevel.checkpoint_if_cancelled()
         if self._taking:
             raise trio.BusyResourceError("another task is already iterating here")
         self._taking = True
         try:
-            if self._queue and self._fresh:
-                await trio.lowlevel.cancel_shielded_checkpoint()
             while not self._queue:
-                if self._closed:
+                if self.state in _OVER:
                     raise trio.ClosedResourceError("another task closed this fd")
-                if self._op is None:
-                    ended, self._ended = self._ended, None
-                    if ended is not None and ended != -errno.ECANCELED:
-                        await trio.lowlevel.cancel_shielded_checkpoint()
-                        return ended, 0
-                    if not self._arm():
-                        await trio.lowlevel.checkpoint()
-                        continue
+                if self.state is S.ENDED:
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                    self.step(Event.GET)
+                    self.failure = 0
+                    return self._last, 0
+                self._refill()
+                self.step(Event.GET)
+                if self.state is S.IDLE or self._has_room():
+                    await trio.lowlevel.checkpoint()  # the kernel takes no more now
+                    continue
                 await self._wait()
-            self._fresh = False
-            return self._take()
         finally:
             self._taking = False
+        return self._take()
 
+    def get_nowait(self) -> tuple[int, int] | None:
+        """What `get` would return without waiting, or None where it would wait or raise."""
+        if not self._queue or self._taking or seams.interrupted():
+            return None
+        return self._take()
+
+    def _take(self) -> tuple[int, int]:
+        taken = self._queue.popleft()
+        if self.state is S.RESTING:
+            self._refill()
+        return taken
+
+    @enable_ki_protection
     async def aclose(self) -> None:
         """Cancels the multishot, waits for its last completion and gives back what nobody took.
 
@@ -136,52 +282,94 @@ class Subscription:
                     await self._wait()
         while self._queue:
             self._discard(*self._queue.popleft())
+        if self.group is not None:
+            self.group.give_back()
+        if self.channel.receiving is self:
+            self.channel.receiving = None
 
     def close(self) -> None:
         """Marks the subscription as closed; whoever closes the descriptor cancels in the kernel."""
-        self._closed = True
+        self.step(Event.CLOSE)
         self._wake()
 
     def abandon(self) -> None:
         """As `aclose` where the run is over: nothing is waited for, and there is nobody left to wake."""
-        self._closed = True
+        self.step(Event.CLOSE)
+        self._abandoned = True
         self._task = None
         while self._queue:
             self._discard(*self._queue.popleft())
 
+    def step(self, event: Event) -> None:
+        """Follows the table."""
+        before = self.state
+        after = TABLE[before][event]
+        assert after is not None, f"{event.name} cannot happen to a subscription that is {before.name}"
+        if after is before:
+            return
+        if after is S.ARMED and not self._arm():
+            return
+        if after is S.PAUSING and self._op is not None:
+            self._op.manager.cancel(self._op)
+        if self.group is not None:
+            self.group.on_return = self._returned if after is S.RESTING else None
+        self.state = after
+
+    def _returned(self) -> None:
+        self._refill()
+        if self._has_room():
+            self._wake()  # the kernel takes no more now: the consumer goes on trying
+
+    def _refill(self) -> None:
+        """Arms a resting multishot again if there is room for what it brings. Where the kernel takes no more
+        now, the next `get` tries again."""
+        if self._has_room():
+            self.step(Event.ROOM)
+
+    def _has_room(self) -> bool:
+        enough = len(self._queue) <= self._limit // 2 and (self.group is None or self.group.home > 0)
+        return enough and self.state is S.RESTING
+
     def _arm(self) -> bool:
         """Queues the request; False if the kernel takes no more now."""
         manager = self.channel.manager
-        op = manager.acquire(self._name, self.channel.fd)
+        op = manager.acquire(self.name, self.channel.fd)
         if op.put(op.user_data, *self._fields) < 0:
             manager.release(op)
             manager.check_usable()
             return False
         op.handler = self._on_completion
+        op.pins = self._pins
         self._op = op
         return True
 
-    def _take(self) -> tuple[int, int]:
-        paused = self._op is None and self._ended in (None, -errno.ECANCELED)
-        if paused and not self._closed and len(self._queue) <= self._limit // 2:
-            self._ended = None
-            self._arm()
-        return self._queue.popleft()
-
     def _on_completion(self, op: Operation, res: int, flags: int) -> None:
-        if op is not self._op or self._closed:
+        more = flags & _MORE
+        if self.group is not None:
+            self.group.took(res, flags)
+        ends = not more and res >= 0 and self._ends is not None and self._ends(res)
+        if self._abandoned:
             if res >= 0:
                 self._discard(res, flags)
-        elif res >= 0:
-            self._queue.append((res, flags))
-            self._fresh = True
-            if flags & _MORE and len(self._queue) == self._limit:
-                op.manager.cancel(op)
-        if not flags & _MORE:
+        elif (more or res >= 0) and not ends:
+            queue = self._queue
+            if self._merge is not None and queue:
+                queue[0] = self._merge(queue[0][0], res), flags
+            else:
+                queue.append((res, flags))
+                if more and len(queue) == self._limit and self.group is None:
+                    self.step(Event.FULL)
+        if not more:
+            self._op = None
             op.manager.release(op)
-            if op is self._op:
-                self._op = None
-                self._ended = res if res < 0 else None
+            passing = res >= 0 or res == _ECANCELED or (res == _ENOBUFS and self.group is not None)
+            if ends or not passing:
+                self._last = res
+                self.failure = min(res, 0)
+                self.step(Event.FINAL)
+            else:
+                self.step(Event.LAST)
+                self._refill()
         self._wake()
 
     async def _wait(self) -> None:
@@ -196,3 +384,133 @@ class Subscription:
     def _abort(self, raise_cancel: object) -> seams.Abort:
         self._task = None
         return seams.Abort.SUCCEEDED
+
+
+_OVER = frozenset((S.CLOSING, S.CLOSED))
+
+
+class Items(Generic[T_co]):
+    """What a subscription brings, as an async context manager and the iterator of its block.
+
+    Entering costs no system call; the first iteration arms the multishot. Leaving the block, in whatever
+    way, cancels it, waits for its last completion and gives back what nobody took. One task iterates at a
+    time.
+    """
+
+    __slots__ = ("_done", "_subscription")
+
+    def __init__(self) -> None:
+        self._subscription: Subscription | None = None
+        self._done = False
+
+    def _open(self) -> Subscription:
+        """Makes the subscription; raises what is wrong with it."""
+        raise NotImplementedError
+
+    def _item(self, res: int, flags: int) -> T_co:
+        """What a completion is to the user."""
+        raise NotImplementedError
+
+    def _last(self, res: int) -> T_co:
+        """What a final result is to the user: a last item, or what this raises."""
+        if res < 0:
+            subscription = self._subscription
+            assert subscription is not None
+            raise error_from_result(res, subscription.name, subscription.channel.fd)
+        self._done = True
+        raise StopAsyncIteration
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Items[T_co]:
+        if self._subscription is not None:
+            raise RuntimeError("this was entered before; make a new one")
+        await trio.lowlevel.checkpoint()
+        self._subscription = self._open()
+        return self
+
+    @enable_ki_protection
+    async def __aexit__(self, *exc_info: object) -> None:
+        subscription = self._subscription
+        assert subscription is not None
+        self._done = True
+        await subscription.aclose()
+        subscription.channel.forget()
+
+    def __aiter__(self) -> Items[T_co]:
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> T_co:
+        subscription = self._subscription
+        if subscription is None:
+            if self._done:
+                raise trio.ClosedResourceError("the block of this iterator was left")
+            raise RuntimeError("enter it first: async with … as items, then async for item in items")
+        taken = subscription.get_nowait()
+        if taken is not None:
+            return self._item(*taken)
+        if self._done:
+            await trio.lowlevel.checkpoint()
+            if subscription.state in _OVER:
+                raise trio.ClosedResourceError("the block of this iterator was left")
+            raise StopAsyncIteration
+        res, flags = await subscription.get()
+        if res > 0 or subscription.state is not S.IDLE:
+            return self._item(res, flags)
+        return self._last(res)
+
+
+class subscribe(Items[Any]):
+    """The completions of any multishot operation of ``uring.ops``, decoded:
+
+        async with uring_trio.subscribe(ops.poll_add_multishot(fd, select.POLLIN)) as completions:
+            async for events in completions:
+                ...
+
+    The queue is bounded: a consumer that falls behind pauses the operation. It is armed again where it ends
+    for a passing reason, an overflow of the completion queue; on an error it raises. A timeout that fires
+    brings 0; one with a count ends after it.
+
+    Raises:
+        ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
+            `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those).
+        TypeError: not an operation.
+        OSError: while iterating, the kernel's errno.
+        trio.ClosedResourceError: while iterating, the descriptor was closed.
+        RuntimeError: outside a ring run.
+    """
+
+    __slots__ = ("_op",)
+
+    def __init__(self, op: Op) -> None:
+        super().__init__()
+        if not isinstance(op, Op):
+            raise TypeError(f"subscribe takes an operation made by uring.ops, not {type(op).__name__}")
+        if op.fields[1] & _SELECT:
+            raise ValueError(f"{op.name} takes buffers of a group: use chunks, datagrams or read_chunks")
+        if not isinstance(op, Multishot):
+            raise ValueError(f"{op.name} completes once: perform it, or use its multishot form")
+        self._op = op
+
+    def _open(self) -> Subscription:
+        manager, op = current(), self._op
+        channel = Channel.borrow(manager, descriptor(op.fields))
+        release = op.discard
+
+        def discard(res: int, flags: int) -> None:
+            if release is not None and res >= 0:
+                release(res)
+
+        ends = (lambda res: True) if op.opcode == _TIMEOUT else None
+        return Subscription(channel, op.name, op.fields, discard, pins=op.pins, ends=ends)
+
+    def _item(self, res: int, flags: int) -> Any:
+        if res < 0:
+            return 0
+        return res if self._op.decode is None else self._op.decode(res)
+
+    def _last(self, res: int) -> Any:
+        if self._op.opcode == _TIMEOUT and res == -errno.ETIME:
+            self._done = True
+            return 0
+        return super()._last(res)

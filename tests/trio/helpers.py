@@ -44,6 +44,12 @@ def buffers_out() -> int:
     return int(manager.buffers.count - ((given - status[1]) & 0xFFFF))
 
 
+def leased() -> int:
+    """Buffers of subscriptions that are not with the kernel: queued, or in somebody's hands."""
+    groups = current().groups
+    return 0 if groups is None else sum(group.buffers.count - group.home for group in groups.open)
+
+
 async def settled() -> None:
     """Asserts that nothing is left of what a test did in this run."""
     await wait_all_tasks_blocked()
@@ -51,6 +57,7 @@ async def settled() -> None:
     manager = current()
     assert manager.ring.inflight <= 2, "more than the wake-up and Trio's own wait is in flight"
     assert buffers_out() == 0
+    assert leased() == 0
     owned = sum(
         (channel.reader is not None) + (channel.writer is not None) for channel in manager.channels.values()
     )

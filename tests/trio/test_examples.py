@@ -81,6 +81,7 @@ def exchange(address: Address, data: bytes) -> bytes:
 
 ECHO_SERVERS = {
     "multishot": ((path("echo_multishot.py"),), True),
+    "chunks": ((path("chunks_echo.py"),), True),
     "trio on the ring": ((*LAUNCHER, path("echo_trio.py")), True),
     "trio on epoll": ((path("echo_trio.py"),), False),
 }
@@ -130,7 +131,79 @@ def test_anyio_program_greets() -> None:
         server.stop()
 
 
-@pytest.mark.parametrize("name", ["echo_multishot.py", "echo_trio.py", "anyio_hello.py"])
+def test_udp_echoes() -> None:
+    with started(path("udp_echo.py")) as server:
+        clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(3)]
+        for client in clients:
+            client.settimeout(SECONDS)
+            client.connect(server.address)
+        for size in (0, 1, 1000, 60_000):
+            for client in clients:
+                data = os.urandom(size)
+                client.send(data)
+                assert client.recv(65536) == data
+        clients[0].send(b"an answer that nobody takes")
+        clients.pop(0).close()
+        clients[0].send(b"still there")
+        assert clients[0].recv(100) == b"still there"
+        for client in clients:
+            client.close()
+        assert server.has_ring()
+        server.stop()
+
+
+def test_file_server(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    content = {"empty": b"", "small": b"text", "large": os.urandom(3_000_000)}
+    for name, data in content.items():
+        (root / name).write_bytes(data)
+    (tmp_path / "secret").write_text("not below the root")
+    with started(path("file_server.py"), "--root", str(root)) as server:
+        for name, data in content.items():
+            assert exchange(server.address, f"{name}\n".encode()) == b"%d\n" % len(data) + data
+        every = "".join(f"{name}\n" for name in content).encode()
+        assert exchange(server.address, every) == b"".join(
+            b"%d\n" % len(data) + data for data in content.values()
+        )
+        for name in (b"none", b".", b"../secret", str(tmp_path / "secret").encode(), b"a\0b"):
+            assert exchange(server.address, name + b"\n") == b"-1\n"
+        with socket.create_connection(server.address, timeout=SECONDS) as client:
+            client.sendall(b"large\n")
+        assert exchange(server.address, b"small\n") == b"4\ntext"
+        assert server.has_ring()
+        server.stop()
+
+
+def test_proxy() -> None:
+    messages = [os.urandom(size) for size in (0, 1, 1000, 3_000_000)]
+    with started(path("echo_multishot.py")) as target:
+        with started(path("proxy.py"), "--to-port", str(target.address[1])) as proxy:
+            with ThreadPoolExecutor(len(messages)) as clients:
+                assert list(clients.map(lambda data: exchange(proxy.address, data), messages)) == messages
+            with socket.create_connection(proxy.address, timeout=SECONDS) as client:
+                client.sendall(b"x" * 100_000)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            assert exchange(proxy.address, b"still there") == b"still there"
+            assert proxy.has_ring()
+            target.stop()
+            with socket.create_connection(proxy.address, timeout=SECONDS) as client:
+                assert client.recv(10) == b""
+            proxy.stop()
+
+
+SERVERS = [
+    "anyio_hello.py",
+    "chunks_echo.py",
+    "echo_multishot.py",
+    "echo_trio.py",
+    "file_server.py",
+    "proxy.py",
+    "udp_echo.py",
+]
+
+
+@pytest.mark.parametrize("name", SERVERS)
 def test_every_server_says_how_to_start_it(name: str) -> None:
     done = subprocess.run(
         [sys.executable, path(name), "--help"], capture_output=True, text=True, timeout=SECONDS, check=False

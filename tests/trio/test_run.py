@@ -604,7 +604,7 @@ def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -
     with pytest.warns(ResourceWarning, match="operations did not end within"):
         uring_trio.run(backend)
     assert process_totals()["leaked"] > before["leaked"]
-    [(ring, _, buffers)] = manager._leaked
+    [(ring, _, buffers, _)] = manager._leaked
     assert ring is opened[0]
     assert not ring.closed
     # A kernel that let go after all, so that this process goes on as before.

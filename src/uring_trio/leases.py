@@ -1,0 +1,238 @@
+"""Receive buffers of subscriptions: a group for each consumer, and leases on what is in them.
+
+A multishot receive takes memory as data arrives, and its consumer may keep it. So each consumer has a group
+of its own: however many buffers it keeps, it can starve nobody but itself, and the group is the bound on
+what is received ahead of it. Groups are made when one is asked for and kept for the next consumer of the
+same shape; of those that nobody uses a few stay and the rest give their memory back.
+
+Invariants
+  - A buffer is in one place: with the kernel (``home`` counts those), in a completion that nobody took yet,
+    or in a `Lease`.
+  - The kernel takes buffers in the order they were given to it, which ``order`` repeats: a bundle names its
+    first buffer only.
+  - A group changes hands with all buffers home; until then whoever has a lease keeps it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from uring import abi
+from uring.buffers import BufferRing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .manager import Manager
+
+__all__ = ["Group", "Lease", "borrow_group"]
+
+_BUFFER = int(abi.IORING_CQE_F_BUFFER)
+_SPARE = 16
+"""Groups kept for the next consumer; each page that was used stays in memory."""
+
+_GROUPS_MAX = 0xFFFF
+
+
+class Lease:
+    """Memory that the kernel filled, on loan: a context manager that gives it back.
+
+    Attributes:
+        data: the bytes that arrived. Copy what is to outlive the lease: slices of it would show whatever is
+            received into that memory next.
+    """
+
+    __slots__ = ("_bid", "_data", "_group")
+
+    def __init__(self, data: memoryview, group: Group | None = None, bid: int = 0) -> None:
+        self._data: memoryview | None = data
+        self._group = group
+        self._bid = bid
+
+    @property
+    def data(self) -> memoryview:
+        """Raises ValueError once the lease was given back."""
+        if self._data is None:
+            raise ValueError("this lease was given back")
+        return self._data
+
+    def release(self) -> None:
+        """Gives the memory back to the kernel, which may receive into it at once. Idempotent.
+
+        Raises:
+            BufferError: something still shares the memory of ``data``, such as an array made from it.
+        """
+        if self._data is not None:
+            self._data.release()
+            self._data = None
+            if self._group is not None:
+                self._group.put(self._bid)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bytes__(self) -> bytes:
+        return self.data.tobytes()
+
+    def __enter__(self) -> Lease:
+        if self._data is None:
+            raise ValueError("this lease was given back")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return "<Lease, given back>" if self._data is None else f"<Lease of {len(self._data)} bytes>"
+
+
+class Group:
+    """The buffers of one consumer.
+
+    Attributes:
+        home: how many the kernel has.
+        on_return: called after a buffer came home.
+    """
+
+    __slots__ = ("_bundles", "_groups", "buffers", "closed", "home", "on_return", "order", "used")
+
+    def __init__(self, groups: Groups, buffers: Any) -> None:
+        self._groups = groups
+        self.buffers: Any = buffers
+        self.home: int = buffers.count
+        self.order: deque[int] = deque(range(buffers.count))
+        self._bundles: dict[int, list[int]] = {}
+        self.on_return: Callable[[], None] | None = None
+        self.used: bool = True
+        self.closed: bool = False
+
+    @property
+    def number(self) -> int:
+        """What an entry names the group by."""
+        return int(self.buffers.group)
+
+    def took(self, res: int, flags: int) -> None:
+        """Notes that the kernel handed out the buffers of a completion."""
+        if not flags & _BUFFER:
+            return
+        if res <= self.buffers.size:
+            self.order.popleft()
+            self.home -= 1
+            return
+        taken = [self.order.popleft() for _ in range(-(-res // self.buffers.size))]
+        self.home -= len(taken)
+        self._bundles[taken[0]] = taken
+
+    def bundle(self, bid: int, res: int) -> list[tuple[int, int]]:
+        """The buffers of a completion that names ``bid``, with the bytes in each."""
+        taken = self._bundles.pop(bid) if res > self.buffers.size else [bid]
+        size = self.buffers.size
+        return [(each, min(size, res - i * size)) for i, each in enumerate(taken)]
+
+    def put(self, bid: int) -> None:
+        """Gives a buffer to the kernel; after the run there is nobody to give it to."""
+        if self.closed:
+            return
+        self.buffers.put(bid)
+        self.order.append(bid)
+        self.home += 1
+        if self.on_return is not None:
+            self.on_return()
+        elif not self.used and self.home == self.buffers.count:
+            self._groups.keep(self)
+
+    def copy(self, bid: int, size: int) -> bytes:
+        """The bytes of a buffer, which goes home."""
+        view = self.buffers.views[bid]
+        data: bytes = view.tobytes() if size == self.buffers.size else view[:size].tobytes()
+        self.put(bid)
+        return data
+
+    def lease(self, bid: int, size: int) -> Lease:
+        """The bytes of a buffer, on loan."""
+        return Lease(self.buffers.views[bid][:size], self, bid)
+
+    def give_back(self) -> None:
+        """The consumer is done; leases that are out keep the group until they come home."""
+        self.on_return = None
+        self.used = False
+        if self.home == self.buffers.count:
+            self._groups.keep(self)
+
+    def close(self) -> None:
+        """Unregisters the buffers; what a lease shows stays there as long as the lease."""
+        self.closed = True
+        self.buffers.close()
+
+
+class Groups:
+    """All groups of a run. The manager closes them at its end."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._ring: Any = manager.ring
+        self._limit = manager.options.group_memory
+        self._spare: deque[Group] = deque()
+        self.open: set[Group] = set()
+        self._numbers: list[int] = []
+        self._next = 1  # 0 is the group of single receives
+
+    def borrow(self, count: int, size: int) -> Group:
+        for group in self._spare:
+            if (group.buffers.count, group.buffers.size) == (count, size):
+                self._spare.remove(group)
+                group.used = True
+                return group
+        if count * size > self._limit:
+            raise ValueError(
+                f"{count} buffers of {size} bytes are more than one consumer may have ({self._limit} bytes, "
+                "RingOptions.group_memory)"
+            )
+        if self._numbers:
+            number = self._numbers.pop()
+        elif self._next <= _GROUPS_MAX:
+            number = self._next
+            self._next += 1
+        else:
+            raise MemoryError(f"more than {_GROUPS_MAX} buffer groups")
+        try:
+            buffers = BufferRing(self._ring, number, count, size)
+        except BaseException:
+            self._numbers.append(number)
+            raise
+        group = Group(self, buffers)
+        self.open.add(group)
+        return group
+
+    def keep(self, group: Group) -> None:
+        """Takes a group whose buffers are all home; the one that was spare longest makes room for it."""
+        self._spare.append(group)
+        if len(self._spare) > _SPARE:
+            oldest = self._spare.popleft()
+            self.open.remove(oldest)
+            self._numbers.append(oldest.number)
+            oldest.close()
+
+    def close(self) -> None:
+        """Frees every group; the ring has nothing in flight any more."""
+        for group in self.open:
+            group.close()
+        self.open.clear()
+        self._spare.clear()
+
+
+def borrow_group(manager: Manager, count: int, size: int) -> Group:
+    """``count`` buffers of ``size`` bytes for one consumer, until ``give_back``.
+
+    Raises:
+        TypeError, ValueError: no such sizes, or more memory than `RingOptions.group_memory`.
+        OSError: the kernel has no memory for it; ``RLIMIT_MEMLOCK`` bounds that of unprivileged processes.
+    """
+    for name, value, most in (("a number of buffers", count, 32768), ("a chunk size", size, 1 << 30)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} is an int, not {type(value).__name__}")
+        if not 1 <= value <= most:
+            raise ValueError(f"{name} is 1 to {most}, not {value}")
+    if manager.groups is None:
+        manager.groups = Groups(manager)
+    return manager.groups.borrow(count, size)
