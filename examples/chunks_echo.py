@@ -1,0 +1,41 @@
+"""An echo server that asks the kernel twice: python examples/chunks_echo.py [--host H] [--port P]
+
+One multishot accept brings every connection, and on each connection one multishot receive brings every chunk,
+in memory that the kernel lends. The lease gives it back when its block is left.
+"""
+
+import argparse
+
+import trio
+
+import uring_trio
+
+
+async def echo(stream: uring_trio.UringStream) -> None:
+    try:
+        async with stream, stream.chunks(copy=False, chunk_size=65536) as chunks:
+            async for lease in chunks:
+                with lease:
+                    await stream.send_all(lease.data)
+    except trio.BrokenResourceError:
+        pass  # this client is gone; the others stay
+
+
+async def main(host: str, port: int) -> None:
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(uring_trio.listen_tcp, host, port)
+        print("listening on {}:{}".format(*listener.address), flush=True)
+        async with listener.connections() as incoming:
+            async for stream in incoming:
+                nursery.start_soon(echo, stream)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Echoes what TCP clients send, out of the kernel's buffers.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=7000, help="0 picks a free one")
+    options = parser.parse_args()
+    try:
+        uring_trio.run(main, options.host, options.port)
+    except* KeyboardInterrupt:
+        print("stopped")
