@@ -23,7 +23,7 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import micro
+from . import flows, micro
 from .figures import Comparison, Contender, report
 from .processes import BenchmarkError, Load, Server, cores, exit_on_terminate
 
@@ -37,6 +37,7 @@ BASELINES: dict[str, str | None] = {
     "trio-streams": None,
     "ring-streams": "trio-streams",
     "uring-streams": "trio-streams",
+    "uring-multishot": "trio-streams",
     "asyncio-streams": "trio-streams",
     "uvloop-streams": "trio-streams",
     "uvloop-protocols": "trio-streams",
@@ -48,6 +49,7 @@ BASELINES: dict[str, str | None] = {
 SMALL = {"ring-sockets": 0.75, "ring-streams": 0.80, "uring-streams": 0.60}
 LARGE = dict.fromkeys(SMALL, 1.05)
 LATENCY = dict.fromkeys(SMALL, 1.05)
+CHURN = {"uring-streams": 0.77, "uring-multishot": 0.77}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def workloads() -> list[Workload]:
             quick = connections == 20 and size != 10
             found.append(Workload(f"echo-{connections}x{size}KiB", text, load, limits, quick=quick))
     churn = {"connections": 20, "size": 1024, "churn": True}
-    found.append(Workload("churn", "connect, one exchange of 1 KiB, close; 20 at a time", churn, quick=True))
+    found.append(
+        Workload("churn", "connect, one exchange of 1 KiB, close; 20 at a time", churn, CHURN, quick=True)
+    )
     many = {"connections": 50, "size": 1024}
     text = "echo over AnyIO, 50 connections, 1 KiB"
     found.append(Workload("anyio-50x1KiB", text, many, {"anyio-uring": 0.70}, of_anyio=True))
@@ -193,8 +197,9 @@ def main() -> None:
         names = [name for name in names if not name.startswith("uvloop")]
     served = [w for w in workloads() if wanted(w.name, options.only) and (w.quick or all_sizes)]
     tasks = [n for n in (1, 50) if wanted(f"operation-{n}", options.only)]
+    flowing = [flow for flow in flows.FLOWS if wanted(flow.name, options.only) and all_sizes]
     if options.list:
-        console.print("workloads:", *(f"operation-{n}" for n in tasks), *(w.name for w in served))
+        console.print("workloads:", *(f"operation-{n}" for n in tasks), *(w.name for w in flowing + served))
         console.print("contenders:", *names, "; for operation-*:", *(kind.name for kind in micro.KINDS))
         return
 
@@ -206,6 +211,14 @@ def main() -> None:
         for count in tasks:
             bar = progress.add_task(f"operation-{count}", total=rounds)
             for step in micro.compare(count, rounds, lambda name: wanted(name, options.contenders)):
+                if isinstance(step, Comparison):
+                    comparisons.append(step)
+                    progress.print(step.table())
+                else:
+                    progress.advance(bar)
+        for flow in flowing:
+            bar = progress.add_task(flow.name, total=rounds)
+            for step in flows.compare(flow, rounds, lambda name: wanted(name, options.contenders)):
                 if isinstance(step, Comparison):
                     comparisons.append(step)
                     progress.print(step.table())

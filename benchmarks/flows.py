@@ -1,0 +1,241 @@
+"""What only multishot requests can do: `python -m benchmarks.flows WORKLOAD CONTENDER` prints one sample.
+
+`stream-in` receives one connection's bytes, `udp-echo` answers datagrams of 64 bytes, 64 of them under way.
+Each sample is a process of its own with a peer on the other core; CPU time of this process is the figure.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .figures import Comparison, Contender
+from .processes import Process, cores
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+HOST = "127.0.0.1"
+STREAM_BYTES = 1 << 30
+PACKETS = 30_000
+UNDER_WAY = 64
+PACKET = bytes(64)
+GIVE_UP_SECONDS = 0.2
+
+
+# The peers ----------------------------------------------------------------------------------------------
+
+
+def send_stream(port: int) -> None:
+    with socket.create_connection((HOST, port)) as sock:
+        block, left = memoryview(bytes(1 << 18)), STREAM_BYTES
+        while left:
+            left -= sock.send(block[:left])
+
+
+def bounce_datagrams(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((HOST, port))
+        sock.settimeout(GIVE_UP_SECONDS)
+        missing = UNDER_WAY
+        while True:
+            try:
+                for _ in range(missing):
+                    sock.send(PACKET)
+                missing = 1
+                sock.recv(len(PACKET))
+            except TimeoutError:
+                missing = UNDER_WAY  # a full socket dropped them
+            except ConnectionRefusedError:
+                return
+
+
+# The contenders -----------------------------------------------------------------------------------------
+
+
+async def stock_stream(sock: Any) -> int:
+    stream, received = trio.SocketStream(sock), 0
+    while data := await stream.receive_some(65536):
+        received += len(data)
+    return received
+
+
+async def uring_stream(sock: Any) -> int:
+    import uring_trio
+
+    stream, received = uring_trio.UringStream(sock), 0
+    while data := await stream.receive_some(65536):
+        received += len(data)
+    return received
+
+
+async def uring_chunks(sock: Any) -> int:
+    import uring_trio
+
+    received = 0
+    async with uring_trio.UringStream(sock).chunks() as chunks:
+        async for data in chunks:
+            received += len(data)
+    return received
+
+
+async def uring_leases(sock: Any) -> int:
+    import uring_trio
+
+    received = 0
+    async with uring_trio.UringStream(sock).chunks(copy=False) as chunks:
+        async for lease in chunks:
+            with lease:
+                received += len(lease.data)
+    return received
+
+
+async def receive(contender: Callable[[Any], Awaitable[int]]) -> float:
+    """CPU milliseconds a GiB."""
+    with trio.socket.socket() as listener:
+        await listener.bind((HOST, 0))
+        listener.listen(1)
+        with peer("stream-in", listener.getsockname()[1]):
+            sock, _ = await listener.accept()
+            with sock:
+                before = time.process_time()
+                received = await contender(sock)
+                spent = time.process_time() - before
+    assert received == STREAM_BYTES, "bytes are missing"
+    return spent * 1000 * (1 << 30) / received
+
+
+async def stock_echo(sock: Any) -> None:
+    for _ in range(PACKETS):
+        data, address = await sock.recvfrom(2048)
+        await sock.sendto(data, address)
+
+
+async def uring_echo(sock: Any) -> None:
+    import uring_trio
+
+    udp, left = uring_trio.UringDatagrams(sock), PACKETS
+    async with udp.datagrams(size=2048) as incoming:
+        async for datagram in incoming:
+            await udp.send_to(datagram.data, datagram.address)
+            left -= 1
+            if not left:
+                break
+
+
+async def answer(contender: Callable[[Any], Awaitable[None]]) -> float:
+    """CPU microseconds a packet."""
+    with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        await sock.bind((HOST, 0))
+        with peer("udp-echo", sock.getsockname()[1]):
+            await sock.recvfrom(2048)
+            before = time.process_time()
+            await contender(sock)
+            spent = time.process_time() - before
+    return spent / PACKETS * 1e6
+
+
+@contextmanager
+def peer(workload: str, port: int) -> Iterator[None]:
+    """The other side, on the other core; it ends when this one has gone."""
+    child = subprocess.Popen([sys.executable, "-m", "benchmarks.flows", workload, "peer", str(port)])
+    os.sched_setaffinity(child.pid, set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0) or {0})
+    with child:
+        try:
+            yield
+        finally:
+            child.kill()
+
+
+# The comparison -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A workload: how a contender is measured, and which there are, stock Trio first."""
+
+    name: str
+    description: str
+    unit: str
+    peer: Callable[[int], None]
+    measure: Callable[[Any], Awaitable[float]]
+    contenders: Mapping[str, Callable[[Any], Awaitable[Any]]]
+    aims: Mapping[str, float] = field(default_factory=dict)
+
+
+FLOWS = [
+    Flow(
+        "stream-in",
+        "one connection, 1 GiB in",
+        "ms/GiB",
+        send_stream,
+        receive,
+        {
+            "trio-streams": stock_stream,
+            "uring-streams": uring_stream,
+            "uring-chunks": uring_chunks,
+            "uring-leases": uring_leases,
+        },
+        {"uring-chunks": 0.9, "uring-leases": 0.7},
+    ),
+    Flow(
+        "udp-echo",
+        "datagrams of 64 B, 64 under way",
+        "µs/packet",
+        bounce_datagrams,
+        answer,
+        {"trio-sockets": stock_echo, "ring-sockets": stock_echo, "uring-datagrams": uring_echo},
+        {"uring-datagrams": 0.7},
+    ),
+]
+
+
+def sample(flow: Flow, contender: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.flows", flow.name, contender]
+    with Process(contender, command, cores()[0]) as child:
+        return float(child.line())
+
+
+def compare(flow: Flow, rounds: int, wanted: Callable[[str], bool]) -> Iterator[int | Comparison]:
+    """Yield after each round its number, and at the end the comparison."""
+    baseline, *others = flow.contenders
+    names = [baseline, *(name for name in others if wanted(name))]
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for done in range(rounds):
+        first = done % len(names)
+        for name in names[first:] + names[:first]:
+            samples[name].append(sample(flow, name))
+        yield done + 1
+    contenders = [
+        Contender(name, {"cpu": samples[name]}, None if name == baseline else baseline, flow.aims.get(name))
+        for name in names
+    ]
+    yield Comparison(flow.name, flow.description, {"cpu": flow.unit}, contenders)
+
+
+def main() -> None:
+    flow = next(flow for flow in FLOWS if flow.name == sys.argv[1])
+    name = sys.argv[2]
+    if name == "peer":
+        flow.peer(int(sys.argv[3]))
+        return
+    contender = flow.contenders[name]
+    if name.startswith("trio-"):
+        figure = trio.run(flow.measure, contender)
+    else:
+        import uring_trio
+
+        figure = uring_trio.run(flow.measure, contender)
+    print(figure, flush=True)
+
+
+if __name__ == "__main__":
+    main()
