@@ -370,6 +370,9 @@ class Subscription:
             else:
                 self.step(Event.LAST)
                 self._refill()
+        elif self.state is S.CLOSING or self.state is S.PAUSING:
+            # A cancel that meets a timer just as it fires finds nothing to stop: ask again.
+            op.manager.cancel(op)
         self._wake()
 
     async def _wait(self) -> None:

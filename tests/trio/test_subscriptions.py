@@ -656,6 +656,13 @@ async def test_ticks_do_not_bunch() -> None:
         assert not subscription._queue
 
 
+async def test_ticks_can_be_left_at_any_moment() -> None:
+    for i in range(300):
+        async with uring_trio.ticks(0.0005) as clock:
+            await arm(clock)
+            time.sleep(0.0005 + i % 10 * 0.0001)
+
+
 @pytest.mark.parametrize(
     ("period", "kind"),
     [(0, ValueError), (-1, ValueError), (float("nan"), ValueError), (1e12, ValueError), ("1", TypeError)],
