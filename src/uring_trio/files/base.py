@@ -309,11 +309,15 @@ class RingFile(trio.abc.AsyncResource):
         data = new_bytes(n)
         file = self._file
         address = bytes_address(data)
+        if offset.__class__ is not int or not 0 <= offset <= _OFFSET_MAX:
+            offset = _offset(offset)
         file.users += 1
         try:
-            res = await seams.transfer(file.active, "read", READ, file.fd, _offset(offset), address, n, data)
+            res = await seams.transfer(file.active, "read", READ, file.fd, offset, address, n, data)
         finally:
-            file.let_go()
+            file.users -= 1
+            if file.closing:
+                file.idle.unpark_all()
         if res == n:
             return data
         if res < 0:
