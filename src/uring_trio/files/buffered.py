@@ -19,6 +19,7 @@ Invariants
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
+import io
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["BufferedFile"]
+
+
+def _read1_flushes() -> bool:
+    raw = io.BytesIO()
+    file = io.BufferedRandom(raw)  # type: ignore[arg-type]
+    file.write(b"x")
+    file.read1(1)
+    return raw.getvalue() == b"x"
+
+
+_READ1_FLUSHES = _read1_flushes()
+"""Whether this Python's ``read1``, by which text is read, writes what is buffered first; older ones do
+not."""
 
 
 class BufferedFile(RingFile):
@@ -345,6 +359,8 @@ class BufferedFile(RingFile):
             pos = self._pos
             self._pos = end = pos + min(have, n)
             return bytes(self._block[pos:end])
+        if self._writable and _READ1_FLUSHES:
+            await self._flush_and_rewind()
         self._reset_read()
         return await self._piece(n)
 
