@@ -51,6 +51,17 @@ _READ1_FLUSHES = _read1_flushes()
 not."""
 
 
+def _full_goes_on() -> bool:
+    raw = io.BytesIO()
+    file = io.BufferedWriter(raw, 2)
+    file.write(b"xx")
+    return raw.getvalue() == b"xx"
+
+
+_FULL_GOES_ON = _full_goes_on()
+"""Whether this Python writes what would just fill the buffer at once; older ones keep it."""
+
+
 class BufferedFile(RingFile):
     """A buffered binary file; see `io.BufferedReader`, `io.BufferedWriter` and `io.BufferedRandom` for what
     its methods do and `RingFile` for the rest."""
@@ -470,9 +481,10 @@ class BufferedFile(RingFile):
             self._move(-lead, 1)
             self._raw = self._pos
         written = 0
-        if length > self._size:
+        most = self._size - _FULL_GOES_ON
+        if length > most:
             address, _, held = pin(data)
-            while length - written > self._size:
+            while length - written > most:
                 written += await self._file.step(WRITE, address + written, length - written, held)
         self._reset_read()
         left = length - written
