@@ -144,6 +144,22 @@ def open_ring(options: RingOptions) -> KernelRing:
     )
 
 
+class _Leak:
+    """Warns when it goes, which is at once: an exception that the warning is turned into must not come out of
+    Trio's clean-up, and one out of ``__del__`` does not."""
+
+    def __init__(self, operations: int) -> None:
+        self._operations = operations
+
+    def __del__(self) -> None:
+        warnings.warn(
+            f"{self._operations} operations did not end within {_DRAIN_SECONDS:g} s; their memory and the "
+            "ring are leaked because the kernel may still write there",
+            ResourceWarning,
+            stacklevel=3,
+        )
+
+
 class Manager:
     """Trio's I/O manager on one ring.
 
@@ -350,21 +366,16 @@ class Manager:
             _totals.completed += counters["completed"]
             _totals.enters += counters["enters"]
             _totals.leaked += left
+        os.close(self._eventfd)
+        self.channels.clear()
         if left:
             _leaked.append((self.ring, self.table, self.buffers, self.groups))
-            warnings.warn(
-                f"{left} operations did not end within {_DRAIN_SECONDS:g} s; their memory and the ring are "
-                "leaked because the kernel may still write there",
-                ResourceWarning,
-                stacklevel=2,
-            )
+            _Leak(left)
         else:
             if self.groups is not None:
                 self.groups.close()
             self.buffers.close()
             self.ring.close()
-        os.close(self._eventfd)
-        self.channels.clear()
 
     async def wait_readable(self, fd: int | Any) -> None:
         """See `trio.lowlevel.wait_readable`."""

@@ -370,7 +370,7 @@ class Subscription:
             else:
                 self.step(Event.LAST)
                 self._refill()
-        elif self.state is S.CLOSING or self.state is S.PAUSING:
+        elif self.state is S.CLOSING:
             # A cancel that meets a timer just as it fires finds nothing to stop: ask again.
             op.manager.cancel(op)
         self._wake()
