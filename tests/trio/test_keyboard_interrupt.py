@@ -39,6 +39,8 @@ class Interrupt:
         self.fired = False
 
     def __enter__(self) -> None:
+        # CPython 3.12 asks for opcode events only if some frame wanted them before settrace.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._call)
 
     def __exit__(self, *exc_info: object) -> None:
