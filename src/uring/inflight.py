@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["GENERATION", "INDEX_MASK", "Entry", "Table"]
+__all__ = ["GENERATION", "INDEX_MASK", "USER_DATA_MASK", "Entry", "Table"]
 
 INDEX_MASK = (1 << 24) - 1
 GENERATION = 1 << 24
-_USER_DATA_MASK = (1 << 60) - 1
+USER_DATA_MASK = (1 << 60) - 1
 
 
 class Entry:
@@ -63,7 +63,7 @@ class Table(Generic[E]):
     def release(self, entry: E) -> None:
         """Gives the slot back under a new generation and drops its pins."""
         entry.pins = None
-        entry.user_data = (entry.user_data + GENERATION) & _USER_DATA_MASK
+        entry.user_data = (entry.user_data + GENERATION) & USER_DATA_MASK
         self.free.append(entry)
 
     def find(self, user_data: int) -> E | None:

@@ -30,7 +30,7 @@ import trio
 from uring import abi
 from uring.buffers import BufferRing
 from uring.errors import RingClosed, error_from_result, unavailable_from_errno
-from uring.inflight import INDEX_MASK, Table
+from uring.inflight import GENERATION, INDEX_MASK, USER_DATA_MASK, Table
 from uring.kernel import CQE, KernelRing
 from uring.memory import zeroed
 
@@ -416,10 +416,12 @@ class Manager:
         stays as it is: the kernel may write to what it pins."""
         if op.task is not None:
             return
-        op.template = op.discard = None
+        op.template = op.discard = op.pins = None
         op.handler = hold
         op.retired = op.pooled = False
-        self.table.release(op)
+        # As Table.release does, in place: a call more costs two per cent of an operation.
+        op.user_data = (op.user_data + GENERATION) & USER_DATA_MASK
+        self._free.append(op)
 
     def pooled(self) -> Operation:
         """An operation for transfers, which goes into ``pool`` after each of them."""

@@ -12,7 +12,7 @@ from uring.op import Multishot, Op, failure
 from uring.volley import Volley
 
 from . import seams
-from .manager import current
+from .manager import Manager, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,7 +43,9 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         RuntimeError: outside a ring run.
         TypeError: not an operation, or a multishot.
     """
-    manager = current()
+    manager = seams.current_manager()
+    if type(manager) is not Manager:
+        raise seams.NoRing
     if type(op) is not Op:
         raise _unsuitable(op)
     if timeout is not None:

@@ -94,7 +94,8 @@ def nop(
         extra: two 64-bit numbers for the second half of a 32-byte completion (6.18); ``EINVAL`` on a
             ring without them.
     """
-    if (result, file, buf_index, extra) == (None,) * 4 and not task_work and not fixed_file:
+    plain = result is None and file is None and buf_index is None and extra is None
+    if plain and not task_work and not fixed_file:
         return _PLAIN_NOP
     return _nop("nop", abi.IORING_OP_NOP, result, file, fixed_file, buf_index, task_work, extra)
 
