@@ -1,13 +1,40 @@
-"""Builds the cffi extension ``uring._ffi`` (stable ABI: one wheel for CPython 3.11 and later).
+"""Builds the cffi extension ``uring._ffi`` (stable ABI: one wheel for CPython 3.11 and later), and puts
+``uring_trio.pth`` beside the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
 
 Elsewhere than on Linux there is no io_uring to talk to: the packages install and import without it.
 """
 
 import sys
+from pathlib import Path
+from zipfile import ZipFile
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
+
+STARTUP = Path("src", "uring_trio.pth")
+
+
+class BuildWithStartup(build_py):
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            self.copy_file(str(STARTUP), str(Path(self.build_lib, STARTUP.name)))
+
+    def get_outputs(self, include_bytecode=True):
+        return [*super().get_outputs(include_bytecode), str(Path(self.build_lib, STARTUP.name))]
+
+
+class EditableWithStartup(editable_wheel):
+    def run(self):
+        super().run()
+        (wheel,) = Path(self.dist_dir).glob("*.whl")
+        with ZipFile(wheel, "a") as archive:
+            archive.write(STARTUP, STARTUP.name)
+
 
 setup(
     cffi_modules=["src/uring/_shim/build.py:ffibuilder"] if sys.platform == "linux" else [],
+    cmdclass={"build_py": BuildWithStartup, "editable_wheel": EditableWithStartup},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -3,7 +3,8 @@
 The program is what Python itself would run (a script, a directory or archive with a ``__main__``, a module
 after ``-m``), or the name of an installed console program. It runs as ``__main__`` in this process with its
 own ``sys.argv``; its exit status and Ctrl-C are its own. Only what uses Trio changes: asyncio stays asyncio.
-Processes that the program starts with a new interpreter (also those of multiprocessing) are on stock Trio.
+Python processes that the program starts (workers of a server, multiprocessing's children) are on the ring
+too, with the same options, by `uring_trio.environment`.
 
 Exit status before the program starts: 1 there is no usable io_uring, or no such module; 2 wrong usage, or no
 such script.
@@ -12,8 +13,8 @@ such script.
 from __future__ import annotations
 
 import argparse
-import atexit
 import importlib.util
+import os
 import runpy
 import shutil
 import sys
@@ -24,7 +25,7 @@ from zipfile import is_zipfile
 
 from uring.errors import RingUnavailable
 
-from .manager import process_totals
+from .environment import Switch, print_stats_at_exit
 from .options import RingOptions
 from .run import install
 from .seams import UnsupportedTrio
@@ -62,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         install(ring=options.ring, unavailable=options.unavailable, files=True)
     except (RingUnavailable, UnsupportedTrio) as exc:
         sys.exit(f"{PROG}: {exc}")
+    Switch(options.ring, options.unavailable, stats=options.stats).export(os.environ)
     if options.stats:
-        # Registered first, so that it runs last: after the program's own exit functions.
-        atexit.register(_print_totals, process_totals())
+        print_stats_at_exit()
     sys.argv = words
     start()
 
@@ -90,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROG,
         usage=f"{PROG} [options] (script | -m module | program) [arguments]",
         description="Runs a Trio or AnyIO program on io_uring, unchanged. What follows its name is for it.",
-        epilog="Only this process (and what it forks) is on the ring: a server that spawns its workers "
-        "has to be told to serve in the process itself (hypercorn --workers 0).",
+        epilog="Python processes that it starts are on the ring too. The same without a change to the "
+        "command: set URING_TRIO=1 in its environment.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -154,12 +155,6 @@ def _run_program(name: str, function: Callable[[], object]) -> None:
     # As with -m, the current directory stays first on the path.
     sys.argv[0] = shutil.which(name) or name
     sys.exit(function())  # type: ignore[arg-type]
-
-
-def _print_totals(before: dict[str, int]) -> None:
-    """What was counted since ``before``: making sure that a ring can be opened counts as well."""
-    counts = (f"{name} {count - before[name]}" for name, count in process_totals().items())
-    print(f"uring_trio: {', '.join(counts)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -80,12 +80,17 @@ def install(
         RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
     """
     check_arguments(ring, unavailable)
-    make = partial(_make_manager, ring, unavailable)
     if unavailable == "raise":
         Manager.create(ring).close()
+    switch_on(ring, unavailable, files=files)
+
+
+def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool) -> None:
+    """As `install`, with arguments known to be right, and without asking whether a ring can be opened: a run
+    that needs one and cannot have it says so."""
     _prepare()
     seams.announce_backend("uring", "uring_trio.anyio")
-    seams.set_default_manager(make)
+    seams.set_default_manager(partial(_make_manager, ring, unavailable))
     if files:
         dropin.install()
     else:

@@ -20,6 +20,7 @@ SRC = ROOT / "src"
 LAYERS = [
     ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.pytest_plugin", "uring_trio.testing"],
     ["uring_trio"],
+    ["uring_trio.environment"],
     ["uring_trio.run", "uring_trio.channels", "uring_trio.debug"],
     ["uring_trio.dropin"],
     ["uring_trio.path"],
