@@ -13,6 +13,7 @@ from uring.errors import RingUnavailable
 from . import dropin, seams
 from .manager import Manager
 from .options import RingOptions
+from .pipes import RingPipe
 from .sockets import RingSocket
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def _prepare() -> None:
     seams.check()
     seams.use_manager_class(Manager)
     seams.patch_socket_type(RingSocket)
+    seams.patch_pipe_type(RingPipe)
 
 
 _warned = False

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 import threading
 import types
@@ -40,6 +41,7 @@ __all__ = [
     "TESTED",
     "Abort",
     "SocketType",
+    "Subclassable",
     "UnsupportedTrio",
     "announce_backend",
     "check",
@@ -48,6 +50,7 @@ __all__ = [
     "inline",
     "interrupted",
     "park_message",
+    "patch_pipe_type",
     "patch_socket_type",
     "perform_fields",
     "reschedule_of",
@@ -83,6 +86,8 @@ NAMES = (
     "trio._core._traps.WaitTaskRescheduled",
     "trio._socket._SocketType",
     "trio._socket._SocketType._resolve_address_nocp",
+    "trio._subprocess.create_pipe_from_child_output",
+    "trio._subprocess.create_pipe_to_child_stdin",
 )
 """Private names this module relies on, as dotted paths; fields of attrs classes count as present."""
 
@@ -132,12 +137,14 @@ if TYPE_CHECKING:
     _run: Any
     _traps: Any
     _socket: Any
+    _subprocess: Any
     SocketType = trio.socket.SocketType
 else:
     # A missing name must not make importing fail: ``check`` says what is wrong when a run starts.
     _run = getattr(trio._core, "_run", None)
     _traps = getattr(trio._core, "_traps", None)
     _socket = getattr(trio, "_socket", None)
+    _subprocess = getattr(trio, "_subprocess", None)
     SocketType = getattr(_socket, "_SocketType", _public_socket.SocketType)
 
 _context: Any = getattr(_run, "GLOBAL_RUN_CONTEXT", None)
@@ -558,6 +565,31 @@ def patch_socket_type(cls: Any) -> None:
     behaves as Trio's own class.
     """
     _socket._SocketType = cls
+
+
+class Subclassable:
+    """Before a class of Trio's that refuses to have subclasses, it keeps that class from being asked."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
+def patch_pipe_type(cls: Any) -> None:
+    """Makes Trio build ``cls``, a stream over a descriptor, for our ends of the pipes of child processes.
+
+    Never undone, as for sockets.
+    """
+
+    def to_child() -> tuple[Any, int]:
+        source, sink = os.pipe()
+        return cls(sink), source
+
+    def from_child() -> tuple[Any, int]:
+        source, sink = os.pipe()
+        return cls(source), sink
+
+    _subprocess.create_pipe_to_child_stdin = to_child
+    _subprocess.create_pipe_from_child_output = from_child
 
 
 def resolve(sock: Any, address: Any, *, local: bool) -> Awaitable[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections import Counter
@@ -146,3 +147,13 @@ def can_bind(address: Any) -> bool:
         except OSError:
             return False
         return True
+
+
+def fill_pipe(fd: int) -> int:
+    """Writes zeros until the pipe takes no more; how many went in."""
+    size = 0
+    try:
+        while True:
+            size += os.write(fd, bytes(65536))
+    except BlockingIOError:
+        return size

@@ -30,7 +30,7 @@ LAYERS = [
     ["uring_trio.listener"],
     ["uring_trio.streams"],
     ["uring_trio.transfer", "uring_trio.udp"],
-    ["uring_trio.sockets"],
+    ["uring_trio.pipes", "uring_trio.sockets"],
     ["uring_trio.chunks", "uring_trio.events"],
     ["uring_trio.subscription"],
     ["uring_trio.leases", "uring_trio.perform"],
