@@ -104,4 +104,5 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 backend_class = UringBackend
+seams_anyio.shorten_streams()
 seams_anyio.register(NAME, UringBackend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -139,11 +140,28 @@ def _prepare() -> None:
     seams.patch_pipe_type(RingPipe)
 
 
+_met_anyio = False
+
+
+def _meet_anyio() -> None:
+    """Makes the streams of AnyIO's backend ``trio`` use ring sockets directly, once a program has come to it:
+    AnyIO imports that backend just before its first run gets here. An AnyIO that looks different stays as it
+    is, which works and takes longer."""
+    global _met_anyio
+    if not _met_anyio and seams.anyio_is_on_trio():
+        _met_anyio = True
+        try:
+            importlib.import_module("uring_trio.seams_anyio").shorten_streams()
+        except ImportError:
+            pass
+
+
 _warned = False
 
 
 def _make_manager(ring: RingOptions | None, unavailable: Unavailable) -> Any:
     global _warned
+    _meet_anyio()
     try:
         return Manager.create(ring)
     except RingUnavailable as exc:

@@ -619,6 +619,11 @@ class _Announced(types.ModuleType):
         return importlib.import_module(self._module).backend_class
 
 
+def anyio_is_on_trio() -> bool:
+    """Whether this process has come to use AnyIO on its backend ``trio``."""
+    return "anyio._backends._trio" in sys.modules
+
+
 def announce_backend(name: str, module: str) -> None:
     """Makes AnyIO find the backend ``name`` in ``module`` (as ``backend_class``), which need not be
     imported before AnyIO asks for it. Idempotent."""

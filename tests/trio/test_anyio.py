@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -304,3 +306,142 @@ def test_cancelled_receives_leave_the_stream_usable() -> None:
             group.cancel_scope.cancel()
 
     run(main)
+
+
+# ---- streams, whose two methods are ours ----------------------------------------------------------------
+
+
+@asynccontextmanager
+async def stream_pair() -> AsyncIterator[tuple[Any, Any]]:
+    """Both ends of a TCP connection, as AnyIO's streams."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        near = await anyio.connect_tcp("127.0.0.1", port)
+        far = await listener.listeners[0].accept()
+    async with near, far:
+        yield near, far
+
+
+BACKENDS = pytest.mark.parametrize("backend", ["uring", "trio"])
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_more_than_a_socket_holds(backend: str, kind: Any) -> None:
+    """The receiver starts when the sender waits, and everything arrives in order."""
+    sent = bytes(range(256)) * (1 << 15)
+
+    async def main() -> None:
+        async with stream_pair() as (near, far), anyio.create_task_group() as group:
+            group.start_soon(near.send, kind(sent))
+            await anyio.wait_all_tasks_blocked()
+            got = bytearray()
+            while len(got) < len(sent):
+                got += await far.receive(100_000)
+            assert got == sent
+            await near.send(b"")
+            await near.send_eof()
+            with pytest.raises(anyio.EndOfStream):
+                await far.receive()
+
+    anyio.run(main, backend=backend)
+
+
+@BACKENDS
+def test_one_task_in_each_direction(backend: str) -> None:
+    async def main() -> None:
+        async with stream_pair() as (near, _), anyio.create_task_group() as group:
+            group.start_soon(near.receive)
+            group.start_soon(near.send, bytes(1 << 24))
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(anyio.BusyResourceError, match="reading from"):
+                await near.receive()
+            with pytest.raises(anyio.BusyResourceError, match="writing to"):
+                await near.send(b"x")
+            with pytest.raises(ValueError, match="max_bytes"):
+                await near.receive(0)
+            group.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
+
+
+@BACKENDS
+def test_a_stream_that_is_closed_or_broken(backend: str) -> None:
+    async def waits(call: Any, *args: Any) -> None:
+        with pytest.raises(anyio.ClosedResourceError):
+            await call(*args)
+
+    async def main() -> None:
+        async with stream_pair() as (near, _):
+            async with anyio.create_task_group() as group:
+                group.start_soon(waits, near.receive)
+                group.start_soon(waits, near.send, bytes(1 << 24))
+                await anyio.wait_all_tasks_blocked()
+                await near.aclose()
+            await waits(near.receive)
+            await waits(near.send, b"x")
+        async with stream_pair() as (near, far):
+            raw = near.extra(anyio.abc.SocketAttribute.raw_socket)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await near.aclose()
+            with pytest.raises(anyio.BrokenResourceError):
+                await far.receive()
+            with pytest.raises(anyio.BrokenResourceError):
+                await far.send(b"x")
+
+    anyio.run(main, backend=backend)
+
+
+@BACKENDS
+def test_a_cancelled_scope_sends_and_receives_nothing(backend: str) -> None:
+    async def main() -> None:
+        async with stream_pair() as (near, far):
+            await far.send(b"1")
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await near.receive()
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await near.send(b"2")
+            assert await near.receive() == b"1"
+            await near.send_eof()
+            with pytest.raises(anyio.EndOfStream):
+                await far.receive()
+
+    anyio.run(main, backend=backend)
+
+
+def test_streams_of_the_backend_trio_take_the_short_way_too() -> None:
+    program = """
+import anyio, uring_trio
+uring_trio.install()
+
+async def main():
+    from anyio.abc import SocketStream
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        near = await anyio.connect_tcp("127.0.0.1", port)
+        async with near, await listener.listeners[0].accept() as far:
+            await near.send(b"x")
+            print(await far.receive(), type(near).receive.__code__.co_filename.endswith("seams_anyio.py"))
+
+anyio.run(main, backend="trio")
+"""
+    done = python(program)
+    assert (done.stderr, done.stdout) == ("", "b'x' True\n")
+
+
+def test_an_anyio_with_other_streams_takes_the_long_way() -> None:
+    program = """
+import anyio, uring_trio, trio
+import anyio._backends._trio as backend
+del backend.TestRunner._call_in_runner_task
+uring_trio.install()
+
+async def main():
+    print(trio.lowlevel.current_statistics().io_statistics.backend)
+
+anyio.run(main, backend="trio")
+"""
+    done = python(program)
+    assert (done.stderr, done.stdout) == ("", "io_uring\n")
