@@ -30,7 +30,7 @@ import trio
 from uring import abi
 from uring.buffers import BufferRing
 from uring.errors import RingClosed, error_from_result, unavailable_from_errno
-from uring.inflight import GENERATION, INDEX_MASK, USER_DATA_MASK, Table
+from uring.inflight import Table
 from uring.kernel import CQE, KernelRing
 from uring.memory import zeroed
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Manager", "RingStatistics", "process_totals"]
 
-_UNUSUAL = int(abi.IORING_CQE_F_MORE | abi.IORING_CQE_F_NOTIF)
 _MORE = int(abi.IORING_CQE_F_MORE)
 _SPURIOUS = -1
 _EINTR = -errno.EINTR
@@ -189,14 +188,11 @@ class Manager:
         self.closed: bool = False
         self.channels: dict[int, Channel] = {}
         self.table: Table[Operation] = Table(self._make_operation)
-        self._entries = self.table.entries
-        self._free = self.table.free
         self.pool: list[Operation] = []
         self._cycle = self.ring.cycle
         self._poll = self.ring.poll
         self._out = self.ring.out
         self._owner = threading.get_ident()
-        self._reschedule: Any = None
         self._unsent: list[tuple[int, Any]] = []
         self.link_deadlines: bool = False  # until the run is known to be on the monotonic clock
         self.clock_offset: float = 0.0
@@ -237,7 +233,7 @@ class Manager:
         if self.closed:
             raise RingClosed("the ring run is over")
         if self.runner is None:
-            self._bind()
+            self.bind()
         return self.table.acquire()
 
     def _internal(self, name: str, handler: Callable[[Operation, int, int], None]) -> Operation:
@@ -291,27 +287,9 @@ class Manager:
         if self._guest or n < 0:
             n = self._enter_on_owner(n)
         if n == 1:
-            self._deliver((_unpack_from(self._out),))
+            seams.deliver(self, (_unpack_from(self._out),))
         elif n:
-            self._deliver(_iter_unpack(self._out[: n * 16]))
-
-    def _deliver(self, completions: Iterable[tuple[int, int, int]]) -> None:
-        entries = self._entries
-        reschedule = self._reschedule or self._bind()
-        done = seams.DONE
-        for user_data, res, flags in completions:
-            op = entries[user_data & INDEX_MASK]
-            if op.user_data != user_data:
-                self._stray(user_data, res, flags)
-                continue
-            task = op.task
-            if task is None or flags & _UNUSUAL:
-                op.handler(op, res, flags)
-                continue
-            op.res = res
-            op.flags = flags
-            op.task = op.pins = None
-            reschedule(task, done if op.interrupt is None else op.settle())
+            seams.deliver(self, _iter_unpack(self._out[: n * 16]))
 
     def statistics(self) -> RingStatistics:
         """Figures of this run; see `RingStatistics`."""
@@ -406,7 +384,7 @@ class Manager:
         Raises:
             RingClosed: the run is over.
         """
-        op = self._free.pop() if self._free else self._new_operation()
+        op = self.table.free.pop() if self.table.free else self._new_operation()
         op.name = name
         op.fd = fd
         return op
@@ -416,12 +394,10 @@ class Manager:
         stays as it is: the kernel may write to what it pins."""
         if op.task is not None:
             return
-        op.template = op.discard = op.pins = None
+        op.template = op.discard = None
         op.handler = hold
         op.retired = op.pooled = False
-        # As Table.release does, in place: a call more costs two per cent of an operation.
-        op.user_data = (op.user_data + GENERATION) & USER_DATA_MASK
-        self._free.append(op)
+        self.table.release(op)
 
     def pooled(self) -> Operation:
         """An operation for transfers, which goes into ``pool`` after each of them."""
@@ -432,7 +408,7 @@ class Manager:
 
     def reschedule(self, task: Any) -> None:
         """Resumes a task that is parked with nothing in flight of its own."""
-        (self._reschedule or self._bind())(task, seams.DONE)
+        seams.reschedule(self.runner or self.bind(), task, seams.DONE)
 
     def run_soon(self, fn: Callable[[], object]) -> None:
         """Calls ``fn`` in this run's thread, from any other."""
@@ -445,7 +421,8 @@ class Manager:
         """Resumes the task that is parked on ``op``."""
         task, op.task = op.task, None
         op.pins = None
-        (self._reschedule or self._bind())(task, seams.DONE if op.interrupt is None else op.settle())
+        result = seams.DONE if op.interrupt is None else op.settle()
+        seams.reschedule(self.runner or self.bind(), task, result)
 
     def cancel(self, op: Operation) -> None:
         """Asks the kernel to cancel ``op``; its completion comes all the same. Idempotent for the kernel."""
@@ -491,15 +468,8 @@ class Manager:
         elif self.ring.eager:
             self.ring.flush(0)
 
-    def check_usable(self) -> None:
-        """Raises what makes the ring refuse entries for good: the run is over, or this is a forked child."""
-        closed_error = getattr(self.ring, "closed_error", None)
-        if self.ring.idle() < 0 and closed_error is not None:
-            raise closed_error()
-
-    # ---- inside --------------------------------------------------------------------------------------
-
-    def _bind(self) -> Any:
+    def bind(self) -> Any:
+        """Learns whose run this is, in the first task that does something; returns the runner."""
         self.runner = seams.current_runner()
         offset = seams.clock_offset(self.runner)
         if offset is not None:
@@ -507,10 +477,17 @@ class Manager:
             self.link_deadlines = self.options.deadlines == "link"
             if not self.link_deadlines:
                 self._deadlines, self._due = seams.deadline_checks(self.runner, offset)
-        for op in self._entries:
+        for op in self.table.entries:
             op.runner = self.runner
-        self._reschedule = seams.reschedule_of(self.runner)
-        return self._reschedule
+        return self.runner
+
+    def check_usable(self) -> None:
+        """Raises what makes the ring refuse entries for good: the run is over, or this is a forked child."""
+        closed_error = getattr(self.ring, "closed_error", None)
+        if self.ring.idle() < 0 and closed_error is not None:
+            raise closed_error()
+
+    # ---- inside --------------------------------------------------------------------------------------
 
     def _send_cancels(self) -> None:
         while self._unsent:
@@ -532,7 +509,7 @@ class Manager:
         else:
             self.cancels_lost += 1
 
-    def _stray(self, user_data: int, res: int, flags: int) -> None:
+    def stray(self, user_data: int, res: int, flags: int) -> None:
         """A completion that another ring posted for a slot of ours, or one that is late or forged."""
         op = self.table.find(user_data & ~FOREIGN) if user_data & FOREIGN == FOREIGN else None
         if op is not None and op.task is None:

@@ -15,7 +15,7 @@ from . import seams
 from .manager import Manager, current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
 __all__ = ["check_timeout", "perform", "perform_many", "run_volley"]
 
@@ -43,36 +43,37 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         RuntimeError: outside a ring run.
         TypeError: not an operation, or a multishot.
     """
-    manager = seams.current_manager()
-    if type(manager) is not Manager:
-        raise seams.NoRing
-    if type(op) is not Op:
+    if op.__class__ is not Op:
         raise _unsuitable(op)
-    if timeout is not None:
+    name, fields, decode, address, paths = op.name, op.fields, op.decode, op.address, op.paths
+    if fields[1] & _BUFFER_SELECT:
+        raise TypeError(f"perform cannot return the buffer that {name} would choose: use a stream's chunks")
+    if timeout is None and not op.command:
+        running: Awaitable[int] = seams.perform_in(Manager, op)
+    else:
         check_timeout(timeout)
-    if op.fields[1] & _BUFFER_SELECT:
-        raise TypeError(
-            f"perform cannot return the buffer that {op.name} would choose: use a stream's chunks"
-        )
-    name, fields, command, decode = op.name, op.fields, op.command, op.decode
-    address, paths = op.address, op.paths
-    slot = manager.acquire(name, fields[2])
-    slot.pins = op.pins
-    slot.discard = op.discard
-    # The slot alone holds the memory from here on: a traceback keeps this frame, and must not keep a
-    # caller's buffer from being resized.
+        running = _perform_template(op, timeout)
+    # A traceback keeps this frame too: see `seams.perform_in`.
     del op
-    try:
-        if timeout is None and not command:
-            res = await seams.perform_fields(slot, fields)
-        else:
-            slot.template = manager.ring.template(slot.user_data, *fields, command=command)
-            res = await seams.transact_within(slot, timeout)
-    finally:
-        manager.release(slot)
+    res = await running
     if res < 0:
         raise failure(res, name, fields, address, paths)
     return res if decode is None else decode(res)
+
+
+@enable_ki_protection
+async def _perform_template(op: Op, timeout: float | None) -> int:
+    """Runs an operation with a time limit, or with a command at the end of its entry."""
+    manager = current()
+    slot = manager.acquire(op.name, op.fields[2])
+    try:
+        slot.template = manager.ring.template(slot.user_data, *op.fields, command=op.command)
+        slot.pins = op.pins
+        slot.discard = op.discard
+        del op
+        return await seams.transact_within(slot, timeout)
+    finally:
+        manager.release(slot)
 
 
 @enable_ki_protection
