@@ -11,7 +11,7 @@ import trio
 
 from uring.errors import RingUnavailable
 
-from . import dropin, seams
+from . import dropin, seams, socketstream
 from .manager import Manager
 from .options import RingOptions
 from .pipes import RingPipe
@@ -138,6 +138,7 @@ def _prepare() -> None:
     seams.use_manager_class(Manager)
     seams.patch_socket_type(RingSocket)
     seams.patch_pipe_type(RingPipe)
+    seams.patch_stream_methods(socketstream.receive_some, socketstream.send_all)
 
 
 _met_anyio = False

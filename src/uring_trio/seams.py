@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .operation import Operation
 
 __all__ = [
+    "DEFAULT_RECEIVE_SIZE",
     "DONE",
     "INTERRUPTED",
     "NAMES",
@@ -58,9 +59,11 @@ __all__ = [
     "park_message",
     "patch_pipe_type",
     "patch_socket_type",
+    "patch_stream_methods",
     "perform_fields",
     "perform_in",
     "reschedule",
+    "sending",
     "set_default_manager",
     "transact",
     "use_manager_class",
@@ -95,12 +98,15 @@ NAMES = (
     "trio._core._run.setup_runner",
     "trio._core._traps.CancelShieldedCheckpoint",
     "trio._core._traps.WaitTaskRescheduled",
+    "trio._highlevel_socket.DEFAULT_RECEIVE_SIZE",
+    "trio._highlevel_socket.SocketStream._send_conflict_detector",
     "trio._socket._SocketType",
     "trio._socket._SocketType._resolve_address_nocp",
     "trio._subprocess.create_pipe_from_child_output",
     "trio._subprocess.create_pipe_to_child_stdin",
 )
-"""Private names this module relies on, as dotted paths; fields of attrs classes count as present."""
+"""Private names this module relies on, as dotted paths; fields of attrs classes, and attributes that a
+constructor sets, count as present."""
 
 
 class UnsupportedTrio(RuntimeError):
@@ -131,6 +137,9 @@ def check() -> None:
         )
 
 
+def _no_code() -> None: ...
+
+
 def _present(dotted: str) -> bool:
     parts = dotted.split(".")
     found: Any = trio
@@ -140,6 +149,7 @@ def _present(dotted: str) -> bool:
             continue
         fields = {field.name for field in getattr(found, "__attrs_attrs__", ())}
         known = fields | set(getattr(found, "__slots__", ())) | set(getattr(found, "__annotations__", ()))
+        known |= set(getattr(getattr(found, "__init__", None), "__code__", _no_code.__code__).co_names)
         return depth == len(parts) - 1 and part in known
     return True
 
@@ -149,6 +159,8 @@ if TYPE_CHECKING:
     _traps: Any
     _socket: Any
     _subprocess: Any
+    _stream_class: Any
+    DEFAULT_RECEIVE_SIZE: int
     SocketType = trio.socket.SocketType
 else:
     # A missing name must not make importing fail: ``check`` says what is wrong when a run starts.
@@ -156,6 +168,8 @@ else:
     _traps = getattr(trio._core, "_traps", None)
     _socket = getattr(trio, "_socket", None)
     _subprocess = getattr(trio, "_subprocess", None)
+    _stream_class = trio.SocketStream
+    DEFAULT_RECEIVE_SIZE = getattr(getattr(trio, "_highlevel_socket", None), "DEFAULT_RECEIVE_SIZE", 65536)
     SocketType = getattr(_socket, "_SocketType", _public_socket.SocketType)
 
 _context: Any = getattr(_run, "GLOBAL_RUN_CONTEXT", None)
@@ -695,6 +709,17 @@ def patch_pipe_type(cls: Any) -> None:
 
     _subprocess.create_pipe_to_child_stdin = to_child
     _subprocess.create_pipe_from_child_output = from_child
+
+
+def patch_stream_methods(receive_some: Any, send_all: Any) -> None:
+    """Makes every `trio.SocketStream` receive and send with these methods. Never undone, see above."""
+    _stream_class.receive_some = receive_some
+    _stream_class.send_all = send_all
+
+
+def sending(stream: trio.SocketStream) -> Any:
+    """The context manager that Trio's stream is in while a task sends; it raises for a second task."""
+    return stream._send_conflict_detector
 
 
 def resolve(sock: Any, address: Any, *, local: bool) -> Awaitable[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from uring_trio import seams
 
 @pytest.mark.parametrize("name", seams.NAMES)
 def test_trio_has(name: str) -> None:
-    """Found here without the help of `seams`: as an attribute, or as a field of an instance."""
+    """Found here without the help of `seams`: as an attribute, or as one that instances get."""
     parts = name.split(".")
     module = importlib.import_module(".".join(parts[:3] if parts[1] == "_core" else parts[:2]))
     found = module
     for part in parts[len(module.__name__.split(".")) :]:
-        fields = getattr(found, "__annotations__", {})
-        assert hasattr(found, part) or part in fields or part in getattr(found, "__slots__", ())
+        fields = {*getattr(found, "__annotations__", ()), *getattr(found, "__slots__", ())}
+        if inspect.isfunction(constructor := getattr(found, "__init__", None)):
+            fields |= set(constructor.__code__.co_names)
+        assert hasattr(found, part) or part in fields
         found = getattr(found, part, None)
 
 
@@ -29,7 +32,7 @@ def test_every_private_name_in_use_is_listed() -> None:
     text = Path(seams.__file__).read_text()
     listed = {part for name in seams.NAMES for part in name.split(".")}
     code = text[text.index("class UnsupportedTrio") :]
-    owners = "_run|_traps|_socket|_subprocess|_context|task|runner|sock|_cancel_status|clock|deadlines"
+    owners = "_run|_traps|_socket|_subprocess|_context|task|runner|sock|stream|_cancel_status|clock|deadlines"
     used = set(re.findall(rf"\b(?:{owners})\.(\w+)", code))
     used |= set(re.findall(r'getattr\(_(?:run|traps|socket|subprocess), "(\w+)"', code))
     ours_or_public = {"SocketType", "task", "runner", "io_manager", "_sock", "coro", "custom_sleep_data"}

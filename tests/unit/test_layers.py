@@ -29,7 +29,7 @@ LAYERS = [
     ["uring_trio.unix"],
     ["uring_trio.listener"],
     ["uring_trio.streams"],
-    ["uring_trio.seams_anyio", "uring_trio.transfer", "uring_trio.udp"],
+    ["uring_trio.seams_anyio", "uring_trio.socketstream", "uring_trio.transfer", "uring_trio.udp"],
     ["uring_trio.pipes", "uring_trio.sockets"],
     ["uring_trio.chunks", "uring_trio.events"],
     ["uring_trio.subscription"],
