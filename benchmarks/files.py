@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import mmap
 import os
 import random
 import statistics
@@ -200,6 +201,33 @@ class Bench:
                 pass
         return time.perf_counter() - start
 
+    # ---- into registered buffers ---------------------------------------------------------------------
+
+    def into(self, size: int, count: int, *, registered: bool, direct: bool) -> float:
+        """CPU time of a read into memory that is used again and again, 16 tasks."""
+
+        async def main() -> float:
+            tasks = 16
+            places = [random.randrange(SIZE // size) * size for _ in range(count)]
+            file: Any = await (
+                uring_trio.open_direct(self.data) if direct else uring_trio.open_file(self.data, "rb")
+            )
+
+            async def reader(buffer: Any, mine: list[int]) -> None:
+                for place in mine:
+                    await file.readinto_at(buffer, place)
+
+            with uring_trio.RegisteredBuffers(tasks, size) as pool:
+                async with file:
+                    start = time.process_time()
+                    async with trio.open_nursery() as nursery:
+                        for i in range(tasks):
+                            buffer = pool.borrow_nowait() if registered else mmap.mmap(-1, size)
+                            nursery.start_soon(reader, buffer, places[i::tasks])
+                    return (time.process_time() - start) / count
+
+        return uring_trio.run(main)
+
     # ---- stat ----------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
@@ -372,6 +400,26 @@ def comparisons(bench: Bench) -> dict[str, tuple[str, Callable[[], float], Calla
             bench.ring_sequential,
             bench.plain_sequential,
         ),
+        "registered": (
+            "CPU of reads of 64 KiB into registered buffers / into others",
+            lambda: bench.into(1 << 16, 8_000, registered=True, direct=False),
+            lambda: bench.into(1 << 16, 8_000, registered=False, direct=False),
+        ),
+        "registered-direct": (
+            "the same past the page cache",
+            lambda: bench.into(1 << 16, 2_000, registered=True, direct=True),
+            lambda: bench.into(1 << 16, 2_000, registered=False, direct=True),
+        ),
+        "registered-direct-1M": (
+            "the same, 1 MiB each",
+            lambda: bench.into(1 << 20, 200, registered=True, direct=True),
+            lambda: bench.into(1 << 20, 200, registered=False, direct=True),
+        ),
+        "registered-4K": (
+            "4 KiB each, in the page cache",
+            lambda: bench.into(1 << 12, 20_000, registered=True, direct=False),
+            lambda: bench.into(1 << 12, 20_000, registered=False, direct=False),
+        ),
         "stat-64": (
             "stat of 10 000 paths, 64 in flight / trio.Path",
             lambda: bench.stats(ring, uring_trio.Path, TASKS, PATHS),
@@ -418,12 +466,12 @@ def main() -> None:
             try:
                 rounds = [(ring(), other()) for _ in range(options.rounds)]
             except ImportError as exc:
-                print(f"{name:12} left out: {exc}", flush=True)
+                print(f"{name:20} left out: {exc}", flush=True)
                 continue
             ours = statistics.median(mine for mine, _ in rounds)
             theirs = statistics.median(its for _, its in rounds)
             figures = f"{ours * 1e6:12.2f} {theirs * 1e6:12.2f} µs {theirs / ours:8.2f} ×"
-            print(f"{name:12} {figures}  {what}", flush=True)
+            print(f"{name:20} {figures}  {what}", flush=True)
         print(f"threads started by the ring's reads: {bench.threads}")
 
 

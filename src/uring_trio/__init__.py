@@ -28,6 +28,7 @@ from .paths import (
 )
 from .perform import perform, perform_many
 from .processes import wait_process
+from .registered import RegisteredBuffer, RegisteredBuffers
 from .run import install, run, start_guest_run, uninstall
 from .seams import UnsupportedTrio
 from .streams import UringStream, open_tcp_stream
@@ -42,6 +43,8 @@ __all__ = [
     "Lease",
     "Path",
     "RawFile",
+    "RegisteredBuffer",
+    "RegisteredBuffers",
     "RingOptions",
     "RingReceiveChannel",
     "RingSendChannel",

@@ -203,6 +203,7 @@ class Manager:
         self._guest_fd_registered = False
         self._armed = False
         self.groups: Groups | None = None  # buffers of subscriptions, made for the first one
+        self.registered: list[int] | None = None  # free slots of the table of registered buffers
         self.late: int = 0
         self.cancels_requested: int = 0
         self.cancels_won: int = 0

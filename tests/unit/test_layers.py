@@ -33,7 +33,7 @@ LAYERS = [
     ["uring_trio.pipes", "uring_trio.sockets"],
     ["uring_trio.chunks", "uring_trio.events"],
     ["uring_trio.subscription"],
-    ["uring_trio.leases", "uring_trio.perform"],
+    ["uring_trio.leases", "uring_trio.perform", "uring_trio.registered"],
     ["uring_trio.manager"],
     ["uring_trio.fd"],
     ["uring_trio.operation"],

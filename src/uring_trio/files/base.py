@@ -35,6 +35,7 @@ from .. import seams
 from ..manager import current
 from ..paths import stat_op
 from ..perform import perform, run_volley
+from ..registered import RegisteredBuffer
 
 if TYPE_CHECKING:
     import io
@@ -128,12 +129,15 @@ class Descriptor:
             if res not in _INTERRUPTED:
                 raise error_from_result(res)
 
-    async def at(self, opcode: int, address: int, length: int, offset: int, pins: object) -> int:
-        """One transfer at an offset, outside any turn."""
+    async def at(
+        self, opcode: int, address: int, length: int, offset: int, pins: object, begun: bool = False
+    ) -> int:
+        """One transfer at an offset, outside any turn; ``begun``: of a call that has done something."""
         self.users += 1
+        shielded = begun and self.regular
         try:
             while True:
-                res = await self.transfer(opcode, address, min(length, LENGTH_MAX), offset, pins)
+                res = await self.transfer(opcode, address, min(length, LENGTH_MAX), offset, pins, shielded)
                 if res >= 0:
                     return res
                 if res not in _INTERRUPTED:
@@ -151,7 +155,7 @@ class Descriptor:
         """Ends the transfers in flight that might wait for ever."""
         for op in () if self.regular else self.active:
             if op.close():
-                op.retired = True
+                op.retired = op.pooled
                 op.manager.cancel(op)
 
     async def drain(self) -> None:
@@ -336,23 +340,27 @@ class RingFile(trio.abc.AsyncResource):
     @enable_ki_protection
     async def readinto_at(self, buffer: Any, offset: int, /) -> int:
         """Fills a writable buffer from ``offset`` on; returns the number of bytes, less than its size only at
-        the end of the file."""
+        the end of the file. A `RegisteredBuffer` is cheaper for large pieces."""
         self._check_open()
+        if type(buffer) is RegisteredBuffer:
+            return await buffer.transfer(self._file, READ, _offset(offset))
         address, size, held = pin_writable(buffer)
         return await self._fully(READ, address, size, _offset(offset), held)
 
     @enable_ki_protection
     async def pwrite(self, data: Any, offset: int, /) -> int:
-        """Writes all of ``data`` at ``offset``; returns its size. See pwrite(2), also for files opened with
-        ``"a"``, where Linux appends."""
+        """Writes all of ``data``, which may be a `RegisteredBuffer`, at ``offset``; returns its size. See
+        pwrite(2), also for files opened with ``"a"``, where Linux appends."""
         self._check_open()
+        if type(data) is RegisteredBuffer:
+            return await data.transfer(self._file, WRITE, _offset(offset))
         address, size, held = pin(data)
         return await self._fully(WRITE, address, size, _offset(offset), (held, data))
 
     async def _fully(self, opcode: int, address: int, size: int, offset: int, pins: object) -> int:
         done = 0
         while True:
-            more = await self._file.at(opcode, address + done, size - done, offset + done, pins)
+            more = await self._file.at(opcode, address + done, size - done, offset + done, pins, done > 0)
             done += more
             if more == 0 or done == size:
                 return done

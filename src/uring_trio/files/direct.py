@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from uring import abi, ops
-from uring.memory import pin
+from uring.memory import pin, pin_writable
 
 from ..paths import absolute
 from ..perform import perform
+from ..registered import RegisteredBuffer
 from .base import READ, WRITE, Descriptor
 
 if TYPE_CHECKING:
@@ -53,21 +54,37 @@ class DirectFile:
         start = offset - offset % self.align
         size = self._whole(offset + n - start)
         address, _, view = pin(mmap.mmap(-1, max(size, self.align)))
-        done = 0
-        while done < size:
-            more = await self._at(READ, address + done, size - done, start + done, view)
-            done += more
-            if more % self.align or not more:
-                break
+        done = await self._read_whole(address, size, start, view)
         skip = offset - start
         return bytes(view[skip : min(done, skip + n)])
 
-    async def pwrite(self, data: Any, offset: int, /) -> int:
-        """Writes all of ``data``, whose size and ``offset`` are multiples of ``align``; returns its size.
+    async def readinto_at(self, buffer: Any, offset: int, /) -> int:
+        """Fills a buffer from ``offset`` on, without a copy; returns the number of bytes, less than its size
+        only at the end of the file.
+
+        Its size, where it begins in memory and ``offset`` are multiples of ``align``: those of a
+        `RegisteredBuffer` of a suitable size are, and those of an `mmap.mmap`.
 
         Raises:
             ValueError: they are not.
         """
+        if type(buffer) is RegisteredBuffer:
+            self._check_aligned(buffer.address, len(buffer), offset)
+            return await buffer.transfer(self._file, READ, offset, self.align)
+        address, size, view = pin_writable(buffer)
+        self._check_aligned(address, size, offset)
+        return await self._read_whole(address, size, offset, view)
+
+    async def pwrite(self, data: Any, offset: int, /) -> int:
+        """Writes all of ``data``, whose size and ``offset`` are multiples of ``align``; returns its size.
+        A `RegisteredBuffer` is written without a copy.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if type(data) is RegisteredBuffer:
+            self._check_aligned(data.address, len(data), offset)
+            return await data.transfer(self._file, WRITE, offset)
         with memoryview(data).cast("B") as octets:
             size = len(octets)
             if offset < 0 or offset % self.align or size % self.align:
@@ -85,6 +102,24 @@ class DirectFile:
     async def truncate(self, size: int) -> None:
         """Makes the file ``size`` bytes long, which need be no multiple of a block."""
         await perform(ops.ftruncate(self._file.fd, size))
+
+    async def _read_whole(self, address: int, size: int, offset: int, view: memoryview) -> int:
+        done = 0
+        while done < size:
+            more = await self._at(READ, address + done, size - done, offset + done, view)
+            done += more
+            if more % self.align or not more:
+                break
+        return done
+
+    def _check_aligned(self, address: int, size: int, offset: int) -> None:
+        if self._file.closing:
+            raise ValueError("I/O operation on closed file.")
+        if offset < 0 or (address | size | offset) % self.align:
+            raise ValueError(
+                f"without a copy, memory, size and offset are multiples of {self.align}: not {size} bytes at "
+                f"{address:#x}, offset {offset}"
+            )
 
     async def _at(self, opcode: int, address: int, length: int, offset: int, view: Any) -> int:
         if self._file.closing:
