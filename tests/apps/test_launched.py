@@ -77,7 +77,7 @@ def test_hypercorn(
     counted = [int(count) for count in re.findall(r"uring_trio \(process \d+\): .*submitted (\d+)", rest)]
     if backend == "epoll":
         assert counted == []
+    elif workers:
+        assert counted  # hypercorn terminates workers, often before their own exit
     else:
-        # Each process counts; that of the command itself serves only where there are no workers.
-        assert len(counted) == 1 + workers
-        assert sum(counted) > 20
+        assert counted[0] > 20
