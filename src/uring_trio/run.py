@@ -90,7 +90,7 @@ def install(
 def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool) -> None:
     """As `install`, with arguments known to be right, and without asking whether a ring can be opened: a run
     that needs one and cannot have it says so."""
-    _prepare()
+    prepare()
     seams.announce_backend("uring", "uring_trio.anyio")
     seams.set_default_manager(partial(_make_manager, ring, unavailable))
     if files:
@@ -112,12 +112,17 @@ def check_arguments(ring: RingOptions | None, unavailable: str) -> None:
         raise ValueError(f'unavailable is "raise" or "epoll", not {unavailable!r}')
 
 
-class chosen_ring:
-    """Chooses the manager of the run set up inside the block, in this thread."""
+def chosen_ring(ring: RingOptions | None, unavailable: Unavailable) -> chosen_manager:
+    """Chooses a ring, or what is to be there without one, for the run set up inside the block."""
+    prepare()
+    return chosen_manager(_make_manager(ring, unavailable))
 
-    def __init__(self, ring: RingOptions | None, unavailable: Unavailable) -> None:
-        _prepare()
-        self._manager = _make_manager(ring, unavailable)
+
+class chosen_manager:
+    """Chooses the manager of the run set up inside the block, in this thread; closes it if there is none."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
         self._taken = False
 
     def __enter__(self) -> None:
@@ -133,7 +138,12 @@ class chosen_ring:
             self._manager.close()
 
 
-def _prepare() -> None:
+def prepare() -> None:
+    """Makes this process able to run Trio on rings.
+
+    Raises:
+        UnsupportedTrio: this Trio's internals do not look as expected.
+    """
     seams.check()
     seams.use_manager_class(Manager)
     seams.patch_socket_type(RingSocket)

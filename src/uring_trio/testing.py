@@ -1,7 +1,11 @@
-"""For tests of programs on the ring: that a test ran on one, and that it left nothing behind.
+"""For tests of programs on the ring: that one ran there, that it left nothing behind, and what it does when
+the kernel answers as it seldom does.
 
 `assert_nothing_in_flight` looks at the current run, from a task of it; `no_leaks` goes around whole runs, in
 plain code. Both raise ``AssertionError`` with the names of what is left.
+
+`run_scripted` runs a program on a `ScriptedRing`, which completes what a test tells it to: a full disk, a
+connection that breaks here and not there, a cancel that comes too late.
 """
 
 from __future__ import annotations
@@ -10,14 +14,66 @@ import gc
 import os
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .manager import current, process_totals
+import trio
+
+from uring.scripted import FAKE_FD, RandomScheduler, Request, ScriptedBuffers, ScriptedRing
+
+from .manager import Manager, current, process_totals
+from .run import chosen_manager, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["assert_nothing_in_flight", "in_flight", "no_leaks"]
+    from .options import RingOptions
+
+__all__ = [
+    "FAKE_FD",
+    "RandomScheduler",
+    "Request",
+    "ScriptedRing",
+    "assert_no_leases",
+    "assert_nothing_in_flight",
+    "in_flight",
+    "leased",
+    "no_leaks",
+    "run_scripted",
+]
+
+_T = TypeVar("_T")
+
+
+def run_scripted(
+    ring: ScriptedRing,
+    async_fn: Callable[..., Awaitable[_T]],
+    *args: Any,
+    options: RingOptions | None = None,
+    **trio_run_options: Any,
+) -> _T:
+    """`uring_trio.run` on a ring without a kernel: operations wait in ``ring.running`` until a task of the
+    test completes them, or a function at ``ring.on_start``.
+
+    Only what goes through the ring is scripted. Sends that a socket takes at once never get there, and calls
+    such as ``socket.close`` are the system's own; a wait for readiness of a real descriptor is answered
+    truthfully. Received data needs a request with a buffer group, as those of Trio's sockets and streams
+    have; a read into memory can be completed with a number or an errno, and moves no bytes.
+
+    Args:
+        ring: a new one; when the run ends it is closed, after what still ran there has been cancelled.
+        options: sizes of the receive buffers; those of the queues are the ring's own.
+        trio_run_options: as for `trio.run`; with an autojump clock, deadlines pass without waiting.
+
+    Raises:
+        RingClosed: the ring has been through a run before.
+        Exception: whatever ``async_fn`` raises.
+    """
+    if ring.closed:
+        raise ring.closed_error()
+    prepare()
+    as_ring: Any = ring  # its methods are what a kernel's ring has as attributes
+    with chosen_manager(Manager.create(options, ring=as_ring, provide=ScriptedBuffers)):
+        return trio.run(async_fn, *args, **trio_run_options)
 
 
 def in_flight() -> dict[str, int]:
@@ -46,6 +102,28 @@ def assert_nothing_in_flight() -> None:
     left = in_flight()
     if left:
         raise AssertionError("in flight: " + ", ".join(f"{count} x {name}" for name, count in left.items()))
+
+
+def leased() -> int:
+    """How many receive buffers of this run's subscriptions are on loan: in a `uring_trio.Lease`, or queued
+    for one that nobody has taken yet.
+
+    Raises:
+        RuntimeError: not in a task of a ring run.
+    """
+    groups = current().groups
+    return 0 if groups is None else sum(group.buffers.count - group.home for group in groups.open)
+
+
+def assert_no_leases() -> None:
+    """Asserts that every lease of this run has been given back.
+
+    Raises:
+        AssertionError: some have not.
+        RuntimeError: not in a task of a ring run.
+    """
+    if left := leased():
+        raise AssertionError(f"{left} receive buffers are on loan")
 
 
 @contextmanager

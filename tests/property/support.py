@@ -14,10 +14,9 @@ from uring import abi, ops
 from uring.buffers import BufferRing
 from uring.kernel import CQE, KernelRing
 from uring.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
-from uring_trio import seams
-from uring_trio.manager import Manager
+from uring_trio.manager import Manager, current
 from uring_trio.options import RingOptions
-from uring_trio.sockets import RingSocket
+from uring_trio.testing import run_scripted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,15 +52,16 @@ def scripted_run(
     ``abandoned``: the test leaves operations whose tasks are gone, as a crash does.
     """
     ring = ring if ring is not None else ScriptedRing()
-    manager = Manager.create(options, ring=ring, provide=ScriptedBuffers)
-    seams.check()
-    seams.use_manager_class(Manager)
-    seams.patch_socket_type(RingSocket)
-    seams.choose_for_next_run(lambda: manager)
+    manager: Any = None
+
+    async def with_manager() -> Any:
+        nonlocal manager
+        manager = current()
+        return await main(manager, ring)
+
     try:
-        result = trio.run(main, manager, ring, **trio_run_options)
+        result = run_scripted(ring, with_manager, options=options, **trio_run_options)
     finally:
-        seams.choose_for_next_run(None)
         assert manager.closed
         assert ring.closed
         assert ring.inflight == 0

@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from uring.kernel import ffi
 from uring_trio import UringStream
 from uring_trio.manager import RECEIVE_GROUP, current
+from uring_trio.testing import assert_no_leases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,12 +46,6 @@ def buffers_out() -> int:
     return int(manager.buffers.count - ((given - status[1]) & 0xFFFF))
 
 
-def leased() -> int:
-    """Buffers of subscriptions that are not with the kernel: queued, or in somebody's hands."""
-    groups = current().groups
-    return 0 if groups is None else sum(group.buffers.count - group.home for group in groups.open)
-
-
 async def settled() -> None:
     """Asserts that nothing is left of what a test did in this run."""
     await wait_all_tasks_blocked()
@@ -58,7 +53,7 @@ async def settled() -> None:
     manager = current()
     assert manager.ring.inflight <= 2, "more than the wake-up and Trio's own wait is in flight"
     assert buffers_out() == 0
-    assert leased() == 0
+    assert_no_leases()
     owned = sum(
         (channel.reader is not None) + (channel.writer is not None) for channel in manager.channels.values()
     )

@@ -19,11 +19,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import leased, receive_exactly, reset, statistics, streams
+from tests.trio.helpers import receive_exactly, reset, statistics, streams
 from uring import ops
 from uring_trio import Lease, RingOptions
 from uring_trio.chunks import bundles_work
 from uring_trio.manager import current
+from uring_trio.testing import leased
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

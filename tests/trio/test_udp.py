@@ -14,8 +14,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import leased, statistics
+from tests.trio.helpers import statistics
 from uring_trio import Datagram, UringDatagrams
+from uring_trio.testing import leased
 
 if TYPE_CHECKING:
     from collections.abc import Callable
