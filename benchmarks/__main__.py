@@ -42,6 +42,11 @@ BASELINES: dict[str, str | None] = {
     "uvloop-streams": "trio-streams",
     "uvloop-protocols": "trio-streams",
     "c-ring": "trio-streams",
+    "within-30s-cancel": "uring-streams",
+    "within-30s-auto": "within-30s-cancel",
+    "within-30s-link": "within-30s-cancel",
+    "within-0.5s-auto": "within-30s-cancel",
+    "within-0.05s-auto": "within-30s-cancel",
     "anyio-trio": None,
     "anyio-uring": "anyio-trio",
     "anyio-asyncio": "anyio-trio",
@@ -50,6 +55,8 @@ SMALL = {"ring-sockets": 0.75, "ring-streams": 0.80, "uring-streams": 0.60}
 LARGE = dict.fromkeys(SMALL, 1.05)
 LATENCY = dict.fromkeys(SMALL, 1.05)
 CHURN = {"uring-streams": 0.77, "uring-multishot": 0.77}
+
+SPECIAL = ("anyio-", "within-")
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,10 @@ class Workload:
     metric: str = "cpu"
     least_rounds: int = 1
     quick: bool = False
-    of_anyio: bool = False  # its contenders are AnyIO's backends, and those of no other workload
+    only: tuple[str, ...] = ()  # prefixes of its contenders; those of `SPECIAL` run nowhere else
 
     def takes(self, name: str) -> bool:
-        return name.startswith("anyio-") is self.of_anyio
+        return name.startswith(self.only) if self.only else not name.startswith(SPECIAL)
 
 
 def workloads() -> list[Workload]:
@@ -84,7 +91,10 @@ def workloads() -> list[Workload]:
     )
     many = {"connections": 50, "size": 1024}
     text = "echo over AnyIO, 50 connections, 1 KiB"
-    found.append(Workload("anyio-50x1KiB", text, many, {"anyio-uring": 0.70}, of_anyio=True))
+    found.append(Workload("anyio-50x1KiB", text, many, {"anyio-uring": 0.70}, only=("anyio-",)))
+    text = "echo, 50 connections, 1 KiB, each request under a deadline"
+    only = ("within-", "uring-streams")
+    found.append(Workload("deadlines-50x1KiB", text, many, {"within-30s-auto": 1.05}, only=only))
     idle = {"connections": 1, "size": 1024, "think": 300}
     text = "1 connection, 1 KiB, client idle 300 µs between requests"
     found.append(Workload("latency", text, idle, LATENCY, metric="p50", least_rounds=9))

@@ -61,6 +61,20 @@ async def echo_stream(stream: trio.abc.Stream) -> None:
             return
 
 
+async def echo_within(seconds: float, stream: trio.abc.Stream) -> None:
+    """Each request under a deadline of its own, as servers have for clients that fall silent."""
+    async with stream:
+        try:
+            while True:
+                with trio.move_on_after(seconds) as scope:
+                    data = await stream.receive_some(CHUNK)
+                    await stream.send_all(data)
+                if scope.cancelled_caught or not data:
+                    return
+        except trio.BrokenResourceError:
+            return
+
+
 async def serve_sockets(nursery: trio.Nursery) -> None:
     with trio.socket.socket() as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -78,10 +92,10 @@ async def serve_streams(nursery: trio.Nursery) -> None:
     announce(listeners[0].socket.getsockname()[1])
 
 
-async def serve_uring_streams(nursery: trio.Nursery) -> None:
+async def serve_uring_streams(nursery: trio.Nursery, handler: Any = echo_stream) -> None:
     import uring_trio
 
-    serve = functools.partial(uring_trio.serve_tcp, echo_stream, 0, host=HOST, backlog=BACKLOG)
+    serve = functools.partial(uring_trio.serve_tcp, handler, 0, host=HOST, backlog=BACKLOG)
     listeners = await nursery.start(serve)
     announce(listeners[0].address[1])
 
@@ -115,10 +129,15 @@ def on_trio(serve: Callable[[trio.Nursery], Awaitable[None]]) -> None:
     trio.run(trio_main, serve)
 
 
-def on_ring(serve: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+def on_ring(serve: Callable[[trio.Nursery], Awaitable[None]], **options: Any) -> None:
     import uring_trio
 
-    uring_trio.run(trio_main, serve)
+    uring_trio.run(trio_main, serve, ring=uring_trio.RingOptions(**options))
+
+
+def within(seconds: float, deadlines: str) -> None:
+    handler = functools.partial(echo_within, seconds)
+    on_ring(functools.partial(serve_uring_streams, handler=handler), deadlines=deadlines)
 
 
 # asyncio and uvloop -------------------------------------------------------------------------------------
@@ -212,6 +231,11 @@ SERVERS: dict[str, Callable[[], None]] = {
     "ring-streams": functools.partial(on_ring, serve_streams),
     "uring-streams": functools.partial(on_ring, serve_uring_streams),
     "uring-multishot": functools.partial(on_ring, serve_multishot),
+    "within-30s-cancel": functools.partial(within, 30, "cancel"),
+    "within-30s-auto": functools.partial(within, 30, "auto"),
+    "within-30s-link": functools.partial(within, 30, "link"),
+    "within-0.5s-auto": functools.partial(within, 0.5, "auto"),
+    "within-0.05s-auto": functools.partial(within, 0.05, "auto"),
     "asyncio-streams": functools.partial(on_asyncio, serve_asyncio_streams),
     "uvloop-streams": functools.partial(on_uvloop, serve_asyncio_streams),
     "uvloop-protocols": functools.partial(on_uvloop, serve_asyncio_protocols),

@@ -23,6 +23,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -73,6 +74,9 @@ FOREIGN = 3 << 62
 
 _MEMBER = object()
 """Stands for the interrupt of a volley's member, whose user_data is never used again."""
+
+NEAR = 0.1
+"""Seconds: with ``deadlines="auto"`` an operation that starts closer to its deadline has it in the kernel."""
 
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
@@ -194,7 +198,8 @@ class Manager:
         self._out = self.ring.out
         self._owner = threading.get_ident()
         self._unsent: list[tuple[int, Any]] = []
-        self.link_deadlines: bool = False  # until the run is known to be on the monotonic clock
+        self._ripening: list[tuple[int, Any]] = []  # cancels that wait for a timer which is due
+        self.reach: float | None = None  # see `_bind`: until the run is known to be on the monotonic clock
         self.clock_offset: float = 0.0
         self._deadlines: Callable[[], object] = _nothing
         self._due: Callable[[], bool] = bool
@@ -247,6 +252,8 @@ class Manager:
 
     def get_events(self, timeout: float) -> int:
         """Submits what is queued and waits up to ``timeout`` seconds; 0 if and only if it expired."""
+        if self._ripening:
+            return self._let_timers_win()
         if self._unsent:
             self._send_cancels()
         if timeout == 0:
@@ -437,6 +444,11 @@ class Manager:
         self._unsent.append((op.user_data, op.interrupt))
         self._send_cancels()
 
+    def cancel_after_timers(self, op: Operation) -> None:
+        """As `cancel`, for an operation whose linked timer is due: the ring is entered once before. So the
+        timer ends it, unless it completed before its time was up: then the result is delivered."""
+        self._ripening.append((op.user_data, op.interrupt))
+
     def cancel_volley(self, volley: Volley) -> None:
         """Takes back the members that the kernel has not seen and asks it to cancel the others."""
         self.cancels_unsent += max(0, volley.unqueue())
@@ -475,11 +487,13 @@ class Manager:
         offset = seams.clock_offset(self.runner)
         if offset is not None:
             self.clock_offset = offset
-            self.link_deadlines = self.options.deadlines == "link"
-            if not self.link_deadlines:
+            # A deadline is the kernel's if it is at most this, plus the monotonic clock, on Trio's clock.
+            self.reach = {"auto": offset + NEAR, "link": inf, "cancel": None}[self.options.deadlines]
+            if self.options.deadlines != "link":
                 self._deadlines, self._due = seams.deadline_checks(self.runner, offset)
         for op in self.table.entries:
             op.runner = self.runner
+            op.reach = self.reach
         return self.runner
 
     def check_usable(self) -> None:
@@ -489,6 +503,14 @@ class Manager:
             raise closed_error()
 
     # ---- inside --------------------------------------------------------------------------------------
+
+    def _let_timers_win(self) -> int:
+        """What is left of these operations after it (a kernel worker has it) is cancelled the next time."""
+        ripe, self._ripening = self._ripening, []
+        n = self._cycle(0.0)
+        self.cancels_requested += len(ripe)
+        self._unsent += ripe
+        return n if n > 0 else self._trouble(n) if n < 0 else _SPURIOUS
 
     def _send_cancels(self) -> None:
         while self._unsent:

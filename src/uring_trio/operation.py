@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import errno
 import struct
+from math import inf
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import outcome
@@ -55,7 +57,6 @@ class Operation(Entry):
         "fd",
         "handler",
         "interrupt",
-        "linked",
         "manager",
         "name",
         "park",
@@ -63,10 +64,12 @@ class Operation(Entry):
         "put",
         "queue",
         "queue_at",
+        "reach",
         "retired",
         "runner",
         "task",
         "template",
+        "until",
     )
 
     NEVER_QUEUED = -errno.ECANCELED
@@ -85,7 +88,8 @@ class Operation(Entry):
         self.handler: Callable[[Operation, int, int], None] = hold
         self.discard: Callable[[int], None] | None = None
         self.template: Any = None
-        self.linked: bool = manager.link_deadlines
+        self.reach: float | None = manager.reach
+        self.until: float = inf  # when the timer that is linked to it fires, on the monotonic clock
         self.deadline: KernelDeadline | None = None
         self.retired: bool = False
         self.name: str = ""
@@ -96,7 +100,10 @@ class Operation(Entry):
         """Trio's abort function: asks the kernel to cancel; the task resumes at the operation's own end."""
         self.interrupt = raise_cancel
         self.retired |= self.pooled
-        self.manager.cancel(self)
+        if self.until <= perf_counter():
+            self.manager.cancel_after_timers(self)
+        else:
+            self.manager.cancel(self)
         return seams.Abort.FAILED
 
     def close(self) -> bool:

@@ -26,15 +26,19 @@ class RingOptions:
         deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
             raises `trio.Cancelled`, and a result that arrived is delivered.
 
-            ``"auto"`` and ``"cancel"``: Trio's timer. A deadline that is due when the loop comes round
-            expires before the ring is entered, so that data which came after it stays in the socket, however
-            busy the loop was; what came just before it in that same stretch stays there too. Costs
-            nothing for each operation.
+            ``"cancel"``: Trio's timer. A deadline that is due when the loop comes round expires before the
+            ring is entered, so that data which came after it stays in the socket, however busy the loop
+            was; what came just before it in that same stretch stays there too. Costs nothing.
 
             ``"link"``: the kernel's timer. Every operation under a finite deadline is submitted with a linked
             timeout, two entries and two completions: exact to the operation even while the loop is busy,
-            and data which came before the deadline is delivered. What a kernel worker runs (path
-            operations, fsync, splice) falls back to Trio's timer, as everything does under a mock clock.
+            and data which came before the deadline is delivered.
+
+            ``"auto"``: the kernel's timer for operations that start within 100 ms of their deadline,
+            Trio's for the others.
+
+            Trio's timer also ends what a kernel worker runs (path operations, fsync, splice), and is the only
+            one under a mock clock.
     """
 
     entries: int = 256

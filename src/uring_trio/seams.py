@@ -216,8 +216,10 @@ def transact(op: Operation) -> Generator[Any, Any, int]:
         yield from checkpoint_if_cancelled()
     if op.task is not None or runner is not op.runner:
         op.refuse(runner)
-    if op.linked:
-        return (yield from _transact_by_deadline(op, task))
+    if op.reach is not None:
+        deadlines = runner.deadlines._heap
+        if deadlines and deadlines[0][0] <= op.reach + perf_counter():
+            return (yield from _transact_by_deadline(op, task))
     if op.queue(op.template) < 0:
         yield from _queue_later(op, task, op.queue, (op.template,))
     op.task = task
@@ -235,9 +237,11 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
     runner = task._runner
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
         yield from checkpoint_if_cancelled()
-    if op.linked:
-        op.template = op.manager.ring.template(op.user_data, *fields)
-        return (yield from _transact_by_deadline(op, task))
+    if op.reach is not None:
+        deadlines = runner.deadlines._heap
+        if deadlines and deadlines[0][0] <= op.reach + perf_counter():
+            op.template = op.manager.ring.template(op.user_data, *fields)
+            return (yield from _transact_by_deadline(op, task))
     if op.put(op.user_data, *fields) < 0:
         yield from _queue_later(op, task, op.put, (op.user_data, *fields))
     op.task = task
@@ -278,7 +282,11 @@ def perform_in(kind: type[Manager], op: Op) -> Generator[Any, Any, int]:
     slot.discard = op.discard
     del op
     try:
-        if slot.linked:
+        near = False
+        if slot.reach is not None:
+            deadlines = runner.deadlines._heap
+            near = bool(deadlines) and deadlines[0][0] <= slot.reach + perf_counter()
+        if near:
             slot.template = manager.ring.template(slot.user_data, *fields)
             res = yield from _transact_by_deadline(slot, task)
         else:
@@ -350,17 +358,18 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
 @enable_ki_protection
 @types.coroutine
 def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
-    """Runs ``op`` with the task's deadline linked to it.
+    """Runs ``op`` with the deadline of its task linked to it, if that is within reach.
 
     When the kernel's timer wins, Trio expires the same deadline before the task runs again, and the
     cancellation is raised here. If the deadline has been moved meanwhile, or is shielded, the operation
     is armed again unseen.
     """
-    offset = op.manager.clock_offset
+    offset, reach = op.manager.clock_offset, op.reach
     user_data, pins = op.user_data, op.pins
+    assert reach is not None
     while True:
         when = task._cancel_status.effective_deadline()
-        res = yield from _transact_linked(op, task, when - offset if when != inf else inf)
+        res = yield from _transact_linked(op, task, when - offset if when <= reach + perf_counter() else inf)
         if res not in INTERRUPTED:
             return res
         if task._cancel_status.effectively_cancelled:
@@ -382,7 +391,9 @@ def _transact_linked(op: Operation, task: Any, when: float) -> Generator[Any, An
     if queue(*entry) < 0:
         yield from _queue_later(op, task, queue, entry)
     op.task = task
+    op.until = when
     got = yield op.park
+    op.until = inf
     if got is not DONE:
         got.unwrap()
     return op.res

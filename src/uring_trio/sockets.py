@@ -138,6 +138,15 @@ class RingSocket(seams.SocketType):
                 return await self._receive(channel, wanted)
 
     @enable_ki_protection
+    async def recv_into_within(self, buffer: Any, timeout: float) -> int:
+        """As `recv_into`, at most ``timeout`` seconds; see `recv_within`."""
+        channel = self.channel()
+        with memoryview(buffer) as view, view.cast("B") as octets:
+            if not len(octets):
+                return await super().recv_into(octets)
+            return await self._receive(channel, octets, timeout)
+
+    @enable_ki_protection
     async def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         if self._streaming and not flags and bufsize.__class__ is int:
             try:
@@ -156,6 +165,14 @@ class RingSocket(seams.SocketType):
         return await self._recvmsg(bufsize, ancbufsize, flags, super().recvmsg)
 
     @enable_ki_protection
+    async def recvmsg_within(
+        self, bufsize: int, ancbufsize: int, timeout: float
+    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+        """As `recvmsg`, at most ``timeout`` seconds; see `recv_within`."""
+        self.channel()
+        return await self._recvmsg(bufsize, ancbufsize, 0, super().recvmsg, timeout)
+
+    @enable_ki_protection
     async def recvfrom_into(self, /, buffer: Any, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         with memoryview(buffer) as view, view.cast("B") as octets:
             if nbytes < 0 or nbytes > len(octets) or flags:
@@ -172,6 +189,11 @@ class RingSocket(seams.SocketType):
         channel = self._attach()
         if channel is None or flags or not 0 <= ancbufsize < 1 << 31 or self.family not in _ADDRESSABLE:
             return await super().recvmsg_into(buffers, ancbufsize, flags)
+        return await self._recvmsg_into(channel, buffers, ancbufsize)
+
+    async def _recvmsg_into(
+        self, channel: Channel, buffers: list[Any], ancbufsize: int, timeout: float | None = None
+    ) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
         await checkpoint_if_cancelled()
         message = Message(buffers, writable=True, name_size=SOCKADDR_SIZE, control_size=ancbufsize)
         op = self._reader(channel)
@@ -180,7 +202,7 @@ class RingSocket(seams.SocketType):
             op.user_data, _RECVMSG, 0, channel.fd, 0, message.address, 1
         )
         op.pins = message
-        res = await self._finish(op, "recvmsg")
+        res = await self._finish(op, "recvmsg", timeout)
         return res, decode_control(message.control), message.flags, decode_address(message.name)
 
     async def _recv_slowly(self, buflen: int, flags: int) -> bytes:
@@ -249,7 +271,7 @@ class RingSocket(seams.SocketType):
         return data
 
     async def _recvmsg(
-        self, bufsize: int, ancbufsize: int, flags: int, stock: Any
+        self, bufsize: int, ancbufsize: int, flags: int, stock: Any, timeout: float | None = None
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         channel = self._attach()
         plain = bufsize.__class__ is int and ancbufsize.__class__ is int and bufsize > 0 and ancbufsize >= 0
@@ -269,18 +291,19 @@ class RingSocket(seams.SocketType):
         )
         op.pins = message
         try:
-            res = await self._finish(op, "recvmsg")
+            res = await self._finish(op, "recvmsg", timeout)
         except OSError as exc:
             if exc.errno != errno.ENOBUFS:
                 raise
+            _check_open(channel)
             memory = bytearray(bufsize)
-            res, ancillary, message_flags, address = await self.recvmsg_into([memory], ancbufsize)
-            return bytes(memory[:res]), ancillary, message_flags, address
+            received = await self._recvmsg_into(channel, [memory], ancbufsize, timeout)
+            return bytes(memory[: received[0]]), *received[1:]
         data = self._take_buffer(channel, op, res)
-        received = data, decode_control(message.control), message.flags, decode_address(message.name)
+        result = data, decode_control(message.control), message.flags, decode_address(message.name)
         if not ancbufsize:
             self._message = message
-        return received
+        return result
 
     # ---- accepting and connecting --------------------------------------------------------------------
 

@@ -104,7 +104,8 @@ class UringStream(trio.abc.HalfCloseableStream):
             limit on locked memory refuses the rest is sent as `send_all` does. Worth it for large data on a
             network that does not copy; the notification that the memory is free costs a round trip.
 
-        Errors and cancellation as for `send_all`.
+        Errors as for `send_all`. Cancelled it stops sending, and returns once what was sent has left the
+        memory, for which the peer must take it or the connection end: so there is no ``timeout``.
         """
         self._start_sending()
         try:
@@ -196,14 +197,17 @@ class UringStream(trio.abc.HalfCloseableStream):
             raise stream_error(exc) from exc
 
     @enable_ki_protection
-    async def receive_into(self, buffer: Any) -> int:
+    async def receive_into(self, buffer: Any, *, timeout: float | None = None) -> int:
         """As `receive_some`, into a writable buffer; returns the number of bytes, 0 at the end."""
+        check_timeout(timeout)
         if self._unread is not None:
             with memoryview(buffer) as view, view.cast("B") as octets:
-                data = await self._receive_unread(len(octets))
+                data = await self._receive_unread(len(octets), timeout)
                 octets[: len(data)] = data
                 return len(data)
         try:
+            if timeout is not None:
+                return await self.socket.recv_into_within(buffer, timeout)
             return await self.socket.recv_into(buffer)
         except OSError as exc:
             raise stream_error(exc) from exc

@@ -20,7 +20,7 @@ from uring.messages import Message, decode_control
 
 from . import seams
 from .leases import Group, borrow_group
-from .perform import perform
+from .perform import check_timeout, perform
 from .sockets import RingSocket, adopt
 from .subscription import Items, Subscription
 
@@ -120,18 +120,28 @@ class UringDatagrams(trio.abc.AsyncResource):
             raise _closed_or(exc) from None
 
     @enable_ki_protection
-    async def receive(self, size: int = _LARGEST, *, control_size: int = 0) -> Datagram:
+    async def receive(
+        self, size: int = _LARGEST, *, control_size: int = 0, timeout: float | None = None
+    ) -> Datagram:
         """Waits for one datagram; what is beyond ``size`` bytes of it is cut off.
 
+        ``timeout``: seconds to wait, held by the kernel.
+
         Raises:
+            trio.TooSlowError: ``timeout`` passed; what comes later stays in the socket.
             ValueError: the size is less than 1.
             OSError: what the network reported about a datagram that was sent (``ECONNREFUSED``).
             trio.BusyResourceError: another task is receiving.
             trio.ClosedResourceError: the socket is closed.
         """
         _check_sizes(size, control_size)
+        check_timeout(timeout)
         try:
-            data, control, flags, address = await self.socket.recvmsg(size, control_size)
+            if timeout is None:
+                data, control, flags, address = await self.socket.recvmsg(size, control_size)
+            else:
+                received = await self.socket.recvmsg_within(size, control_size, timeout)
+                data, control, flags, address = received
         except OSError as exc:
             raise _closed_or(exc) from None
         return Datagram(data, address, control, flags)

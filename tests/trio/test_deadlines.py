@@ -1,6 +1,12 @@
-"""Deadlines: what the loop missed while it was busy, and limits that the kernel holds."""
+"""Deadlines: what the loop missed while it was busy, and limits that the kernel holds.
+
+A loop that is busy at the wrong moment is tried ``DEADLINE_ROUNDS`` times. The deadline is at 50 ms, data
+comes at 20 or 100 ms, the loop is blocked for 200 ms; all of it times ``DEADLINE_SCALE``.
+"""
 
 import errno
+import math
+import os
 import time
 
 import pytest
@@ -8,12 +14,17 @@ import trio
 import trio.testing
 
 import uring_trio
+from tests.trio.helpers import statistics, streams
 from uring import ops
+from uring.abi import IOSQE_ASYNC
+from uring_trio import manager
 
-ROUNDS = 25
+ROUNDS = int(os.environ.get("DEADLINE_ROUNDS", "25"))
+SCALE = float(os.environ.get("DEADLINE_SCALE", "0.1"))
+DEADLINE, EARLY, LATE, BLOCKED = (milliseconds / 1000 * SCALE for milliseconds in (50, 20, 100, 200))
 
 
-def busy_loop(arrives, **options):
+def busy_loop(arrives, deadlines):
     """A receive under a deadline, a byte that arrives before or after it, and the loop blocked throughout.
 
     Returns (received, was the scope cancelled, what is still in the socket), or None if the machine was so
@@ -23,7 +34,10 @@ def busy_loop(arrives, **options):
     async def main():
         near, far = trio.socket.socketpair()
         outcome = {"received": b""}
-        scope = trio.CancelScope(deadline=trio.current_time() + 0.05)
+
+        def block_until(moment):
+            while (left := moment - trio.current_time()) > 0:
+                time.sleep(left)
 
         async def receive():
             with scope:
@@ -31,35 +45,95 @@ def busy_loop(arrives, **options):
 
         with near, far:
             async with trio.open_nursery() as nursery:
+                start = trio.current_time()
+                scope = trio.CancelScope(deadline=start + DEADLINE)
                 nursery.start_soon(receive)
                 await trio.testing.wait_all_tasks_blocked()
-                if arrives == "before":
-                    near._sock.send(b"x")
-                    outcome["in_time"] = trio.current_time() < scope.deadline
-                while trio.current_time() < scope.deadline + 0.005:
-                    time.sleep(0.001)
-                if arrives == "after":
-                    near._sock.send(b"x")
+                block_until(start + (EARLY if arrives == "before" else LATE))
+                in_time = trio.current_time() < scope.deadline
+                near._sock.send(b"x")
+                in_time = in_time and trio.current_time() < scope.deadline
+                block_until(start + BLOCKED)
             try:
                 left = far._sock.recv(100)
             except BlockingIOError:
                 left = b""
-        if not outcome.get("in_time", True):
+        if arrives == "before" and not in_time:
             return None
         return outcome["received"], scope.cancelled_caught, left
 
-    return uring_trio.run(main, ring=uring_trio.RingOptions(**options))
+    return uring_trio.run(main, ring=uring_trio.RingOptions(deadlines=deadlines))
 
 
 @pytest.mark.parametrize("deadlines", ["auto", "cancel", "link"])
-def test_data_after_the_deadline_stays_in_the_socket_though_the_loop_was_busy(deadlines):
+def test_busy_loop_leaves_data_after_the_deadline_in_the_socket(deadlines):
     for _ in range(ROUNDS):
-        assert busy_loop("after", deadlines=deadlines) == (b"", True, b"x")
+        assert busy_loop("after", deadlines) == (b"", True, b"x")
 
 
-def test_a_linked_deadline_delivers_what_came_before_it():
-    outcomes = [busy_loop("before", deadlines="link") for _ in range(ROUNDS)]
+@pytest.mark.parametrize("deadlines", ["auto", "link"])
+def test_busy_loop_delivers_data_before_a_deadline_of_the_kernels(deadlines):
+    outcomes = [busy_loop("before", deadlines) for _ in range(ROUNDS)]
     assert set(outcomes) - {None} == {(b"x", False, b"")}
+
+
+def test_busy_loop_leaves_data_before_trios_own_deadline_in_the_socket():
+    outcomes = [busy_loop("before", "cancel") for _ in range(ROUNDS)]
+    assert set(outcomes) - {None} == {(b"", True, b"x")}
+
+
+@pytest.mark.parametrize(
+    ("deadlines", "seconds", "linked"),
+    [
+        ("auto", 50, True),
+        ("auto", 200, False),
+        ("link", 200, True),
+        ("link", math.inf, False),
+        ("cancel", 50, False),
+    ],
+)
+def test_which_deadlines_are_the_kernels(deadlines, seconds, linked, monkeypatch):
+    monkeypatch.setattr(manager, "NEAR", 100)
+
+    async def main():
+        near, far = trio.socket.socketpair()
+        with near, far:
+
+            async def receive():
+                with trio.move_on_after(seconds):
+                    assert await far.recv(10) == b"x"
+
+            async def other():
+                with trio.move_on_after(25):
+                    await trio.sleep_forever()
+
+            async with trio.open_nursery() as nursery:
+                # Another task's deadline, however near, is not this one's.
+                nursery.start_soon(other)
+                await trio.testing.wait_all_tasks_blocked()
+                before = statistics().submitted
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                submitted = statistics().submitted - before
+                await near.send(b"x")
+                nursery.cancel_scope.cancel()
+        return submitted
+
+    assert uring_trio.run(main, ring=uring_trio.RingOptions(deadlines=deadlines)) == 1 + linked
+
+
+def test_a_worker_s_operation_is_cancelled_by_trio_s_timer_though_the_kernel_s_was_linked(tmp_path):
+    """The kernel arms the timer of what it gives to a worker when that comes back, which is too late."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+
+    async def main():
+        with trio.move_on_after(0.05) as scope:
+            # Opening a FIFO that nobody writes to waits in a worker.
+            await uring_trio.perform(ops.openat(str(path), os.O_RDONLY).with_flags(IOSQE_ASYNC))
+        assert scope.cancelled_caught
+
+    uring_trio.run(main)
 
 
 def test_a_due_deadline_cannot_keep_the_ring_from_being_entered():
@@ -148,14 +222,32 @@ def test_timeout_of_a_receive_leaves_later_data_in_the_socket():
     uring_trio.run(main)
 
 
-def test_timeout_of_a_send_that_nobody_reads():
-    async def main():
-        near, far = await pair()
-        async with near, far:
-            with pytest.raises(trio.TooSlowError):
-                await near.send_all(bytes(1 << 22), timeout=0.02)
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_timeout_of_a_send_that_nobody_reads(kind):
+    near, far = await streams(kind)
+    async with near, far:
+        with pytest.raises(trio.TooSlowError):
+            await near.send_all(bytes(1 << 24), timeout=0.02)
+        assert await far.receive_some() == bytes(65536)
 
-    uring_trio.run(main)
+
+async def test_timeouts_of_receives():
+    near, far = await streams()
+    async with near, far, await uring_trio.open_udp(("127.0.0.1", 0)) as udp:
+        memory = bytearray(10)
+        for receive in (
+            lambda seconds: far.receive_some(10, timeout=seconds),
+            lambda seconds: far.receive_into(memory, timeout=seconds),
+        ):
+            with pytest.raises(trio.TooSlowError):
+                await receive(0.01)
+            await near.send_all(b"late")
+            assert await receive(5) in (b"late", 4)
+        assert memory[:4] == b"late"
+        with pytest.raises(trio.TooSlowError):
+            await udp.receive(timeout=0.01)
+        await udp.send_to(b"late", udp.address)
+        assert (await udp.receive(timeout=5)).data == b"late"
 
 
 def test_timeout_of_one_operation():
@@ -193,6 +285,7 @@ def test_a_negative_timeout_is_refused_before_anything_is_queued(bad):
         async with near, far:
             for call in (
                 lambda: far.receive_some(timeout=bad),
+                lambda: far.receive_into(bytearray(1), timeout=bad),
                 lambda: near.send_all(b"x", timeout=bad),
                 lambda: uring_trio.perform(ops.nop(), timeout=bad),
             ):
