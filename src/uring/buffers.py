@@ -35,6 +35,9 @@ class BufferRing:
     ``views[bid]`` is the memory of buffer ``bid``; it is ours to read only between the completion that
     names it and ``put(bid)``. An ``empty`` ring starts without buffers, for the caller's own: `provide`.
 
+    ``first`` of them are in use to begin with, by default all: `grow` adds more of them, `shrink` takes some
+    back and frees their memory. Those in use number ``in_use``.
+
     ``flags`` are ``IOU_PBUF_RING_MMAP`` (the kernel allocates the ring) and ``IOU_PBUF_RING_INC`` (a buffer
     is used up piece by piece, Linux 6.12).
 
@@ -47,9 +50,11 @@ class BufferRing:
 
     __slots__ = (
         "_handle",
+        "_map",
         "_memory",
         "_pins",
         "_ring",
+        "_unused",
         "closed",
         "count",
         "entries",
@@ -61,7 +66,15 @@ class BufferRing:
     )
 
     def __init__(
-        self, ring: KernelRing, group: int, count: int, size: int, flags: int = 0, *, empty: bool = False
+        self,
+        ring: KernelRing,
+        group: int,
+        count: int,
+        size: int,
+        flags: int = 0,
+        *,
+        empty: bool = False,
+        first: int | None = None,
     ) -> None:
         if not 0 <= group <= 0xFFFF:
             raise ValueError(f"a buffer group is 0 to 65535, not {group}")
@@ -71,11 +84,16 @@ class BufferRing:
             size = 0
         elif not 1 <= size < 1 << 31:
             raise ValueError(f"a buffer has 1 byte to 2 GiB, not {size}")
+        if first is None:
+            first = count
+        elif not 1 <= first <= count:
+            raise ValueError(f"of {count} buffers 1 to {count} are in use first, not {first}")
         handle = ffi.new("struct ur_buffers *")
-        self._memory = memoryview(mmap.mmap(-1, count * size, _PRIVATE) if size else b"")
+        self._map = mmap.mmap(-1, count * size, _PRIVATE) if size else None
+        self._memory = memoryview(b"" if self._map is None else self._map)
         # Dropped at once, as `uring.memory` says why: the memoryview keeps the memory.
         memory = ffi.from_buffer(self._memory) if size else ffi.NULL
-        result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags)
+        result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags, first)
         del memory
         if result < 0:
             raise error_from_result(result, f"register buffer ring {group}")
@@ -90,6 +108,52 @@ class BufferRing:
         self._pins: dict[tuple[int, int], Any] = {}
         self.put: Callable[[int], int] = partial(lib.ur_buffers_put, handle)
         self.views: list[memoryview] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
+        self._unused: list[int] = list(range(count - 1, first - 1, -1))  # the next one is the last
+
+    @property
+    def in_use(self) -> int:
+        """How many buffers go back and forth between the kernel and us."""
+        return self.count - len(self._unused)
+
+    def grow(self) -> list[int]:
+        """Doubles the number of buffers in use, up to ``count``; returns the new ones, in their order."""
+        if self.closed:
+            return []
+        new = [self._unused.pop() for _ in range(min(self.in_use, len(self._unused)))]
+        for bid in new:
+            self.put(bid)
+        return new
+
+    def shrink(self, keep: int) -> list[int]:
+        """Takes buffers out of use and frees their memory, until ``keep`` are in use or those left are ours;
+        returns those it took, which are the last that the kernel would have used.
+
+        For rings with deferred work, where nothing receives between two enters.
+
+        Raises:
+            OSError: the kernel refused. ValueError: ``keep`` is less than 1.
+        """
+        if keep < 1:
+            raise ValueError(f"at least one buffer stays in use, not {keep}")
+        surplus = self.in_use - keep
+        if self.closed or surplus <= 0:
+            return []
+        n = lib.ur_buffers_withdraw(self._handle, surplus)
+        if n < 0:
+            raise error_from_result(n, f"take buffers of group {self.group} back")
+        gone = [lib.ur_buffers_withdrawn(self._handle, i) for i in range(n)]
+        self._unused += reversed(gone)
+        for bid in gone:
+            self._free_memory(bid)
+        return gone
+
+    def _free_memory(self, bid: int) -> None:
+        """Gives the whole pages of a buffer back; what is read there afterwards is zero."""
+        page = mmap.PAGESIZE
+        start = -(-bid * self.size // page) * page
+        length = (bid + 1) * self.size // page * page - start
+        if length > 0 and self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED, start, length)
 
     @property
     def backing(self) -> memoryview:

@@ -583,7 +583,9 @@ class ScriptedBuffers:
     buffer that is the kernel's already.
     """
 
-    def __init__(self, ring: RingLike, group: int, count: int, size: int, flags: int = 0) -> None:
+    def __init__(
+        self, ring: RingLike, group: int, count: int, size: int, flags: int = 0, *, first: int | None = None
+    ) -> None:
         if not 0 <= group <= 0xFFFF:
             raise ValueError(f"a buffer group is 0 to 65535, not {group}")
         if not 1 <= count <= 32768:
@@ -601,8 +603,28 @@ class ScriptedBuffers:
         self.closed: bool = False
         self._memory = memoryview(bytearray(count * size))
         self.views: list[memoryview[int]] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
-        self.available: deque[int] = deque(range(count))
+        self.available: deque[int] = deque(range(count if first is None else first))
+        self._unused: list[int] = list(range(count - 1, len(self.available) - 1, -1))
         ring.groups[group] = self
+
+    @property
+    def in_use(self) -> int:
+        return self.count - len(self._unused)
+
+    def grow(self) -> list[int]:
+        if self.closed:
+            return []
+        new = [self._unused.pop() for _ in range(min(self.in_use, len(self._unused)))]
+        self.available += new
+        return new
+
+    def shrink(self, keep: int) -> list[int]:
+        if keep < 1:
+            raise ValueError(f"at least one buffer stays in use, not {keep}")
+        n = 0 if self.closed else min(len(self.available), max(0, self.in_use - keep))
+        gone = [self.available.pop() for _ in range(n)][::-1]
+        self._unused += reversed(gone)
+        return gone
 
     def put(self, bid: int) -> int:
         if bid in self.available:

@@ -3,7 +3,8 @@
 A multishot receive takes memory as data arrives, and its consumer may keep it. So each consumer has a group
 of its own: however many buffers it keeps, it can starve nobody but itself, and the group is the bound on
 what is received ahead of it. Groups are made when one is asked for and kept for the next consumer of the
-same shape; of those that nobody uses a few stay and the rest give their memory back.
+same shape. A group starts with a few buffers and doubles them each time the kernel finds none left, up to its
+bound; where that has not happened for a while it shrinks again, and one that nobody uses is given up.
 
 Invariants
   - A buffer is in one place: with the kernel (``home`` counts those), in a completion that nobody took yet,
@@ -30,7 +31,10 @@ __all__ = ["Group", "Lease", "borrow_group"]
 
 _BUFFER = int(abi.IORING_CQE_F_BUFFER)
 _SPARE = 16
-"""Groups kept for the next consumer; each page that was used stays in memory."""
+"""Groups kept for the next consumer, for a while; each page that was used stays in memory."""
+
+_FIRST_BYTES = 1 << 19
+"""What the buffers that a group starts with have together; there are two at least, if it may have as many."""
 
 _GROUPS_MAX = 0xFFFF
 
@@ -92,19 +96,36 @@ class Group:
 
     Attributes:
         home: how many the kernel has.
+        in_use: how many there are, so far.
         on_return: called after a buffer came home.
+        idle: whether a sweep found it as it is and nothing has changed since.
     """
 
-    __slots__ = ("_bundles", "_groups", "buffers", "closed", "home", "on_return", "order", "used")
+    __slots__ = (
+        "_bundles",
+        "_groups",
+        "buffers",
+        "closed",
+        "first",
+        "home",
+        "idle",
+        "in_use",
+        "on_return",
+        "order",
+        "used",
+    )
 
     def __init__(self, groups: Groups, buffers: Any) -> None:
         self._groups = groups
         self.buffers: Any = buffers
-        self.home: int = buffers.count
-        self.order: deque[int] = deque(range(buffers.count))
+        self.first: int = buffers.in_use
+        self.in_use: int = self.first
+        self.home: int = self.first
+        self.order: deque[int] = deque(range(self.first))
         self._bundles: dict[int, list[int]] = {}
         self.on_return: Callable[[], None] | None = None
         self.used: bool = True
+        self.idle: bool = False
         self.closed: bool = False
 
     @property
@@ -139,7 +160,7 @@ class Group:
         self.home += 1
         if self.on_return is not None:
             self.on_return()
-        elif not self.used and self.home == self.buffers.count:
+        elif not self.used and self.home == self.in_use:
             self._groups.keep(self)
 
     def copy(self, bid: int, size: int) -> bytes:
@@ -157,8 +178,26 @@ class Group:
         """The consumer is done; leases that are out keep the group until they come home."""
         self.on_return = None
         self.used = False
-        if self.home == self.buffers.count:
+        if self.home == self.in_use:
             self._groups.keep(self)
+
+    def grow(self) -> None:
+        """More buffers, if it may have more: the kernel found none left."""
+        new = self.buffers.grow()
+        self.idle = False
+        if new:
+            self.order += new
+            self.home += len(new)
+            self.in_use += len(new)
+            self._groups.changed()
+
+    def shrink(self) -> None:
+        """Half of the buffers that it grew by go, if they are home."""
+        gone = self.buffers.shrink(max(self.first, self.in_use // 2))
+        for bid in reversed(gone):
+            assert self.order.pop() == bid
+        self.home -= len(gone)
+        self.in_use -= len(gone)
 
     def close(self) -> None:
         """Unregisters the buffers; what a lease shows stays there as long as the lease."""
@@ -171,6 +210,7 @@ class Groups:
 
     def __init__(self, manager: Manager) -> None:
         self._ring: Any = manager.ring
+        self.changed: Callable[[], None] = manager.sweep_later
         self._limit = manager.options.group_memory
         self._spare: deque[Group] = deque()
         self.open: set[Group] = set()
@@ -181,7 +221,7 @@ class Groups:
         for group in self._spare:
             if (group.buffers.count, group.buffers.size) == (count, size):
                 self._spare.remove(group)
-                group.used = True
+                group.used, group.idle = True, False
                 return group
         if count * size > self._limit:
             raise ValueError(
@@ -196,7 +236,8 @@ class Groups:
         else:
             raise MemoryError(f"more than {_GROUPS_MAX} buffer groups")
         try:
-            buffers = BufferRing(self._ring, number, count, size)
+            first = min(count, max(2, _FIRST_BYTES // size))
+            buffers = BufferRing(self._ring, number, count, size, first=first)
         except BaseException:
             self._numbers.append(number)
             raise
@@ -206,12 +247,29 @@ class Groups:
 
     def keep(self, group: Group) -> None:
         """Takes a group whose buffers are all home; the one that was spare longest makes room for it."""
+        group.idle = False
         self._spare.append(group)
+        self.changed()
         if len(self._spare) > _SPARE:
-            oldest = self._spare.popleft()
-            self.open.remove(oldest)
-            self._numbers.append(oldest.number)
-            oldest.close()
+            self._give_up(self._spare.popleft())
+
+    def sweep(self) -> bool:
+        """Gives memory back of groups that are as the last sweep found them; whether there may be more."""
+        for group in [group for group in self.open if group.idle]:
+            if group.used:
+                group.shrink()
+            elif group in self._spare:
+                self._spare.remove(group)
+                self._give_up(group)
+        waiting = [group for group in self.open if group.in_use > group.first or not group.used]
+        for group in waiting:
+            group.idle = True
+        return bool(waiting)
+
+    def _give_up(self, group: Group) -> None:
+        self.open.remove(group)
+        self._numbers.append(group.number)
+        group.close()
 
     def close(self) -> None:
         """Frees every group; the ring has nothing in flight any more."""

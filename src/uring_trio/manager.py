@@ -78,6 +78,12 @@ _MEMBER = object()
 NEAR = 0.1
 """Seconds: with ``deadlines="auto"`` an operation that starts closer to its deadline has it in the kernel."""
 
+FIRST_BUFFERS = 16
+"""Buffers of single-shot receives to begin with; there are twice as many whenever a receive finds none."""
+
+IDLE_SECONDS = 10.0
+"""How long what buffers grew by must be idle before it is given back."""
+
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
 
@@ -209,6 +215,8 @@ class Manager:
         self._armed = False
         self.groups: Groups | None = None  # buffers of subscriptions, made for the first one
         self.registered: list[int] | None = None  # free slots of the table of registered buffers
+        self._sweep_at: float = inf  # when to look for receive buffers that are idle
+        self._exhausted = False  # whether receives found no buffer since then
         self.late: int = 0
         self.cancels_requested: int = 0
         self.cancels_won: int = 0
@@ -220,7 +228,10 @@ class Manager:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             if options.workers:
                 self._limit_workers(options.workers)
-            self.buffers: Any = provide(self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size)
+            first = min(options.buffers, FIRST_BUFFERS)
+            self.buffers: Any = provide(
+                self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size, first=first
+            )
         except BaseException as exc:
             if self._eventfd >= 0:
                 os.close(self._eventfd)
@@ -276,15 +287,16 @@ class Manager:
                 # No room in the queue: a wait now could not be woken, so look and come back.
                 n = self._cycle(0.0)
                 return n if n > 0 else self._trouble(n) if n < 0 else _SPURIOUS
-            start = time.monotonic()
-            n = self._cycle(timeout)
+            now = time.monotonic()
+            end = now + timeout
+            n = self._cycle(timeout if end <= self._sweep_at else self._sweep(now, end))
             while n == 0 or n == _EINTR:
                 # An interrupted wait comes back here so that signal handlers run; and the kernel does not
                 # say why a wait ended that also submitted something.
-                left = start + timeout - time.monotonic()
-                if left <= 0:
+                now = time.monotonic()
+                if end <= now:
                     return 0
-                n = self._cycle(left)
+                n = self._cycle(end - now if end <= self._sweep_at else self._sweep(now, end))
         return n if n > 0 else self._trouble(n)
 
     def process_events(self, events: int | None) -> None:
@@ -502,7 +514,31 @@ class Manager:
         if self.ring.idle() < 0 and closed_error is not None:
             raise closed_error()
 
+    def more_buffers(self) -> None:
+        """For a single-shot receive that found no buffer."""
+        self._exhausted = True
+        if self.buffers.grow():
+            self.sweep_later()
+
+    def sweep_later(self) -> None:
+        """Something has memory that it may not need for long."""
+        if self._sweep_at == inf:
+            self._sweep_at = time.monotonic() + IDLE_SECONDS
+
     # ---- inside --------------------------------------------------------------------------------------
+
+    def _sweep(self, now: float, end: float) -> float:
+        """Gives idle memory back if it is time to; seconds until it is time again, or until ``end``."""
+        if now >= self._sweep_at:
+            more = self.groups is not None and self.groups.sweep()
+            if not self._exhausted:
+                self.buffers.shrink(max(FIRST_BUFFERS, self.buffers.in_use // 2))
+            self._exhausted = False
+            if self.buffers.in_use > FIRST_BUFFERS or more:
+                self._sweep_at = now + IDLE_SECONDS
+            else:
+                self._sweep_at = inf
+        return min(self._sweep_at, end) - now
 
     def _let_timers_win(self) -> int:
         """What is left of these operations after it (a kernel worker has it) is cancelled the next time."""

@@ -120,6 +120,7 @@ class RingSocket(seams.SocketType):
         res = await seams.transact_within(op, timeout)
         if res == _ENOBUFS:
             _check_open(channel)
+            channel.manager.more_buffers()
             memory = bytearray(min(buflen, channel.manager.options.buffer_size))
             return bytes(memory[: await self._receive(channel, memory, timeout)])
         if res < 0:
@@ -227,6 +228,7 @@ class RingSocket(seams.SocketType):
         """More arrived in one tick than there are buffers; they are back by now. Once more, then with
         memory of our own."""
         _check_open(channel)
+        channel.manager.more_buffers()
         op = self._prepare_receive(channel, buflen)
         res = await seams.transact(op)
         if res >= 0:
@@ -296,6 +298,7 @@ class RingSocket(seams.SocketType):
             if exc.errno != errno.ENOBUFS:
                 raise
             _check_open(channel)
+            channel.manager.more_buffers()
             memory = bytearray(bufsize)
             received = await self._recvmsg_into(channel, [memory], ancbufsize, timeout)
             return bytes(memory[: received[0]]), *received[1:]

@@ -362,6 +362,8 @@ class Subscription:
         if not more:
             self._op = None
             op.manager.release(op)
+            if res == _ENOBUFS and self.group is not None:
+                self.group.grow()
             passing = res >= 0 or res == _ECANCELED or (res == _ENOBUFS and self.group is not None)
             if ends or not passing:
                 self._last = res

@@ -67,7 +67,7 @@ def scripted_run(
         assert ring.inflight == 0
         assert not ring.running
         assert not manager.channels
-        assert len(manager.buffers.available) == manager.buffers.count
+        assert len(manager.buffers.available) == manager.buffers.in_use
         free = {id(op) for op in manager.table.free}
         assert abandoned or all(op.task is None for op in manager.table.entries)
         assert all(op.pins is None for op in manager.table.entries if id(op) in free)
@@ -154,9 +154,11 @@ class Stage:
 class KernelStage(Stage):
     """The running kernel; socket pairs are the streams."""
 
-    def __init__(self, entries: int = 32, cq_entries: int = 128, buffers: int = 4) -> None:
+    def __init__(
+        self, entries: int = 32, cq_entries: int = 128, buffers: int = 4, first: int | None = None
+    ) -> None:
         self.ring = KernelRing(entries, SETUP, cq_entries=cq_entries)
-        self.buffers = BufferRing(self.ring, 0, buffers, 64)
+        self.buffers = BufferRing(self.ring, 0, buffers, 64, first=first)
         self._sockets: list[socket.socket] = []
 
     def stream(self) -> KernelStream:
@@ -200,9 +202,11 @@ class KernelStream:
 class ScriptedStage(Stage):
     """The scripted ring; its streams do what the kernel does with a socket."""
 
-    def __init__(self, entries: int = 32, cq_entries: int = 128, buffers: int = 4) -> None:
+    def __init__(
+        self, entries: int = 32, cq_entries: int = 128, buffers: int = 4, first: int | None = None
+    ) -> None:
         self.ring: ScriptedRing = ScriptedRing(entries, cq_entries)
-        self.buffers = ScriptedBuffers(self.ring, 0, buffers, 64)
+        self.buffers = ScriptedBuffers(self.ring, 0, buffers, 64, first=first)
         self._streams: dict[int, ScriptedStream] = {}
         self._numbers = count(FAKE_FD)
         self.woken: dict[Request, ScriptedStream] = {}

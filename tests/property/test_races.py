@@ -172,7 +172,7 @@ def test_race_04_cancelled_receive_took_a_buffer(posted: bool, target_first: boo
                 assert outcome.value == b"data"
             else:
                 assert isinstance(outcome.error, trio.Cancelled)
-            assert len(manager.buffers.available) == manager.buffers.count
+            assert len(manager.buffers.available) == manager.buffers.in_use
 
     scripted_run(main)
 

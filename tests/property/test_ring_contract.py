@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import mmap
+import random
 import select
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.property.support import F_BUFFER, MORE, KernelStage, ScriptedStage, Stage
 from uring import abi, ops
+from uring.buffers import BufferRing
 from uring.kernel import CQE
 
 if TYPE_CHECKING:
@@ -178,6 +182,67 @@ def test_an_empty_group_fails_even_where_nothing_has_arrived(make_stage: Callabl
 def test_a_group_that_does_not_exist(stage: Any) -> None:
     stage.put(1, ops.recv(stage.stream().fd, buffer_group=5, read_buffer_size=10))
     assert stage.gather(1) == [(1, ENOBUFS, 0)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_buffers_grow_and_shrink(make_stage: Callable[..., Any], seed: int) -> None:
+    """Wherever in the ring they are: the kernel takes them in the order they were put, and none is lost."""
+    chance, count = random.Random(seed), 7
+    stage = make_stage(buffers=count, first=2)
+    stream, buffers = stage.stream(), stage.buffers
+    home, ours, unused = deque([0, 1]), [], set(range(2, count))
+    for number in range(1, 400):
+        match chance.randrange(4):
+            case 0 if ours:
+                bid = ours.pop(chance.randrange(len(ours)))
+                assert buffers.put(bid) == 0
+                home.append(bid)
+            case 1 if chance.random() < 0.3:
+                before = buffers.in_use
+                new = buffers.grow()
+                assert len(new) == min(before, count - before)
+                assert unused.issuperset(new)
+                home += new
+                unused -= set(new)
+            case 2 if chance.random() < 0.3:
+                keep = chance.randrange(1, count + 1)
+                gone = buffers.shrink(keep)
+                assert len(gone) == min(len(home), max(0, len(home) + len(ours) - keep))
+                assert gone == [home.pop() for _ in gone][::-1]
+                unused |= set(gone)
+            case _:
+                text = b"%03d" % number
+                stream.feed(text)
+                stage.receive(number, stream.fd)
+                [(user_data, res, flags)] = stage.gather(1)
+                assert user_data == number
+                if home:
+                    assert flags >> 16 == home[0]
+                    assert buffers.views[home[0]][:res].tobytes() == text
+                    ours.append(home.popleft())
+                else:
+                    assert res == ENOBUFS
+                    assert stream.unread() == text
+        assert buffers.in_use == len(home) + len(ours)
+    with pytest.raises(ValueError, match="at least one"):
+        buffers.shrink(0)
+
+
+@pytest.mark.ring
+def test_memory_of_buffers_out_of_use_is_freed() -> None:
+    stage = KernelStage()
+    try:
+        page = mmap.PAGESIZE
+        buffers = BufferRing(stage.ring, 9, 8, 3 * page)
+        for view in buffers.views:
+            view[:] = b"x" * len(view)
+        assert buffers.shrink(5) == [5, 6, 7]
+        for bid, view in enumerate(buffers.views):
+            assert bytes(view) == (b"\0" if bid > 4 else b"x") * len(view)
+        buffers.close()
+        assert (buffers.grow(), buffers.shrink(1)) == ([], [])
+    finally:
+        stage.close()
 
 
 def test_a_multishot_receive_goes_on_until_the_buffers_end(make_stage: Callable[..., Any]) -> None:

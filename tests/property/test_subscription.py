@@ -64,11 +64,11 @@ class Ring:
 
 
 class Buffers:
-    """Stands for a group of two buffers."""
+    """Stands for a group that has one buffer and may have two."""
 
     def __init__(self) -> None:
-        self.home = LIMIT
-        self.order = deque(range(LIMIT))
+        self.home = self.in_use = 1
+        self.order = deque([0])
         self.on_return: Any = None
         self.given_back = False
 
@@ -82,6 +82,12 @@ class Buffers:
         self.home += 1
         if self.on_return is not None:
             self.on_return()
+
+    def grow(self) -> None:
+        for bid in range(self.in_use, LIMIT):
+            self.order.append(bid)
+            self.home += 1
+            self.in_use += 1
 
     def give_back(self) -> None:
         self.given_back = True
@@ -167,7 +173,7 @@ class World:
         queued = [res for res, _ in sub._queue]
         assert self.taken + queued + self.discarded == list(range(1, self.sent + 1))
         if self.buffers is not None:
-            assert self.buffers.home + len(self.leases) + len(queued) == LIMIT
+            assert self.buffers.home + len(self.leases) + len(queued) == self.buffers.in_use
             assert not (sub.state is State.RESTING and self.buffers.home and len(queued) <= LIMIT // 2)
         elif sub.state is State.RESTING:
             assert len(queued) > LIMIT // 2
@@ -180,7 +186,7 @@ class World:
         self.subscription.abandon()
         assert self.taken + self.discarded == list(range(1, self.sent + 1))
         if self.buffers is not None:
-            assert self.buffers.home + len(self.leases) == LIMIT
+            assert self.buffers.home + len(self.leases) == self.buffers.in_use
 
 
 EVENTS = ("take", "data", "overflow", "end", "error", "cancelled", "close")

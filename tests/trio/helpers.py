@@ -43,7 +43,7 @@ def buffers_out() -> int:
     status = ffi.new("uint32_t[10]", [RECEIVE_GROUP])
     manager.ring.register(PBUF_STATUS, status, 1)
     given = manager.buffers._handle.tail
-    return int(manager.buffers.count - ((given - status[1]) & 0xFFFF))
+    return int(manager.buffers.in_use - ((given - status[1]) & 0xFFFF))
 
 
 async def settled() -> None:

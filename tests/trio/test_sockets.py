@@ -29,7 +29,7 @@ from tests.trio.helpers import (
     tcp_sockets,
     unix_sockets,
 )
-from uring_trio import RingOptions
+from uring_trio import RingOptions, manager
 from uring_trio.manager import current
 from uring_trio.sockets import RingSocket
 
@@ -338,6 +338,30 @@ def test_receivers_beyond_the_buffers() -> None:
             sock.close()
 
     uring_trio.run(main, ring=RingOptions(buffers=2, buffer_size=128))
+
+
+async def test_buffers_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "IDLE_SECONDS", 0.02)
+    pairs = [await unix_sockets() for _ in range(100)]
+    buffers = manager.current().buffers
+    assert buffers.in_use == manager.FIRST_BUFFERS
+
+    async def receive(sock: Any) -> None:
+        assert await sock.recv(100) == b"x"
+
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            for _, far in pairs:
+                nursery.start_soon(receive, far)
+            await wait_all_tasks_blocked()
+            for near, _ in pairs:
+                near._sock.send(b"x")
+        assert buffers.in_use >= 100
+        while buffers.in_use > manager.FIRST_BUFFERS:
+            await trio.sleep(0.01)
+    assert buffers_out() == 0
+    for sock in sum(pairs, ()):
+        sock.close()
 
 
 # ---- messages ----------------------------------------------------------------------------------------

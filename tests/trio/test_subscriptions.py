@@ -21,7 +21,7 @@ from trio.testing import wait_all_tasks_blocked
 import uring_trio
 from tests.trio.helpers import receive_exactly, reset, statistics, streams
 from uring import ops
-from uring_trio import Lease, RingOptions
+from uring_trio import Lease, RingOptions, manager
 from uring_trio.chunks import bundles_work
 from uring_trio.manager import current
 from uring_trio.testing import leased
@@ -495,6 +495,43 @@ async def test_groups_are_used_again_and_given_up() -> None:
         assert groups is not None
         assert len(groups.open) == 16
         assert max(group.number for group in groups.open) <= 18
+
+
+async def test_groups_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "IDLE_SECONDS", 0.02)
+    near, far = await streams("unix")
+    async with near, far:
+        async with far.chunks(copy=False, chunk_size=1 << 18, buffers=20) as chunks:
+            [group] = current().groups.open
+            assert group.in_use == 2
+            leases = []
+            for number in range(20):
+                await near.send_all(bytes([number]))
+                leases.append(await first(chunks))
+            assert [bytes(lease) for lease in leases] == [bytes([number]) for number in range(20)]
+            # That is its bound.
+            await near.send_all(b"more")
+            with trio.move_on_after(0.05):
+                await first(chunks)
+                pytest.fail("there is no buffer for it")
+            assert group.in_use == 20
+            leases.pop().release()
+            with await first(chunks) as lease:
+                assert bytes(lease) == b"more"
+            for lease in leases:
+                lease.release()
+            while group.in_use > 2:
+                await trio.sleep(0.01)
+            await near.send_all(b"still open")
+            with await first(chunks) as lease:
+                assert bytes(lease) == b"still open"
+        assert current().groups.open == {group}
+        while current().groups.open:
+            await trio.sleep(0.01)
+        assert group.closed
+        async with far.chunks() as chunks:
+            await near.send_all(b"again")
+            assert await first(chunks) == b"again"
 
 
 # ---- reads of other descriptors ----------------------------------------------------------------------

@@ -53,7 +53,7 @@ enum {
     SQE_IO_LINK = 1u << 2, SQE_IO_HARDLINK = 1u << 3,
 
     OP_NOP = 0, NOP_INJECT_RESULT = 1,
-    REGISTER_PBUF_RING = 22, UNREGISTER_PBUF_RING = 23, PBUF_RING_MMAP = 1,
+    REGISTER_PBUF_RING = 22, UNREGISTER_PBUF_RING = 23, REGISTER_PBUF_STATUS = 26, PBUF_RING_MMAP = 1,
 
     USE_REGISTERED_RING = 1u << 31,
 
@@ -66,6 +66,7 @@ enum {
 
 struct getevents_arg { uint64_t sigmask; uint32_t sigmask_sz, min_wait_usec; uint64_t ts; };
 struct timespec64 { int64_t sec, nsec; };
+struct buf_status { uint32_t group, head, resv[8]; };
 struct buf_reg { uint64_t ring_addr; uint32_t ring_entries; uint16_t bgid, flags; uint64_t resv[3]; };
 _Static_assert(sizeof(struct getevents_arg) == 24, "io_uring_getevents_arg is 24 bytes");
 _Static_assert(sizeof(struct buf_reg) == 40, "io_uring_buf_reg is 40 bytes");
@@ -851,9 +852,35 @@ int ur_buffers_put(struct ur_buffers *b, int bid)
     return ur_buffers_publish(b, bid, (uintptr_t)b->memory + (uint64_t)bid * b->size, (uint32_t)b->size);
 }
 
-/* Registers the ring, empty; memory, if any, is count * size bytes that the caller owns. */
+/* Takes back up to most buffers, those that the kernel would use last: how many. The kernel looks at the ring as
+ * it receives, so nothing may receive now, as between two enters of a ring with deferred work.
+ * ur_buffers_withdrawn names them. */
+int ur_buffers_withdraw(struct ur_buffers *b, uint32_t most)
+{
+    if (!b->entries || b->ring->fd < 0)
+        return -EBADF;
+    struct buf_status status = { .group = b->group };
+    int err = ring_register(b->ring, REGISTER_PBUF_STATUS, &status, 1);
+    if (err < 0)
+        return err;
+    uint16_t n = (uint16_t)(b->tail - (uint16_t)status.head);
+    if (n > most)
+        n = (uint16_t)most;
+    b->tail -= n;
+    store_release((uint16_t *)((uint8_t *)b->entries + 14), b->tail);
+    return n;
+}
+
+/* The nth of the buffers that ur_buffers_withdraw took back just now. */
+int ur_buffers_withdrawn(struct ur_buffers *b, uint32_t n)
+{
+    return b->entries ? ((uint16_t *)(b->entries + 2 * (size_t)((b->tail + n) & b->mask)))[6] : -EBADF;
+}
+
+/* Registers the ring and puts the first few buffers into it; memory, if any, is count * size bytes that the
+ * caller owns. */
 int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uint32_t count, uint64_t size,
-                    void *memory, uint32_t flags)
+                    void *memory, uint32_t flags, uint32_t first)
 {
     memset(b, 0, sizeof *b);
     b->ring = r;
@@ -901,7 +928,7 @@ int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uin
     b->memory = memory;
     madvise(b->ring_map, b->ring_len, MADV_DONTFORK);
     if (memory)
-        for (uint32_t bid = 0; bid < count; bid++)
+        for (uint32_t bid = 0; bid < first; bid++)
             ur_buffers_put(b, (int)bid);
     return 0;
 }

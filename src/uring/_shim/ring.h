@@ -175,7 +175,9 @@ int ur_volley_unqueue(struct ur_volley *volley);
 
 /* Provided buffers. */
 int ur_buffers_open(struct ur_buffers *buffers, struct ur_ring *ring, uint16_t group, uint32_t count,
-                    uint64_t size, void *memory, uint32_t flags);
+                    uint64_t size, void *memory, uint32_t flags, uint32_t first);
+int ur_buffers_withdraw(struct ur_buffers *buffers, uint32_t most);
+int ur_buffers_withdrawn(struct ur_buffers *buffers, uint32_t n);
 int ur_buffers_close(struct ur_buffers *buffers);
 int ur_buffers_after(struct ur_buffers *buffers, int bid, uint32_t n);
 int ur_buffers_put(struct ur_buffers *buffers, int bid);
