@@ -38,6 +38,7 @@ BASELINES: dict[str, str | None] = {
     "ring-streams": "trio-streams",
     "uring-streams": "trio-streams",
     "uring-multishot": "trio-streams",
+    "uring-direct": "uring-multishot",
     "asyncio-streams": "trio-streams",
     "uvloop-streams": "trio-streams",
     "uvloop-protocols": "trio-streams",

@@ -100,10 +100,10 @@ async def serve_uring_streams(nursery: trio.Nursery, handler: Any = echo_stream)
     announce(listeners[0].address[1])
 
 
-async def serve_multishot(nursery: trio.Nursery) -> None:
+async def serve_multishot(nursery: trio.Nursery, *, direct: bool = False) -> None:
     import uring_trio
 
-    listener = await nursery.start(uring_trio.listen_tcp, HOST, 0, BACKLOG)
+    listener = await nursery.start(functools.partial(uring_trio.listen_tcp, HOST, 0, BACKLOG, direct=direct))
     announce(listener.address[1])
     async with listener.connections() as incoming:
         async for stream in incoming:
@@ -231,6 +231,7 @@ SERVERS: dict[str, Callable[[], None]] = {
     "ring-streams": functools.partial(on_ring, serve_streams),
     "uring-streams": functools.partial(on_ring, serve_uring_streams),
     "uring-multishot": functools.partial(on_ring, serve_multishot),
+    "uring-direct": functools.partial(on_ring, functools.partial(serve_multishot, direct=True)),
     "within-30s-cancel": functools.partial(within, 30, "cancel"),
     "within-30s-auto": functools.partial(within, 30, "auto"),
     "within-30s-link": functools.partial(within, 30, "link"),

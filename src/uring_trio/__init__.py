@@ -4,6 +4,7 @@ from uring.errors import RingUnavailable
 
 from .channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
 from .chunks import read_chunks
+from .direct import DirectListener, DirectStream
 from .events import poll_events, ticks
 from .files import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
 from .leases import Lease
@@ -40,6 +41,8 @@ __all__ = [
     "BufferedFile",
     "Datagram",
     "DirectFile",
+    "DirectListener",
+    "DirectStream",
     "Lease",
     "Path",
     "RawFile",

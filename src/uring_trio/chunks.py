@@ -31,6 +31,7 @@ __all__ = ["ByteItems", "bundles_work", "read_chunks", "recv_fields"]
 _RECV = int(abi.IORING_OP_RECV)
 _READ_MULTISHOT = int(abi.IORING_OP_READ_MULTISHOT)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_FIXED = int(abi.IOSQE_FIXED_FILE)
 _RECV_MULTISHOT = int(abi.IORING_RECV_MULTISHOT) << 8
 _BUNDLE = int(abi.IORING_RECVSEND_BUNDLE) << 8
 _BUFFER = int(abi.IORING_CQE_F_BUFFER)
@@ -44,7 +45,7 @@ class ByteItems(Items[T_co]):
 
     Args:
         open_channel: what to receive from.
-        fields: the entry for a descriptor and a buffer group.
+        fields: the entry for a channel's descriptor and a buffer group.
         name: the operation's name.
         size, count: bytes of a buffer, and how many of them.
         copy: items are bytes; else each is a `Lease`.
@@ -56,7 +57,7 @@ class ByteItems(Items[T_co]):
     def __init__(
         self,
         open_channel: Callable[[], Channel],
-        fields: Callable[[int, int], tuple[int, ...]],
+        fields: Callable[[Channel, int], tuple[int, ...]],
         name: str,
         size: int,
         count: int,
@@ -82,7 +83,7 @@ class ByteItems(Items[T_co]):
             channel.forget()
             raise
         self._group = group
-        fields = self._fields(channel.fd, group.number)
+        fields = self._fields(channel, group.number)
         return Subscription(
             channel, self._name, fields, self._discard, limit=self._count, group=group, ends=_is_zero
         )
@@ -162,10 +163,13 @@ def read_chunks(fd: Any, *, copy: bool = True, chunk_size: int = 65536, buffers:
     )
 
 
-def recv_fields(fd: int, group: int, *, bundle: bool = False) -> tuple[int, ...]:
+def recv_fields(channel: Channel, group: int, *, bundle: bool = False) -> tuple[int, ...]:
     """The entry of a multishot receive."""
-    flags = _SELECT | _RECV_MULTISHOT | (_BUNDLE if bundle else 0)
-    return _RECV, flags, fd, 0, 0, 0, 0, group, 0, 0
+    return _recv(channel.fd, group, (_FIXED if channel.fixed else 0) | (_BUNDLE if bundle else 0))
+
+
+def _recv(fd: int, group: int, flags: int) -> tuple[int, ...]:
+    return _RECV, _SELECT | _RECV_MULTISHOT | flags, fd, 0, 0, 0, 0, group, 0, 0
 
 
 @cache
@@ -178,7 +182,7 @@ def bundles_work() -> bool:
         try:
             sent = bytes(range(64))
             near.send(sent)
-            ring.put(1, *recv_fields(far.fileno(), 0, bundle=True))
+            ring.put(1, *_recv(far.fileno(), 0, _BUNDLE))
             completions = list(CQE.iter_unpack(ring.out[: max(0, ring.cycle(1.0)) * CQE.size]))
             received, next_bid = b"", 0
             for _, res, flags in completions:
@@ -191,8 +195,8 @@ def bundles_work() -> bool:
             ring.close()
 
 
-def _read_fields(fd: int, group: int) -> tuple[int, ...]:
-    return _READ_MULTISHOT, _SELECT, fd, _CURRENT_POSITION, 0, 0, 0, group, 0, 0
+def _read_fields(channel: Channel, group: int) -> tuple[int, ...]:
+    return _READ_MULTISHOT, _SELECT, channel.fd, _CURRENT_POSITION, 0, 0, 0, group, 0, 0
 
 
 def _is_zero(res: int) -> bool:

@@ -41,10 +41,12 @@ class Channel:
     ``reader`` and ``writer`` belong to a ring socket and are reused; ``poll_read`` and ``poll_write`` are
     there while a task waits for readiness; ``others`` are subscriptions, of which ``receiving`` is the one
     that takes what arrives at a ring socket. ``views`` and ``give_back`` are the run's receive buffers.
+    ``fixed``: it is no descriptor of the process but a slot of the ring's table.
     """
 
     __slots__ = (
         "fd",
+        "fixed",
         "give_back",
         "manager",
         "others",
@@ -57,9 +59,10 @@ class Channel:
         "writer",
     )
 
-    def __init__(self, manager: Manager, fd: int, *, owned: bool) -> None:
+    def __init__(self, manager: Manager, fd: int, *, owned: bool, fixed: bool = False) -> None:
         self.manager: Manager = manager
         self.fd: int = fd
+        self.fixed: bool = fixed
         self.owned: bool = owned
         self.views: list[memoryview[int]] = manager.buffers.views
         self.give_back: Callable[[int], int] = manager.buffers.put
@@ -71,18 +74,18 @@ class Channel:
         self.receiving: Subscription | None = None
 
     @classmethod
-    def open(cls, manager: Manager, fd: int) -> Channel:
+    def open(cls, manager: Manager, fd: int, *, fixed: bool = False) -> Channel:
         """The channel of a descriptor that the caller owns from now on; one left behind by an owner that
         went away without closing is retired."""
-        stale = manager.channels.get(fd)
-        channel = cls(manager, fd, owned=True)
+        channel = cls(manager, fd, owned=True, fixed=fixed)
+        stale = manager.channels.get(channel.key)
         if stale is not None:
             if stale.owned:
                 stale.abandon()
             else:
                 channel.poll_read, channel.poll_write = stale.poll_read, stale.poll_write
                 channel.others = stale.others
-        manager.channels[fd] = channel
+        manager.channels[channel.key] = channel
         return channel
 
     @classmethod
@@ -93,6 +96,11 @@ class Channel:
             channel = manager.channels[fd] = cls(manager, fd, owned=False)
         return channel
 
+    @property
+    def key(self) -> int:
+        """What the manager knows it by: slots are below every descriptor, and below the -1 of none."""
+        return -2 - self.fd if self.fixed else self.fd
+
     def forget(self) -> None:
         """Lets go of a borrowed channel that nothing waits on any more."""
         busy = self.poll_read or self.poll_write or self.others
@@ -100,7 +108,7 @@ class Channel:
             del self.manager.channels[self.fd]
 
     def operation(self, name: str) -> Operation:
-        return self.manager.acquire(name, self.fd)
+        return self.manager.acquire(name, -1 if self.fixed else self.fd)
 
     def close(self) -> None:
         """Ends every operation; the file may be closed as soon as this returns."""
@@ -113,7 +121,7 @@ class Channel:
             if subscription.op is not None:
                 active.append(subscription.op)
         if active:
-            self.manager.cancel_fd(self.fd, active)
+            self.manager.cancel_fd(self.fd, active, fixed=self.fixed)
         self.retire()
 
     def abandon(self) -> None:
@@ -137,8 +145,8 @@ class Channel:
                 else:
                     op.retired = True
         self.reader = self.writer = None
-        if self.manager.channels.get(self.fd) is self:
-            del self.manager.channels[self.fd]
+        if self.manager.channels.get(self.key) is self:
+            del self.manager.channels[self.key]
         # Whoever still has this channel must not use it: closing the descriptor would no longer find it.
         self.fd = -1
 

@@ -7,7 +7,6 @@ completion is awaited, descriptors that nobody took are closed, and then the lis
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket as _stdlib
 from contextlib import asynccontextmanager
@@ -15,47 +14,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
 from uring.errors import error_from_result
 
+from .accepting import CONNECTION_LOST, Connections
+from .direct import DirectListener, open_direct_listener
 from .perform import perform
 from .sockets import adopt
 from .streams import UringStream
 from .subscription import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 __all__ = ["UringListener", "check_backlog", "listen_tcp", "open_listener", "serve", "serve_tcp"]
 
-_log = logging.getLogger("uring_trio.listener")
 _ACCEPT = int(abi.IORING_OP_ACCEPT)
 _MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT) << 8
+_BACKLOG = 0xFFFF
 _FD_FLAGS = _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK
-_NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
-_PAUSE = 0.1
-"""Seconds until accepting is tried again when descriptors or memory ran out, as Trio waits."""
-
-_CONNECTION_LOST = frozenset(
-    getattr(errno, name)
-    for name in (
-        "ECONNABORTED",
-        "ECONNRESET",
-        "EHOSTDOWN",
-        "EHOSTUNREACH",
-        "ENETDOWN",
-        "ENETUNREACH",
-        "ENONET",
-        "ENOPROTOOPT",
-        "EOPNOTSUPP",
-        "EPERM",
-        "EPROTO",
-        "ETIMEDOUT",
-    )
-)
-"""Errors of one connection that died in the backlog, see accept(2); the listener goes on."""
 
 
 class UringListener(trio.abc.Listener[UringStream]):
@@ -87,13 +65,13 @@ class UringListener(trio.abc.Listener[UringStream]):
             except OSError as exc:
                 if exc.errno == errno.EBADF:
                     raise trio.ClosedResourceError("this listener is closed") from None
-                if exc.errno not in _CONNECTION_LOST:
+                if exc.errno not in CONNECTION_LOST:
                     raise
             else:
                 return UringStream(sock)
 
     @asynccontextmanager
-    async def connections(self) -> AsyncGenerator[AsyncIterator[UringStream], None]:
+    async def connections(self) -> AsyncGenerator[Connections[UringStream], None]:
         """Connections as they come, by one multishot accept:
 
             async with listener.connections() as incoming:
@@ -112,37 +90,18 @@ class UringListener(trio.abc.Listener[UringStream]):
         fields = (_ACCEPT, _MULTISHOT, channel.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
         accepts = Subscription(channel, "accept_multishot", fields, _close_connection)
         try:
-            yield _Connections(accepts, self.socket.family)
+            yield Connections(accepts, partial(_connected, self.socket.family))
         finally:
             await accepts.aclose()
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
         self.socket.close()
+
+    async def aclose(self) -> None:
+        """As `close`, and a checkpoint."""
+        self.close()
         await trio.lowlevel.checkpoint()
-
-
-class _Connections:
-    """The iterator of `UringListener.connections`: no generator, because it goes on after a cancel."""
-
-    def __init__(self, accepts: Subscription, family: int) -> None:
-        self._accepts = accepts
-        self._family = family
-
-    def __aiter__(self) -> _Connections:
-        return self
-
-    @enable_ki_protection
-    async def __anext__(self) -> UringStream:
-        while True:
-            fd, _ = await self._accepts.get()
-            if fd >= 0:
-                return UringStream(adopt(fd, self._family, _stdlib.SOCK_STREAM))
-            if -fd in _NO_ROOM:
-                _log.error("accept: %s; waiting %g s", os.strerror(-fd), _PAUSE)
-                await trio.sleep(_PAUSE)
-            elif -fd not in _CONNECTION_LOST:
-                raise error_from_result(fd, "accept", self._accepts.channel.fd)
 
 
 async def listen_tcp(
@@ -152,7 +111,8 @@ async def listen_tcp(
     *,
     dual_stack: bool | None = None,
     reuse_port: bool = False,
-    task_status: trio.TaskStatus[UringListener] = trio.TASK_STATUS_IGNORED,
+    direct: bool = False,
+    task_status: trio.TaskStatus[UringListener | DirectListener] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """A listener as a nursery task: ``listener = await nursery.start(listen_tcp, host, port)``.
 
@@ -166,6 +126,8 @@ async def listen_tcp(
         dual_stack: whether an IPv6 socket takes IPv4 connections too; by default where ``host`` is None.
         reuse_port: other sockets may listen on the same address, in this process and in others of this user;
             the kernel spreads connections over them.
+        direct: the listener is a `DirectListener`: set up by one submission, it and its connections in the
+            ring's own table and no descriptors of the process.
 
     Raises:
         TypeError, ValueError: a host, port or backlog that cannot be one.
@@ -175,12 +137,19 @@ async def listen_tcp(
     check_backlog(backlog)
     family, address = (await _resolve(host, port))[0]
     dual = host is None if dual_stack is None else dual_stack
-    listener = await open_listener(family, address, backlog, dual=dual, reuse_port=reuse_port)
+    listener: UringListener | DirectListener
+    if direct:
+        options = _tcp_options(family, dual, reuse_port)
+        listener = await open_direct_listener(
+            family, address, _BACKLOG if backlog is None else backlog, options
+        )
+    else:
+        listener = await open_listener(family, address, backlog, dual=dual, reuse_port=reuse_port)
     try:
         task_status.started(listener)
         await trio.sleep_forever()
     finally:
-        listener.socket.close()
+        listener.close()
 
 
 async def serve_tcp(
@@ -211,7 +180,7 @@ async def serve_tcp(
         await serve(listeners, handler, handler_nursery, task_status)
     finally:
         for listener in listeners:
-            listener.socket.close()
+            listener.close()
 
 
 async def serve(
@@ -279,10 +248,11 @@ async def open_listener(
     sock = adopt(fd, family, _stdlib.SOCK_STREAM)
     try:
         if family != _stdlib.AF_UNIX:
-            _set_tcp_options(sock, family, dual, reuse_port)
+            for option in _tcp_options(family, dual, reuse_port):
+                sock.setsockopt(*option)
         for stage in (
             partial(ops.bind, fd, family, address),
-            partial(ops.listen, fd, 0xFFFF if backlog is None else backlog),
+            partial(ops.listen, fd, _BACKLOG if backlog is None else backlog),
         ):
             try:
                 await perform(stage())
@@ -294,15 +264,20 @@ async def open_listener(
     return UringListener(sock)
 
 
-def _set_tcp_options(sock: Any, family: int, dual: bool, reuse_port: bool) -> None:
-    sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)
+def _tcp_options(family: int, dual: bool, reuse_port: bool) -> list[tuple[int, int, int]]:
+    options = [(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEADDR, 1)]
     if reuse_port:
-        sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)
+        options.append((_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1))
     if family == _stdlib.AF_INET6:
-        sock.setsockopt(_stdlib.IPPROTO_IPV6, _stdlib.IPV6_V6ONLY, not dual)
+        options.append((_stdlib.IPPROTO_IPV6, _stdlib.IPV6_V6ONLY, int(not dual)))
     # Connections inherit these: small writes go out at once, and unsent data stays ours to cancel.
-    sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NODELAY, 1)
-    sock.setsockopt(_stdlib.IPPROTO_TCP, _stdlib.TCP_NOTSENT_LOWAT, 16384)
+    options.append((_stdlib.IPPROTO_TCP, _stdlib.TCP_NODELAY, 1))
+    options.append((_stdlib.IPPROTO_TCP, _stdlib.TCP_NOTSENT_LOWAT, 16384))
+    return options
+
+
+def _connected(family: int, fd: int) -> UringStream:
+    return UringStream(adopt(fd, family, _stdlib.SOCK_STREAM))
 
 
 def _close_connection(fd: int, flags: int) -> None:

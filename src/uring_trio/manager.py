@@ -65,6 +65,7 @@ _SETUP = int(
 _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _CANCEL_FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
+_CANCEL_FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
 _CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
 _IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
@@ -215,6 +216,7 @@ class Manager:
         self._armed = False
         self.groups: Groups | None = None  # buffers of subscriptions, made for the first one
         self.registered: list[int] | None = None  # free slots of the table of registered buffers
+        self.slots: Any = None  # direct descriptors, made for the first one
         self._sweep_at: float = inf  # when to look for receive buffers that are idle
         self._exhausted = False  # whether receives found no buffer since then
         self.late: int = 0
@@ -469,7 +471,7 @@ class Manager:
         self._unsent += [(member, _MEMBER) for member in running]
         self._send_cancels()
 
-    def cancel_fd(self, fd: int, ops: Iterable[Operation]) -> None:
+    def cancel_fd(self, fd: int, ops: Iterable[Operation], *, fixed: bool = False) -> None:
         """Cancels the operations and makes the kernel drop their references to the file at once.
 
         Entries still in the queue never reach the kernel; for the rest one enter carries the cancel and
@@ -483,7 +485,8 @@ class Manager:
                 sent.append((op.user_data, op.interrupt))
         if sent:
             self.cancels_requested += 1
-            put = self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, _CANCEL_FD_ALL, 0, 0, 0)
+            flags = _CANCEL_FD_ALL | (_CANCEL_FD_FIXED if fixed else 0)
+            put = self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, flags, 0, 0, 0)
             if self.ring.flush(1) < 0 or put < 0 or self.ring.flush(0):
                 # The kernel takes nothing now, and by the time it does the descriptor may be closed: these
                 # cancels name the operations.

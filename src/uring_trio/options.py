@@ -23,6 +23,7 @@ class RingOptions:
         workers: how many kernel workers may run at once for what blocks (paths, fsync, writes that wait); 0
             leaves the kernel's bound of four times the processors.
         group_memory: bytes that the buffers of one subscription may take, up to 16 GiB.
+        direct_slots: how many direct descriptors a run may have, 32 to 1048576; ``RLIMIT_NOFILE`` bounds it.
         deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
             raises `trio.Cancelled`, and a result that arrived is delivered.
 
@@ -48,6 +49,7 @@ class RingOptions:
     group_memory: int = 64 << 20
     deadlines: Literal["auto", "link", "cancel"] = "auto"
     workers: int = 0
+    direct_slots: int = 4096
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -57,6 +59,7 @@ class RingOptions:
             ("buffer_size", 64, 16 << 20),
             ("workers", 0, 65536),
             ("group_memory", 4096, 16 << 30),
+            ("direct_slots", 32, 1 << 20),
         ):
             value = getattr(self, name)
             if type(value) is not int:

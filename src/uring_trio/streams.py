@@ -21,14 +21,90 @@ from .sockets import RingSocket
 from .transfer import SocketFailed, send_file, send_zero_copy
 
 if TYPE_CHECKING:
+    from .fd import Channel
     from .subscription import Items, Subscription
 
-__all__ = ["UringStream", "open_tcp_stream", "stream_error"]
+__all__ = ["ByteReceiver", "UringStream", "open_tcp_stream", "stream_error"]
 
 _DEFAULT_SIZE = 65536
 
 
-class UringStream(trio.abc.HalfCloseableStream):
+class ByteReceiver:
+    """What streams of every kind share: `chunks`, and what it received that nobody took."""
+
+    __slots__ = ("_unread",)
+
+    def __init__(self) -> None:
+        self._unread: deque[bytes | OSError] | None = None  # what chunks() received and nobody took
+
+    async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
+        raise NotImplementedError
+
+    def receiving_channel(self) -> Channel:
+        """The channel to receive from, which nobody else receives from now."""
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        """Raises `trio.ClosedResourceError` if this is closed."""
+        raise NotImplementedError
+
+    def chunks(
+        self, *, copy: bool = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
+    ) -> ByteItems[Any]:
+        """What arrives, as it arrives, by one multishot receive:
+
+            async with stream.chunks() as chunks:
+                async for data in chunks:
+                    ...
+
+        The iteration ends with the peer's end of stream. It stops receiving when all buffers are taken and
+        goes on when one comes home, so that a slow consumer slows its peer down. Whichever way the block
+        is left (a break, an exception, a cancel), what had arrived and was not taken is the first that
+        `receive_some`, `receive_into` or the next ``chunks`` brings; ``stream.socket`` does not know of it.
+
+        Args:
+            copy: items are bytes. False: each is a `Lease` of the memory that the data arrived in, which
+                the consumer gives back by leaving ``with lease:``. Whoever keeps all of them gets no more,
+                and slows down nobody else.
+            bundle: one completion for all that has arrived, in as many buffers as it takes: for small
+                buffers and large amounts. Ignored where this kernel's bundles fail a test.
+            chunk_size: bytes in each buffer: without ``bundle`` the most that an item has.
+            buffers: how many there are.
+
+        Raises:
+            TypeError, ValueError: on entering, no such sizes or more than `RingOptions.group_memory`.
+            trio.BusyResourceError: on entering, another task or ``chunks`` is receiving; while iterating,
+                another task iterates.
+            trio.BrokenResourceError: while iterating, the connection is gone.
+            trio.ClosedResourceError: the stream, or the block, was closed.
+            RuntimeError: iterated without ``async with``.
+        """
+        return _StreamChunks(self, copy, bundle, chunk_size, buffers)
+
+    async def _receive_unread(self, size: int, timeout: float | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        unread = self._unread
+        if not unread:
+            self._unread = None
+            return await self.receive_some(size, timeout=timeout)
+        first = unread.popleft()
+        if not unread:
+            self._unread = None
+        if isinstance(first, OSError):
+            raise stream_error(first) from first
+        if len(first) > size:
+            self._unread = unread
+            unread.appendleft(first[size:])
+        return first[:size]
+
+    def _keep(self, item: bytes | OSError) -> None:
+        if self._unread is None:
+            self._unread = deque()
+        self._unread.append(item)
+
+
+class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
     """A connected stream socket as a Trio stream.
 
     Sends go out at once as far as the socket takes them; the ring finishes the rest in one operation.
@@ -41,17 +117,17 @@ class UringStream(trio.abc.HalfCloseableStream):
         socket: the socket; closing it closes the stream.
     """
 
-    __slots__ = ("_send", "_sending", "_unread", "socket")
+    __slots__ = ("_send", "_sending", "socket")
 
     def __init__(self, socket: Any) -> None:
         if not isinstance(socket, RingSocket):
             raise TypeError(f"a UringStream wraps a socket of a ring run, not {type(socket).__name__}")
         if socket.type != _stdlib.SOCK_STREAM:
             raise ValueError("a UringStream needs a SOCK_STREAM socket")
+        super().__init__()
         self.socket: RingSocket = socket
         self._send = seams.stdlib_socket(socket).send
         self._sending = False
-        self._unread: deque[bytes | OSError] | None = None  # what chunks() received and nobody took
 
     @enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
@@ -212,62 +288,6 @@ class UringStream(trio.abc.HalfCloseableStream):
         except OSError as exc:
             raise stream_error(exc) from exc
 
-    def chunks(
-        self, *, copy: bool = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
-    ) -> ByteItems[Any]:
-        """What arrives, as it arrives, by one multishot receive:
-
-            async with stream.chunks() as chunks:
-                async for data in chunks:
-                    ...
-
-        The iteration ends with the peer's end of stream. It stops receiving when all buffers are taken and
-        goes on when one comes home, so that a slow consumer slows its peer down. Whichever way the block
-        is left (a break, an exception, a cancel), what had arrived and was not taken is the first that
-        `receive_some`, `receive_into` or the next ``chunks`` brings; ``stream.socket`` does not know of it.
-
-        Args:
-            copy: items are bytes. False: each is a `Lease` of the memory that the data arrived in, which
-                the consumer gives back by leaving ``with lease:``. Whoever keeps all of them gets no more,
-                and slows down nobody else.
-            bundle: one completion for all that has arrived, in as many buffers as it takes: for small
-                buffers and large amounts. Ignored where this kernel's bundles fail a test.
-            chunk_size: bytes in each buffer: without ``bundle`` the most that an item has.
-            buffers: how many there are.
-
-        Raises:
-            TypeError, ValueError: on entering, no such sizes or more than `RingOptions.group_memory`.
-            trio.BusyResourceError: on entering, another task or ``chunks`` is receiving; while iterating,
-                another task iterates.
-            trio.BrokenResourceError: while iterating, the connection is gone.
-            trio.ClosedResourceError: the stream, or the block, was closed.
-            RuntimeError: iterated without ``async with``.
-        """
-        return _StreamChunks(self, copy, bundle, chunk_size, buffers)
-
-    async def _receive_unread(self, size: int, timeout: float | None = None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if self.socket.fileno() == -1:
-            raise trio.ClosedResourceError("this stream is closed")
-        unread = self._unread
-        if not unread:
-            self._unread = None
-            return await self.receive_some(size, timeout=timeout)
-        first = unread.popleft()
-        if not unread:
-            self._unread = None
-        if isinstance(first, OSError):
-            raise stream_error(first) from first
-        if len(first) > size:
-            self._unread = unread
-            unread.appendleft(first[size:])
-        return first[:size]
-
-    def _keep(self, item: bytes | OSError) -> None:
-        if self._unread is None:
-            self._unread = deque()
-        self._unread.append(item)
-
     async def send_eof(self) -> None:
         """Ends this side's data; the peer can still send. Idempotent. Errors as for `send_all`."""
         if self._sending:
@@ -279,6 +299,14 @@ class UringStream(trio.abc.HalfCloseableStream):
             self.socket.shutdown(_stdlib.SHUT_WR)
         except OSError as exc:
             raise stream_error(exc) from exc
+
+    def receiving_channel(self) -> Channel:
+        """For a subscription that takes what arrives; see `RingSocket.receiving_channel`."""
+        return self.socket.receiving_channel()
+
+    def _check_open(self) -> None:
+        if self.socket.fileno() == -1:
+            raise trio.ClosedResourceError("this stream is closed")
 
     async def aclose(self) -> None:
         """Closes the socket; tasks that wait on it get `trio.ClosedResourceError`. Idempotent."""
@@ -303,11 +331,9 @@ class _StreamChunks(ByteItems[Any]):
 
     __slots__ = ("_single", "_stream")
 
-    def __init__(self, stream: UringStream, copy: bool, bundle: bool, size: int, count: int) -> None:
+    def __init__(self, stream: ByteReceiver, copy: bool, bundle: bool, size: int, count: int) -> None:
         fields = partial(recv_fields, bundle=bundle and bundles_work())
-        super().__init__(
-            stream.socket.receiving_channel, fields, "recv_multishot", size, count, copy, stream._keep
-        )
+        super().__init__(stream.receiving_channel, fields, "recv_multishot", size, count, copy, stream._keep)
         self._stream = stream
         self._single = False
 

@@ -333,7 +333,7 @@ class Subscription:
     def _arm(self) -> bool:
         """Queues the request; False if the kernel takes no more now."""
         manager = self.channel.manager
-        op = manager.acquire(self.name, self.channel.fd)
+        op = self.channel.operation(self.name)
         if op.put(op.user_data, *self._fields) < 0:
             manager.release(op)
             manager.check_usable()

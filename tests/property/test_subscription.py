@@ -39,7 +39,7 @@ class Ring:
         self.handler: Any = None
         self.pins: Any = None
 
-    def acquire(self, name: str, fd: int) -> Ring:
+    def operation(self, name: str) -> Ring:
         assert not self.armed, "armed twice"
         return self
 
