@@ -119,6 +119,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             channel.give_back(bid)
             self._streaming = res >= _STREAMING
         elif res == _ENOBUFS:  # more arrived in one tick than there are buffers
+            channel.manager.more_buffers()
             return await self._read_into_own(channel, size)
         if res < 0:
             raise error_from_result(res)
