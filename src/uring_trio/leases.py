@@ -20,7 +20,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from uring import abi
-from uring.buffers import BufferRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,6 +209,7 @@ class Groups:
 
     def __init__(self, manager: Manager) -> None:
         self._ring: Any = manager.ring
+        self._provide = manager.provide
         self.changed: Callable[[], None] = manager.sweep_later
         self._limit = manager.options.group_memory
         self._spare: deque[Group] = deque()
@@ -237,7 +237,7 @@ class Groups:
             raise MemoryError(f"more than {_GROUPS_MAX} buffer groups")
         try:
             first = min(count, max(2, _FIRST_BYTES // size))
-            buffers = BufferRing(self._ring, number, count, size, first=first)
+            buffers = self._provide(self._ring, number, count, size, first=first)
         except BaseException:
             self._numbers.append(number)
             raise

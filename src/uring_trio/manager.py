@@ -204,6 +204,7 @@ class Manager:
         self._poll = self.ring.poll
         self._out = self.ring.out
         self._owner = threading.get_ident()
+        self._gate = threading.RLock()  # a signal handler may wake while its thread closes
         self._unsent: list[tuple[int, Any]] = []
         self._ripening: list[tuple[int, Any]] = []  # cancels that wait for a timer which is due
         self.reach: float | None = None  # see `_bind`: until the run is known to be on the monotonic clock
@@ -214,6 +215,7 @@ class Manager:
         self._guest = False
         self._guest_fd_registered = False
         self._armed = False
+        self.provide: Callable[..., Any] = provide
         self.groups: Groups | None = None  # buffers of subscriptions, made for the first one
         self.registered: list[int] | None = None  # free slots of the table of registered buffers
         self.slots: Any = None  # direct descriptors, made for the first one
@@ -265,9 +267,9 @@ class Manager:
 
     def get_events(self, timeout: float) -> int:
         """Submits what is queued and waits up to ``timeout`` seconds; 0 if and only if it expired."""
-        if self._ripening:
-            return self._let_timers_win()
-        if self._unsent:
+        if (self._unsent or self._ripening) and threading.get_ident() == self._owner:
+            if self._ripening:
+                return self._let_timers_win()
             self._send_cancels()
         if timeout == 0:
             if self._deadlines() and not self._expiring and self._due():
@@ -350,8 +352,9 @@ class Manager:
 
     def force_wakeup(self) -> None:
         """Ends a wait of `get_events` from any thread or signal handler."""
-        if not self.closed:
-            os.eventfd_write(self._eventfd, 1)
+        with self._gate:
+            if not self.closed:
+                os.eventfd_write(self._eventfd, 1)
 
     def close(self) -> None:
         """Cancels everything, drains by count under a bound, closes the ring. Idempotent; needs no Trio."""
@@ -366,7 +369,8 @@ class Manager:
             _totals.completed += counters["completed"]
             _totals.enters += counters["enters"]
             _totals.leaked += left
-        os.close(self._eventfd)
+        with self._gate:
+            os.close(self._eventfd)
         self.channels.clear()
         if left:
             _leaked.append((self.ring, self.table, self.buffers, self.groups))

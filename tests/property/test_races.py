@@ -6,18 +6,31 @@ import errno
 import os
 import select
 import socket
+import threading
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import pytest
 import trio
 
-from tests.property.support import INTERNAL, MORE, NOTIF, RECV, Outcome, running, scripted_run, ticks, until
+from tests.property.support import (
+    INTERNAL,
+    MORE,
+    NOTIF,
+    RECV,
+    Outcome,
+    running,
+    scripted_run,
+    ticks,
+    until,
+)
 from uring import abi, ops
 from uring.op import Op
 from uring.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
-from uring_trio import perform
+from uring_trio import Lease, UringStream, perform
 from uring_trio.fd import Channel
+from uring_trio.leases import Group
 from uring_trio.manager import Manager
 from uring_trio.options import RingOptions
 from uring_trio.subscription import Subscription
@@ -304,6 +317,34 @@ def test_race_09_second_cancel_while_the_first_is_drained() -> None:
 
 
 # ---- closing ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("patience", range(4))
+@both_orders
+def test_race_10_the_ring_is_closed_when_no_worker_writes_any_more(patience: int, target_first: bool) -> None:
+    ring, written = ScriptedRing(), []
+
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        ring.target_first = target_first
+        memory = bytearray(10)
+        slot = manager.acquire("read", FD)
+        slot.task = object()  # a task that a crash has thrown away
+        slot.pins = memoryview(memory)
+        ring.put(slot.user_data, *receive().fields)
+        [request] = await in_flight(ring)
+        request.on_cancel = "running"
+
+        def write_on(ring: ScriptedRing) -> None:
+            if request.interrupted > patience and request in ring.running:
+                assert not ring.closed
+                assert slot.pins is not None
+                written.append(request.interrupted)
+                ring.complete(request, 10)
+
+        ring.scheduler = write_on
+
+    scripted_run(main, ring, abandoned=True)
+    assert written == [patience + 1]
 
 
 def test_race_11_close_ends_pending_operations_first() -> None:
@@ -610,6 +651,134 @@ def test_race_16_zero_copy_that_failed_early_owes_none() -> None:
     scripted_run(main)
 
 
+# ---- buffers of subscriptions ----------------------------------------------------------------------------
+
+
+class Receiving:
+    """A stream of a scripted run with leases of what its multishot receive brings."""
+
+    def __init__(self, buffers: int, *, bundle: bool = False) -> None:
+        self.near, far = trio.socket.socketpair()
+        self.far = UringStream(far)
+        self.chunks = self.far.chunks(copy=False, chunk_size=16, buffers=buffers)
+        self.buffers = buffers
+
+    async def __aenter__(self) -> Receiving:
+        await self.chunks.__aenter__()
+        self.group = self.chunks._subscription.group
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.chunks.__aexit__(*exc_info)
+        for sock in (self.near, self.far.socket):
+            sock.close()
+
+    def armed(self, ring: ScriptedRing) -> list[Request]:
+        return [request for request in running(ring, self.far.socket.fileno()) if request.multishot]
+
+    async def get(self, ring: ScriptedRing, data: bytes) -> Lease:
+        """The lease of data that arrives while the consumer waits."""
+        async with trio.open_nursery() as nursery:
+            outcome = Outcome()
+            nursery.start_soon(outcome.run, self.chunks.__anext__)
+            await until(lambda: bool(self.armed(ring)))
+            ring.complete(self.armed(ring)[0], data=data, flags=MORE)
+        assert isinstance(outcome.value, Lease)
+        return outcome.value
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+@pytest.mark.parametrize("buffers", [1, 2, 5])
+def test_race_17_rearmed_when_a_buffer_returns(waiting: bool, buffers: int) -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        async with Receiving(buffers) as stream, trio.open_nursery() as nursery:
+            leases = [await stream.get(ring, b"%d" % number) for number in range(buffers)]
+            outcome = Outcome()
+            if waiting:
+                nursery.start_soon(outcome.run, stream.chunks.__anext__)
+                await ticks()
+            # The kernel finds no buffer, though there may be no data either.
+            ring.complete(stream.armed(ring)[0], -errno.ENOBUFS)
+            await ticks(20)
+            assert not stream.armed(ring), "armed again with no buffer for what it brings"
+            assert not outcome.done
+            leases.pop(0).release()
+            if not waiting:
+                nursery.start_soon(outcome.run, stream.chunks.__anext__)
+            await until(lambda: bool(stream.armed(ring)))
+            ring.complete(stream.armed(ring)[0], data=b"last", flags=MORE)
+            await until(lambda: outcome.done)
+            leases.append(outcome.value)
+            assert bytes(leases[-1]) == b"last"
+            for lease in leases:
+                lease.release()
+
+    scripted_run(main)
+
+
+def test_race_18_one_multishot_cannot_take_every_buffer() -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        async with Receiving(3) as greedy, Receiving(2) as other:
+            kept = [await greedy.get(ring, b"kept") for _ in range(3)]
+            ring.complete(greedy.armed(ring)[0], data=b"no room for this")  # ENOBUFS
+            await ticks()
+            assert not greedy.armed(ring)
+            assert greedy.group.home == 0
+            # Neither the next consumer nor single receives are short of any.
+            for _ in range(5):
+                with await other.get(ring, b"data") as lease:
+                    assert bytes(lease) == b"data"
+            assert len(manager.buffers.available) == manager.buffers.in_use
+            left, right = trio.socket.socketpair()
+            with left, right:
+                async with trio.open_nursery() as nursery:
+                    outcome = Outcome()
+                    nursery.start_soon(outcome.run, left.recv, 10)
+                    await until(lambda: bool(running(ring, left.fileno())))
+                    ring.complete(running(ring, left.fileno())[0], data=b"single")
+                assert outcome.value == b"single"
+            for lease in kept:
+                lease.release()
+
+    scripted_run(main)
+
+
+def test_race_19_bundles_in_every_order_of_returns() -> None:
+    """A bundle names its first buffer. The others are those that were given to the kernel after it, which are
+    never the next numbers once buffers have come home out of turn."""
+    ring = ScriptedRing()
+    explored = 0
+
+    def explore(history: tuple[tuple[int, tuple[int, ...]], ...], rounds: int) -> None:
+        nonlocal explored
+        for size in range(1, 5):
+            for order in permutations(range(size)):
+                longer = (*history, (size, order))
+                explored += 1
+                play(longer)
+                if rounds > 1:
+                    explore(longer, rounds - 1)
+
+    def play(history: tuple[tuple[int, tuple[int, ...]], ...]) -> None:
+        buffers = ScriptedBuffers(ring, 1, 4, 8)
+        group = Group(None, buffers)  # type: ignore[arg-type]
+        for size, order in history:
+            kernels = [buffers._take() for _ in range(size)]
+            res = 8 * (size - 1) + 3
+            flags = kernels[0] << 16 | int(abi.IORING_CQE_F_BUFFER)
+            group.took(res, flags)
+            parts = group.bundle(kernels[0], res)
+            assert parts == [(bid, 8) for bid in kernels[:-1]] + [(kernels[-1], 3)]
+            assert group.home == 4 - size
+            for place in order:
+                group.put(parts[place][0])
+            assert group.home == 4
+        buffers.close()
+
+    explore((), 3)
+    assert explored > 10_000
+
+
 # ---- linked deadlines ------------------------------------------------------------------------------------
 
 LINKED = RingOptions(buffers=4, buffer_size=64, deadlines="link")
@@ -708,6 +877,78 @@ def test_deadline_that_moved_and_the_operation_is_gone(meanwhile: str, attempt: 
     scripted_run(main, options=LINKED)
 
 
+@pytest.mark.parametrize("queued", range(4))
+def test_race_27_a_pair_is_never_taken_apart(queued: int) -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        async with trio.open_nursery() as nursery:
+            ring.held = True
+            for _ in range(queued):
+                ring.put(manager._cancel_data, NOP, 0, -1)
+            ring.held = False
+            outcomes = [Outcome() for _ in range(3)]
+            for number, outcome in enumerate(outcomes):
+                op = ops.recv(FD + number, bytearray(10))
+                nursery.start_soon(outcome.run, partial(perform, op, timeout=1000))
+            await until(lambda: all(running(ring, FD + number) for number in range(3)))
+            for number, outcome in enumerate(outcomes):
+                [request] = running(ring, FD + number)
+                assert request.timeout is not None
+                ring.expire(request)
+                await until(lambda outcome=outcome: outcome.done)
+                assert isinstance(outcome.error, trio.TooSlowError)
+
+    scripted_run(main, ScriptedRing(entries=4))
+
+
+@both_orders
+def test_a_due_timer_has_the_word_before_the_cancel(target_first: bool) -> None:
+    """The loop was busy until the deadline: what the kernel's timer found decides, and no cancel is sent."""
+
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        for data, expected in ((b"in time", b"in time"), (None, None)):
+            left, right = trio.socket.socketpair()
+            ring.target_first = target_first
+            with left, right:
+                async with trio.open_nursery() as nursery:
+                    outcome = Outcome()
+                    outcome.scope.deadline = trio.current_time() + 0.01
+                    nursery.start_soon(outcome.run, left.recv, 10)
+                    await until(lambda left=left: bool(running(ring, left.fileno())))
+                    [request] = running(ring, left.fileno())
+                    while trio.current_time() < outcome.scope.deadline:
+                        pass
+                    if data is None:
+                        ring.expire(request)
+                    else:
+                        ring.complete(request, data=data)
+                    await until(lambda outcome=outcome: outcome.done)
+                assert outcome.value == expected
+                assert request.interrupted == 0
+                assert outcome.scope.cancelled_caught == (data is None)
+
+    scripted_run(main)
+
+
+@pytest.mark.parametrize("result", [ECANCELED, EINTR, -512])
+def test_what_a_due_timer_cannot_end_is_cancelled(result: int) -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        async with trio.open_nursery() as nursery:
+            outcome = Outcome()
+            outcome.scope.deadline = trio.current_time() + 0.01
+            nursery.start_soon(outcome.run, perform, receive())
+            [request] = await in_flight(ring)
+            assert request.timeout is not None
+            request.on_cancel = "running"
+            while trio.current_time() < outcome.scope.deadline:
+                pass
+            await until(lambda: request.interrupted == 1)
+            ring.complete(request, result)
+            await until(lambda: outcome.done)
+            assert isinstance(outcome.error, trio.Cancelled)
+
+    scripted_run(main)
+
+
 # ---- entering --------------------------------------------------------------------------------------------
 
 
@@ -724,6 +965,31 @@ def test_race_20_deferred_completions_are_entered_for() -> None:
             await ticks(2)
             assert busy.outcome.value == 1
             assert ring.counters()["enters"] > enters
+
+    scripted_run(main)
+
+
+def test_race_21_a_foreign_thread_waits_and_never_enters() -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        manager._guest = manager._guest_fd_registered = True
+        answers: list[int] = []
+        await perform(ops.nop())
+        ring.put(manager._cancel_data, NOP, 0, -1)
+        before = ring.counters()["enters"]
+        for seconds, wake in ((0.01, False), (1000, True)):
+            thread = threading.Thread(
+                target=lambda seconds=seconds: answers.append(manager.get_events(seconds))
+            )
+            thread.start()
+            if wake:
+                manager.force_wakeup()
+            thread.join()
+        assert answers == [0, -1]
+        assert ring.counters()["enters"] == before
+        assert len(ring.queued) == 1
+        manager.process_events(answers[-1])  # where the owner enters
+        assert not ring.queued
+        manager._guest = False
 
     scripted_run(main)
 
@@ -904,6 +1170,21 @@ def test_race_34_descriptor_closed_in_the_tick_its_operation_was_queued() -> Non
 
     seen = record_starts(main)
     assert not [request for request in seen if request.opcode == RECV]
+
+
+def test_race_35_what_the_host_cancels_while_the_guests_worker_waits_is_submitted_at_once() -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        async with trio.open_nursery() as nursery:
+            busy = Busy(nursery, receive())
+            [request] = await in_flight(ring)
+            manager._guest = True
+            assert manager.get_events(0) == 0  # and now the worker waits
+            busy.outcome.scope.cancel()
+            assert request.interrupted == 1, "in this very step"
+            manager._guest = False
+            ring.eager = False
+
+    scripted_run(main)
 
 
 # ---- helpers ---------------------------------------------------------------------------------------------
