@@ -16,6 +16,7 @@ __all__ = ["SOCKADDR_SIZE", "decode_address", "encode_address"]
 SOCKADDR_SIZE = 128
 """``sizeof(struct sockaddr_storage)``: room for an address of any family."""
 
+_AF_INET, _AF_INET6, _AF_UNIX = int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)
 _UNIX_PATH_SIZE = 108
 _FAMILY = struct.Struct("=H")
 _INET = struct.Struct("!H4s8x")
@@ -68,16 +69,16 @@ def decode_address(raw: bytes | bytearray | memoryview) -> Any:
     if len(raw) < 2:
         return None
     (family,) = _FAMILY.unpack_from(raw)
-    if family == socket.AF_INET:
+    if family == _AF_INET:
         port, packed = _INET.unpack_from(raw, 2)
-        return socket.inet_ntop(family, packed), port
-    if family == socket.AF_INET6:
+        return socket.inet_ntoa(packed), port
+    if family == _AF_INET6:
         flowinfo, packed, scope_id = _INET6.unpack_from(raw, 4)
         host = socket.inet_ntop(family, packed)
         if scope_id:
             host = _with_scope(host, scope_id)
         return host, int.from_bytes(raw[2:4], "big"), socket.ntohl(flowinfo), scope_id
-    if family == socket.AF_UNIX:
+    if family == _AF_UNIX:
         return _decode_unix(raw[2:])
     raise ValueError(f"addresses of family {family} are not supported here")
 

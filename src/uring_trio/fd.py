@@ -114,8 +114,10 @@ class Channel:
         """Ends every operation; the file may be closed as soon as this returns."""
         if self.manager.closed:
             return
-        mine = (self.reader, self.writer, self.poll_read, self.poll_write)
-        active = [op for op in mine if op is not None and op.close()]
+        active = []
+        for op in (self.reader, self.writer, self.poll_read, self.poll_write):
+            if op is not None and op.task is not None and op.close():
+                active.append(op)
         for subscription in self.others:
             subscription.close()
             if subscription.op is not None:

@@ -54,10 +54,15 @@ _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _NONEMPTY = int(abi.IORING_CQE_F_SOCK_NONEMPTY)
 _LENGTH_MAX = 0x7FFF_F000
 _ENOBUFS = -errno.ENOBUFS
-_ADDRESSABLE = frozenset((_stdlib.AF_INET, _stdlib.AF_INET6, _stdlib.AF_UNIX))
+_ADDRESSABLE = frozenset(map(int, (_stdlib.AF_INET, _stdlib.AF_INET6, _stdlib.AF_UNIX)))
 _STREAMING = 16384
 """After a receive of this size more of the kind is likely: the next one tries without waiting first, and
 waits for readiness, which spares the copy out of a provided buffer."""
+
+# The plain numbers: making a member of an enumeration for each look costs as much as a system call.
+_family = _stdlib.SocketType.family.__get__
+_type = _stdlib.SocketType.type.__get__
+_proto = _stdlib.SocketType.proto.__get__
 
 
 class RingSocket(seams.SocketType):
@@ -156,7 +161,7 @@ class RingSocket(seams.SocketType):
                 self._streaming = False
         data, _, _, address = await self._recvmsg(bufsize, 0, flags, super().recvmsg)
         # A datagram seldom comes alone, and waiting in the ring costs more than one that is there.
-        self._streaming = self._channel is not None and self.type == _stdlib.SOCK_DGRAM
+        self._streaming = self._channel is not None and _type(self._sock) == _stdlib.SOCK_DGRAM
         return data, address
 
     @enable_ki_protection
@@ -188,7 +193,12 @@ class RingSocket(seams.SocketType):
     ) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
         buffers = list(buffers)
         channel = self._attach()
-        if channel is None or flags or not 0 <= ancbufsize < 1 << 31 or self.family not in _ADDRESSABLE:
+        if (
+            channel is None
+            or flags
+            or not 0 <= ancbufsize < 1 << 31
+            or _family(self._sock) not in _ADDRESSABLE
+        ):
             return await super().recvmsg_into(buffers, ancbufsize, flags)
         return await self._recvmsg_into(channel, buffers, ancbufsize)
 
@@ -207,10 +217,17 @@ class RingSocket(seams.SocketType):
         return res, decode_control(message.control), message.flags, decode_address(message.name)
 
     async def _recv_slowly(self, buflen: int, flags: int) -> bytes:
+        fresh = self._channel is None
         channel = self._attach()
         if channel is None or flags or buflen.__class__ is not int or buflen <= 0:
             return await super().recv(buflen, flags)
-        if self._streaming:
+        if fresh:
+            # Whoever connects speaks first, mostly, and has done so by now.
+            try:
+                return await seams.inline(self._sock.recv, buflen)
+            except BlockingIOError:
+                pass
+        elif self._streaming:
             self._streaming = False
             try:
                 data = await seams.inline(self._sock.recv, buflen)
@@ -277,7 +294,7 @@ class RingSocket(seams.SocketType):
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         channel = self._attach()
         plain = bufsize.__class__ is int and ancbufsize.__class__ is int and bufsize > 0 and ancbufsize >= 0
-        if channel is None or flags or not plain or self.family not in _ADDRESSABLE:
+        if channel is None or flags or not plain or _family(self._sock) not in _ADDRESSABLE:
             return await stock(bufsize, ancbufsize, flags)  # type: ignore[no-any-return]
         await checkpoint_if_cancelled()
         op = self._reader(channel)
@@ -313,7 +330,7 @@ class RingSocket(seams.SocketType):
     @enable_ki_protection
     async def accept(self) -> tuple[Any, Any]:
         channel = self._attach()
-        if channel is None or self.family not in _ADDRESSABLE:
+        if channel is None or _family(self._sock) not in _ADDRESSABLE:
             return await super().accept()
         if self._backlogged:
             try:
@@ -350,18 +367,19 @@ class RingSocket(seams.SocketType):
         address = peer.get()
         if op.template is template:
             self._peer = peer
-        return adopt(fd, self.family, self.type, self.proto), address
+        sock = self._sock
+        return adopt(fd, _family(sock), _type(sock), _proto(sock)), address
 
     @enable_ki_protection
     async def connect(self, address: Any) -> None:
         channel = self._attach()
-        if channel is None or self.family not in _ADDRESSABLE:
+        if channel is None or _family(self._sock) not in _ADDRESSABLE:
             await super().connect(address)
             return
         try:
             address = await seams.resolve(self, address, local=False)
             await checkpoint_if_cancelled()
-            raw = SocketAddress(encode_address(self.family, address))
+            raw = SocketAddress(encode_address(_family(self._sock), address))
             op = self.writing_operation(channel)
             op.name = "connect"
             op.template = channel.manager.ring.template(
@@ -442,11 +460,11 @@ class RingSocket(seams.SocketType):
 
     async def _sendmsg(self, buffers: list[Any], ancdata: Iterable[Any], flags: int, address: Any) -> int:
         channel = self._attach()
-        if channel is None or self.family not in _ADDRESSABLE:
+        if channel is None or _family(self._sock) not in _ADDRESSABLE:
             return await super().sendmsg(buffers, ancdata, flags, address)
         await checkpoint_if_cancelled()
         op = self.writing_operation(channel)
-        name = b"" if address is None else encode_address(self.family, address)
+        name = b"" if address is None else encode_address(_family(self._sock), address)
         message = Message(buffers, name=name, control=encode_control(ancdata))
         op.name = "sendmsg"
         op.template = channel.manager.ring.template(
@@ -526,10 +544,9 @@ class RingSocket(seams.SocketType):
         """Ends what is in flight here, waits for readiness included, which would keep the file open."""
         self._channel = None
         fd = self._sock.fileno()
-        if fd >= 0 and trio.lowlevel.in_trio_run():
-            manager = seams.current_manager()
-            if type(manager) is Manager:
-                manager.notify_closing(fd)
+        manager = seams.manager_here()
+        if fd >= 0 and type(manager) is Manager:
+            manager.notify_closing(fd)
 
     def _attach(self) -> Channel | None:
         """The channel of this descriptor in the current run; None where Trio's own code must do."""
