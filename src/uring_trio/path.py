@@ -187,13 +187,13 @@ class PathMethods:
         if exist_ok:
             try:
                 fd = await perform(ops.openat(paths.absolute(name), os.O_PATH))
-            except OSError:
-                pass
-            else:
                 try:
                     os.utime(f"/proc/self/fd/{fd}")
                 finally:
                     os.close(fd)
+            except OSError:
+                pass  # opening it says why not
+            else:
                 return
         flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
         try:

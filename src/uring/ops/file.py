@@ -112,6 +112,10 @@ def write(
     """Writes bytes (Linux 5.6); completes with the number written. See pwrite(2), pwritev2(2).
 
     On a pipe or socket without a reader the process gets ``SIGPIPE`` besides ``EPIPE``, as with write(2).
+
+    Without ``offset`` it writes at the file's position and moves it. Where the file system gets full, or
+    another error follows after some bytes, it completes with their number, but Linux 6.18 does not move the
+    position as write(2) does: move it before the next write.
     """
     address, size, held = pin(data)
     return make(

@@ -16,6 +16,7 @@ Invariants
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import operator
 import os
@@ -120,14 +121,43 @@ class Descriptor:
         Raises:
             OSError: the kernel's, with errno and text alone, as the standard library raises it.
         """
+        length = min(length, LENGTH_MAX)
+        before = self.raw.tell() if opcode == WRITE and self.regular else 0
         while True:
             shielded = self.begun and self.regular
-            res = await self.transfer(opcode, address, min(length, LENGTH_MAX), CURRENT, pins, shielded)
+            res = await self.transfer(opcode, address, length, CURRENT, pins, shielded)
             if res >= 0:
                 self.begun = True
+                if 0 < res < length and self.regular:
+                    await self._mend_position(opcode, before, res)
                 return res
             if res not in _INTERRUPTED:
                 raise error_from_result(res)
+
+    async def _mend_position(self, opcode: int, before: int, done: int) -> None:
+        """Moves the position behind a transfer of a regular file that came short.
+
+        What ends in an error after some bytes has their number as its result, and Linux 6.18 leaves the
+        position where it was, for reads only if no kernel worker did them: the next write would go over
+        these bytes, and a loop of reads would never end. A system call moves it, and so does a read that met
+        the end of the file.
+        """
+        if opcode == WRITE:
+            appends = fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_APPEND
+            self.raw.seek(*((0, os.SEEK_END) if appends else (before + done, os.SEEK_SET)))
+            return
+        here = self.raw.tell()
+        there = os.fstat(self.fd)
+        if here >= there.st_size and not stat.S_ISBLK(there.st_mode):
+            return
+        # There is more, or an error: which is met again where it was met, right behind these bytes.
+        memory = bytearray(1)
+        address = pin_writable(memory)[0]
+        if (
+            await self.transfer(READ, address, 1, here, memory, shielded=True) >= 0
+            and await self.transfer(READ, address, 1, here + done, memory, shielded=True) < 0
+        ):
+            self.raw.seek(here + done)
 
     async def at(
         self, opcode: int, address: int, length: int, offset: int, pins: object, begun: bool = False

@@ -1,0 +1,391 @@
+"""What needs a process of its own: another user, or file systems that are mounted for it alone.
+
+    python -m tests.trio.elsewhere SCENARIO FOLDER
+
+Each scenario does the same with the standard library and with the ring, in a folder that a test made, and
+exits with 0 when all agrees. ``REFUSED`` is the status where this machine does not let it mount.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uring_trio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+REFUSED = 77
+NOBODY = 65534
+_CLONE_NEWNS = 0x20000
+_MS_REC_PRIVATE = 1 << 14 | 1 << 18
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def in_own_mounts(kind: str, where: Path, options: str) -> None:
+    """Mounts a file system that only this process sees, and that goes with it."""
+    steps: list[Callable[[], int]] = [
+        partial(_libc.unshare, _CLONE_NEWNS),
+        partial(_libc.mount, b"none", b"/", None, _MS_REC_PRIVATE, None),
+        partial(_libc.mount, b"none", os.fsencode(where), kind.encode(), 0, options.encode()),
+    ]
+    for step in steps:
+        if step() < 0:
+            print(f"{kind} cannot be mounted: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+            raise SystemExit(REFUSED)
+
+
+def become_nobody() -> None:
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
+def told_sync(call: Callable[[], Any]) -> Any:
+    """What a call came to: its result, or what it raised."""
+    try:
+        return call()
+    except (OSError, ValueError) as exc:
+        return said(exc)
+
+
+async def told(call: Callable[[], Awaitable[Any]]) -> Any:
+    try:
+        return await call()
+    except (OSError, ValueError) as exc:
+        return said(exc)
+
+
+def said(exc: Exception) -> tuple[Any, ...]:
+    return type(exc), str(exc), getattr(exc, "errno", None), getattr(exc, "filename", None)
+
+
+def agree(stock: Any, ring: Any, what: object) -> None:
+    if stock != ring:
+        raise AssertionError(f"{what}: the standard library says {stock!r}, the ring {ring!r}")
+
+
+# ---- a full file system ------------------------------------------------------------------------------
+
+ROOM = 256 * 1024
+BLOCK = bytes(range(256)) * 400
+
+
+def full(folder: Path) -> None:
+    """Every way to write more than there is room for."""
+    in_own_mounts("tmpfs", folder, f"size={ROOM},nr_inodes=16")
+    for mode, buffering in (
+        ("wb", 0), ("wb", -1), ("wb", 5000), ("ab", -1), ("w+b", -1), ("w", -1), ("w", 1), ("a", -1),
+    ):  # fmt: skip
+        data: Any = BLOCK if "b" in mode else BLOCK.decode("ascii", "replace").replace("\ufffd", "x")
+        calls = [
+            ("write", data), ("write", data), ("tell",), ("write", data), ("write", data[:10]), ("flush",),
+            ("tell",), ("flush",), ("seek", 0), ("write", data[:10]), ("flush",), ("tell",),
+        ]  # fmt: skip
+        stock = filled_sync(folder / "file", mode, buffering, calls)
+        ring = uring_trio.run(filled, folder / "file", mode, buffering, calls)
+        for one, other, call in zip(stock, ring, [*calls, ("close",)], strict=True):
+            agree(one, other, (mode, buffering, call[0]))
+        assert any("No space left" in str(result) for result, _ in stock), mode
+    uring_trio.run(full_otherwise, folder)
+
+
+def filled_sync(path: Path, mode: str, buffering: int, calls: list[Any]) -> list[Any]:
+    """What each call came to, and how large the file was then; the last is closing it."""
+    file = open(path, mode, buffering)  # noqa: SIM115
+    results = [
+        (told_sync(partial(getattr(file, name), *arguments)), path.stat().st_size)
+        for name, *arguments in calls
+    ]
+    results.append((told_sync(file.close), path.stat().st_size))
+    path.unlink()
+    return results
+
+
+async def filled(path: Path, mode: str, buffering: int, calls: list[Any]) -> list[Any]:
+    file = await uring_trio.open_file(path, mode, buffering)
+    results = [
+        (await told(partial(getattr(file, name), *arguments)), path.stat().st_size)
+        for name, *arguments in calls
+    ]
+    results.append((await told(file.aclose), path.stat().st_size))
+    assert file.closed
+    path.unlink()
+    return results
+
+
+async def full_otherwise(folder: Path) -> None:
+    full_disk = errno.ENOSPC
+    path, other = folder / "file", folder / "other"
+    for call in (
+        lambda file: file.pwrite(bytes(2 * ROOM), 0),
+        lambda file: file.write_many([(i * 65536, bytes(65536)) for i in range(8)]),
+        lambda file: file.allocate(0, 2 * ROOM),
+    ):
+        async with await uring_trio.open_file(path, "w+b", buffering=0) as file:
+            await fails_with(full_disk, partial(call, file))
+        path.unlink()
+    async with await uring_trio.open_file(path, "w+b", buffering=0) as file:
+        # What fits is written and said, as by a system call; then nothing is.
+        assert await file.pwritev([bytes(ROOM), bytes(ROOM)], 0) == ROOM
+        await fails_with(full_disk, lambda: file.pwritev([b"more"], ROOM))
+    with uring_trio.RegisteredBuffers(1, ROOM) as pool, pool.borrow_nowait() as buffer:
+        async with await uring_trio.open_file(path, "r+b") as file:
+            await fails_with(full_disk, lambda: file.pwrite(buffer, ROOM // 2))
+    error = await fails_with(full_disk, lambda: uring_trio.copy_file(path, other))
+    assert error.filename == str(other), error.filename
+    other.unlink()
+    path.unlink()
+    await fails_with(full_disk, lambda: uring_trio.Path(path).write_bytes(bytes(2 * ROOM)))
+    await fails_with(full_disk, lambda: uring_trio.Path(path).write_text("x" * 2 * ROOM))
+    path.unlink()
+    for i in range(20):  # and no file can be made
+        stock = told_sync((folder / f"stock-{i}").mkdir)
+        if stock is not None:
+            break
+        (folder / f"stock-{i}").rmdir()
+        agree(stock, await told((uring_trio.Path(folder) / f"ring-{i}").mkdir), "mkdir")
+    for make in (lambda: uring_trio.mkdir(other), lambda: uring_trio.symlink("x", other)):
+        await fails_with(full_disk, make)
+    await fails_with(full_disk, lambda: uring_trio.open_file(other, "w"))
+
+
+async def fails_with(code: int, call: Callable[[], Awaitable[Any]]) -> OSError:
+    try:
+        result = await call()
+    except OSError as exc:
+        assert exc.errno == code, exc
+        return exc
+    raise AssertionError(f"{result!r} where errno {code} was expected")
+
+
+# ---- other file systems ------------------------------------------------------------------------------
+
+
+def tmpfs(folder: Path) -> None:
+    in_own_mounts("tmpfs", folder, "size=64m")
+    uring_trio.run(everything, folder)
+
+
+def overlay(folder: Path) -> None:
+    for name in ("lower", "upper", "work", "merged"):
+        (folder / name).mkdir()
+    (folder / "lower" / "below").write_bytes(BLOCK)
+    (folder / "lower" / "kept").write_bytes(BLOCK)
+    merged = folder / "merged"
+    in_own_mounts("overlay", merged, f"lowerdir={folder}/lower,upperdir={folder}/upper,workdir={folder}/work")
+    uring_trio.run(copied_up, merged)
+    uring_trio.run(everything, merged)
+    assert (folder / "lower" / "below").read_bytes() == BLOCK
+
+
+async def copied_up(folder: Path) -> None:
+    """A file of the lower layer: it is copied when it is opened for writing, and renamed and removed."""
+    async with await uring_trio.open_file(folder / "below", "rb") as before:
+        async with await uring_trio.open_file(folder / "below", "r+b") as file:
+            await file.seek(5)
+            await file.write(b"changed")
+        agree(os.pread(before.fileno(), 12, 0), await before.pread(12, 0), "opened before the copy")
+    assert (folder / "below").read_bytes() == BLOCK[:5] + b"changed" + BLOCK[12:]
+    kept = uring_trio.Path(folder / "kept")
+    agree((folder / "kept").stat()[:6], (await kept.stat())[:6], "stat")
+    await kept.rename(folder / "moved")
+    await uring_trio.unlink(folder / "moved")
+    assert not await kept.exists()
+
+
+async def everything(folder: Path) -> None:
+    """One of each, beside the standard library."""
+    path, stock = folder / "ring", folder / "stock"
+    for mode, buffering in (("w+b", 0), ("w+b", -1), ("w+", -1)):
+        data: Any = BLOCK if "b" in mode else "line\n" * 30_000
+        calls: list[Any] = [
+            ("write", data), ("tell",), ("seek", 100), ("read", 5000), ("readline",), ("seek", 0, 2),
+            ("write", data[:7]), ("flush",), ("truncate", 12345), ("seek", 0), ("read",), ("tell",),
+        ]  # fmt: skip
+        expected = filled_sync(stock, mode, buffering, calls)
+        for one, other, call in zip(
+            expected, await filled(path, mode, buffering, calls), [*calls, "close"], strict=True
+        ):
+            agree(one, other, (mode, buffering, call))
+    async with await uring_trio.open_file(path, "w+b") as file:
+        await file.pwrite(BLOCK, 0)
+        await file.fsync()
+        await file.fsync(datasync=True)
+        agree(BLOCK[5:4000], await file.pread(3995, 5), "pread")
+        agree(
+            [BLOCK[i : i + 10] for i in range(100)], await file.read_many([(i, 10) for i in range(100)]), ""
+        )
+        await file.write_many([(i * 10, b"%010d" % i) for i in range(100)])
+        agree(b"".join(b"%010d" % i for i in range(100)), await file.pread(1000, 0), "write_many")
+        agree(os.fstat(file.fileno())[:7], (await file.stat())[:7], "stat")
+        with uring_trio.RegisteredBuffers(1, 4096) as pool, pool.borrow_nowait() as buffer:
+            await file.readinto_at(buffer, 0)
+            agree(await file.pread(4096, 0), bytes(buffer), "registered")
+    copy = folder / "copy"
+    await uring_trio.copy_file(path, copy)
+    agree(path.read_bytes(), copy.read_bytes(), "copy_file")
+    for name in ("missing", ".", "ring/below"):
+        agree(
+            told_sync(partial(open, folder / name)),
+            await told(partial(uring_trio.open_file, folder / name)),
+            name,
+        )
+    await direct(folder / "direct")
+    for each in (path, copy):
+        await uring_trio.unlink(each)
+    await uring_trio.rmdir(await made(folder / "dir"))
+    agree([], [name for name in os.listdir(folder) if name in ("ring", "copy", "dir")], "left")
+
+
+async def direct(path: Path) -> None:
+    """``O_DIRECT``, or the refusal of `os.open`."""
+    path.write_bytes(BLOCK)
+    flags = os.O_RDWR | os.O_DIRECT
+    stock = told_sync(lambda: os.close(os.open(path, flags)))
+    if stock is not None:
+        agree(
+            stock[2],
+            (await fails_with(stock[2], lambda: uring_trio.open_direct(path, os.O_RDWR))).errno,
+            "direct",
+        )
+    else:
+        async with await uring_trio.open_direct(path, os.O_RDWR) as file:
+            agree(BLOCK[77:9999], await file.pread(9922, 77), "direct pread")
+            await file.pwrite(b"d" * file.align, file.align)
+        agree(b"d" * file.align, path.read_bytes()[file.align : 2 * file.align], "direct pwrite")
+    path.unlink()
+
+
+async def made(path: Path) -> Path:
+    await uring_trio.mkdir(path)
+    return path
+
+
+# ---- a device that fails -----------------------------------------------------------------------------
+
+
+def failing(folder: Path) -> None:
+    """A block device whose second half has gone: reads come short before it, then they fail."""
+    backing = folder / "backing"
+    backing.write_bytes(BLOCK * 20)
+    size = backing.stat().st_size // 8192 * 4096
+    attached = subprocess.run(
+        ["losetup", "--find", "--show", backing], capture_output=True, text=True, check=False
+    )
+    if attached.returncode:
+        print(f"no loop device: {attached.stderr}", file=sys.stderr)
+        raise SystemExit(REFUSED)
+    device = Path(attached.stdout.strip())
+    try:
+        os.truncate(backing, size)
+        for buffering in (0, -1):
+            for calls in (
+                [("read", size + 65536), ("tell",), ("read", 4096), ("tell",), ("seek", 100), ("read", 10)],
+                [("seek", size - 5000), ("read", 4000), ("tell",), ("read", 4096), ("tell",), ("read", 1)],
+                [("readall" if buffering == 0 else "read",), ("tell",), ("seek", size), ("read", 5)],
+                [("seek", size - 10), ("readline",), ("tell",)],
+            ):
+                results = []
+                for player in (played_sync, partial(uring_trio.run, played)):
+                    subprocess.run(["blockdev", "--flushbufs", device], check=True)
+                    results.append(player(device, buffering, calls))
+                for one, other, call in zip(*results, calls, strict=True):
+                    agree(one, other, (buffering, call))
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def played_sync(path: Path, buffering: int, calls: list[Any]) -> list[Any]:
+    with open(path, "rb", buffering) as file:
+        return [told_sync(partial(getattr(file, name), *arguments)) for name, *arguments in calls]
+
+
+async def played(path: Path, buffering: int, calls: list[Any]) -> list[Any]:
+    async with await uring_trio.open_file(path, "rb", buffering) as file:
+        return [await told(partial(getattr(file, name), *arguments)) for name, *arguments in calls]
+
+
+# ---- another user ------------------------------------------------------------------------------------
+
+
+def unprivileged(folder: Path) -> None:
+    """What the owner of nothing may not do; the run's own memory counts against that user's limit."""
+    closed, secret = folder / "closed", folder / "secret"
+    secret.write_bytes(b"secret")
+    secret.chmod(0)
+    (folder / "readable").write_bytes(b"readable")
+    closed.mkdir()
+    (closed / "inside").write_bytes(b"inside")
+    closed.chmod(0)
+    mine = folder / "mine"
+    mine.mkdir()
+    shutil.chown(mine, NOBODY, NOBODY)
+    folder.chmod(0o755)
+    become_nobody()
+    os.chdir(folder)
+    uring_trio.run(refused)
+
+
+async def refused() -> None:
+    for arguments in (
+        ("secret",), ("secret", "wb"), ("secret", "r+"), ("closed/inside", "rb"), ("closed",), ("new", "w"),
+        ("readable", "a"), ("readable", "x"), ("/proc/1/environ", "rb"), ("closed/inside/deeper",),
+    ):  # fmt: skip
+        stock = told_sync(partial(open, *arguments))
+        assert stock[0] in (PermissionError, FileExistsError, IsADirectoryError), stock
+        agree(stock, await told(partial(uring_trio.open_file, *arguments)), arguments)
+    for name, arguments in (
+        ("stat", ("closed/inside",)), ("mkdir", ("new",)), ("unlink", ("readable",)), ("rmdir", ("closed",)),
+        ("symlink", ("x", "new")), ("link", ("readable", "new")), ("rename", ("readable", "new")),
+        ("getxattr", ("secret", "user.x")), ("setxattr", ("readable", "user.x", b"")),
+    ):  # fmt: skip
+        stock = told_sync(partial(getattr(os, name), *arguments))
+        assert stock[0] in (PermissionError, OSError), stock
+        agree(stock, await told(partial(getattr(uring_trio, name), *arguments)), name)
+    for method in ("stat", "read_bytes", "unlink", "rmdir", "touch", "exists", "is_file", "mkdir"):
+        for name in ("secret", "closed/inside", "readable"):
+            if (method, name) in (("read_bytes", "readable"), ("stat", "secret"), ("stat", "readable")):
+                continue  # allowed
+            agree(
+                told_sync(getattr(Path(name), method)),
+                await told(getattr(uring_trio.Path(name), method)),
+                (method, name),
+            )
+    error = await fails_with(errno.EACCES, lambda: uring_trio.copy_file("readable", "new"))
+    assert error.filename == "new"
+    error = await fails_with(errno.EACCES, lambda: uring_trio.copy_file("secret", "mine/copy"))
+    assert error.filename == "secret"
+    found = await uring_trio.read_dir_stats(["readable", "closed/inside"])
+    assert isinstance(found[1], PermissionError)
+    await fails_with(errno.EACCES, lambda: uring_trio.open_direct("secret"))
+    async with await uring_trio.open_file("readable", "rb") as file:  # and what is allowed goes on
+        assert await file.read() == b"readable"
+        await fails_with(errno.EBADF, lambda: file.pwrite(b"x", 0))
+    assert await uring_trio.copy_file("readable", "mine/copy") == 8
+    assert os.stat("mine/copy").st_uid == NOBODY
+    assert os.listdir() == [name for name in os.listdir() if name != "new"]
+
+
+SCENARIOS = {function.__name__: function for function in (full, failing, tmpfs, overlay, unprivileged)}
+
+
+def main(scenario: str, folder: str) -> None:
+    threads, files = threading.active_count(), set(os.listdir("/proc/self/fd"))
+    SCENARIOS[scenario](Path(folder))
+    assert threading.active_count() == threads
+    left = set(os.listdir("/proc/self/fd")) - files
+    assert not left, f"left open: {left}"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
