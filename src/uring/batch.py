@@ -45,7 +45,7 @@ class Batch:
                 raise ValueError(f"a batch takes no linked or silent requests: {op!r}")
             pairs.append(op.pack().entry)
             pairs.append(ctx)
-            if op.pins is not None or op.discard is not None:
+            if op.needed:
                 holds[ctx] = (*holds.get(ctx, ()), op)
         self.holds: dict[int, tuple[Op, ...]] = holds
         """What must be kept, by context."""

@@ -11,11 +11,13 @@ Invariants
 
 from __future__ import annotations
 
+import errno
 import mmap
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .errors import RingClosed, error_from_result
+from .abi import IOU_PBUF_RING_INC
+from .errors import NotSupported, RingClosed, error_from_result
 from .kernel import ffi, lib
 from .memory import pin_writable
 
@@ -39,10 +41,12 @@ class BufferRing:
     back and frees their memory. Those in use number ``in_use``.
 
     ``flags`` are ``IOU_PBUF_RING_MMAP`` (the kernel allocates the ring) and ``IOU_PBUF_RING_INC`` (a buffer
-    is used up piece by piece, Linux 6.12).
+    is used up piece by piece, Linux 6.12). ``min_left``, with the latter, is how many bytes a buffer must
+    have left to be used for another piece; one with fewer counts as used up.
 
     Raises:
-        ValueError: count or size out of range.
+        ValueError: count, size or min_left out of range.
+        NotSupported: the kernel has no ``min_left`` (Linux 6.19, and late 6.18).
         OSError: the group exists already (``EEXIST``), or memory cannot be had (``ENOMEM``).
 
     See io_uring_register(2), ``IORING_REGISTER_PBUF_RING``.
@@ -75,6 +79,7 @@ class BufferRing:
         *,
         empty: bool = False,
         first: int | None = None,
+        min_left: int = 0,
     ) -> None:
         if not 0 <= group <= 0xFFFF:
             raise ValueError(f"a buffer group is 0 to 65535, not {group}")
@@ -88,13 +93,17 @@ class BufferRing:
             first = count
         elif not 1 <= first <= count:
             raise ValueError(f"of {count} buffers 1 to {count} are in use first, not {first}")
+        if min_left and not (flags & IOU_PBUF_RING_INC and 0 < min_left < 1 << 31):
+            raise ValueError(f"min_left is 0 to 2 GiB, of an incremental buffer ring, not {min_left}")
         handle = ffi.new("struct ur_buffers *")
         self._map = mmap.mmap(-1, count * size, _PRIVATE) if size else None
         self._memory = memoryview(b"" if self._map is None else self._map)
         # Dropped at once, as `uring.memory` says why: the memoryview keeps the memory.
         memory = ffi.from_buffer(self._memory) if size else ffi.NULL
-        result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags, first)
+        result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags, first, min_left)
         del memory
+        if result == -errno.EINVAL and min_left:
+            raise NotSupported("min_left of buffer rings", "Linux 6.19, or a late 6.18")
         if result < 0:
             raise error_from_result(result, f"register buffer ring {group}")
         self._ring = ring

@@ -13,6 +13,7 @@ import time
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .abi import IORING_CQE_F_MORE
 from .contexts import SQEContext
 from .errors import error_from_result
 from .opcodes import by_number
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["Waiting"]
+
+_MORE = int(IORING_CQE_F_MORE)
 
 C = TypeVar("C", bound=Completion)
 
@@ -114,15 +117,17 @@ class Waiting(RingState):
             self._decodable.clear()
         cqes = list(map(kind, self._unpack(self._kernel.out[: n * self._cqe_size])))
         if self._held or self._slots or self._guarded:
-            ended = self._release()
+            ended = self._release(cqes)
             if self._kernel.strays != self._strays:
                 cqes = self._drop_late(cqes, ended)
         elif self._kernel.strays != self._strays:
             cqes = self._drop_late(cqes, ())
         return cqes
 
-    def _release(self) -> list[int]:
+    def _release(self, cqes: Iterable[tuple[int, ...]]) -> list[int]:
         ended = self._kernel.ended()
+        if self._renamed:
+            ended += self._settle(cqes, ended)
         slots = self._slots
         take = self._held.pop
         for value in ended:
@@ -139,6 +144,20 @@ class Waiting(RingState):
         if self._guarded:
             self._guarded.difference_update(ended)
         return ended
+
+    def _settle(self, cqes: Iterable[tuple[int, ...]], ended: list[int]) -> list[int]:
+        """The values of polls that ended under another one, given to them by an update."""
+        renamed = self._renamed
+        settled = []
+        for value, _, flags, *_ in cqes:
+            own = renamed.get(value)
+            if own is not None and not flags & _MORE and self._kernel.settle(own):
+                settled.append(own)
+        for value, own in list(renamed.items()):
+            if own in settled or own in ended:
+                del renamed[value]
+                self._guarded.discard(value)
+        return settled
 
     def _drop_late(self, cqes: list[C], ended: Iterable[int]) -> list[C]:
         self._strays = self._kernel.strays
@@ -182,11 +201,15 @@ class Waiting(RingState):
                 if deadline is not None and left <= 0:
                     return []
                 self._waiters += 1
+                # Nobody else sends what is queued while this thread sleeps.
+                self._kernel.eager = True
             try:
                 self._kernel.wait(left)
             finally:
                 with self._lock:
                     self._waiters -= 1
+                    if not self._waiters and not self._kernel.closed:
+                        self._kernel.eager = False
                     self._quiet.notify_all()
 
 

@@ -173,9 +173,10 @@ class RingCore(Submission, Waiting):
                 break
             n = kernel.cycle(min(left, 0.05))
             if n > 0:
-                for value, res, *_ in self._unpack(kernel.out[: n * self._cqe_size]):
+                cqes = list(self._unpack(kernel.out[: n * self._cqe_size]))
+                for value, res, *_ in cqes:
                     self._discard(value, res)
-                self._release()
+                self._release(cqes)
             elif n < 0 and n not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 break
         return kernel.inflight

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import ops
 from .abi import IOU_PBUF_RING_INC
+from .dispatch import CompletionOwner
 from .errors import error_from_result
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ class _Callbacks(IncrementalHandler):
             self._error(error)
 
 
-class IncrementalReceiver:
+class IncrementalReceiver(CompletionOwner):
     """Receives into an incremental group, one buffer's worth at a time.
 
-    It knows no scheduler: `recv` queues a receive, and completions are offered to `handle_cqe`, which queues
-    the next receive while the buffer has room.
+    It knows no scheduler: `recv` queues a receive; its completion, which `uring.dispatch` brings here, queues
+    the next one while the buffer has room.
 
     Raises:
         ValueError: the group is not incremental, or has no memory of its own.
@@ -93,7 +94,10 @@ class IncrementalReceiver:
 
     def recv(self, fd: Fd, handler: IncrementalHandler) -> None:
         """Queues a receive. Raises PoolExhausted when no slot is free."""
+        if not isinstance(handler, IncrementalHandler):
+            raise TypeError(f"an IncrementalHandler is needed, not {type(handler).__name__}")
         ext = self._pool.extended()
+        ext.sidecar[0] = self
         try:
             self._submit(ext, fd, handler)
         except BaseException:

@@ -297,6 +297,10 @@ class KernelRing:
         if lib.ur_track(self._handle) < 0:
             raise MemoryError("no memory to count what is in flight")
 
+    def settle(self, user_data: int) -> bool:
+        """Ends the count of an operation that has completed under another value; whether it was the last."""
+        return bool(lib.ur_settle(self._handle, user_data) == 1)
+
     def ended(self) -> list[int]:
         """The values under which the last ``cycle`` saw the last operation in flight complete."""
         handle = self._handle

@@ -153,6 +153,11 @@ class Op:
         return self.fields[0]
 
     @property
+    def needed(self) -> bool:
+        """Whether something of the request is needed until it ends: its memory, or what its result means."""
+        return self.pins is not None or self.decode is not None or self.discard is not None
+
+    @property
     def fd(self) -> int:
         """The descriptor the operation works on; -1 for none, and for a registered file."""
         return descriptor(self.fields)

@@ -65,7 +65,9 @@ class ProvidedBuffers(Registrations):
         self.register_pool: RegisterBufferPool | None = None
         self.write_buffers: BufferPool | None = None
 
-    def register_buf_ring(self, entries: int, group: int, size: int = 0, flags: int = 0) -> BufferRing:
+    def register_buf_ring(
+        self, entries: int, group: int, size: int = 0, flags: int = 0, *, min_left: int = 0
+    ) -> BufferRing:
         """A ring of ``entries`` buffers of ``size`` bytes (Linux 5.19), or an empty one for memory given by
         `BufferRing.provide`. Closed with `unregister_buf_ring` and when the ring stops.
 
@@ -77,7 +79,8 @@ class ProvidedBuffers(Registrations):
         check_int("a buffer group", group, 0, 0xFFFF)
         check_int("a buffer's size", size, 0, (1 << 31) - 1)
         check_int("flags", flags, 0, 0xFFFF)
-        made = BufferRing(self._kernel, group, entries, size, flags, empty=not size)
+        check_int("min_left", min_left, 0, (1 << 31) - 1)
+        made = BufferRing(self._kernel, group, entries, size, flags, empty=not size, min_left=min_left)
         self._groups[group] = made
         return made
 
@@ -89,9 +92,14 @@ class ProvidedBuffers(Registrations):
         """A buffer ring whose entries the kernel allocates (Linux 6.4)."""
         return self.register_buf_ring(entries, group, size, _MMAP)
 
-    def register_buf_ring_incremental(self, entries: int, group: int, size: int = 0) -> BufferRing:
-        """A buffer ring whose buffers are used up piece by piece (Linux 6.12)."""
-        return self.register_buf_ring(entries, group, size, _INC)
+    def register_buf_ring_incremental(
+        self, entries: int, group: int, size: int = 0, *, min_left: int = 0
+    ) -> BufferRing:
+        """A buffer ring whose buffers are used up piece by piece (Linux 6.12).
+
+        A buffer with fewer than ``min_left`` bytes left counts as used up (Linux 6.19, and late 6.18).
+        """
+        return self.register_buf_ring(entries, group, size, _INC, min_left=min_left)
 
     def unregister_buf_ring(self, group: BufferRing | int) -> None:
         """Closes a group; operations armed on it end with ``-ENOBUFS``. Raises LookupError without one."""

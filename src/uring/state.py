@@ -101,6 +101,7 @@ class RingState:
         self._held: dict[int, tuple[Op, ...]] = {}
         self._slots: dict[int, IndirectSQE] = {}
         self._guarded: set[int] = set()
+        self._renamed: dict[int, int] = {}
         self._decodable: dict[int, Op] = {}
         self._chain = False
         self._chained = -1

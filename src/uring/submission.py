@@ -39,8 +39,10 @@ _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _OP_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
 _OP_MSG_RING = int(abi.IORING_OP_MSG_RING)
+_OP_POLL_REMOVE = int(abi.IORING_OP_POLL_REMOVE)
 _OP_RECV_ZC = int(abi.IORING_OP_RECV_ZC)
 _WIDE_OPS = frozenset({int(abi.IORING_OP_NOP128), int(abi.IORING_OP_URING_CMD128)})
+_UPDATE_USER_DATA = int(abi.IORING_POLL_UPDATE_USER_DATA)
 _NOT_BY_ONE_VALUE = int(
     abi.IORING_ASYNC_CANCEL_ALL
     | abi.IORING_ASYNC_CANCEL_FD
@@ -209,7 +211,7 @@ class Submission(RingState):
             op, ctx = self._check_special(op, ctx, slot, linked)
             fields = op.fields
         entry = op.entry
-        needs = slot is not None or op.pins is not None or op.discard is not None
+        needs = slot is not None or op.pins is not None or op.decode is not None or op.discard is not None
         if needs:
             self._hold(op, ctx, slot)
         result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)
@@ -234,7 +236,7 @@ class Submission(RingState):
         done = self._kernel.put_many(batch.pairs, n)
         if done < n:
             for op, ctx in batch.requests[done:]:
-                if op.pins is not None or op.discard is not None:
+                if op.needed:
                     self._let_go(op, ctx, None)
             raise self._refused(-errno.EBUSY)
         return n
@@ -282,7 +284,7 @@ class Submission(RingState):
             self._check_supported(opcode)
         if ctx in self._guarded:
             raise ValueError(
-                "a timeout is linked to the request under this value: use another one until it ends"
+                "this value is taken until its request ends: a timeout was linked to it, or a poll renamed so"
             )
         if flags & _SKIP:
             if self.options.notify_succeed:
@@ -344,11 +346,28 @@ class Submission(RingState):
                 return
             target = op.fields[4]
             count = self._kernel.count(target)
+            if opcode == _OP_POLL_REMOVE and op.fields[5] & _UPDATE_USER_DATA:
+                self._rename(target, op.fields[3], count)
         if count > 1:
             raise ValueError(
                 f"{op.name} names its target by a value that {count} operations in flight share: "
                 "use indirect or extended contexts, or cancel all of them"
             )
+
+    def _rename(self, target: int, value: int, count: int) -> None:
+        """Remembers that a poll in flight will complete under another value.
+
+        It stays counted under its own until it ends under either.
+        """
+        own = self._renamed.get(target, target)
+        if value == own or count > 1 or not self._kernel.count(own):
+            return
+        if value >> 62:
+            raise ValueError(f"a poll is renamed to a direct context, not to {value:#x}")
+        if self._kernel.count(value) or value in self._guarded:
+            raise ValueError(f"a poll is renamed to a value of its own: {value:#x} is in flight")
+        self._renamed[value] = own
+        self._guarded.add(value)
 
     def _check_chain(self, chain: list[Op], contexts: list[int]) -> None:
         """Refuses a chain before its first request is queued, for what its later ones lack."""

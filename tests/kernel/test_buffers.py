@@ -18,6 +18,7 @@ from uring import (
     Ring,
     RingClosed,
     abi,
+    dispatch,
 )
 
 INC = int(abi.IOU_PBUF_RING_INC)
@@ -288,6 +289,36 @@ def test_incremental_receives(ring, pair):
                 break
         assert record.events == [(b"abc", True), (b"defg", True), (b"hij", False), "complete"]
         assert pair[0].recv(10) == b"klm"
+    assert ring.pools.extended_available == ring.pools.capacity
+
+
+def test_a_buffer_with_little_left_is_used_up(ring, pair):
+    group = ring.register_buf_ring_incremental(2, 4, 10, min_left=5)
+    receiver = IncrementalReceiver(ring, ring.pools, group)
+    record = Record()
+    receiver.recv(pair[0], record)
+    for text in (b"abc", b"def"):
+        pair[1].send(text)
+        assert dispatch(one(ring)), "it is found like the other machines"
+    assert record.events == [(b"abc", True), (b"def", False), "complete"], "4 bytes are too few"
+    for bad in (-1, 1 << 31):
+        with pytest.raises(ValueError, match="min_left"):
+            ring.register_buf_ring_incremental(2, 5, 10, min_left=bad)
+    with pytest.raises(ValueError, match="incremental"):
+        ring.register_buf_ring(2, 5, 10, min_left=5)
+    with pytest.raises(TypeError, match="IncrementalHandler"):
+        receiver.recv(pair[0], record.on_data)
+    assert ring.in_flight == 0
+
+
+def test_incremental_handlers_do_nothing_by_default(ring, pair):
+    receiver = IncrementalReceiver(ring, ring.pools, ring.register_buf_ring_incremental(2, 4, 4))
+    for handler in (IncrementalHandler(), IncrementalHandler.from_callbacks()):
+        receiver.recv(pair[0], handler)
+        pair[1].send(b"full")
+        assert dispatch(one(ring))
+        receiver.recv(1 << 20, handler)
+        assert dispatch(one(ring))
     assert ring.pools.extended_available == ring.pools.capacity
 
 

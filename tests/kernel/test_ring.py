@@ -590,6 +590,29 @@ def test_many_issuers():
             each_data.append(1)
 
 
+def test_what_another_thread_queues_is_sent_while_one_waits():
+    """A thread that sleeps in a wait cannot send it."""
+    with Ring(entries=8, multi_issuers=True) as ring:
+        taken: list[int] = []
+        turn = threading.Semaphore(0)
+
+        def reap():
+            for _ in range(50):
+                turn.release()
+                taken.extend(c.user_data for c in ring.wait(timeout=None))
+
+        reaper = threading.Thread(target=reap)
+        reaper.start()
+        for value in range(50):
+            turn.acquire()
+            if value % 2:
+                while not ring._waiters:
+                    time.sleep(0)
+            ring.nop(value)
+        reaper.join()
+        assert taken == list(range(50))
+
+
 def test_stop_wakes_waiting_threads():
     ring = Ring(entries=8, multi_issuers=True)
     ring.start()

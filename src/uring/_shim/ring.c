@@ -67,7 +67,7 @@ enum {
 struct getevents_arg { uint64_t sigmask; uint32_t sigmask_sz, min_wait_usec; uint64_t ts; };
 struct timespec64 { int64_t sec, nsec; };
 struct buf_status { uint32_t group, head, resv[8]; };
-struct buf_reg { uint64_t ring_addr; uint32_t ring_entries; uint16_t bgid, flags; uint64_t resv[3]; };
+struct buf_reg { uint64_t ring_addr; uint32_t ring_entries; uint16_t bgid, flags; uint32_t min_left, resv[5]; };
 _Static_assert(sizeof(struct getevents_arg) == 24, "io_uring_getevents_arg is 24 bytes");
 _Static_assert(sizeof(struct buf_reg) == 40, "io_uring_buf_reg is 40 bytes");
 
@@ -181,6 +181,22 @@ int ur_track(struct ur_ring *r)
 int ur_count(struct ur_ring *r, uint64_t user_data)
 {
     return r->fd < 0 ? -EBADF : r->idents ? (int)ident_find(r, user_data)->count : 0;
+}
+
+/* An operation that was counted under this value has ended under another one, which a poll's can be changed to:
+ * 1 if it was the last under the value. */
+int ur_settle(struct ur_ring *r, uint64_t user_data)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    struct ur_ident *ident = r->idents ? ident_find(r, user_data) : NULL;
+    if (!ident || !ident->count)
+        return 0;
+    r->inflight--;
+    if (--ident->count)
+        return 0;
+    ident_remove(r, ident);
+    return 1;
 }
 
 /* ---- set-up ---------------------------------------------------------------------------------- */
@@ -880,7 +896,7 @@ int ur_buffers_withdrawn(struct ur_buffers *b, uint32_t n)
 /* Registers the ring and puts the first few buffers into it; memory, if any, is count * size bytes that the
  * caller owns. */
 int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uint32_t count, uint64_t size,
-                    void *memory, uint32_t flags, uint32_t first)
+                    void *memory, uint32_t flags, uint32_t first, uint32_t min_left)
 {
     memset(b, 0, sizeof *b);
     b->ring = r;
@@ -895,7 +911,7 @@ int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uin
     b->places = calloc(65536, sizeof *b->places);
     if (!b->places)
         return -ENOMEM;
-    struct buf_reg reg = { .ring_entries = entries, .bgid = group, .flags = (uint16_t)flags };
+    struct buf_reg reg = { .ring_entries = entries, .bgid = group, .flags = (uint16_t)flags, .min_left = min_left };
     int err = 0;
     if (flags & PBUF_RING_MMAP) {
         err = ring_register(r, REGISTER_PBUF_RING, &reg, 1);

@@ -166,6 +166,7 @@ int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, ui
 /* Counting by user_data. Both top bits set: such an entry or completion is never counted. */
 int ur_track(struct ur_ring *ring);
 int ur_count(struct ur_ring *ring, uint64_t user_data);
+int ur_settle(struct ur_ring *ring, uint64_t user_data);
 
 /* Volleys. ur_volley_queue queues what is left to queue: 0, or -EBUSY when the kernel takes no more now; the
  * next call goes on from there. ur_volley_unqueue takes back what the kernel has not seen. */
@@ -175,7 +176,8 @@ int ur_volley_unqueue(struct ur_volley *volley);
 
 /* Provided buffers. */
 int ur_buffers_open(struct ur_buffers *buffers, struct ur_ring *ring, uint16_t group, uint32_t count,
-                    uint64_t size, void *memory, uint32_t flags, uint32_t first);
+                    uint64_t size, void *memory, uint32_t flags, uint32_t first,
+                    uint32_t min_left);
 int ur_buffers_withdraw(struct ur_buffers *buffers, uint32_t most);
 int ur_buffers_withdrawn(struct ur_buffers *buffers, uint32_t n);
 int ur_buffers_close(struct ur_buffers *buffers);
