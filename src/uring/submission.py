@@ -284,7 +284,8 @@ class Submission(RingState):
             self._check_supported(opcode)
         if ctx in self._guarded:
             raise ValueError(
-                "this value is taken until its request ends: a timeout was linked to it, or a poll renamed so"
+                "a timeout is linked to the request under this value, or a poll was renamed to it: "
+                "use another one until it ends"
             )
         if flags & _SKIP:
             if self.options.notify_succeed:

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.ringside import run, take
-from uring import Ring, abi, for_fd
+from uring import Ring, abi, for_fd, ops
 
 CREATE = os.O_RDWR | os.O_CREAT
 
@@ -209,6 +209,7 @@ def test_status(ring, tmp_path):
     mask = abi.STATX_BASIC_STATS | abi.STATX_BTIME | abi.STATX_DIOALIGN
     told = run(ring, ring.statx(None, path, mask=mask))
     asked = os.stat(path)
+    assert isinstance(told, ops.StatxResult)
     for name in ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size", "st_blocks"):
         assert getattr(told, name) == getattr(asked, name), name
     for name in ("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blksize", "st_rdev"):

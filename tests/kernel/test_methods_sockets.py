@@ -291,6 +291,22 @@ def test_multishot_bundles(ring, pair):
     assert [cqe.res for cqe in take(ring)] == [0]
 
 
+def test_a_bundle_is_sent_out_of_a_group(ring, pair):
+    a, b = pair
+    group = ring.register_buf_ring(2, 7, 16)
+    for view in group.views:
+        view[:] = b"0123456789abcdef"
+    assert run(ring, ring.send_bundle(None, a, 7)) == 32
+    assert b.recv(100) == b"0123456789abcdef" * 2
+    for bid in (0, 1):
+        group.put(bid)
+    ring.send_bundle(None, a, 7, write_buffer_size=20)
+    first, rest = take(ring, 2)
+    assert (first.res, first.buf_id, first.has_more) == (16, 0, True), "whole buffers of 20 bytes at most"
+    assert (rest.res, rest.buf_id, rest.has_more) == (16, 1, False), "what is left in the group"
+    assert len(b.recv(100)) == 32
+
+
 def test_messages_with_addresses_and_control_data(ring, pair):
     with (
         adopt(run(ring, ring.udp4_socket(None))) as a,

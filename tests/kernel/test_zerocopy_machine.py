@@ -139,6 +139,9 @@ def test_the_kernel_refuses_loopback():
         assert unknown.value.errno in (errno.ENODEV, errno.EINVAL, errno.EPERM)
         with pytest.raises(ValueError):
             ring.register_zcrx_ifq(0, 0, 8, bytearray(8), bytearray(8))
+        for bad in (-1, (1 << 30) + 1):
+            with pytest.raises(ValueError, match="rx_buf_len"):
+                ring.register_zcrx_ifq(1, 0, 8, bytearray(8), bytearray(8), rx_buf_len=bad)
         with pytest.raises(TypeError, match="read-only"):
             ring.register_zcrx_ifq(1, 0, 8, bytes(8), bytearray(8))
 

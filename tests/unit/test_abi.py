@@ -80,6 +80,17 @@ def test_sizes_of_our_own() -> None:
             assert CONSTANTS[name] == int(found[1]) << {"M": 20, "G": 30}[found[2]]
 
 
+def test_networks_and_protocols_are_numbers_of_sockets() -> None:
+    assert isinstance(abi.IPPROTO_UDPLITE, abi.IpProto)
+    for network, family in (
+        (abi.NETWORK_UNIX, abi.AF_UNIX),
+        (abi.NETWORK_IPV4, abi.AF_INET),
+        (abi.NETWORK_IPV6, abi.AF_INET6),
+    ):
+        assert isinstance(network, abi.AddressFamily)
+        assert network == family
+
+
 def packers() -> Iterator[tuple[str, struct.Struct, str]]:
     for name in layouts.__all__:
         packer = getattr(layouts, name)

@@ -42,6 +42,19 @@ KINDS = [
     (errno.ECANCELED, OSError),
     (errno.EADDRINUSE, OSError),
     (errno.ENOBUFS, OSError),
+    (errno.EINVAL, OSError),
+    (errno.ENOMEM, OSError),
+    (errno.EFAULT, OSError),
+    (errno.EMFILE, OSError),
+    (errno.ENFILE, OSError),
+    (errno.ENODEV, OSError),
+    (errno.EBUSY, OSError),
+    (errno.ENAMETOOLONG, OSError),
+    (errno.ENOTCONN, OSError),
+    (errno.EISCONN, OSError),
+    (errno.ENETUNREACH, OSError),
+    (errno.EHOSTUNREACH, OSError),
+    (errno.EOPNOTSUPP, OSError),
 ]
 
 

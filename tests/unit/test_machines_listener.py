@@ -15,6 +15,7 @@ from uring import (
     ListenerManager,
     ListenerNotReady,
     ListenerState,
+    ListenerStep,
     MultishotHandler,
     PoolExhausted,
     abi,
@@ -82,6 +83,7 @@ def test_driven_by_hand(ring, manager):
 
     fd = new_fd()
     step = decode_listener_cqe(ring.complete(op.ext.context, fd))
+    assert isinstance(step, ListenerStep)
     assert (step.op, step.fd, step.state) == (abi.IORING_OP_SOCKET, fd, ListenerState.SOCKET)
     assert (step.error, step.ext, step.handler) == (None, op.ext, handler)
     assert op.fd == fd

@@ -108,6 +108,8 @@ def test_the_default_stops_on_errors(ring):
     assert sub.state is SubscriptionState.ACTIVE
     dispatch(ring.complete(sub.context, -errno.EIO, MORE))
     assert sub.state is SubscriptionState.CANCELLING
+    dispatch(ring.complete(sub.context, -errno.ECANCELED))
+    assert sub.state is SubscriptionState.STOPPED
 
 
 def test_callbacks_default_to_the_class(ring):

@@ -36,7 +36,8 @@ class Card:
         self.entries = entries
         struct.pack_into("=II", self.region, 0, start, start)
         self.area = bytearray(range(256)) * (AREA // 256)
-        self.queue = ZCRXQueue(7, self.area, self.region, entries, ZCRXOffsets(HEAD, TAIL, RQES), TOKEN)
+        offsets = ZCRXOffsets(head=HEAD, tail=TAIL, rqes=RQES)
+        self.queue = ZCRXQueue(7, self.area, self.region, entries, offsets, TOKEN)
 
     def taken(self):
         """The entries given back since the last call."""

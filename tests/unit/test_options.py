@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from uring import (
     BUFFER_SIZES,
+    LARGE_LOCKED_BUFFER_MEM,
     BufferGroupsConfig,
     Options,
     abi,
@@ -29,16 +31,17 @@ def test_tier_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "tiers", "total"),
+    ("make", "tiers", "total"),
     [
-        (BufferGroupsConfig.minimal(), 5, 31 * MIB),
-        (BufferGroupsConfig.default(), 7, 127 * MIB),
-        (BufferGroupsConfig.full(), 12, 4095 * MIB),
+        (BufferGroupsConfig.minimal, 5, 31 * MIB),
+        (BufferGroupsConfig.default, 7, 127 * MIB),
+        (BufferGroupsConfig.full, 12, 4095 * MIB),
     ],
 )
 def test_configurations_have_their_documented_totals(
-    config: BufferGroupsConfig, tiers: int, total: int
+    make: Callable[[], BufferGroupsConfig], tiers: int, total: int
 ) -> None:
+    config = make()
     assert len(config.tiers) == tiers
     assert config.total == total
     assert config.total == sum(size * count for size, count in config.tiers)
@@ -63,6 +66,31 @@ def test_default_counts_are_those_of_the_constants() -> None:
         "titan",
     ):
         assert getattr(full, f"{name}_num") == getattr(abi, f"DEFAULT_BUFFER_NUM_{name.upper()}")
+
+
+def test_a_tier_of_each_size() -> None:
+    config = BufferGroupsConfig(
+        pico_num=1,
+        nano_num=2,
+        micro_num=3,
+        small_num=4,
+        medium_num=5,
+        big_num=6,
+        large_num=7,
+        great_num=8,
+        huge_num=9,
+        vast_num=10,
+        giant_num=11,
+        titan_num=12,
+    )
+    assert config.tiers == list(zip(BUFFER_SIZES, range(1, 13), strict=True))
+
+
+def test_a_large_amount_of_registered_memory() -> None:
+    assert LARGE_LOCKED_BUFFER_MEM == 128 * MIB
+    options = Options(locked_buffer_mem=LARGE_LOCKED_BUFFER_MEM)
+    size, count = locked_buffer_layout(options.locked_buffer_mem)
+    assert size * count == LARGE_LOCKED_BUFFER_MEM
 
 
 @given(st.integers(-1, 1 << 40))

@@ -113,7 +113,10 @@ def send_bundle(
     fixed_file: bool = False,
 ) -> Op:
     """Sends the buffers that are in a group, in its order (Linux 6.10); completes with the number of bytes
-    and the first buffer's number. ``write_buffer_size`` bounds the whole; ``ENOBUFS``: the group is empty.
+    and the first buffer's number. ``ENOBUFS``: the group is empty.
+
+    ``write_buffer_size`` bounds what is sent first: so many bytes, in whole buffers but for a single one. The
+    kernel (6.18) then sends what the group still has, in a completion of its own; the first has ``F_MORE``.
     """
     return make(
         "send_bundle",
