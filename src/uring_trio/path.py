@@ -1,6 +1,6 @@
 """`Path`: `trio.Path` with its system calls on the ring.
 
-On the ring: ``open``, ``read_*``, ``write_*``, ``stat``, ``lstat``, ``exists``, ``is_*`` but ``is_mount``,
+On the ring: ``open``, ``read_*``, ``write_*``, ``stat``, ``lstat``, ``exists``, ``is_*``,
 ``samefile``, ``mkdir``, ``rename``, ``replace``, ``unlink``, ``rmdir``, ``symlink_to``, ``hardlink_to``,
 ``touch``.
 
@@ -14,6 +14,7 @@ import errno
 import os
 import pathlib
 import stat as modes
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["Path", "PathMethods"]
+
+_FOLLOWS_TO_MOUNT = sys.version_info < (3, 12)
+"""Whether this Python's pathlib says of a symbolic link to a mount that it is one."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP))
 
@@ -128,6 +132,24 @@ class PathMethods:
     async def is_char_device(self) -> bool:
         """Whether it is a character device."""
         return modes.S_ISCHR(await _mode(self, True) or 0)
+
+    async def is_mount(self) -> bool:
+        """Whether a file system is mounted here: it is on another one than its parent, or is the root."""
+        follow = _FOLLOWS_TO_MOUNT
+        try:
+            here = await paths.stat(os.fspath(self), follow_symlinks=follow)
+            if not modes.S_ISDIR(here.st_mode):
+                return False
+            above = self.parent if follow else os.path.join(os.fspath(self), "..")  # type: ignore[attr-defined]
+            there = await paths.stat(os.fspath(above))
+        except OSError as exc:
+            if follow and exc.errno not in _ABSENT:
+                raise
+            return False
+        except ValueError:  # a name that the file system cannot have
+            await trio.lowlevel.checkpoint()
+            return False
+        return here.st_dev != there.st_dev or here.st_ino == there.st_ino
 
     async def samefile(self, other_path: Any) -> bool:
         """Whether the other path leads to the same file."""

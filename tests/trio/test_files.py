@@ -334,6 +334,62 @@ async def test_tasks_share_a_file(path: Path, mode: str) -> None:
     assert sorted(seen) == list(range(5000))
 
 
+async def test_a_turn_is_not_lost_with_the_task_that_was_to_have_it() -> None:
+    source, sink = os.pipe()
+    file = await open_file(source, "rb", buffering=10)
+    got: list[bytes] = []
+    second = trio.CancelScope()
+
+    async def first() -> None:
+        got.append(await file.read(1))
+        second.cancel()  # its wake-up is under way
+
+    async def later(scope: trio.CancelScope) -> None:
+        with scope:
+            got.append(await file.read(1))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await wait_all_tasks_blocked()
+        for scope in (second, trio.CancelScope()):
+            nursery.start_soon(later, scope)
+            await wait_all_tasks_blocked()
+        os.write(sink, b"ab")
+    assert second.cancelled_caught
+    assert got == [b"a", b"b"]
+    await file.aclose()
+    os.close(sink)
+
+
+@pytest.mark.parametrize("mode", ["rb+", "wb+"])
+@pytest.mark.parametrize(
+    "call", ["read", "read 2", "readline", "readinto", "readinto1", "peek", "read1", "seek", "truncate"]
+)
+async def test_cancelled_while_what_was_written_is_flushed(path: Path, mode: str, call: str) -> None:
+    """Whatever becomes of the call, what was written before is not lost, and the position tells."""
+    name, _, argument = call.partition(" ")
+    arguments: list[Any] = [int(argument)] if argument else []
+    if name.startswith("readinto"):
+        arguments = [bytearray(5)]
+    if name == "seek":
+        arguments = [2, 1]
+    for cancel_after in range(4):
+        file = await open_file(path, mode)
+        await file.seek(3)
+        await file.write(b"written")
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(getattr(file, name), *arguments)
+                for _ in range(cancel_after):
+                    await trio.lowlevel.checkpoint()
+                scope.cancel()
+        await file.flush()
+        if name != "truncate":
+            assert path.read_bytes()[3:10] == b"written"
+        assert await file.tell() >= 10
+        await file.aclose()
+
+
 @pytest.mark.parametrize("mode", ["ab", "a"])
 async def test_appending_with_cancels_tears_nothing(path: Path, mode: str) -> None:
     path.write_bytes(b"")

@@ -97,6 +97,7 @@ class Descriptor:
         while self.busy:
             await self.turns.park()
         if seams.cancelled():
+            self.end_turn()  # the turn that came with the wake-up goes to the next
             await trio.lowlevel.checkpoint_if_cancelled()
         self.busy = True
         self.begun = False

@@ -320,11 +320,12 @@ class BufferedFile(RingFile):
         return bytes(self._block[pos : pos + n])
 
     async def _read_generic(self, n: int) -> bytes:
+        pos = self._pos
         pieces = self._take_ahead()
         left = n - len(pieces[0]) if pieces else n
+        if self._writable:
+            await self._flush_for_read(pos)
         try:
-            if self._writable:
-                await self._flush_and_rewind()
             self._reset_read()
             while whole := left - left % self._size:
                 piece = await self._piece(whole)
@@ -348,10 +349,11 @@ class BufferedFile(RingFile):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _read_all(self) -> bytes:
+        pos = self._pos
         pieces = self._take_ahead()
+        if self._writable:
+            await self._flush_for_read(pos)
         try:
-            if self._writable:
-                await self._flush_and_rewind()
             self._reset_read()
             while piece := await self._piece(left_of(self._file)):
                 pieces.append(piece)
@@ -394,6 +396,8 @@ class BufferedFile(RingFile):
             self._pos += have
             if ahead and have == size:
                 return have
+            if self._writable:
+                await self._flush_for_read(self._pos - have)
             try:
                 return await self._into_rest(address, view, have, once)
             except (trio.Cancelled, KeyboardInterrupt):
@@ -404,8 +408,6 @@ class BufferedFile(RingFile):
 
     async def _into_rest(self, address: int, view: memoryview, done: int, once: bool) -> int:
         size = len(view)
-        if self._writable:
-            await self._flush_and_rewind()
         self._reset_read()
         self._pos = 0
         while done < size:
@@ -434,9 +436,9 @@ class BufferedFile(RingFile):
         pieces = [bytes(self._block[pos : pos + n])] if n else []
         self._pos = pos + n
         limit -= n if limit > 0 else 0
+        if self._writable:
+            await self._flush_for_read(pos)
         try:
-            if self._writable:
-                await self._flush_and_rewind()
             while True:
                 self._reset_read()
                 n = await self._fill()
@@ -498,6 +500,15 @@ class BufferedFile(RingFile):
     async def _flush(self) -> None:
         if self._writable:
             await self._flush_and_rewind()
+
+    async def _flush_for_read(self, pos: int) -> None:
+        """Before a call reads; ``pos`` is where it began. Cancelled, it has consumed nothing: what is to be
+        written stays in the block."""
+        try:
+            await self._flush_and_rewind()
+        except (trio.Cancelled, KeyboardInterrupt):
+            self._pos = pos
+            raise
 
     async def _flush_and_rewind(self) -> None:
         await self._flush_block()
