@@ -9,15 +9,19 @@ A relative path starts where the process is when the call is made, not where it 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import struct
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from uring import abi, ops
+from uring.cached import find_cached
 from uring.memory import bytes_address, new_bytes
 
+from . import seams
+from .manager import current
 from .perform import perform, perform_many
 
 if TYPE_CHECKING:
@@ -55,6 +59,9 @@ _STAT_FIELDS = struct.Struct("=4xI8xIIIH2xQQQ8x qI4x 16x qI4x qI4x IIII").unpack
 """What `os.stat_result` has of ``struct statx``."""
 _NANO = 1_000_000_000
 _COPY_CHUNK = 1 << 20
+_ENOENT = -errno.ENOENT
+_STRETCH = 64
+"""So many names are looked up before others run."""
 
 
 def absolute(path: Any) -> Any:
@@ -77,7 +84,12 @@ def absolute(path: Any) -> Any:
 
 async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_result:
     """`os.stat` of a path or a descriptor; with ``follow_symlinks=False`` `os.lstat`. See statx(2)."""
-    found: os.stat_result = await _named(stat_op(path, follow_symlinks), path)
+    found: os.stat_result | OSError | None = await seams.attempt(current(), _find, path, follow_symlinks)
+    if found is None:
+        asked: os.stat_result = await _named(stat_op(path, follow_symlinks), path)
+        return asked
+    if isinstance(found, OSError):
+        raise found
     return found
 
 
@@ -86,11 +98,18 @@ async def read_dir_stats(
 ) -> list[os.stat_result | OSError]:
     """`stat` of many paths with one submission and one wake-up; in the place of each that failed, what
     `stat` would raise."""
+    current()
     paths = list(paths)
-    found = await perform_many([stat_op(path, follow_symlinks) for path in paths])
-    return [
-        _error(answer, path) if isinstance(answer, OSError) else answer for path, answer in zip(paths, found)
-    ]
+    found: list[os.stat_result | OSError | None] = []
+    for i in range(0, len(paths), _STRETCH):
+        await seams.pause()
+        found += [_find(path, follow_symlinks) for path in paths[i : i + _STRETCH]]
+    left = [i for i, answer in enumerate(found) if answer is None]
+    if left or not paths:
+        asked = await perform_many([stat_op(paths[i], follow_symlinks) for i in left])
+        for i, answer in zip(left, asked):
+            found[i] = _error(answer, paths[i]) if isinstance(answer, OSError) else answer
+    return cast("list[os.stat_result | OSError]", found)
 
 
 async def rename(src: Path, dst: Path, *, flags: int = 0) -> None:
@@ -226,6 +245,26 @@ async def _copy(
 async def _open(path: Path, flags: int) -> int:
     fd: int = await _named(ops.openat(absolute(path), flags), path)
     return fd
+
+
+def _find(path: Any, follow: bool) -> os.stat_result | OSError | None:
+    """The answer of a stat, if the kernel has it in memory."""
+    if isinstance(path, int):
+        return None
+    name = os.fsencode(path)
+    if b"\0" in name:
+        return None
+    fd = find_cached(name, follow)
+    if fd < 0:
+        return (
+            FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+            if fd == _ENOENT
+            else None
+        )
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
 
 
 def stat_op(path: Any, follow: bool = True) -> ops.Op:

@@ -489,6 +489,29 @@ def pause() -> Generator[Any, Any, None]:
     yield _Yield
 
 
+@enable_ki_protection
+@types.coroutine
+def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator[Any, Any, _T | None]:
+    """Calls a function that does not wait, as a checkpoint, in the run that ``manager`` is of.
+
+    None, without a yield: the function gave up (its None), this is another run, or a checkpoint would raise
+    now, which is left to the operation that is to follow.
+    """
+    task = _context.task
+    runner = task._runner
+    if (
+        runner.io_manager is not manager
+        or task._cancel_status.effectively_cancelled
+        or (runner.ki_pending and task is runner.main_task)
+    ):
+        return None
+    result = fn(*args)
+    if result is not None:
+        task._cancel_points += 1
+        yield _Yield
+    return result
+
+
 def cancelled() -> bool:
     """Whether a checkpoint would raise now: the cheap look of an iterator between two yields."""
     task = _context.task

@@ -19,6 +19,7 @@ from uring_trio.testing import assert_no_leases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PBUF_STATUS = 26
 INTERNAL_SLOTS = 4
@@ -152,3 +153,15 @@ def fill_pipe(fd: int) -> int:
             size += os.write(fd, bytes(65536))
     except BlockingIOError:
         return size
+
+
+def forget_contents(path: Path, but: int = 0) -> None:
+    """Makes the kernel drop a file's contents from the page cache, all but the first bytes."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(fd, but, 0)
+    finally:
+        os.close(fd)

@@ -8,9 +8,10 @@ Invariants
     move it, and a descriptor that is shared with others agrees with them.
   - Calls that use the position or a buffer take turns, so that tasks may share a file.
   - On a regular file a call cannot be torn: the first transfer of a call may be cancelled while the kernel
-  has
-    not begun it; once something was done the call goes on to its end.
+    has not begun it; once something was done the call goes on to its end.
   - The descriptor is closed when nothing is in flight on it.
+  - A read is tried at once, without the ring, out of the page cache (`uring.cached`). It is a checkpoint all
+    the same, and no different otherwise: what would have to wait goes through the ring.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from uring import abi, ops
+from uring.cached import PART, Room, read_cached, stat_is_local
 from uring.errors import error_from_result
 from uring.memory import bytes_address, new_bytes, pin, pin_writable
 from uring.volley import Volley
@@ -52,11 +54,16 @@ CURRENT = (1 << 64) - 1
 """The offset that stands for the file's own position."""
 
 LENGTH_MAX = 0x7FFF_F000
+PAGE = 4096
 READ = int(abi.IORING_OP_READ)
 WRITE = int(abi.IORING_OP_WRITE)
 _OFFSET_MAX = (1 << 63) - 1
 _INTERRUPTED = frozenset((-errno.EINTR, -512, -513, -514, -516))
 _CANCELLED = -errno.ECANCELED
+_ROOM_MAX = 16384
+"""Up to here a piece goes through the descriptor's room; the copy of more costs more than it spares."""
+_ROOM_MAX_MANY = 1 << 20
+"""Up to here many pieces go through it together, in one call that holds the run's thread."""
 
 _PLAIN = frozenset(
     (
@@ -77,13 +84,21 @@ class Descriptor:
     more; ``users`` counts the calls under way that wait for no turn.
     """
 
-    __slots__ = ("active", "begun", "busy", "closing", "fd", "idle", "raw", "regular", "turns", "users")
+    __slots__ = (
+        "active", "at_once", "begun", "busy", "closing", "fd", "idle", "manager", "raw", "regular", "room",
+        "turns", "users",
+    )  # fmt: skip
 
     def __init__(self, raw: io.FileIO) -> None:
         self.raw: io.FileIO = raw
         self.fd: int = raw.fileno()
         mode = os.fstat(self.fd).st_mode
         self.regular: bool = stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+        # With O_DIRECT a read waits for the device, whatever it is told.
+        cached = self.regular and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_DIRECT
+        self.at_once: Callable[[int, int, int, int], int] | None = read_cached if cached else None
+        self.room: Room = Room()
+        self.manager: Any = seams.manager_here()
         self.active: set[Operation] = set()
         self.busy: bool = False
         self.begun: bool = False
@@ -123,6 +138,16 @@ class Descriptor:
             OSError: the kernel's, with errno and text alone, as the standard library raises it.
         """
         length = min(length, LENGTH_MAX)
+        done = 0
+        if opcode == READ:
+            got = await seams.attempt(self.manager, self.find_into, address, length, CURRENT)
+            if got is not None:
+                self.begun = True
+                if got >= 0:
+                    return got
+                done = -PART - got
+                address += done
+                length -= done
         before = self.raw.tell() if opcode == WRITE and self.regular else 0
         while True:
             shielded = self.begun and self.regular
@@ -131,8 +156,10 @@ class Descriptor:
                 self.begun = True
                 if 0 < res < length and self.regular:
                     await self._mend_position(opcode, before, res)
-                return res
+                return done + res
             if res not in _INTERRUPTED:
+                if done:
+                    return done
                 raise error_from_result(res)
 
     async def _mend_position(self, opcode: int, before: int, done: int) -> None:
@@ -165,16 +192,62 @@ class Descriptor:
     ) -> int:
         """One transfer at an offset, outside any turn; ``begun``: of a call that has done something."""
         self.users += 1
-        shielded = begun and self.regular
+        length = min(length, LENGTH_MAX)
+        done = 0
         try:
+            if opcode == READ:
+                got = await seams.attempt(self.manager, self.find_into, address, length, offset)
+                if got is not None:
+                    if got >= 0:
+                        return got
+                    done = -PART - got
+                    begun = True
+            shielded = begun and self.regular
             while True:
-                res = await self.transfer(opcode, address, min(length, LENGTH_MAX), offset, pins, shielded)
+                res = await self.transfer(
+                    opcode, address + done, length - done, offset + done, pins, shielded
+                )
                 if res >= 0:
-                    return res
+                    return done + res
                 if res not in _INTERRUPTED:
+                    if done:
+                        return done
                     raise error_from_result(res)
         finally:
             self.let_go()
+
+    def find(self, n: int, offset: int) -> bytes | None:
+        """Up to ``n`` bytes out of the page cache, fewer only at the end of the file; None if some would have
+        to be waited for."""
+        if self.at_once is None:
+            return None
+        room = self.room
+        if room.size < n:
+            room.grow(_ROOM_MAX if n > PAGE else PAGE)
+        res = self.at_once(self.fd, offset, room.address, n)
+        return room.contents[:res] if res >= 0 else None
+
+    def find_into(self, address: int, length: int, offset: int) -> int | None:
+        """As `find`, into memory of the caller's: what `read_cached` answers when it got something."""
+        if self.at_once is None:
+            return None
+        res = self.at_once(self.fd, offset, address, length)
+        return res if res >= 0 or res < -PART else None
+
+    def find_many(self, offsets: array[int], sizes: array[int]) -> list[bytes] | None:
+        """As many of these pieces as are in the page cache, from the first one on; None if that is none."""
+        total = sum(sizes)
+        if self.at_once is None or total > _ROOM_MAX_MANY:
+            return None
+        room = self.room
+        if room.size < total:
+            room.grow(total)
+        whole = room.read_many(self.fd, offsets, sizes)
+        return room.split(sizes[:whole]) if whole else None
+
+    def stat(self) -> os.stat_result | None:
+        """As `os.fstat`; None if it would have to be waited for."""
+        return os.fstat(self.fd) if self.regular and stat_is_local(self.fd) else None
 
     def let_go(self) -> None:
         """The end of what began with one more in ``users``."""
@@ -339,26 +412,20 @@ class RingFile(trio.abc.AsyncResource):
         """Up to ``n`` bytes from ``offset`` on, fewer only at the end of the file. See pread(2)."""
         if self._file.closing:
             self._check_open()
+        file = self._file
+        if offset.__class__ is not int or not 0 <= offset <= _OFFSET_MAX:
+            offset = _offset(offset)
+        if 0 <= n <= _ROOM_MAX:
+            found = await seams.attempt(file.manager, file.find, n, offset)
+            if found is not None:
+                return found
         if n <= 1:
             return await self._read_few(n, offset)
         data = new_bytes(n)
-        file = self._file
         address = bytes_address(data)
-        if offset.__class__ is not int or not 0 <= offset <= _OFFSET_MAX:
-            offset = _offset(offset)
-        file.users += 1
-        try:
-            res = await seams.transfer(file.active, "read", READ, file.fd, offset, address, n, data)
-        finally:
-            file.users -= 1
-            if file.closing:
-                file.idle.unpark_all()
+        res = await file.at(READ, address, n, offset, data)
         if res == n:
             return data
-        if res < 0:
-            if res not in _INTERRUPTED:
-                raise error_from_result(res)
-            res = 0
         return data[: res + await self._fully(READ, address + res, n - res, offset + res, data)]
 
     async def _read_few(self, n: int, offset: int) -> bytes:
@@ -420,41 +487,39 @@ class RingFile(trio.abc.AsyncResource):
             OSError: of the first piece that failed.
         """
         places = list(places)
-        sizes = [n for _, n in places]
-        if min(sizes, default=0) <= 1:
-            return await self._read_small(places, sizes)
-        if max(sizes) > LENGTH_MAX:
-            raise ValueError(f"a piece has up to {LENGTH_MAX} bytes")
-        data = [new_bytes(n) for n in sizes]
-        try:
-            numbers = array(
-                "Q",
-                [x for (offset, n), piece in zip(places, data) for x in (offset, bytes_address(piece), n)],
-            )
-        except OverflowError:
-            raise ValueError("the offset of a piece is 0 or more") from None
-        counts = await self._many(READ, numbers, data)
-        if counts == sizes:
-            return data
-        return [
-            piece if count == n else await self._rest(offset, n, piece[:count])
-            for (offset, n), piece, count in zip(places, data, counts)
-        ]
-
-    async def _read_small(self, places: list[tuple[int, int]], sizes: list[int]) -> list[bytes]:
-        """`read_many` with pieces of one byte or none: they are read larger, since a bytes object of one byte
-        is shared by all who have the same one."""
-        if min(sizes, default=0) < 0:
-            raise ValueError("a piece has 0 bytes or more")
+        file = self._file
+        self._check_open()
         if not places:
-            await self._many(READ, array("Q"), None)
+            await trio.lowlevel.checkpoint()
             return []
-        found = await self.read_many([(offset, max(n, 2)) for offset, n in places])
-        return [piece[:n] for piece, n in zip(found, sizes)]
+        try:
+            offsets, sizes = (array("Q", numbers) for numbers in zip(*places, strict=True))
+        except OverflowError:
+            raise ValueError("offset and size of a piece are 0 or more") from None
+        found = await seams.attempt(file.manager, file.find_many, offsets, sizes) or []
+        if len(found) == len(places):
+            return found
+        return found + await self._read_rest(offsets[len(found) :], sizes[len(found) :])
+
+    async def _read_rest(self, offsets: array[int], sizes: array[int]) -> list[bytes]:
+        """`read_many` by the ring."""
+        if max(sizes) > LENGTH_MAX or max(offsets) > _OFFSET_MAX:
+            raise ValueError(f"a piece has up to {LENGTH_MAX} bytes and begins before 2**63")
+        # Of less than two bytes there are no objects of their own.
+        data = [new_bytes(max(n, 2)) for n in sizes]
+        numbers = array(
+            "Q",
+            [x for offset, piece in zip(offsets, data) for x in (offset, bytes_address(piece), len(piece))],
+        )
+        counts = await self._many(READ, numbers, data)
+        return [
+            piece if count == n == len(piece) else await self._rest(offset, n, piece[: min(count, n)])
+            for offset, n, piece, count in zip(offsets, sizes, data, counts)
+        ]
 
     async def _rest(self, offset: int, n: int, got: bytes) -> bytes:
         """The rest of a piece that came short, which the end of the file explains or not."""
-        return got + await self.pread(n - len(got), offset + len(got)) if got else got
+        return got if len(got) in (0, n) else got + await self.pread(n - len(got), offset + len(got))
 
     @enable_ki_protection
     async def write_many(self, pieces: Iterable[tuple[int, Any]], /) -> int:
@@ -533,6 +598,9 @@ class RingFile(trio.abc.AsyncResource):
     async def stat(self) -> os.stat_result:
         """As `os.fstat`. See statx(2)."""
         self._check_open()
+        here = await seams.attempt(self._file.manager, self._file.stat)
+        if here is not None:
+            return here
         found: os.stat_result = await self._run(stat_op(self._file.fd))
         return found
 
