@@ -113,12 +113,13 @@ class RingCore(Submission, Waiting):
 
     def ext_sqe(self) -> ExtSQE:
         """Borrows an extended slot until `put_ext_sqe`. Raises PoolExhausted when all are taken."""
+        self._check_open()
         return self.pools.extended()
 
     def must_ext_sqe(self) -> ExtSQE:
         """As `ext_sqe`, where running out is a mistake of the program: a RuntimeError."""
         try:
-            return self.pools.extended()
+            return self.ext_sqe()
         except PoolExhausted as error:
             raise RuntimeError(str(error)) from error
 
@@ -130,6 +131,7 @@ class RingCore(Submission, Waiting):
 
     def indirect_sqe(self) -> IndirectSQE:
         """Borrows an indirect slot until `put_indirect_sqe`. Raises PoolExhausted when all are taken."""
+        self._check_open()
         return self.pools.indirect()
 
     def put_indirect_sqe(self, indirect: IndirectSQE) -> None:
@@ -140,14 +142,14 @@ class RingCore(Submission, Waiting):
 
     def new_scoped_ext_sqe(self) -> ScopedExtSQE:
         """An extended slot that goes back by itself unless it was submitted."""
-        return ScopedExtSQE(self.pools.extended())
+        return ScopedExtSQE(self.ext_sqe())
 
     def with_ext_sqe(self, fn: Callable[[ExtSQE], Any]) -> Any:
         """Calls ``fn`` with an extended slot and returns its result; if it raises, the slot goes back.
 
         Else whoever receives the completion gives it back.
         """
-        ext = self.pools.extended()
+        ext = self.ext_sqe()
         try:
             return fn(ext)
         except BaseException:

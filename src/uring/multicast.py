@@ -91,6 +91,7 @@ class MulticastMethods(Registrations):
         n: int | None,
         thresholds: tuple[tuple[float, int], ...],
     ) -> list[SQEContext]:
+        self._check_usable()
         if ctx is not None and (not isinstance(ctx, SQEContext) or not ctx.is_direct):
             raise ValueError("multicast takes a direct context: each target has its own descriptor in it")
         if (data is None) == (buf_index < 0):

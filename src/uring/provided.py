@@ -117,6 +117,7 @@ class ProvidedBuffers(Registrations):
 
     def buf_ring(self, group: int) -> BufferRing:
         """The group of this number. Raises LookupError without one."""
+        self._check_open()
         try:
             return self._groups[group]
         except KeyError:
@@ -126,6 +127,7 @@ class ProvidedBuffers(Registrations):
         """The buffers of a bundle; None when the completion brought no data, or there is no such group."""
         if not isinstance(cqe, Completion):
             raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
+        self._check_open()
         ring = self._groups.get(group)
         if ring is None or not cqe.has_buffer or cqe.res <= 0 or not ring.size:
             return None

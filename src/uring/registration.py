@@ -124,6 +124,7 @@ class Registrations(RingCore):
         Raises:
             IndexError: no such slot, or empty, or cloned from a ring whose memory is not this process's.
         """
+        self._check_open()
         if not 0 <= index < len(self._buffers) or self._buffers[index] is None:
             raise IndexError(f"registered buffer {index} of {len(self._buffers)} does not exist")
         return cast("tuple[memoryview, object]", self._buffers[index])[0]
@@ -194,6 +195,7 @@ class Registrations(RingCore):
             OSError: ``EBUSY`` when a table exists and ``replace`` is false, ``ENXIO`` without a source.
             ValueError: the descriptor is no ring of this process.
         """
+        self._check_owner()
         ring = source if isinstance(source, Registrations) else _rings.get(source)
         if ring is None or ring.closed:
             raise ValueError(f"{source!r} is no open ring of this process")
@@ -203,6 +205,7 @@ class Registrations(RingCore):
         self, index: int, src_off: int = 0, dst_off: int = 0, count: int = 0, replace: bool = False
     ) -> None:
         """As `clone_buffers`, from a ring that this ring registered by `register_ring_fd`."""
+        self._check_owner()
         ring = self._registered_rings.get(index)
         if ring is None:
             raise ValueError(f"no ring is registered under index {index!r}")
@@ -523,7 +526,6 @@ class Registrations(RingCore):
         count: int,
         replace: bool,
     ) -> None:
-        self._check_owner()
         theirs = ring._buffers
         check_int("src_off", src_off, 0, len(theirs))
         check_int("count", count, 0, len(theirs) - src_off)

@@ -113,6 +113,7 @@ class Submission(RingState):
             NotSupported: the kernel, or this ring's mode, lacks an operation. ValueError: a request that
                 names another one by its value, is linked or silent, or has no direct context.
         """
+        self._check_open()
         batch = Batch(requests)
         for op, _ in batch.requests:
             opcode = op.fields[0]

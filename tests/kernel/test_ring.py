@@ -650,6 +650,56 @@ def test_stop_wakes_waiting_threads():
 # ---- stopping ----------------------------------------------------------------------------------------
 
 
+def test_after_the_stop_there_is_one_answer(pipe):
+    ring = Ring(entries=8)
+    ring.start()
+    ext = ring.ext_sqe()
+    ring.nop(ext.context)
+    (cqe,) = ring.wait(timeout=5.0)
+    ring.stop()
+    ring.stop()
+    for call in (
+        lambda: ring.nop(None),
+        lambda: ring.recv(None, pipe[0], bytearray(1)),
+        lambda: ring.submit(ops.nop()),
+        lambda: ring.submit_many([(ops.nop(), 1)]),
+        lambda: ring.submit_linked([(ops.nop(), 1)]),
+        lambda: ring.batch([(ops.nop(), 1)]),
+        lambda: ring.multicast_zero_copy(None, [pipe[1]], 0),
+        ring.wait,
+        ring.wait_direct,
+        ring.wait_extended,
+        ring.wait_registered,
+        ring.flush,
+        ring.ext_sqe,
+        ring.must_ext_sqe,
+        ring.indirect_sqe,
+        ring.new_scoped_ext_sqe,
+        lambda: ring.with_ext_sqe(lambda ext: None),
+        lambda: ring.register_files([0]),
+        lambda: ring.register_buffers([bytearray(1)]),
+        lambda: ring.registered_buffer(0),
+        lambda: ring.register_buf_ring(2, 1, 16),
+        lambda: ring.buf_ring(1),
+        lambda: ring.bundle_iterator(cqe, 1),
+        lambda: ring.clone_buffers(ring),
+        lambda: ring.clone_buffers_from_registered(0),
+        lambda: ring.resize_rings(16),
+        lambda: ring.sync_cancel(1),
+        ring.register_personality,
+        ring.fileno,
+        lambda: ring.ring_fd,
+        lambda: ring.sq_available,
+        lambda: ring.cq_pending,
+        ring.start,
+    ):
+        with pytest.raises(RingClosed, match="the ring was stopped"):
+            call()
+    # What was taken and borrowed before can still be looked at and given back.
+    assert ring.result(cqe) == 0
+    ring.put_ext_sqe(ext)
+
+
 def test_stop_with_work_in_flight(pipe):
     data = bytearray(4)
     ring = Ring(entries=8)
