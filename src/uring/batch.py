@@ -39,6 +39,8 @@ class Batch:
                 raise TypeError(
                     f"a request made by a function of uring.ops is needed, not {type(op).__name__}"
                 )
+            if isinstance(ctx, bool) or not isinstance(ctx, int):
+                raise TypeError(f"a batch takes direct contexts, not {type(ctx).__name__}")
             if not 0 <= ctx < _DIRECT_END:
                 raise ValueError(f"a batch takes direct contexts, not {ctx!r}")
             if op.fields[1] & _SPECIAL:

@@ -107,37 +107,49 @@ class IncrementalReceiver(CompletionOwner):
             raise
 
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Deals with a completion of one of these receives; False for any other."""
+        """Deals with a completion of one of these receives; False for any other.
+
+        What the handler raises comes through; the receive goes on, or has ended, regardless.
+        """
         receive = self._receives.pop(cqe[0], None)
         if receive is None:
             return False
         ext, fd, handler = receive
-        if cqe.has_buffer and cqe.res >= 0:
-            more = self._hand_out(cqe, handler)
-        else:
-            more = False
-        if more:
-            self._submit(ext, fd, handler)
-            return True
-        self._pool.put_extended(ext)
-        if cqe.res < 0:
-            handler.on_error(error_from_result(cqe.res, "recv"))
-        else:
-            handler.on_complete()
+        error = error_from_result(cqe.res, "recv") if cqe.res < 0 else None
+        goes_on = cqe.has_buffer and cqe.has_buffer_more and cqe.res > 0
+        try:
+            if cqe.has_buffer and cqe.res >= 0:
+                self._hand_out(cqe, handler)
+        finally:
+            if goes_on:
+                error = self._again(ext, fd, handler)
+            if error is not None or not goes_on:
+                self._pool.put_extended(ext)
+                if error is not None:
+                    handler.on_error(error)
+                else:
+                    handler.on_complete()
         return True
 
     def _submit(self, ext: ExtSQE, fd: Fd, handler: IncrementalHandler) -> None:
         self._receives[ext.context] = (ext, fd, handler)
         self._ring.submit(ops.recv(fd, buffer_group=self._buffers.group), ext.context)
 
-    def _hand_out(self, cqe: Completion, handler: IncrementalHandler) -> bool:
-        """Whether the receive goes on: it brought data, and the buffer has room for more."""
+    def _again(self, ext: ExtSQE, fd: Fd, handler: IncrementalHandler) -> OSError | None:
+        """Queues the receive of the next piece; what is wrong if it cannot be queued."""
+        try:
+            self._submit(ext, fd, handler)
+        except OSError as error:
+            del self._receives[ext.context]
+            return error
+        return None
+
+    def _hand_out(self, cqe: Completion, handler: IncrementalHandler) -> None:
+        """Gives a piece to the handler, and the buffer back when it is used up."""
         bid, more = cqe.buf_id, cqe.has_buffer_more
-        start = self._used.get(bid, 0)
+        start = self._used.pop(bid, 0)
         if more:
             self._used[bid] = start + cqe.res
-        else:
-            self._used.pop(bid, None)
         try:
             if cqe.res:
                 with self._buffers.views[bid][start : start + cqe.res] as piece:
@@ -145,4 +157,3 @@ class IncrementalReceiver(CompletionOwner):
         finally:
             if not more:
                 self._buffers.put(bid)
-        return more and cqe.res > 0

@@ -34,6 +34,7 @@ _SPECIAL = _LINKS | _SKIP
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _RESERVED = 3 << 62
 _DIRECT_END = 1 << 62
+_CONTEXTS = frozenset({int, SQEContext})
 _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
@@ -75,10 +76,10 @@ class Submission(RingState):
             raise _no_request(op) from None
         if get_ident() == self._owner:
             # The common case by itself: a request packed before that needs nothing kept.
-            if not entry or ctx is None or op.pins is not None or not 0 <= ctx < _DIRECT_END:
+            if not entry or ctx is None or op.pins is not None or ctx.__class__ not in _CONTEXTS:
                 return self._enqueue(op, ctx)
             fields = op.fields
-            if fields[0] or fields[1] or self._chain or self._guarded:
+            if fields[0] or fields[1] or not 0 <= ctx < _DIRECT_END or self._chain or self._guarded:
                 return self._enqueue(op, ctx)
             result = self._put_packed(ctx, entry)
             if result:
@@ -204,6 +205,8 @@ class Submission(RingState):
         slot: IndirectSQE | None = None
         if ctx is None:
             ctx = _context_of(op)
+        elif ctx.__class__ not in _CONTEXTS and (isinstance(ctx, bool) or not isinstance(ctx, int)):
+            raise TypeError(f"a context is an SQEContext or an int of 64 bits, not {type(ctx).__name__}")
         elif not 0 <= ctx < _DIRECT_END:
             slot = self._slot_for(ctx)
         elif opcode and not ctx & 0xFF and type(ctx) is SQEContext:
@@ -307,6 +310,8 @@ class Submission(RingState):
         if opcode in TARGETING:
             self._check_target(op, opcode)
         if opcode == _OP_MSG_RING and op.fields[3] >> 62 != 3:
+            if op.fields[3] >> 62:
+                raise ValueError(f"a message to another ring has 62 bits, not {op.fields[3]:#x}")
             op = _as_message(op)
         if op.command:
             room = 80 if self.options.sqe128 else 16

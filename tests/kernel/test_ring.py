@@ -173,6 +173,16 @@ def test_late_and_forged_completions_are_counted(ring):
     assert ring.in_flight == 0
 
 
+def test_messages_have_62_bits(ring):
+    with Ring(entries=4) as other:
+        for value in (1 << 62, 2 << 62):
+            with pytest.raises(ValueError, match="62 bits"):
+                ring.msg_ring(None, other, value)
+        ring.msg_ring(None, other, (1 << 62) - 1)
+        collect(ring, 1)
+        assert collect(other, 1)[0].context.message == (1 << 62) - 1
+
+
 def test_messages_arrive_in_reserved_mode(ring):
     with Ring(entries=8) as other:
         other.msg_ring(None, ring, 42, 7)
@@ -309,9 +319,16 @@ def test_reserved_and_invalid_contexts(ring):
             ring.nop(ctx)
     with pytest.raises(LookupError, match="not borrowed"):
         ring.nop(1 << 62)
-    with pytest.raises(TypeError):
-        ring.nop("x")
+    packed, room = ops.nop().pack(), bytearray(4)
+    for ctx in ("x", 1.5, True, b""):
+        for op in (packed, ops.nop(task_work=True), ops.recv(0, room)):
+            with pytest.raises(TypeError, match="a context is an SQEContext or an int of 64 bits, not"):
+                ring.submit(op, ctx)
+        with pytest.raises(TypeError, match="not"):
+            ring.batch([(packed, ctx)])
     assert ring.sq_available == 8
+    del op
+    room.append(0)  # and nothing holds it
 
 
 def test_operations_that_are_missing_are_refused(ring):

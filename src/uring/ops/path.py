@@ -60,6 +60,7 @@ _STATX_MASK = int(abi.STATX_BASIC_STATS | abi.STATX_BTIME)
 _STATX_SIZE = 256
 _VALUE_MAX = 65536
 """``XATTR_SIZE_MAX``."""
+_MODE_MAX = 0o7777
 
 
 def openat(
@@ -83,7 +84,7 @@ def openat(
         abi.IORING_OP_OPENAT,
         check_dir(dir_fd),
         addr=name.address,
-        length=check_flags("file_mode", file_mode),
+        length=check_int("file_mode", file_mode, 0, _MODE_MAX),
         op_flags=_open_flags(flags, file_index),
         file_index=slot,
         pins=name,
@@ -115,7 +116,7 @@ def openat2(
         how.view,
         0,
         wanted,
-        check_flags("file_mode", file_mode),
+        check_int("file_mode", file_mode, 0, _MODE_MAX),
         check_int("resolve", resolve, 0, USER_DATA_MAX),
     )
     slot, decode, discard = new_file(file_index)
@@ -200,7 +201,7 @@ def mkdirat(path: Path, *, file_mode: int = 0o777, dir_fd: Fd | None = None) -> 
         abi.IORING_OP_MKDIRAT,
         check_dir(dir_fd),
         addr=name.address,
-        length=check_flags("file_mode", file_mode),
+        length=check_int("file_mode", file_mode, 0, _MODE_MAX),
         pins=name,
         paths=(path,),
     )
