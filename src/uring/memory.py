@@ -11,6 +11,7 @@ finds such an object and the memoryview under it in one cycle.
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any
 
 from .kernel import ffi, lib
@@ -74,6 +75,8 @@ def new_bytes(size: int) -> bytes:
     """
     if size < _LARGE:
         return bytes(size)
+    if size > sys.maxsize:  # ctypes would cut it
+        raise OverflowError(f"{size} bytes are more than an object can have")
     made: bytes = _new_bytes(None, size)
     return made
 

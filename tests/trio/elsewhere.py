@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 REFUSED = 77
+REFUSALS = (OSError, ValueError, TypeError, OverflowError)
 NOBODY = 65534
 _CLONE_NEWNS = 0x20000
 _MS_REC_PRIVATE = 1 << 14 | 1 << 18
@@ -54,14 +55,14 @@ def told_sync(call: Callable[[], Any]) -> Any:
     """What a call came to: its result, or what it raised."""
     try:
         return call()
-    except (OSError, ValueError) as exc:
+    except REFUSALS as exc:
         return said(exc)
 
 
 async def told(call: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await call()
-    except (OSError, ValueError) as exc:
+    except REFUSALS as exc:
         return said(exc)
 
 

@@ -419,7 +419,7 @@ class RingFile(trio.abc.AsyncResource):
             found = await seams.attempt(file.manager, file.find, n, offset)
             if found is not None:
                 return found
-        if n <= 1:
+        if not 1 < n <= LENGTH_MAX:
             return await self._read_few(n, offset)
         data = new_bytes(n)
         address = bytes_address(data)
@@ -429,7 +429,8 @@ class RingFile(trio.abc.AsyncResource):
         return data[: res + await self._fully(READ, address + res, n - res, offset + res, data)]
 
     async def _read_few(self, n: int, offset: int) -> bytes:
-        # A bytes object of one byte is shared by all who have the same one.
+        """`pread` of one byte or none, since a bytes object of one byte is shared by all who have the same
+        one; and of more than one transfer has."""
         if n < 0:
             raise ValueError(f"n is 0 or more, not {n}")
         memory = bytearray(n)
@@ -537,8 +538,8 @@ class RingFile(trio.abc.AsyncResource):
         pins = []
         for offset, data in pieces:
             address, size, held = pin(data)
-            if offset < 0 or size > LENGTH_MAX:
-                raise ValueError(f"offset is 0 or more and a piece has up to {LENGTH_MAX} bytes")
+            if not 0 <= offset <= _OFFSET_MAX or size > LENGTH_MAX:
+                raise ValueError(f"an offset is 0 to {_OFFSET_MAX}, and a piece has up to {LENGTH_MAX} bytes")
             numbers.extend((offset, address, size))
             pins.append((held, data))
         counts = await self._many(WRITE, numbers, pins)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import io
 import operator
+import sys
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -95,8 +96,8 @@ class BufferedFile(RingFile):
         if not self._readable:
             return self._refuse("read", size)
         n = -1 if size is None else operator.index(size)
-        if n < -1:
-            raise ValueError("read length must be non-negative or -1")
+        if not -1 <= n <= sys.maxsize:
+            return self._refuse("read", size)
         file = self._file
         if file.busy:
             await file.take_turn()

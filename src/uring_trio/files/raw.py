@@ -56,7 +56,7 @@ class RawFile(RingFile):
         """Reads into a writable buffer; returns the number of bytes, 0 at the end."""
         file = self._file
         if file.closing or not self._readable:
-            return self._refuse("readinto", bytearray())
+            return self._refuse("readinto", buffer)
         address, size, held = pin_writable(buffer)
         await file.take_turn()
         try:
@@ -94,7 +94,7 @@ class RawFile(RingFile):
         """Writes bytes; returns how many the kernel took."""
         file = self._file
         if file.closing or not self._writable:
-            return self._refuse("write", b"")
+            return self._refuse("write", data)
         address, size, held = pin(data)
         await file.take_turn()
         try:

@@ -116,6 +116,7 @@ class TextFile(RingFile):
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
         """The lines up to the end, or until they have ``hint`` characters together; then `tell` is refused
         until `flush` or `seek`, as in the standard library."""
+        operator.index(hint or 0)
         self._telling = False
         if self._unable():
             return self._refuse("readlines", hint)
