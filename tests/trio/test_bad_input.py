@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
 from tests.trio.elsewhere import told, told_sync
@@ -249,6 +250,7 @@ async def test_paths(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    await wait_all_tasks_blocked()  # the run's own wait is submitted
     submitted = statistics().submitted
     with pytest.raises(kind) as caught:
         await function(*arguments)

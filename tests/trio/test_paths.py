@@ -137,6 +137,18 @@ async def test_makes_and_moves(here: pathlib.Path) -> None:
         assert opened.name == "a/new"
 
 
+async def test_links_are_followed_or_not(here: pathlib.Path) -> None:
+    for name, question, followed, itself in (
+        ("link", "is_file", True, False),
+        ("root", "is_dir", True, False),
+        ("dangling", "exists", False, True),
+        ("dir", "is_dir", True, True),
+    ):
+        ask = getattr(Path(name), question)
+        assert (await ask(), await ask(follow_symlinks=True)) == (followed, followed)
+        assert await ask(follow_symlinks=False) == itself
+
+
 async def test_touch(here: pathlib.Path) -> None:
     os.utime("file", (1, 1))
     await Path("file").touch()

@@ -13,6 +13,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 import trio
 from trio.lowlevel import FdStream
@@ -391,6 +392,19 @@ async def test_talks_with_a_child() -> None:
         await stdio.send_eof()
         assert await stdio.receive_some() == b""
     assert await process.wait() == 0
+
+
+async def test_through_anyio() -> None:
+    done = await anyio.run_process(["cat"], input=b"x" * MIB)
+    assert done.stdout == b"x" * MIB
+    async with await anyio.open_process(["cat"]) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await process.stdin.send(b"some")
+        assert await process.stdout.receive() == b"some"
+        await process.stdin.aclose()
+        with pytest.raises(anyio.EndOfStream):
+            await process.stdout.receive()
 
 
 async def test_both_outputs() -> None:
