@@ -27,6 +27,7 @@ __all__ = ["RingCore"]
 
 _RESERVED = 3 << 62
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
+_OP_PIPE = int(abi.IORING_OP_PIPE)
 _CANCEL_EVERYTHING = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
 
 _leaked: list[object] = []
@@ -166,6 +167,7 @@ class RingCore(Submission, Waiting):
     def _drain(self) -> int:
         """Cancels and waits until nothing is in flight; how much is left after the time allowed."""
         kernel = self._kernel
+        known = {value for value, ops in self._held.items() if kernel.count(value) == len(ops)}
         deadline = time.monotonic() + self.options.drain_timeout
         while kernel.inflight > 0:
             if not self.options.iopoll:
@@ -177,22 +179,31 @@ class RingCore(Submission, Waiting):
             if n > 0:
                 cqes = list(self._unpack(kernel.out[: n * self._cqe_size]))
                 for value, res, *_ in cqes:
-                    self._discard(value, res)
+                    self._discard(value, res, known)
                 self._release(cqes)
             elif n < 0 and n not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 break
         return kernel.inflight
 
-    def _discard(self, value: int, res: int) -> None:
-        """Closes a descriptor that arrives while the ring stops."""
+    def _discard(self, value: int, res: int, known: set[int]) -> None:
+        """Closes a descriptor that arrives while the ring stops.
+
+        ``known`` are the values under which only what is held here is in flight. Under others, unless they
+        name the operation as direct contexts do, and under those of several operations, the result may be
+        no descriptor: better one left open than a stranger's closed.
+        """
         if res < 0:
             return
         slot = self._slots.get(value)
         ops = self._held.get(value, ()) if slot is None else (slot.op,)
+        kinds = {op.fields[0] for op in ops if op is not None}
+        if len(kinds) != 1 or (slot is None and value not in known and value & 0xFF not in kinds):
+            return
         for op in ops:
             if op is not None and op.discard is not None:
                 op.discard(res)
-                return
+                if op.fields[0] != _OP_PIPE:  # whose ends are in the memory of each
+                    return
 
     def _send_waiters_home(self) -> None:
         """Ends the waits of other threads; they find the ring stopping."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import ops
 from .contexts import SQEContext
+from .ops.base import check_fd, check_int
+from .options import REGISTER_BUFFERS_MOST
 from .registration import Registrations
 
 if TYPE_CHECKING:
@@ -94,17 +96,17 @@ class MulticastMethods(Registrations):
         self._check_usable()
         if ctx is not None and (not isinstance(ctx, SQEContext) or not ctx.is_direct):
             raise ValueError("multicast takes a direct context: each target has its own descriptor in it")
+        fds = _descriptors(targets)
+        check_int("buf_index", buf_index, -1, REGISTER_BUFFERS_MOST - 1)
         if (data is None) == (buf_index < 0):
             raise TypeError("multicast takes either data or the index of a registered buffer")
         whole = memoryview(data).cast("B") if data is not None else self.registered_buffer(buf_index)
-        if not 0 <= offset <= whole.nbytes:
-            raise ValueError(f"offset is 0 to {whole.nbytes}, not {offset}")
-        part = whole[offset:] if n is None else whole[offset : offset + n]
-        if n is not None and (n < 0 or part.nbytes != n):
-            raise ValueError(f"n is 0 to {whole.nbytes - offset}, not {n}")
-        zero_copy = part.nbytes >= smallest_zero_copy(len(targets), thresholds)
+        check_int("offset", offset, 0, whole.nbytes)
+        size = whole.nbytes - offset
+        part = whole[offset : offset + (size if n is None else check_int("n", n, 0, size))]
+        zero_copy = part.nbytes >= smallest_zero_copy(len(fds), thresholds)
         contexts = []
-        for target in targets:
+        for target in fds:
             op: Op
             if not zero_copy:
                 op = ops.send(target, part)
@@ -114,6 +116,13 @@ class MulticastMethods(Registrations):
                 op = ops.send_zc(target, part)
             contexts.append(self.submit(op, None if ctx is None else ctx.with_fd(op.fd)))
         return contexts
+
+
+def _descriptors(targets: Any) -> list[int]:
+    """Those of the targets; they are checked before the first send is queued."""
+    if isinstance(targets, (str, bytes, bytearray, memoryview)) or not hasattr(targets, "__len__"):
+        raise TypeError(f"targets are a sequence of sockets or descriptors, not {type(targets).__name__}")
+    return [check_fd(target) for target in targets]
 
 
 def smallest_zero_copy(targets: int, thresholds: tuple[tuple[float, int], ...]) -> int:

@@ -168,23 +168,20 @@ class Op:
 
     def with_flags(self, flags: int) -> Op:
         """The same request with more ``IOSQE_*`` flags (io_uring_enter(2))."""
-        if not 0 <= flags <= 0xFF:
-            raise ValueError(f"IOSQE flags are 0 to 255, not {flags}")
+        _check("IOSQE flags are", flags, 0xFF)
         return self._with(self.fields[1] | int(flags))
 
     def with_ioprio(self, ioprio: int) -> Op:
         """The same request with this ``ioprio`` field instead of its own: an I/O priority, or the flags of
         an operation that keeps some there."""
-        if not 0 <= ioprio <= 0xFFFF:
-            raise ValueError(f"ioprio is 0 to 65535, not {ioprio}")
+        _check("ioprio is", ioprio, 0xFFFF)
         return self._with(self.fields[1] & ~_IOPRIO | int(ioprio) << 8)
 
     def with_personality(self, personality: int) -> Op:
         """The same request under registered credentials (io_uring_register(2),
         ``IORING_REGISTER_PERSONALITY``); 0 is the submitter's own. Completes with ``EINVAL`` for an
         unknown one."""
-        if not 0 <= personality <= 0xFFFF:
-            raise ValueError(f"a personality is 0 to 65535, not {personality}")
+        _check("a personality is", personality, 0xFFFF)
         return self._with(self.fields[1] & ~_PERSONALITY | int(personality) << 24)
 
     def _with(self, flags: int) -> Op:
@@ -196,6 +193,13 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<Op {self.name} fd={self.fd}>"
+
+
+def _check(what: str, value: object, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} an int, not {type(value).__name__}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{what} 0 to {most}, not {value}")
 
 
 class Multishot(Op):

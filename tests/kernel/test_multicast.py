@@ -148,7 +148,12 @@ def test_what_cannot_be_sent_queues_nothing(ring, streams):
         (ValueError, "n is 0 to 90", lambda: ring.multicast(None, senders, memory, offset=10, n=91)),
         (ValueError, "n is 0 to 90", lambda: ring.multicast(None, senders, memory, offset=10, n=-1)),
         (ValueError, "direct context", lambda: ring.multicast(pack_extended(ext), senders, b"x")),
-        (TypeError, "descriptor", lambda: ring.multicast(None, ["a socket"], b"x")),
+        (TypeError, "descriptor", lambda: ring.multicast(None, [*senders, "a socket"], b"x")),
+        (TypeError, "a sequence of sockets", lambda: ring.multicast(None, senders[0], b"x")),
+        (TypeError, "a sequence of sockets", lambda: ring.multicast(None, b"\1\2", b"x")),
+        (TypeError, "buf_index is an int", lambda: ring.multicast(None, senders, buf_index="0")),
+        (ValueError, "buf_index is -1", lambda: ring.multicast(None, senders, buf_index=1 << 14)),
+        (TypeError, "n is an int", lambda: ring.multicast(None, senders, b"x", n=1.0)),
         (ValueError, "descriptor", lambda: ring.multicast(None, [-1], b"x")),
     ):
         with pytest.raises(refused, match=message):

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -762,6 +763,51 @@ def test_stop_closes_descriptors_nobody_took():
                 pass
             client.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_stop_closes_the_ends_of_pipes_that_share_a_context():
+    before = set(os.listdir("/proc/self/fd"))
+    ring = Ring(entries=8)
+    ring.start()
+    for _ in range(3):
+        ring.pipe(None)
+    ring.pipe(None, 0xFFFF)  # refused by the kernel: it made nothing to close
+    ring.flush()
+    ring.stop()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def sockets() -> set[int]:
+    """The descriptors of this process that are sockets."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.stat(f"/proc/self/fd/{fd}").st_mode):
+                found.add(int(fd))
+        except FileNotFoundError:
+            continue  # the descriptor that listed the directory
+    return found
+
+
+@pytest.mark.parametrize("first", ["accept", "nop"])
+def test_stop_closes_no_descriptor_that_may_be_anothers(first):
+    """Two kinds of requests under one number: a result of one is no descriptor of the other's."""
+    with socket.create_server(("127.0.0.1", 0)) as server, open("/dev/null", "rb") as stranger:
+        with socket.create_connection(server.getsockname()):
+            ring = Ring(entries=8)
+            ring.start()
+            before = sockets()
+            for name in (first, "nop" if first == "accept" else "accept"):
+                if name == "nop":
+                    ring.nop(7, result=stranger.fileno())
+                else:
+                    ring.accept(7, server.fileno())
+            ring.flush()
+            ring.stop()
+        os.fstat(stranger.fileno())
+        # The connection is left open rather than a stranger's file closed.
+        (left,) = sockets() - before
+        os.close(int(left))
 
 
 def test_what_does_not_end_is_leaked_with_a_warning(tmp_path):

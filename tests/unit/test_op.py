@@ -71,3 +71,14 @@ def test_a_failure_says_what_failed_and_where():
 )
 def test_an_operation_knows_whether_it_completes_again(op, multishot):
     assert isinstance(op, Multishot) is multishot
+
+
+@pytest.mark.parametrize("name", ["with_flags", "with_ioprio", "with_personality"])
+def test_bits_that_are_none_are_refused(name: str) -> None:
+    change = getattr(ops.nop(), name)
+    for wrong in ("1", 1.5, None, True):
+        with pytest.raises(TypeError, match=f"an int, not {type(wrong).__name__}"):
+            change(wrong)
+    for wrong in (-1, 1 << 16):
+        with pytest.raises(ValueError, match=f"0 to (255|65535), not {wrong}"):
+            change(wrong)

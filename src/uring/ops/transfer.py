@@ -85,10 +85,13 @@ def pipe(pipe_flags: int = 0, *, file_index: int | None = None) -> Op:
     flags = check_int("pipe_flags", pipe_flags, 0, UINT_MAX)
     ends = zeroed(8)
     numbers = ends.view.cast("i")
+    numbers[0] = numbers[1] = -1
 
     def discard(_: int) -> None:
-        for fd in numbers:
-            os.close(fd)
+        for i, fd in enumerate(numbers):
+            if fd >= 0:
+                numbers[i] = -1
+                os.close(fd)
 
     return make(
         "pipe",
