@@ -205,8 +205,8 @@ class Submission(RingState):
         slot: IndirectSQE | None = None
         if ctx is None:
             ctx = _context_of(op)
-        elif ctx.__class__ not in _CONTEXTS and (isinstance(ctx, bool) or not isinstance(ctx, int)):
-            raise TypeError(f"a context is an SQEContext or an int of 64 bits, not {type(ctx).__name__}")
+        elif ctx.__class__ not in _CONTEXTS and not _is_context(ctx):
+            raise _no_context(ctx)
         elif not 0 <= ctx < _DIRECT_END:
             slot = self._slot_for(ctx)
         elif opcode and not ctx & 0xFF and type(ctx) is SQEContext:
@@ -215,7 +215,9 @@ class Submission(RingState):
             op, ctx = self._check_special(op, ctx, slot, linked)
             fields = op.fields
         entry = op.entry
-        needs = slot is not None or op.pins is not None or op.decode is not None or op.discard is not None
+        needs = slot is not None or op.pins is not None
+        if (op.decode is not None or op.discard is not None) and not fields[1] & _SKIP:
+            needs = True  # but of what is silent on success nothing comes that would end the keeping
         if needs:
             self._hold(op, ctx, slot)
         result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)
@@ -286,11 +288,8 @@ class Submission(RingState):
         opcode, flags = op.fields[0], op.fields[1]
         if not self._plain[opcode]:
             self._check_supported(opcode)
-        if ctx in self._guarded:
-            raise ValueError(
-                "a timeout is linked to the request under this value, or a poll was renamed to it: "
-                "use another one until it ends"
-            )
+        if not linked:
+            self._check_alone(op, opcode, ctx)
         if flags & _SKIP:
             if self.options.notify_succeed:
                 op = _without_flags(op, _SKIP)
@@ -307,16 +306,11 @@ class Submission(RingState):
             raise ValueError(
                 "with several issuers a chain needs submit_linked: others' requests come between"
             )
-        if opcode in TARGETING:
-            self._check_target(op, opcode)
-        if opcode == _OP_MSG_RING and op.fields[3] >> 62 != 3:
-            if op.fields[3] >> 62:
-                raise ValueError(f"a message to another ring has 62 bits, not {op.fields[3]:#x}")
+        if opcode == _OP_LINK_TIMEOUT:
+            self._guard_target()
+        elif opcode == _OP_MSG_RING and op.fields[3] >> 62 != 3:
             op = _as_message(op)
         if op.command:
-            room = 80 if self.options.sqe128 else 16
-            if len(op.command) > room:
-                raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
             op.pack()
         if not linked:
             self._keep_chain_whole(flags)
@@ -339,35 +333,52 @@ class Submission(RingState):
         if opcode == _OP_RECV_ZC and not (self.options.cqe32 or self.options.cqe_mixed):
             raise NotSupported("RECV_ZC on a ring with 16-byte completions", "Options(cqe32=True)")
 
+    def _check_alone(self, op: Op, opcode: int, ctx: int) -> None:
+        """What can be said of a request whether it is linked or not."""
+        if ctx in self._guarded:
+            raise ValueError(
+                "a timeout is linked to the request under this value, or a poll was renamed to it: "
+                "use another one until it ends"
+            )
+        if opcode in TARGETING:
+            self._check_target(op, opcode)
+        elif opcode == _OP_MSG_RING and op.fields[3] >> 62 in (1, 2):
+            raise ValueError(f"a message to another ring has 62 bits, not {op.fields[3]:#x}")
+        room = 80 if self.options.sqe128 else 16
+        if len(op.command) > room:
+            raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
+
     def _check_target(self, op: Op, opcode: int) -> None:
         """Refuses to name a request by a value that several in flight share."""
         if opcode == _OP_LINK_TIMEOUT:
             if not self._chain:
                 raise ValueError("link_timeout stands behind a request with IOSQE_IO_LINK: nothing is linked")
             target = self._chained
-            count = self._kernel.count(target)
-            if count == 1:
-                self._guarded.add(target)
+        elif opcode == _OP_ASYNC_CANCEL and op.fields[6] & _NOT_BY_ONE_VALUE:
+            return
         else:
-            if opcode == _OP_ASYNC_CANCEL and op.fields[6] & _NOT_BY_ONE_VALUE:
-                return
             target = op.fields[4]
-            count = self._kernel.count(target)
-            if opcode == _OP_POLL_REMOVE and op.fields[5] & _UPDATE_USER_DATA:
-                self._rename(target, op.fields[3], count)
+        count = self._kernel.count(target)
         if count > 1:
             raise ValueError(
                 f"{op.name} names its target by a value that {count} operations in flight share: "
                 "use indirect or extended contexts, or cancel all of them"
             )
+        if opcode == _OP_POLL_REMOVE and op.fields[5] & _UPDATE_USER_DATA:
+            self._rename(target, op.fields[3])
 
-    def _rename(self, target: int, value: int, count: int) -> None:
+    def _guard_target(self) -> None:
+        """Keeps the value of the request that a timeout is linked to from others, while it is in flight."""
+        if self._kernel.count(self._chained) == 1:
+            self._guarded.add(self._chained)
+
+    def _rename(self, target: int, value: int) -> None:
         """Remembers that a poll in flight will complete under another value.
 
         It stays counted under its own until it ends under either.
         """
         own = self._renamed.get(target, target)
-        if value == own or count > 1 or not self._kernel.count(own):
+        if value == own or self._renamed.get(value) == own or not self._kernel.count(own):
             return
         if value >> 62:
             raise ValueError(f"a poll is renamed to a direct context, not to {value:#x}")
@@ -381,8 +392,12 @@ class Submission(RingState):
         before: int | None = None
         for op, ctx in zip(chain, contexts, strict=True):
             opcode = op.fields[0]
+            if not _is_context(ctx):
+                raise _no_context(ctx)
             if self._plain[opcode] is not True:
                 self._check_supported(opcode)
+            if opcode != _OP_LINK_TIMEOUT:
+                self._check_alone(op, opcode, ctx)
             if ctx >> 62:
                 self._slot_for(ctx)
                 if contexts.count(ctx) > 1:
@@ -424,6 +439,14 @@ class Submission(RingState):
                 f"the submission queue ({self._kernel.sq_entries} entries) is full, the kernel takes none now"
             )
         return self._error(result, "submit")
+
+
+def _is_context(ctx: object) -> bool:
+    return isinstance(ctx, int) and not isinstance(ctx, bool)
+
+
+def _no_context(ctx: object) -> TypeError:
+    return TypeError(f"a context is an SQEContext or an int of 64 bits, not {type(ctx).__name__}")
 
 
 def _no_request(op: object) -> TypeError:

@@ -346,6 +346,29 @@ def test_operations_that_are_missing_are_refused(ring):
     assert not ring.supports(255)
 
 
+def test_a_chain_with_a_request_that_cannot_be_sent_queues_nothing(ring, pipe):
+    poll, other = ring.poll_add(51, pipe[0], 1), ring.poll_add(52, pipe[0], 1)
+    for value in (61, 61):
+        ring.read(value, pipe[0], bytearray(1))
+    ring.poll_update(None, poll, new_user_data=53)
+    ring.flush()
+    in_flight = ring.in_flight
+    for bad, ctx, message in (
+        (ops.async_cancel(61), None, "share"),
+        (ops.poll_update(51, new_user_data=int(other)), None, "in flight"),
+        (ops.nop(), 53, "a poll was renamed to it"),
+        (ops.msg_ring(0, 1 << 62), None, "62 bits"),
+        (ops.uring_cmd(0, 0, bytes(17)), None, "16 bytes of a command"),
+        (ops.link_timeout(1.0), None, "share"),
+        (ops.nop(), "x", "a context is"),
+    ):
+        first = ops.read(pipe[0], bytearray(1)) if bad.name == "link_timeout" else ops.nop()
+        with pytest.raises((ValueError, TypeError), match=message):
+            ring.submit_linked([(first, 61), (bad, ctx)])
+        assert ring.in_flight == in_flight
+        assert ring.sq_available == 8
+
+
 def test_silent_requests(ring):
     assert ring.nop(5, sqe_flags=SKIP) == 5 | 3 << 62
     ring.nop(6)
@@ -361,6 +384,15 @@ def test_silent_requests(ring):
     with pytest.raises(ValueError, match="slot for ever"):
         ring.nop(ext.context, sqe_flags=SKIP)
     ring.put_ext_sqe(ext)
+
+
+def test_what_is_silent_on_success_is_not_kept(ring):
+    """Nothing would say when to let it go."""
+    ring.register_files_sparse(2)
+    for _ in range(3):
+        ring.socket_direct(None, socket.AF_UNIX, socket.SOCK_STREAM, file_index=1, sqe_flags=SKIP)
+    assert ring.wait() == []
+    assert ring._held == {}
 
 
 def test_every_success_is_told_when_asked_for():
