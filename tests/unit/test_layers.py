@@ -45,6 +45,7 @@ LAYERS = [
     ["uring.multishot", "uring.refill", "uring.zerocopy"],
     ["uring.methods", "uring.multicast", "uring.provided"],
     ["uring.registration"],
+    ["uring.tables"],
     ["uring.core", "uring.dispatch", "uring.pools", "uring.queries"],
     ["uring.completion", "uring.submission"],
     ["uring.state"],
