@@ -52,10 +52,18 @@ class Waiting(RingState):
         return self._take(ExtCQE, max_cqes, timeout)
 
     def wait_registered(self, index: int = 0, max_cqes: int = 64) -> list[CQEView]:
-        """As `wait`, for as long as entry ``index`` of the registered wait region says (Linux 6.13)."""
+        """As `wait`, for as long as entry ``index`` of the registered wait region says (Linux 6.13).
+
+        Raises:
+            IndexError: the region has no such entry, or there is no region.
+        """
         self._check_usable()
-        if not isinstance(index, int) or not 0 <= index < 1 << 20:
-            raise ValueError(f"an entry of the wait region is 0 or more, not {index}")
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise TypeError(f"an entry of the wait region is an int, not {type(index).__name__}")
+        if not 0 <= index < self._wait_entries:
+            raise IndexError(
+                f"entry {index} of {self._wait_entries} does not exist: see register_wait_region"
+            )
         result = self._kernel.wait_registered(index * 64)
         if result < 0 and result not in (-errno.ETIME, -errno.EINTR):
             raise self._error(result, "wait as registered")

@@ -366,7 +366,7 @@ class ContextPools:
         _check("the capacity", capacity, 1, 1 << _INDEX_BITS)
         self._capacity = capacity
         self._lock = threading.Lock()
-        self._number = next(_numbers) & _POOL_MASK
+        self._number = _new_number()
         # For each mode the numbers (slot and generation) that are free, and the slots that are not.
         self._free: dict[int, list[int]] = {1: [], 2: []}
         self._taken: dict[int, IndirectSQE] = {}
@@ -461,6 +461,14 @@ S = TypeVar("S", bound=IndirectSQE)
 
 _numbers = itertools.count()
 _pools: weakref.WeakValueDictionary[int, ContextPools] = weakref.WeakValueDictionary()
+
+
+def _new_number() -> int:
+    """A number that no living pool has: they come round again after 262144 pools."""
+    for number in itertools.islice(_numbers, 1 << _POOL_BITS):
+        if number & _POOL_MASK not in _pools:
+            return number & _POOL_MASK
+    raise PoolExhausted(f"there are {1 << _POOL_BITS} pools of contexts already")
 
 
 def find_slot(raw: int) -> IndirectSQE | None:

@@ -307,6 +307,9 @@ class Registrations(Tables):
             int(abi.IORING_REGISTER_MEM_REGION), memory.address, 1, "register memory region"
         )
         self._own_regions.append(region)
+        if flags & int(abi.IORING_MEM_REGION_REG_WAIT_ARG):
+            whole = region.size // layouts.REG_WAIT.size
+            self._wait_entries = region.entries if isinstance(region, WaitRegion) else whole
 
     def _release_resources(self, leak: bool) -> None:
         super()._release_resources(leak)

@@ -109,6 +109,7 @@ class RingState:
         self._strays = 0
         self._overflows = 0
         self._late = 0
+        self._wait_entries = 0
         try:
             self._kernel.track()
             self._bind()

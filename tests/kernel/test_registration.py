@@ -314,10 +314,13 @@ def test_registered_waits(pipe):
         writer.start()
         assert [c.user_data for c in ring.wait_registered(2)] == [2]
         writer.join()
-        with pytest.raises(OSError):
-            ring.wait_registered(4096)
-        with pytest.raises(ValueError, match="0 or more"):
-            ring.wait_registered(-1)
+        for index in (4, -1):
+            with pytest.raises(IndexError, match=f"entry {index} of 4"):
+                ring.wait_registered(index)
+        with pytest.raises(TypeError, match="an int, not str"):
+            ring.wait_registered("1")
+    with Ring(entries=8) as plain, pytest.raises(IndexError, match="of 0 does not exist"):
+        plain.wait_registered()
     with pytest.raises(IndexError):
         region.set(4, 1.0)
     with pytest.raises(ValueError, match="0 or more"):

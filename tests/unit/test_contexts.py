@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import itertools
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from uring import (
     cast_user_data,
     context_user_data,
     context_with_user_data,
+    contexts,
     for_fd,
     ops,
     pack_direct,
@@ -147,6 +149,19 @@ def test_contexts_of_a_pool_that_is_gone_name_nothing() -> None:
     gc.collect()
     with pytest.raises(LookupError):
         _ = context.ext_sqe
+
+
+def test_numbers_of_pools_that_come_round_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two living pools never share one, or a context would name a slot of the wrong one."""
+    old = ContextPools(1)
+    slot = old.extended()
+    number = slot.context >> 44 & (1 << 18) - 1
+    monkeypatch.setattr(contexts, "_numbers", itertools.count(number + (1 << 18)))
+    new = ContextPools(1)
+    other = new.extended()
+    assert other.context != slot.context
+    assert slot.context.ext_sqe is slot
+    assert other.context.ext_sqe is other
 
 
 @pytest.mark.parametrize("capacity", [0, -1, (1 << 24) + 1])
