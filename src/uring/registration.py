@@ -294,7 +294,7 @@ class Registrations(Tables):
         self._check_owner()
         memory = zeroed(layouts.NAPI.size)
         parameter = check_int("the NAPI parameter", parameter, 0, _UINT_MAX)
-        layouts.NAPI.pack_into(memory.view, 0, timeout, int(prefer), int(opcode), parameter)
+        layouts.NAPI.pack_into(memory.view, 0, timeout, int(bool(prefer)), int(opcode), parameter)
         self._kernel.register(int(register), memory.address, 1, "NAPI")
 
     def _register_region(self, region: MemRegion, flags: int) -> None:

@@ -39,7 +39,7 @@ METHODS = [
 SPECIFIC = (ValueError, TypeError, OSError, LookupError, RuntimeError)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, 1, 2, 11])
 def test_any_arguments(seed: int) -> None:
     rng = random.Random(seed)
     before = set(os.listdir("/proc/self/fd"))
