@@ -51,13 +51,15 @@ BASELINES: dict[str, str | None] = {
     "anyio-trio": None,
     "anyio-uring": "anyio-trio",
     "anyio-asyncio": "anyio-trio",
+    "hypercorn-trio": None,
+    "hypercorn-uring": "hypercorn-trio",
 }
 SMALL = {"ring-sockets": 0.75, "ring-streams": 0.80, "uring-streams": 0.60}
 LARGE = dict.fromkeys(SMALL, 1.05)
 LATENCY = dict.fromkeys(SMALL, 1.05)
 CHURN = {"uring-streams": 0.77, "uring-multishot": 0.77}
 
-SPECIAL = ("anyio-", "within-")
+SPECIAL = ("anyio-", "hypercorn-", "within-")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ def workloads() -> list[Workload]:
     text = "echo, 50 connections, 1 KiB, each request under a deadline"
     only = ("within-", "uring-streams")
     found.append(Workload("deadlines-50x1KiB", text, many, {"within-30s-auto": 1.05}, only=only))
+    for name, limit, what in (("text", 1.0, "plain text"), ("file", 0.6, "a file of 64 KiB")):
+        kept = {"connections": 50, "http": name}
+        text = f"hypercorn with Starlette, 50 connections kept alive, {what}"
+        aims = {"hypercorn-uring": limit}
+        found.append(Workload(f"hypercorn-{name}", text, kept, aims, only=("hypercorn-",)))
     idle = {"connections": 1, "size": 1024, "think": 300}
     text = "1 connection, 1 KiB, client idle 300 µs between requests"
     found.append(Workload("latency", text, idle, LATENCY, metric="p50", least_rounds=9))
@@ -209,13 +216,18 @@ def main() -> None:
     served = [w for w in workloads() if wanted(w.name, options.only) and (w.quick or all_sizes)]
     tasks = [n for n in (1, 50) if wanted(f"operation-{n}", options.only)]
     flowing = [flow for flow in flows.FLOWS if wanted(flow.name, options.only) and all_sizes]
+    if find_spec("hypercorn") is None or find_spec("starlette") is None:
+        console.print("hypercorn or Starlette is not installed: their workloads are left out")
+        names = [name for name in names if not name.startswith("hypercorn")]
     if options.list:
         console.print("workloads:", *(f"operation-{n}" for n in tasks), *(w.name for w in flowing + served))
         console.print("contenders:", *names, "; for operation-*:", *(kind.name for kind in micro.KINDS))
         return
 
     exit_on_terminate()
-    facts = machine(with_ring=any(name.startswith(("ring-", "uring-", "anyio-uring")) for name in names))
+    facts = machine(
+        with_ring=any(name.startswith(("ring-", "uring-")) or name.endswith("-uring") for name in names)
+    )
     comparisons: list[Comparison] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:

@@ -9,6 +9,12 @@
  *        [--think MICROSECONDS] [--churn] [--progress MILLISECONDS]
  *
  * --churn makes each request a connection of its own: connect, one exchange, close.
+ *
+ *   load --port P --http PATH --body FILE ...
+ *
+ * speaks HTTP/1.1 instead: every request is a GET of PATH on a connection that is kept alive, every answer must be 200, with a
+ * Content-Length and exactly the bytes of FILE. --size is not used then.
+ *
  * Protocol with the harness: "ready" on stdout once every connection has made one exchange; then one line on stdin starts
  * the measured part; one JSON line reports it; the connections stay open until stdin ends. So the server's CPU
  * time around the measured part holds neither set-up nor closing.
@@ -41,12 +47,18 @@ struct connection {
     uint32_t serial;
     uint32_t sequence;
     size_t sent, received;
+    int in_body;
+    size_t head; /* bytes of headers so far */
+    char headers[4096];
     int64_t started, due;
 };
 
 static struct sockaddr_in server = {.sin_family = AF_INET};
 static int connections = 1, churn;
-static size_t size = 1024;
+static size_t size = 1024;        /* of an answer's body */
+static size_t request_size;       /* of what is sent for it */
+static const char *http, *body_file;
+static char http_request[1024];
 static double seconds = 1.0;
 static int64_t think, progress;
 
@@ -72,8 +84,11 @@ static void die(const char *what)
     exit(2);
 }
 
+/* The bytes that are to come back. */
 static const unsigned char *message(const struct connection *c)
 {
+    if (http)
+        return pattern;
     uint64_t x = ((uint64_t)c->serial << 32 | c->sequence) * 0x9E3779B97F4A7C15ull;
     return pattern + (x >> 48) % PATTERN;
 }
@@ -137,8 +152,9 @@ static void open_connection(struct connection *c)
 
 static void send_more(struct connection *c)
 {
-    while (c->state == BUSY && c->sent < size) {
-        ssize_t n = send(c->fd, message(c) + c->sent, size - c->sent, MSG_NOSIGNAL);
+    const void *what = http ? (const unsigned char *)http_request : message(c);
+    while (c->state == BUSY && c->sent < request_size) {
+        ssize_t n = send(c->fd, (const char *)what + c->sent, request_size - c->sent, MSG_NOSIGNAL);
         if (n >= 0)
             c->sent += n;
         else if (errno == EAGAIN)
@@ -151,7 +167,7 @@ static void send_more(struct connection *c)
 static void start_request(struct connection *c)
 {
     c->sequence++;
-    c->sent = c->received = 0;
+    c->sent = c->received = c->head = c->in_body = 0;
     c->started = now_ns(CLOCK_MONOTONIC);
     c->state = BUSY;
     outstanding++;
@@ -175,10 +191,63 @@ static void finish_request(struct connection *c)
         start_request(c);
 }
 
+/* Reads the head of an HTTP answer. 1: it is complete and what is due, `c->headers` may hold the begin of the body behind it;
+ * 0: not yet; -1: it is not what is due. */
+static int check_head(struct connection *c, size_t *body)
+{
+    static const char ok[] = "HTTP/1.1 200 ", length[] = "\r\ncontent-length:";
+    c->headers[c->head] = 0;
+    char *end = strstr(c->headers, "\r\n\r\n"), *found;
+    if (!end)
+        return c->head < sizeof c->headers - 1 ? 0 : -1;
+    *body = end + 4 - c->headers;
+    found = strcasestr(c->headers, length);
+    if (strncmp(c->headers, ok, sizeof ok - 1) || !found || found > end)
+        return -1;
+    return strtoull(found + sizeof length - 1, NULL, 10) == size ? 1 : -1;
+}
+
+/* The head, with what came of the body behind it. Whether there is more to receive now. */
+static int receive_head(struct connection *c)
+{
+    size_t body;
+    ssize_t n = recv(c->fd, c->headers + c->head, sizeof c->headers - 1 - c->head, 0);
+    if (n < 0 && errno == EINTR)
+        return 1;
+    if (n < 0 && errno == EAGAIN)
+        return 0;
+    if (n <= 0) {
+        disconnect(c, 1);
+        return 0;
+    }
+    c->head += n;
+    int found = check_head(c, &body);
+    if (!found)
+        return 1;
+    size_t there = c->head - body;
+    if (found < 0 || there > size || memcmp(c->headers + body, pattern, there)) {
+        mismatches++;
+        disconnect(c, 1);
+        return 0;
+    }
+    c->received = there;
+    c->in_body = 1;
+    if (c->received == size) {
+        finish_request(c);
+        return 0;
+    }
+    return 1;
+}
+
 /* Asks for one byte more than is due, so that a server which sends too much is caught. */
 static void receive_more(struct connection *c)
 {
     while (c->state == BUSY || c->state == IDLE) {
+        if (http && c->state == BUSY && !c->in_body) {
+            if (!receive_head(c))
+                return;
+            continue;
+        }
         size_t want = c->state == BUSY ? size - c->received : 0;
         size_t room = want + 1 < RECEIVE ? want + 1 : RECEIVE;
         ssize_t n = recv(c->fd, incoming, room, 0);
@@ -217,7 +286,7 @@ static void handle(struct connection *c, uint32_t events)
         }
         c->state = BUSY;
     }
-    if (c->state == BUSY && c->sent < size)
+    if (c->state == BUSY && c->sent < request_size)
         send_more(c);
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP))
         receive_more(c);
@@ -294,7 +363,8 @@ static void parse(int argc, char **argv)
 {
     static const struct option options[] = {
         {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"connections", 1, 0, 'c'}, {"size", 1, 0, 'm'}, {"seconds", 1, 0, 's'},
-        {"think", 1, 0, 't'}, {"churn", 0, 0, 'x'}, {"progress", 1, 0, 'r'}, {0, 0, 0, 0},
+        {"think", 1, 0, 't'}, {"churn", 0, 0, 'x'}, {"progress", 1, 0, 'r'},
+        {"http", 1, 0, 'g'}, {"body", 1, 0, 'b'}, {0, 0, 0, 0},
     };
     const char *host = "127.0.0.1";
     int o;
@@ -308,6 +378,8 @@ static void parse(int argc, char **argv)
         case 't': think = atoll(optarg) * 1000; break;
         case 'x': churn = 1; break;
         case 'r': progress = atoll(optarg) * 1000000; break;
+        case 'g': http = optarg; break;
+        case 'b': body_file = optarg; break;
         default: exit(2);
         }
     }
@@ -319,24 +391,52 @@ static void parse(int argc, char **argv)
         fprintf(stderr, "load: --port is required; counts, size and seconds must be positive\n");
         exit(2);
     }
+    if (!http != !body_file || (http && churn)) {
+        fprintf(stderr, "load: --http goes with --body and without --churn\n");
+        exit(2);
+    }
+}
+
+/* What is sent and what is to come back. */
+static void prepare(void)
+{
+    uint64_t x = 88172645463325252ull;
+    size_t room = PATTERN + size;
+    if (http) {
+        FILE *file = fopen(body_file, "rb");
+        if (!file || fseek(file, 0, SEEK_END) || (long)(room = size = ftell(file)) < 1)
+            die(body_file);
+        rewind(file);
+        pattern = malloc(size);
+        if (!pattern || fread(pattern, 1, size, file) != size)
+            die(body_file);
+        fclose(file);
+        request_size = snprintf(http_request, sizeof http_request, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", http);
+        if (request_size >= sizeof http_request)
+            die("too long a path");
+        return;
+    }
+    request_size = size;
+    pattern = malloc(room);
+    if (!pattern)
+        die("set-up");
+    for (size_t i = 0; i < room; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        pattern[i] = x >> 32;
+    }
 }
 
 int main(int argc, char **argv)
 {
     char line[64];
-    uint64_t x = 88172645463325252ull;
     parse(argc, argv);
     setvbuf(stdout, NULL, _IOLBF, 0);
     prctl(PR_SET_TIMERSLACK, 1);
-    pattern = malloc(PATTERN + size);
+    prepare();
     all = calloc(connections, sizeof *all);
     poller = epoll_create1(EPOLL_CLOEXEC);
-    if (!pattern || !all || poller < 0)
+    if (!all || poller < 0)
         die("set-up");
-    for (size_t i = 0; i < PATTERN + size; i++) {
-        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-        pattern[i] = x >> 32;
-    }
     for (int i = 0; !churn && i < connections; i++)
         open_connection(&all[i]);
     drain();

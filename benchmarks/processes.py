@@ -32,6 +32,10 @@ NO_COMPILER = (
 )
 
 
+BODIES = {"text": 13, "file": 65536}
+"""What an HTTP server answers at each of these paths, in bytes."""
+
+
 class BenchmarkError(Exception):
     """Something that makes a measurement worthless: the message says what."""
 
@@ -79,6 +83,17 @@ def build(name: str) -> Path:
         raise BenchmarkError(f"{compiler} cannot build {source.name}:\n{done.stderr}")
     unfinished.rename(program)
     return program
+
+
+def body(name: str) -> Path:
+    """The file with the bytes of one of `BODIES`, the same for server and clients."""
+    path = CACHE / f"body-{name}-{BODIES[name]}"
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_bytes((b"".join(b"%8d" % n for n in range(BODIES[name] // 8 + 1)))[: BODIES[name]])
+        unfinished.rename(path)
+    return path
 
 
 class Process:
@@ -169,7 +184,10 @@ class Server(Process):
 
 
 class Load(Process):
-    """A load generator: connected when its `with` block is entered, and idle until `run`."""
+    """A load generator: connected when its `with` block is entered, and idle until `start`.
+
+    Messages of ``size`` bytes that come back, or HTTP requests for one of `BODIES` on connections kept alive.
+    """
 
     def __init__(
         self,
@@ -180,12 +198,15 @@ class Load(Process):
         seconds: float = 1.0,
         think: int = 0,
         churn: bool = False,
+        http: str | None = None,
         progress_ms: int = 0,
         core: int | None = None,
     ) -> None:
         command = [str(build("load")), "--port", str(port), "--connections", str(connections)]
         command += ["--size", str(size), "--seconds", str(seconds), "--think", str(think)]
         command += ["--progress", str(progress_ms)] + ["--churn"] * churn
+        if http is not None:
+            command += ["--http", f"/{http}", "--body", str(body(http))]
         super().__init__("the load generator", command, core)
         self._limit = seconds + ANSWER_SECONDS
 

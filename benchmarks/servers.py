@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 import os
 import socket
 import sys
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import trio
+
+from .processes import BODIES, body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -224,6 +227,45 @@ def on_anyio(backend: str) -> None:
     anyio.run(anyio_main, backend=backend)
 
 
+# hypercorn with Starlette -----------------------------------------------------------------------------
+
+
+async def hypercorn_main() -> None:
+    """hypercorn's own trio worker, with the plain text and the file of `BODIES`."""
+    from hypercorn.config import Config
+    from hypercorn.trio import serve
+    from starlette.applications import Starlette
+    from starlette.responses import FileResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    text, file = (body(name) for name in BODIES)
+    answer = text.read_bytes()
+
+    async def send_text(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(answer)
+
+    async def send_file(request: Any) -> FileResponse:
+        return FileResponse(file)
+
+    app = Starlette(routes=[Route("/text", send_text), Route("/file", send_file)])
+    config = Config()
+    config.bind = [f"{HOST}:0"]
+    config.backlog = BACKLOG
+    config.errorlog = logging.getLogger("benchmarks.hypercorn")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_statistics, nursery.cancel_scope)
+        (url,) = await nursery.start(functools.partial(serve, cast("Any", app), config))
+        announce(int(url.rpartition(":")[2]))
+
+
+def on_hypercorn(backend: str) -> None:
+    if backend == "uring":
+        import uring_trio
+
+        uring_trio.install(files=True)
+    trio.run(hypercorn_main)
+
+
 SERVERS: dict[str, Callable[[], None]] = {
     "trio-sockets": functools.partial(on_trio, serve_sockets),
     "trio-streams": functools.partial(on_trio, serve_streams),
@@ -243,6 +285,8 @@ SERVERS: dict[str, Callable[[], None]] = {
     "anyio-trio": functools.partial(on_anyio, "trio"),
     "anyio-uring": functools.partial(on_anyio, "uring"),
     "anyio-asyncio": functools.partial(on_anyio, "asyncio"),
+    "hypercorn-trio": functools.partial(on_hypercorn, "trio"),
+    "hypercorn-uring": functools.partial(on_hypercorn, "uring"),
 }
 
 if __name__ == "__main__":

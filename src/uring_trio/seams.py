@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import types
+import warnings
 from functools import partial
 from math import inf
 from operator import attrgetter
@@ -127,14 +128,26 @@ class NoRing(RuntimeError):
         )
 
 
+_compared = False
+
+
 def check() -> None:
-    """Raises `UnsupportedTrio` unless every name in `NAMES` is there."""
+    """Raises `UnsupportedTrio` unless every name in `NAMES` is there; warns, once, of a Trio never tested."""
+    global _compared
     missing = [name for name in NAMES if not _present(name)]
     if missing:
         raise UnsupportedTrio(
             f"Trio {trio.__version__} lacks {', '.join(missing)}; "
             f"uring_trio is tested with Trio {', '.join(TESTED)}"
         )
+    if not _compared:
+        _compared = True
+        if ".".join(trio.__version__.split(".")[:2]) not in TESTED:
+            warnings.warn(
+                f"Trio {trio.__version__} was never tested on the ring, only {', '.join(TESTED)}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
 
 def _no_code() -> None: ...

@@ -32,6 +32,7 @@ class Application:
         self.clients: set[Any] = set()
         self.versions: set[str] = set()
         self.ended = 0
+        self.scopes: dict[str, trio.CancelScope] = {}  # cancelled when the request of that name arrives
         self.file = file
         routes = [
             Route("/", self.text),
@@ -70,6 +71,8 @@ class Application:
         return JSONResponse({"sha256": digest.hexdigest(), "size": size})
 
     async def never(self, request: Request) -> PlainTextResponse:
+        if (scope := self.scopes.pop(request.query_params.get("name", ""), None)) is not None:
+            scope.cancel()
         await trio.sleep_forever()
         raise AssertionError
 
@@ -95,6 +98,67 @@ async def test_two_thousand_requests_on_ten_connections(maybe_tls: Any) -> None:
         # Every request is waited for by its server and every answer by its client.
         assert submitted() - before > 2000
     assert len(app.clients) == 10
+
+
+async def test_ten_thousand_requests_kept_alive(maybe_tls: Any) -> None:
+    """Ten connections that say as little as HTTP/1.1 allows, and look at every byte of every answer."""
+    app = Application()
+
+    async def ask(url: str, name: str) -> None:
+        address = urlsplit(url)
+        stream: Any = await trio.open_tcp_stream(address.hostname, address.port)
+        if maybe_tls is not None:
+            stream = trio.SSLStream(stream, maybe_tls.client, server_hostname="127.0.0.1")
+        async with stream:
+            pending = b""
+            for number in range(1000):
+                await stream.send_all(
+                    b"GET /?name=%s%d HTTP/1.1\r\nHost: x\r\n\r\n" % (name.encode(), number)
+                )
+                expected = f"hello {name}{number}".encode()
+                while b"\r\n\r\n" not in pending or len(pending.partition(b"\r\n\r\n")[2]) < len(expected):
+                    part = await stream.receive_some()
+                    assert part, pending
+                    pending += part
+                head, _, text = pending.partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200")
+                assert b"content-length: %d\r\n" % len(expected) in head + b"\r\n"
+                assert text == expected
+                pending = b""
+
+    async with hypercorn(app.asgi, maybe_tls) as url:
+        before = submitted()
+        async with trio.open_nursery() as nursery:
+            for name in "abcdefghij":
+                nursery.start_soon(ask, url, name)
+        assert submitted() - before > 10_000
+    assert len(app.clients) == 10
+
+
+async def test_half_of_the_requests_are_cancelled(maybe_tls: Any) -> None:
+    """When the server has them: whoever is not cancelled gets its own answer. Not over HTTP/2, where a
+    cancelled request of httpcore's takes its connection with it, on stock Trio too."""
+    app = Application()
+    answered: list[int] = []
+
+    async def ask(http: httpx.AsyncClient, number: int) -> None:
+        with trio.CancelScope() as scope:
+            if number % 2:
+                app.scopes[str(number)] = scope
+                await http.get("/never", params={"name": number})
+                raise AssertionError
+            answer = await http.get("/", params={"name": number})
+            assert answer.text == f"hello {number}"
+            answered.append(number)
+
+    async with hypercorn(app.asgi, maybe_tls) as url, client(maybe_tls, base_url=url) as http:
+        for _ in range(3):
+            async with trio.open_nursery() as nursery:
+                for number in range(80):
+                    nursery.start_soon(ask, http, number)
+            assert sorted(answered) == list(range(0, 80, 2))
+            assert not app.scopes
+            answered.clear()
 
 
 async def test_http2_carries_requests_side_by_side(tls: Any) -> None:

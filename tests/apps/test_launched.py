@@ -1,5 +1,5 @@
-"""hypercorn as it is deployed: a console program of its own, put on the ring by the launcher or by its
-environment, with workers that it spawns and without."""
+"""Programs as they are started: hypercorn, put on the ring by the launcher or by its environment, with
+workers that it spawns and without; and a command-line program."""
 
 from __future__ import annotations
 
@@ -81,3 +81,51 @@ def test_hypercorn(
         assert counted  # hypercorn terminates workers, often before their own exit
     else:
         assert counted[0] > 20
+
+
+COMMAND_LINE = """
+import asyncclick as click, anyio, anyio.to_process, trio
+
+@click.group()
+async def cli():
+    pass
+
+@cli.command()
+@click.option("--times", type=int, default=1)
+@click.argument("path", type=click.Path(exists=True))
+async def digits(times, path):
+    async with await anyio.open_file(path) as file:
+        text = await file.read()
+    async with anyio.create_task_group() as group:
+        for _ in range(times):
+            group.start_soon(count, text)
+
+async def count(text):
+    number = await anyio.to_process.run_sync(sum, [int(digit) for digit in text.strip()])
+    backend = trio.lowlevel.current_statistics().io_statistics.backend
+    click.echo(f"{number} {backend}")
+
+if __name__ == "__main__":
+    cli(_anyio_backend="trio")
+"""
+
+
+def test_a_command_line_program_with_worker_processes(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(COMMAND_LINE)
+    (tmp_path / "digits").write_text("12345\n")
+    environment = {key: value for key, value in os.environ.items() if key != "URING_TRIO"}
+    for arguments, status, output in (
+        (["digits", "--times", "3", "digits"], 0, "15 io_uring\n" * 3),
+        (["digits", "missing"], 2, ""),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "uring_trio", "program.py", *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (status, output), done.stderr
+    assert "does not exist" in done.stderr

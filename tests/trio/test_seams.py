@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,20 @@ def test_a_trio_without_it_is_unsupported(name: str, monkeypatch: pytest.MonkeyP
             start()
         for part in (f"{name}_of_the_future", trio.__version__, *seams.TESTED):
             assert part in str(caught.value)
+
+
+def test_a_trio_never_tested_is_warned_of_once() -> None:
+    program = """
+import trio
+trio.__version__ = "0.99.0"
+import uring_trio
+for _ in range(2):
+    uring_trio.run(trio.sleep, 0)
+"""
+    command = [sys.executable, "-W", "always", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stderr.count("RuntimeWarning: Trio 0.99.0 was never tested on the ring, only 0.33") == 1
 
 
 def test_the_installed_trio_has_been_tested() -> None:

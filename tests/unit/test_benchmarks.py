@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.demo import check_ring
 from benchmarks.figures import Comparison, Contender, report
-from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, build
+from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, body, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,6 +69,68 @@ def test_load_counts_right_answers(options: dict[str, object]) -> None:
     assert result.requests > 0
     assert result.bytes == result.requests * 3000
     assert 0 < result.p50_us <= result.p99_us
+
+
+@contextmanager
+def http_server(answer: bytes) -> Iterator[int]:
+    """The port of a server that takes one connection after another and answers each request so."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    asked = b""
+                    while part := client.recv(4096):
+                        asked += part
+                        while b"\r\n\r\n" in asked:
+                            request, _, asked = asked.partition(b"\r\n\r\n")
+                            assert request == b"GET /text HTTP/1.1\r\nHost: 127.0.0.1"
+                            try:
+                                # In parts, so that heads and bodies are cut anywhere.
+                                for at in range(0, len(answer), 7):
+                                    client.sendall(answer[at : at + 7])
+                            except OSError:
+                                break
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+HEAD = b"HTTP/1.1 200 \r\nserver: x\r\nContent-Length: %d\r\n\r\n"
+TEXT = body("text").read_bytes()
+
+
+def test_load_speaks_http() -> None:
+    with http_server(HEAD % len(TEXT) + TEXT) as port:
+        result = exchange(port, http="text", connections=1)
+    assert (result.errors, result.mismatches) == (0, 0)
+    assert result.requests > 1
+    assert result.bytes == result.requests * len(TEXT)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD % len(TEXT) + TEXT[:-1] + b"?",
+        HEAD % len(TEXT) + TEXT + b"more",
+        HEAD % (len(TEXT) + 1) + TEXT + b"?",
+        HEAD.replace(b"200", b"404") % len(TEXT) + TEXT,
+        b"HTTP/1.1 200 OK\r\n\r\n" + TEXT,
+    ],
+)
+def test_a_wrong_http_answer_is_detected(answer: bytes) -> None:
+    with http_server(answer) as port:
+        result = exchange(port, http="text", connections=1)
+    assert result.mismatches > 0
 
 
 @pytest.mark.parametrize(
