@@ -6,6 +6,8 @@
 #   make test-all      the same with every supported Python found on this machine
 #   make conformance   the test-suites of Trio, AnyIO and others on stock Trio and on the ring;
 #                      make conformance ARGS="--suite trio"
+#   make versions      our tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
+#                      the newest; make versions OLDER=0.33/4.14 for one pair
 #   make check         linter, formatter, type checkers
 #   make bench         the benchmarks; make bench ARGS="--help"
 #   make clean         removes everything the other targets made
@@ -14,14 +16,18 @@ PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= anyio,test,apps,conformance,check,bench
 ARGS ?=
+# further requirements of the environment
+PINS ?=
 
 VERSIONS := 3.11 3.12 3.13
+# Trio and AnyIO, the two minor versions before the newest, with a pytest of their time.
+OLDER := 0.34/4.15 0.33/4.14
 BIN := $(VENV)/bin
 SHIM := setup.py $(wildcard src/uring/_shim/*)
 # The interpreter is part of the stamp's name, so that another one makes another environment.
 READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 
-.PHONY: demo test test-all conformance check bench clean
+.PHONY: demo test test-all conformance versions older check bench clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -44,6 +50,18 @@ test-all:
 
 conformance: $(READY)
 	@$(BIN)/python -m tests.conformance $(ARGS)
+
+versions:
+	@for pair in $(OLDER); do \
+		trio=$${pair%/*} anyio=$${pair#*/}; \
+		echo "--- Trio $$trio, AnyIO $$anyio"; \
+		$(MAKE) older VENV=.venv-trio-$$trio EXTRAS=anyio,test,apps,conformance \
+			PINS="trio==$$trio.* anyio==$$anyio.* pytest==9.0.*" || exit 1; \
+	done
+
+older: $(READY)
+	@$(BIN)/python -m pytest -q tests/trio $(ARGS)
+	@$(BIN)/python -m tests.conformance --brief --suite trio --suite anyio
 
 check: $(READY)
 	@$(BIN)/ruff check --quiet
@@ -68,5 +86,5 @@ $(VENV)/ready-%: pyproject.toml $(SHIM) tools/preflight.py
 	@echo "Setting up $(VENV) with Python $* (once, about half a minute)"
 	@rm -rf $(VENV) src/uring/_ffi.c src/uring/_ffi*.so
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[$(EXTRAS)]' $(PINS)
 	@touch $@

@@ -1,7 +1,8 @@
 """Run test-suites on stock Trio, then on the ring, and say whether the ring conforms.
 
-``--suite NAME`` chooses one; without it, all. Other arguments are options for every pytest run, such as
-``-k name`` and ``-x``. The verdict is about a whole suite: given any, there is none.
+``--suite NAME`` chooses one; without it, all. ``--brief`` leaves out slow tests and static tools. Other
+arguments are options for every pytest run, such as ``-k name`` and ``-x``. The verdict is about a whole
+suite: given any, there is none.
 """
 
 import argparse
@@ -27,22 +28,25 @@ def main() -> int:
         prog="python -m tests.conformance", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("--suite", choices=list(SUITES), action="append")
+    parser.add_argument("--brief", action="store_true")
     options, more = parser.parse_known_args()
-    failed = [name for name in options.suite or SUITES if not conforms(SUITES[name], more)]
+    failed = [
+        name for name in options.suite or SUITES if not conforms(SUITES[name], more, brief=options.brief)
+    ]
     for name in failed:
         print(f"conformance: {name}: FAILED")
     return 1 if failed else 0
 
 
-def conforms(suite: Suite, more: list[str]) -> bool:
+def conforms(suite: Suite, more: list[str], *, brief: bool) -> bool:
     expected = tomllib.loads((HERE / "expected.toml").read_text()).get(suite.name, [])
     sentences = []
     good = True
     with tempfile.TemporaryDirectory(prefix="conformance-") as directory:
         scratch = Path(directory)
-        stock = run(suite, "stock", scratch, more)
+        stock = run(suite, "stock", scratch, more, brief=brief)
         for way in suite.ways:
-            ring = None if stock is None else run(suite, way, scratch, more)
+            ring = None if stock is None else run(suite, way, scratch, more, brief=brief)
             if stock is None or ring is None:
                 return False
             if more:
@@ -58,7 +62,7 @@ def conforms(suite: Suite, more: list[str]) -> bool:
     return good
 
 
-def run(suite: Suite, way: str, scratch: Path, more: list[str]) -> verdict.Record | None:
+def run(suite: Suite, way: str, scratch: Path, more: list[str], *, brief: bool) -> verdict.Record | None:
     """The record of one run; None, with the reason printed, when there is none."""
     print(f"--- {suite.title} {WAYS[way]}", flush=True)
     record = scratch / f"{way}.json"
@@ -69,7 +73,7 @@ def run(suite: Suite, way: str, scratch: Path, more: list[str]) -> verdict.Recor
     if suite.plugins:
         environment["PYTEST_PLUGINS"] = ",".join(suite.plugins)
     command = [sys.executable, str(HERE / "suite.py"), "--suite", suite.name, "--way", way]
-    command += ["--record", str(record)]
+    command += ["--record", str(record), *["--brief"] * brief]
     if way != "stock":
         command += ["--stock", str(scratch / "stock.json")]
     empty = scratch / f"{way}-cwd"

@@ -63,6 +63,7 @@ def main() -> int:
     parser.add_argument("--way", choices=["stock", "installed", "backend"], required=True)
     parser.add_argument("--record", type=Path, required=True, help="where the outcomes go")
     parser.add_argument("--stock", type=Path, help="the record of the stock run, for a ring run")
+    parser.add_argument("--brief", action="store_true", help="without slow tests and static tools")
     options, more = parser.parse_known_args()
     suite = suites.SUITES[options.suite]
 
@@ -80,7 +81,8 @@ def main() -> int:
     recorder = Recorder(marks, totals)
     root = suite.directory()
     where = ["-c", str(root / suite.settings), "--rootdir", str(root), *(str(root / p) for p in suite.paths)]
-    code = pytest.main([*where, *suite.options, *more], plugins=[recorder])
+    extent = suite.brief if options.brief else suite.whole
+    code = pytest.main([*where, *suite.options, *extent, *more], plugins=[recorder])
     record = {
         "way": options.way,
         "exit": int(code),

@@ -31,6 +31,8 @@ class Suite:
         settings: the pytest settings file, relative to that directory; of ours if absolute.
         plugins: pytest plugins, also for the runs inside its tests. Nothing else is loaded.
         options: for pytest.
+        whole, brief: more of them, for a run of all of it and for one without what takes long and says
+            nothing about the ring.
         least_passed: fewer passes on stock Trio mean that the suite was not found or not collected.
         most_expected: exceptions that the list may have.
         must_submit: a file whose tests cannot pass on a ring without submitting anything to it.
@@ -47,6 +49,8 @@ class Suite:
     most_expected: int
     must_submit: str
     options: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
+    brief: tuple[str, ...] = ()
     ships_with_package: bool = False
     ways: tuple[str, ...] = ("installed",)
     enter_trio: tuple[str, ...] = ()
@@ -66,7 +70,9 @@ TRIO = Suite(
     paths=("trio",),
     settings=str(HERE / "pytest.ini"),
     plugins=(),
-    options=("--run-slow", "--no-header", "--tb=short", "-rfEX"),
+    options=("--no-header", "--tb=short", "-rfEX"),
+    whole=("--run-slow",),
+    brief=("-m", "not redistributors_should_skip"),
     least_passed=700,  # of some 870
     most_expected=3,
     must_submit="trio/_core/_tests/test_guest_mode.py",
