@@ -2,7 +2,8 @@
 
 Names that a program imported before must follow, so nothing is put in the place of a function or class: the
 code of ``trio.open_file`` and ``anyio.open_file`` is exchanged inside these functions, and methods inside
-``trio.Path``, ``anyio.Path`` and AnyIO's file streams.
+``trio.Path``, ``anyio.Path`` and AnyIO's file streams. So is that of ``anyio.to_thread.run_sync``, for one
+call that needs no thread here: ``os.stat`` of a path, with which servers start an answer that is a file.
 
 What is put there looks where it is called: in a task of a ring run it uses the ring, anywhere else (another
 loop, a run on epoll, no run) it is what was there before. `uninstall` restores all of it.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -22,13 +24,14 @@ from . import seams
 from .files import RingFile, open_file
 from .manager import Manager
 from .path import PathMethods
+from .paths import stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["install", "uninstall"]
 
-_HOOK = "__uring_trio_open_file__"
+_HOOK = "__uring_trio_instead__"
 _undo: list[Callable[[], None]] = []
 
 
@@ -42,6 +45,7 @@ def install() -> None:
         try:
             import anyio
             import anyio.streams.file
+            import anyio.to_thread
         except ImportError:
             return
         _put_on_anyio(anyio)
@@ -62,6 +66,15 @@ def _in_ring_run() -> bool:
 
 def _exchange_open_file(function: Any, ring_open: Callable[..., Any]) -> None:
     """Makes a function of the signature of `open` call ``ring_open`` in ring runs."""
+
+    async def open_on_ring(*args: Any, limiter: object = None, **kwargs: Any) -> Any:
+        return await ring_open(*args, **kwargs)  # without AnyIO's bound on threads
+
+    _exchange_function(function, open_on_ring, lambda *_: True)
+
+
+def _exchange_function(function: Any, ring_function: Callable[..., Any], wanted: Callable[..., bool]) -> None:
+    """Makes a function call another in ring runs, with the positional arguments that are ``wanted``."""
     stock = types.FunctionType(
         function.__code__,
         function.__globals__,
@@ -73,10 +86,9 @@ def _exchange_open_file(function: Any, ring_open: Callable[..., Any]) -> None:
     room, code = function.__globals__, function.__code__
 
     async def choose(*args: Any, **kwargs: Any) -> Any:
-        if not _in_ring_run():
-            return await stock(*args, **kwargs)
-        kwargs.pop("limiter", None)  # AnyIO's bound on threads
-        return await ring_open(*args, **kwargs)
+        if _in_ring_run() and wanted(*args):
+            return await ring_function(*args, **kwargs)
+        return await stock(*args, **kwargs)
 
     def undo() -> None:
         function.__code__ = code
@@ -90,7 +102,7 @@ def _exchange_open_file(function: Any, ring_open: Callable[..., Any]) -> None:
 
 async def _calls_hook(*args: Any, **kwargs: Any) -> Any:
     # This code runs with the globals of the function that it is put into.
-    return await __uring_trio_open_file__(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
+    return await __uring_trio_instead__(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
 
 
 def _exchange(cls: type, name: str, ring_method: Callable[..., Any], on_ring: Callable[[Any], bool]) -> None:
@@ -145,7 +157,14 @@ def _put_on_anyio(anyio: Any) -> None:
     async def open_path(self: Any, *args: Any, **kwargs: Any) -> Any:
         return RingAsyncFile(await open_file(self, *args, **kwargs))
 
+    async def stat_path(call: object, path: Any, **of_threads: Any) -> os.stat_result:
+        return await stat(path)
+
+    def is_stat(call: object = None, *args: Any) -> bool:
+        return call is os.stat and len(args) == 1 and not isinstance(args[0], int)
+
     _exchange_open_file(anyio.open_file, ring_open)
+    _exchange_function(anyio.to_thread.run_sync, stat_path, is_stat)
     _exchange_path_methods(anyio.Path, {"open": open_path})
 
     streams = sys.modules["anyio.streams.file"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.streams.file
+import anyio.to_thread
 import pytest
 import trio
 from anyio import AsyncFile
@@ -32,7 +34,7 @@ def state() -> list[Any]:
     """All that the drop-in could have left behind."""
     functions = [
         (fn.__code__, fn.__defaults__, fn.__kwdefaults__, dict(vars(fn)), sorted(fn.__globals__))
-        for fn in (trio_open, any_open)
+        for fn in (trio_open, any_open, anyio.to_thread.run_sync)
     ]
     return [*functions, *(dict(vars(cls)) for cls in PLACES)]
 
@@ -101,6 +103,10 @@ async def with_anyio(path: pathlib.Path) -> None:
     assert type(target) is AnyPath
     await target.unlink()
     await other.parent.rmdir()
+    found = await anyio.to_thread.run_sync(os.stat, path)
+    assert (found.st_size, found.st_ino) == (path.stat().st_size, path.stat().st_ino)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        await anyio.to_thread.run_sync(os.stat, path.parent / "missing")
     async with await FileWriteStream.from_path(path) as sink:
         await sink.send(b"one\n")
     async with await FileWriteStream.from_path(path, append=True) as sink:
@@ -149,6 +155,20 @@ def test_as_before_on_epoll(installed: None, path: pathlib.Path, program: Any) -
 
 def test_as_before_on_another_loop(installed: None, path: pathlib.Path) -> None:
     anyio.run(with_anyio, path, backend="asyncio")
+
+
+def test_other_calls_are_in_threads_still(installed: None, path: pathlib.Path) -> None:
+    async def main() -> None:
+        own = threading.get_ident()
+        assert await anyio.to_thread.run_sync(threading.get_ident) != own
+        assert await anyio.to_thread.run_sync(os.fspath, path) == str(path)
+        assert await anyio.to_thread.run_sync(lambda: 5, limiter=anyio.CapacityLimiter(1)) == 5
+        with open(path, "rb") as file:
+            assert (await anyio.to_thread.run_sync(os.stat, file.fileno())).st_size == 8
+        with pytest.raises(TypeError):
+            await anyio.to_thread.run_sync()  # type: ignore[call-arg]
+
+    trio.run(main)
 
 
 def test_the_names_look_the_same(installed: None) -> None:
