@@ -6,6 +6,7 @@ import errno
 import os
 import pathlib
 import shutil
+import signal
 import stat as modes
 import subprocess
 import sys
@@ -309,6 +310,21 @@ async def test_cancelled_wait_reaps_nothing() -> None:
         assert scope.cancelled_caught
         child.kill()
         assert child.wait() == -9
+
+
+async def test_wait_process_tells_of_signals() -> None:
+    for number, core in ((signal.SIGTERM, os.CLD_KILLED), (signal.SIGKILL, os.CLD_KILLED)):
+        child = subprocess.Popen(["sleep", "60"])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child_ends, child, number)
+            seen = await wait_process(child.pid)
+        assert (seen.si_pid, seen.si_status, seen.si_code) == (child.pid, number, core)
+        child.returncode = -number
+
+
+async def child_ends(child: subprocess.Popen[bytes], number: int) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    child.send_signal(number)
 
 
 async def test_run_process_with_pipes() -> None:
