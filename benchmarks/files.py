@@ -148,7 +148,7 @@ class Bench:
         await asyncio.gather(*(reader(self.places[i * share : (i + 1) * share]) for i in range(TASKS)))
         return (time.perf_counter() - start) / (share * TASKS)
 
-    # ---- many at once, in sequence -------------------------------------------------------------------
+    # ---- many at once --------------------------------------------------------------------------------
 
     def ring_many(self) -> float:
         async def main() -> float:
@@ -171,6 +171,69 @@ class Bench:
             return (time.perf_counter() - start) / len(self.places)
         finally:
             os.close(fd)
+
+    def plain_kept_preads(self) -> float:
+        """What `read_many` returns, made without it: the 64 pieces of a call in memory of their own."""
+        fd = os.open(self.data, os.O_RDONLY)
+        try:
+            start = time.perf_counter()
+            for i in range(0, len(self.places), 64):
+                [os.pread(fd, PIECE, place) for place in self.places[i : i + 64]]
+            return (time.perf_counter() - start) / len(self.places)
+        finally:
+            os.close(fd)
+
+    # ---- the least that it can cost: the system call, and a checkpoint -------------------------------
+
+    def least_reads(self, tasks: int, count: int) -> float:
+        async def main() -> float:
+            fd = os.open(self.data, os.O_RDONLY)
+
+            async def reader(places: list[int]) -> None:
+                for place in places:
+                    os.pread(fd, PIECE, place)
+                    await trio.lowlevel.checkpoint()
+
+            try:
+                return await self._in_tasks(reader, tasks, count)
+            finally:
+                os.close(fd)
+
+        return uring_trio.run(main)
+
+    def least_sequential(self) -> float:
+        path = self.large()
+
+        async def main() -> float:
+            start = time.perf_counter()
+            with path.open("rb", 0) as file:
+                while file.read(1 << 20):
+                    await trio.lowlevel.checkpoint()
+            return time.perf_counter() - start
+
+        return uring_trio.run(main)
+
+    def least_stats(self, tasks: int, count: int) -> float:
+        names = self.names()[:count]
+
+        async def main() -> float:
+            paths = [trio.Path(name) for name in names]
+            share = count // tasks
+
+            async def asker(mine: list[Any]) -> None:
+                for one in mine:
+                    os.stat(one)
+                    await trio.lowlevel.checkpoint()
+
+            start = time.perf_counter()
+            async with trio.open_nursery() as nursery:
+                for i in range(tasks):
+                    nursery.start_soon(asker, paths[i * share : (i + 1) * share])
+            return (time.perf_counter() - start) / (share * tasks)
+
+        return uring_trio.run(main)
+
+    # ---- in sequence ---------------------------------------------------------------------------------
 
     def large(self) -> Path:
         path = self.folder / "large"
@@ -395,10 +458,25 @@ def comparisons(bench: Bench) -> dict[str, tuple[str, Callable[[], float], Calla
             lambda: bench.aiofiles_reads(1_920),
         ),
         "many": ("read_many of 64, per read / os.pread in a loop", bench.ring_many, bench.plain_preads),
+        "many-kept": (
+            "the same / a list of 64 from os.pread",
+            bench.ring_many,
+            bench.plain_kept_preads,
+        ),
+        "reads-least": (
+            "reads, 64 tasks / os.pread and a checkpoint, which blocks",
+            lambda: bench.ring_reads(TASKS, 19_200),
+            lambda: bench.least_reads(TASKS, 19_200),
+        ),
         "sequential": (
             "1 GiB in reads of 1 MiB / plain read",
             bench.ring_sequential,
             bench.plain_sequential,
+        ),
+        "sequential-least": (
+            "the same / plain read and a checkpoint, which blocks",
+            bench.ring_sequential,
+            bench.least_sequential,
         ),
         "registered": (
             "CPU of reads of 64 KiB into registered buffers / into others",
@@ -424,6 +502,11 @@ def comparisons(bench: Bench) -> dict[str, tuple[str, Callable[[], float], Calla
             "stat of 10 000 paths, 64 in flight / trio.Path",
             lambda: bench.stats(ring, uring_trio.Path, TASKS, PATHS),
             lambda: bench.stats(epoll, trio.Path, TASKS, 2_000),
+        ),
+        "stat-least": (
+            "the same / os.stat and a checkpoint, which blocks",
+            lambda: bench.stats(ring, uring_trio.Path, TASKS, PATHS),
+            lambda: bench.least_stats(TASKS, PATHS),
         ),
         "stat-batch": (
             "the same, read_dir_stats of 64 / trio.Path",

@@ -138,16 +138,38 @@ class Descriptor:
             OSError: the kernel's, with errno and text alone, as the standard library raises it.
         """
         length = min(length, LENGTH_MAX)
-        done = 0
+        found = None
         if opcode == READ:
-            got = await seams.attempt(self.manager, self.find_into, address, length, CURRENT)
-            if got is not None:
+            found = await seams.attempt(self.manager, self.find_into, address, length, CURRENT)
+            if found == length:
                 self.begun = True
-                if got >= 0:
-                    return got
-                done = -PART - got
-                address += done
-                length -= done
+                return found
+        return await self._go_on(found, opcode, address, length, pins)
+
+    async def piece(self, n: int) -> bytes:
+        """Up to ``n`` bytes from the file's position on; a `step`."""
+        if n <= 1:
+            memory = bytearray(n)
+            return bytes(memory[: await self.step(READ, pin_writable(memory)[0], n, memory)])
+        data = new_bytes(n)
+        address = bytes_address(data)
+        length = min(n, LENGTH_MAX)
+        found = await seams.attempt(self.manager, self.find_into, address, length, CURRENT)
+        if found == n:
+            self.begun = True
+            return data
+        return data[: await self._go_on(found, READ, address, length, data)]
+
+    async def _go_on(self, found: int | None, opcode: int, address: int, length: int, pins: object) -> int:
+        """The step after what `find_into` found."""
+        done = 0
+        if found is not None:
+            self.begun = True
+            if found >= 0:
+                return found
+            done = -PART - found
+            address += done
+            length -= done
         before = self.raw.tell() if opcode == WRITE and self.regular else 0
         while True:
             shielded = self.begun and self.regular

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from uring.memory import bytes_address, new_bytes, pin, pin_writable
+from uring.memory import pin, pin_writable
 
 from .. import seams
 from .base import READ, WRITE, Descriptor, RingFile, exclusive
@@ -289,15 +289,6 @@ class BufferedFile(RingFile):
             self._read_end = self._raw = start + n
         return n
 
-    async def _piece(self, n: int) -> bytes:
-        """One transfer of up to ``n`` bytes past the block."""
-        if n <= 1:
-            memory = bytearray(n)
-            return bytes(memory[: await self._file.step(READ, pin_writable(memory)[0], n, memory)])
-        data = new_bytes(n)
-        done = await self._file.step(READ, bytes_address(data), n, data)
-        return data if done == n else data[:done]
-
     def _take_ahead(self) -> list[bytes]:
         """What was read ahead, which is now consumed."""
         pos, have = self._pos, self._ahead()
@@ -329,7 +320,7 @@ class BufferedFile(RingFile):
         try:
             self._reset_read()
             while whole := left - left % self._size:
-                piece = await self._piece(whole)
+                piece = await self._file.piece(whole)
                 if whole == n == len(piece):
                     return piece
                 if not piece:
@@ -356,7 +347,7 @@ class BufferedFile(RingFile):
             await self._flush_for_read(pos)
         try:
             self._reset_read()
-            while piece := await self._piece(left_of(self._file)):
+            while piece := await self._file.piece(left_of(self._file)):
                 pieces.append(piece)
         except (trio.Cancelled, KeyboardInterrupt):
             self._unread(pieces)
@@ -376,7 +367,7 @@ class BufferedFile(RingFile):
         if self._writable and _READ1_FLUSHES:
             await self._flush_and_rewind()
         self._reset_read()
-        return await self._piece(n)
+        return await self._file.piece(n)
 
     async def _into(self, name: str, buffer: Any, *, once: bool) -> int:
         if not self._readable:

@@ -10,7 +10,7 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
-from uring.memory import bytes_address, new_bytes, pin, pin_writable
+from uring.memory import pin, pin_writable
 
 from .base import READ, WRITE, Descriptor, RingFile, exclusive
 
@@ -37,10 +37,13 @@ class RawFile(RingFile):
         if file.closing or not self._readable:
             return self._refuse("read", size)
         n = -1 if size is None else operator.index(size)
-        await file.take_turn()
+        if file.busy:
+            await file.take_turn()
+        file.busy = True
+        file.begun = False
         try:
             self._check_open()
-            return await self._read(n) if n >= 0 else await self._readall()
+            return await file.piece(n) if n >= 0 else await self._readall()
         finally:
             file.end_turn()
 
@@ -141,24 +144,16 @@ class RawFile(RingFile):
 
     # ---- inside --------------------------------------------------------------------------------------
 
-    async def _read(self, n: int) -> bytes:
-        if n <= 1:
-            memory = bytearray(n)
-            return bytes(memory[: await self._file.step(READ, pin_writable(memory)[0], n, memory)])
-        data = new_bytes(n)
-        done = await self._file.step(READ, bytes_address(data), n, data)
-        return data if done == n else data[:done]
-
     async def _readall(self) -> bytes:
         pieces = []
-        while piece := await self._read(left_of(self._file)):
+        while piece := await self._file.piece(left_of(self._file)):
             pieces.append(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _readline(self, limit: int) -> bytes:
         line = b""
         while limit < 0 or len(line) < limit:
-            piece = await self._read(1)
+            piece = await self._file.piece(1)
             line += piece
             if not piece or piece == b"\n":
                 break
