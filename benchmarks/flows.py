@@ -1,21 +1,24 @@
 """What only multishot requests can do: `python -m benchmarks.flows WORKLOAD CONTENDER` prints one sample.
 
-`stream-in` receives one connection's bytes, `udp-echo` answers datagrams of 64 bytes, 64 of them under way.
-Each sample is a process of its own with a peer on the other core; CPU time of this process is the figure.
+`stream-in` receives one connection's bytes, `udp-echo` answers datagrams of 64 bytes, 64 of them under way,
+`idle-memory` has many connections that are silent. Each sample is a process of its own with a peer on the
+other core; CPU time of this process is the figure, or its resident memory.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import trio
+import trio.testing
 
 from .figures import Comparison, Contender
 from .processes import Process, cores
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 STREAM_BYTES = 1 << 30
 PACKETS = 30_000
+CONNECTIONS = 10_000
 UNDER_WAY = 64
 PACKET = bytes(64)
 GIVE_UP_SECONDS = 0.2
@@ -56,6 +60,13 @@ def bounce_datagrams(port: int) -> None:
                 missing = UNDER_WAY  # a full socket dropped them
             except ConnectionRefusedError:
                 return
+
+
+def stay_connected(port: int) -> None:
+    with ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            stack.enter_context(socket.create_connection((HOST, port)))
+        time.sleep(GIVE_UP_SECONDS * 1000)
 
 
 # The contenders -----------------------------------------------------------------------------------------
@@ -143,6 +154,46 @@ async def answer(contender: Callable[[Any], Awaitable[None]]) -> float:
     return spent / PACKETS * 1e6
 
 
+async def wait_in_stream(sock: Any) -> None:
+    await trio.SocketStream(sock).receive_some(65536)
+
+
+async def wait_in_uring_stream(sock: Any) -> None:
+    import uring_trio
+
+    await uring_trio.UringStream(sock).receive_some(65536)
+
+
+async def wait_in_chunks(sock: Any) -> None:
+    import uring_trio
+
+    async with uring_trio.UringStream(sock).chunks() as chunks:
+        async for _ in chunks:
+            pass
+
+
+async def keep_waiting(contender: Callable[[Any], Awaitable[None]]) -> float:
+    """Bytes of resident memory a connection."""
+    with trio.socket.socket() as listener:
+        await listener.bind((HOST, 0))
+        listener.listen(1024)
+        async with trio.open_nursery() as nursery:
+            with peer("idle-memory", listener.getsockname()[1]):
+                before = resident()
+                for _ in range(CONNECTIONS):
+                    nursery.start_soon(contender, (await listener.accept())[0])
+                await trio.testing.wait_all_tasks_blocked()
+                taken = resident() - before
+                nursery.cancel_scope.cancel()
+    return taken / CONNECTIONS
+
+
+def resident() -> int:
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 @contextmanager
 def peer(workload: str, port: int) -> Iterator[None]:
     """The other side, on the other core; it ends when this one has gone."""
@@ -169,6 +220,7 @@ class Flow:
     measure: Callable[[Any], Awaitable[float]]
     contenders: Mapping[str, Callable[[Any], Awaitable[Any]]]
     aims: Mapping[str, float] = field(default_factory=dict)
+    metric: str = "cpu"
 
 
 FLOWS = [
@@ -195,6 +247,21 @@ FLOWS = [
         {"trio-sockets": stock_echo, "ring-sockets": stock_echo, "uring-datagrams": uring_echo},
         {"uring-datagrams": 0.7},
     ),
+    Flow(
+        "idle-memory",
+        f"{CONNECTIONS} connections, each waiting in a receive",
+        "B/connection",
+        stay_connected,
+        keep_waiting,
+        {
+            "trio-streams": wait_in_stream,
+            "ring-streams": wait_in_stream,
+            "uring-streams": wait_in_uring_stream,
+            "uring-chunks": wait_in_chunks,
+        },
+        {"ring-streams": 1.0, "uring-streams": 1.0},
+        "memory",
+    ),
 ]
 
 
@@ -215,10 +282,12 @@ def compare(flow: Flow, rounds: int, wanted: Callable[[str], bool]) -> Iterator[
             samples[name].append(sample(flow, name))
         yield done + 1
     contenders = [
-        Contender(name, {"cpu": samples[name]}, None if name == baseline else baseline, flow.aims.get(name))
+        Contender(
+            name, {flow.metric: samples[name]}, None if name == baseline else baseline, flow.aims.get(name)
+        )
         for name in names
     ]
-    yield Comparison(flow.name, flow.description, {"cpu": flow.unit}, contenders)
+    yield Comparison(flow.name, flow.description, {flow.metric: flow.unit}, contenders)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from uring.errors import error_from_result
 from uring.kernel import CQE, KernelRing
 
 from .fd import Channel
-from .leases import Group, borrow_group
+from .leases import Group, Lease, borrow_group
 from .manager import current
 from .subscription import Items, Subscription
 
@@ -100,16 +100,17 @@ class ByteItems(Items[T_co]):
     def _item(self, res: int, flags: int) -> Any:
         group = self._group
         bid = flags >> 16
-        if res <= group.buffers.size:
-            return group.copy(bid, res) if self._copy else group.lease(bid, res)
-        parts = [
-            group.copy(bid, size) if self._copy else group.lease(bid, size)
-            for bid, size in group.bundle(bid, res)
-        ]
+        if res <= group.size:
+            return group.copy(bid, res) if self._copy else Lease(group.views[bid][:res], group, bid)
+        parts = group.bundle(bid, res)
         if self._copy:
-            return b"".join(parts)
-        self._rest = parts[:0:-1]
-        return parts[0]
+            data = b"".join([group.views[each][:size] for each, size in parts])
+            for each, _ in parts:
+                group.put(each)
+            return data
+        leases = [group.lease(each, size) for each, size in parts]
+        self._rest = leases[:0:-1]
+        return leases[0]
 
     def _discard(self, res: int, flags: int) -> None:
         if flags & _BUFFER:

@@ -545,6 +545,16 @@ def wait(park: Any) -> Generator[Any, Any, None]:
 
 @enable_ki_protection
 @types.coroutine
+def wait_for(waiter: Any) -> Generator[Any, Any, None]:
+    """Parks the current task, noted as ``waiter.task``, with the message ``waiter.park``."""
+    waiter.task = _context.task
+    got = yield waiter.park
+    if got is not DONE:
+        got.unwrap()
+
+
+@enable_ki_protection
+@types.coroutine
 def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
     """Calls a function that does not block, as a checkpoint: cancelled tasks do not get to call it, and
     other tasks run before it returns. ``BlockingIOError`` and all else come through without a yield.
@@ -679,7 +689,14 @@ def deadline_checks(runner: Any, offset: float) -> tuple[Callable[[], object], C
 
 def reschedule(runner: Any, task: Any, result: outcome.Outcome[Any]) -> None:
     """Resumes one parked task; see `deliver`."""
-    runner.reschedule(task, result)
+    if runner.is_guest or "task_scheduled" in runner.instruments:
+        runner.reschedule(task, result)
+        return
+    task._next_send = result
+    task._next_send_fn = task.coro.send
+    task._abort_func = None
+    task.custom_sleep_data = None
+    runner.runq.append(task)
 
 
 # ---- which manager a run gets ------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from .leases import Lease
 from .manager import current
 from .perform import check_timeout
 from .sockets import RingSocket
+from .subscription import State
 from .transfer import SocketFailed, send_file, send_zero_copy
 
 if TYPE_CHECKING:
@@ -361,6 +362,18 @@ class _StreamChunks(ByteItems[Any]):
 
     @enable_ki_protection
     async def __anext__(self) -> Any:
+        subscription = self._subscription
+        if subscription is None or self._done or self._rest or self._stream._unread is not None:
+            return await self._next_slowly()
+        # As the base class does, with a frame less for each of its layers.
+        taken = subscription.get_nowait() if subscription.queue else None
+        if taken is None:
+            taken = await subscription.get()
+            if taken[0] <= 0 and subscription.state is State.IDLE:
+                return self._last(taken[0])
+        return self._item(*taken)
+
+    async def _next_slowly(self) -> Any:
         stream = self._stream
         if stream._unread is not None and self._subscription is not None and not self._done:
             data = await stream._receive_unread(self._size)

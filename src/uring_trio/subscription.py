@@ -74,6 +74,7 @@ class Event(Enum):
 
 _ILLEGAL: Final = None
 S = State
+_ARMED: Final = State.ARMED
 
 TABLE: Final[dict[State, dict[Event, State | None]]] = {
     S.IDLE: {
@@ -168,16 +169,16 @@ class Subscription:
         "_limit",
         "_merge",
         "_op",
-        "_park",
         "_pins",
-        "_queue",
         "_taking",
-        "_task",
         "channel",
         "failure",
         "group",
         "name",
+        "park",
+        "queue",
         "state",
+        "task",
     )
 
     def __init__(
@@ -203,14 +204,14 @@ class Subscription:
         self._pins = pins
         self._ends = ends
         self._merge = merge
-        self._queue: deque[tuple[int, int]] = deque()
+        self.queue: deque[tuple[int, int]] = deque()
         self._op: Operation | None = None
-        self._task: Any = None
+        self.task: Any = None  # who waits for a completion
         self._last = 0  # the result of the final completion
         self.failure: int = 0  # the same if it is an errno, negative, that nobody was told yet
         self._taking = False
         self._abandoned = False
-        self._park = seams.park_message(self._abort)
+        self.park: Any = seams.park_message(self._abort)
         channel.others.append(self)
 
     @property
@@ -236,32 +237,33 @@ class Subscription:
             raise trio.BusyResourceError("another task is already iterating here")
         self._taking = True
         try:
-            while not self._queue:
-                if self.state in _OVER:
-                    raise trio.ClosedResourceError("another task closed this fd")
-                if self.state is S.ENDED:
-                    await trio.lowlevel.cancel_shielded_checkpoint()
+            while not self.queue:
+                if self.state is not _ARMED:
+                    if self.state in _OVER:
+                        raise trio.ClosedResourceError("another task closed this fd")
+                    if self.state is S.ENDED:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                        self.step(Event.GET)
+                        self.failure = 0
+                        return self._last, 0
+                    self._refill()
                     self.step(Event.GET)
-                    self.failure = 0
-                    return self._last, 0
-                self._refill()
-                self.step(Event.GET)
-                if self.state is S.IDLE or self._has_room():
-                    await trio.lowlevel.checkpoint()  # the kernel takes no more now
-                    continue
-                await self._wait()
+                    if self.state is S.IDLE or self._has_room():
+                        await trio.lowlevel.checkpoint()  # the kernel takes no more now
+                        continue
+                await seams.wait_for(self)
         finally:
             self._taking = False
         return self._take()
 
     def get_nowait(self) -> tuple[int, int] | None:
         """What `get` would return without waiting, or None where it would wait or raise."""
-        if not self._queue or self._taking or seams.interrupted():
+        if not self.queue or self._taking or seams.interrupted():
             return None
         return self._take()
 
     def _take(self) -> tuple[int, int]:
-        taken = self._queue.popleft()
+        taken = self.queue.popleft()
         if self.state is S.RESTING:
             self._refill()
         return taken
@@ -279,9 +281,9 @@ class Subscription:
             self._op.manager.cancel(self._op)
             with trio.CancelScope(shield=True):
                 while self._op is not None:
-                    await self._wait()
-        while self._queue:
-            self._discard(*self._queue.popleft())
+                    await seams.wait_for(self)
+        while self.queue:
+            self._discard(*self.queue.popleft())
         if self.group is not None:
             self.group.give_back()
         if self.channel.receiving is self:
@@ -296,9 +298,9 @@ class Subscription:
         """As `aclose` where the run is over: nothing is waited for, and there is nobody left to wake."""
         self.step(Event.CLOSE)
         self._abandoned = True
-        self._task = None
-        while self._queue:
-            self._discard(*self._queue.popleft())
+        self.task = None
+        while self.queue:
+            self._discard(*self.queue.popleft())
 
     def step(self, event: Event) -> None:
         """Follows the table."""
@@ -327,7 +329,7 @@ class Subscription:
             self.step(Event.ROOM)
 
     def _has_room(self) -> bool:
-        enough = len(self._queue) <= self._limit // 2 and (self.group is None or self.group.home > 0)
+        enough = len(self.queue) <= self._limit // 2 and (self.group is None or self.group.home > 0)
         return enough and self.state is S.RESTING
 
     def _arm(self) -> bool:
@@ -345,14 +347,23 @@ class Subscription:
 
     def _on_completion(self, op: Operation, res: int, flags: int) -> None:
         more = flags & _MORE
-        if self.group is not None:
-            self.group.took(res, flags)
+        group = self.group
+        if group is not None:
+            group.took(res, flags)
+            if more and self.state is _ARMED and self._merge is None:
+                # What happens almost always, without the questions.
+                self.queue.append((res, flags))
+                task = self.task
+                if task is not None:
+                    self.task = None
+                    seams.reschedule(op.runner, task, seams.DONE)
+                return
         ends = not more and res >= 0 and self._ends is not None and self._ends(res)
         if self._abandoned:
             if res >= 0:
                 self._discard(res, flags)
         elif (more or res >= 0) and not ends:
-            queue = self._queue
+            queue = self.queue
             if self._merge is not None and queue:
                 queue[0] = self._merge(queue[0][0], res), flags
             else:
@@ -377,17 +388,13 @@ class Subscription:
             op.manager.cancel(op)
         self._wake()
 
-    async def _wait(self) -> None:
-        self._task = seams.current_task()
-        await seams.wait(self._park)
-
     def _wake(self) -> None:
-        if self._task is not None:
-            task, self._task = self._task, None
+        if self.task is not None:
+            task, self.task = self.task, None
             self.channel.manager.reschedule(task)
 
     def _abort(self, raise_cancel: object) -> seams.Abort:
-        self._task = None
+        self.task = None
         return seams.Abort.SUCCEEDED
 
 
@@ -451,18 +458,17 @@ class Items(Generic[T_co]):
             if self._done:
                 raise trio.ClosedResourceError("the block of this iterator was left")
             raise RuntimeError("enter it first: async with … as items, then async for item in items")
-        taken = subscription.get_nowait()
-        if taken is not None:
-            return self._item(*taken)
-        if self._done:
-            await trio.lowlevel.checkpoint()
-            if subscription.state in _OVER:
-                raise trio.ClosedResourceError("the block of this iterator was left")
-            raise StopAsyncIteration
-        res, flags = await subscription.get()
-        if res > 0 or subscription.state is not S.IDLE:
-            return self._item(res, flags)
-        return self._last(res)
+        taken = subscription.get_nowait() if subscription.queue else None
+        if taken is None:
+            if self._done:
+                await trio.lowlevel.checkpoint()
+                if subscription.state in _OVER:
+                    raise trio.ClosedResourceError("the block of this iterator was left")
+                raise StopAsyncIteration
+            taken = await subscription.get()
+            if taken[0] <= 0 and subscription.state is S.IDLE:
+                return self._last(taken[0])
+        return self._item(*taken)
 
 
 class subscribe(Items[Any]):

@@ -170,7 +170,7 @@ class World:
         sub, ring = self.subscription, self.ring
         in_flight = sub.state in (State.ARMED, State.PAUSING, State.CLOSING)
         assert in_flight == bool(ring.armed) == (sub.op is not None)
-        queued = [res for res, _ in sub._queue]
+        queued = [res for res, _ in sub.queue]
         assert self.taken + queued + self.discarded == list(range(1, self.sent + 1))
         if self.buffers is not None:
             assert self.buffers.home + len(self.leases) + len(queued) == self.buffers.in_use

@@ -691,7 +691,7 @@ async def test_ticks_do_not_bunch() -> None:
         await trio.sleep(0.02)
         await first(clock)
         subscription = clock._subscription
-        assert not subscription._queue
+        assert not subscription.queue
 
 
 async def test_ticks_can_be_left_at_any_moment() -> None:

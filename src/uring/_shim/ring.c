@@ -839,6 +839,8 @@ int ur_buffers_publish(struct ur_buffers *b, int bid, uint64_t addr, uint32_t le
 {
     if (!b->entries || b->ring->fd < 0)
         return -EBADF;
+    if (bid < 0 || (uint32_t)bid >= b->bids)
+        return -EINVAL;
     uint64_t *entry = b->entries + 2 * (size_t)(b->tail & b->mask);
     entry[0] = addr;
     /* Bytes 14 and 15 of entry 0 are the ring's tail: write len and bid, never all sixteen bytes. */
@@ -853,7 +855,7 @@ int ur_buffers_publish(struct ur_buffers *b, int bid, uint64_t addr, uint32_t le
 /* The buffer that the kernel takes n buffers after this one: whoever fills the ring decides the order. */
 int ur_buffers_after(struct ur_buffers *b, int bid, uint32_t n)
 {
-    if (!b->entries || bid < 0 || bid > 0xffff)
+    if (!b->entries || bid < 0 || (uint32_t)bid >= b->bids)
         return -EINVAL;
     uint64_t *entry = b->entries + 2 * (size_t)((b->places[bid] + n) & b->mask);
     return ((uint16_t *)entry)[6];
@@ -908,7 +910,8 @@ int ur_buffers_open(struct ur_buffers *b, struct ur_ring *r, uint16_t group, uin
         entries <<= 1;
     b->mask = entries - 1;
     b->ring_len = (entries * 16ull + 4095) & ~4095ull;
-    b->places = calloc(65536, sizeof *b->places);
+    b->bids = memory ? count : 65536;
+    b->places = calloc(b->bids, sizeof *b->places);
     if (!b->places)
         return -ENOMEM;
     struct buf_reg reg = { .ring_entries = entries, .bgid = group, .flags = (uint16_t)flags, .min_left = min_left };

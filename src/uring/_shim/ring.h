@@ -127,6 +127,7 @@ struct ur_buffers {
     uint32_t count, mask;    /* buffers; entries - 1 */
     uint16_t group, tail;
     uint16_t *places;        /* for each buffer, where in the ring it was put last */
+    uint32_t bids;           /* how many places there are */
     void *ring_map;
     uint64_t ring_len;
 };
