@@ -1,7 +1,8 @@
 """What is in flight in a ring run, for people: every operation with its task and the line that awaits it.
 
 It reads what the run keeps anyway. Ages cost a Trio instrument, so that they are known only while
-`track_ages` is on; without it nothing here costs anything.
+`track_ages` is on. An `Instrument` of a run sees each operation go and come. While a run has none, and
+without `track_ages`, nothing here costs anything.
 """
 
 from __future__ import annotations
@@ -14,18 +15,32 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+from weakref import WeakKeyDictionary
 
 import trio
+
+from uring import abi
+from uring.kernel import CQE
 
 from .manager import Manager, current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .operation import Operation
 
-__all__ = ["InFlight", "dump", "dump_on_signal", "in_flight", "track_ages"]
+__all__ = [
+    "InFlight",
+    "Instrument",
+    "add_instrument",
+    "dump",
+    "dump_on_signal",
+    "in_flight",
+    "remove_instrument",
+    "track_ages",
+]
 
+_MORE = int(abi.IORING_CQE_F_MORE)
 _OURS = str(Path(__file__).parent)
 _TRIO = str(Path(trio.__file__).parent)
 
@@ -91,6 +106,89 @@ def track_ages() -> None:
     trio.lowlevel.add_instrument(_ages)
 
 
+class Instrument:
+    """Is told of the operations of a run; override what matters. What it raises comes out of the run."""
+
+    def submitted(self, name: str, fd: int) -> None:
+        """An operation is about to be handed to the kernel (or was, within this tick)."""
+
+    def completed(self, name: str, fd: int, res: int, more: bool) -> None:
+        """An operation completed, with this result; ``more``: and will again."""
+
+
+def add_instrument(instrument: Instrument) -> None:
+    """Tells an instrument of every operation of this run from now on, until `remove_instrument`. Each tick
+    then looks at all that is in flight.
+
+    Raises:
+        TypeError: not an `Instrument`.
+        RuntimeError: outside a ring run.
+    """
+    if not isinstance(instrument, Instrument):
+        raise TypeError(f"an Instrument is needed, not {type(instrument).__name__}")
+    manager = current()
+    watch = _watches.get(manager)
+    if watch is None:
+        watch = _watches[manager] = _Watch(manager)
+        manager.surround(watch.around)
+    watch.instruments.append(instrument)
+
+
+def remove_instrument(instrument: Instrument) -> None:
+    """Tells it nothing more.
+
+    Raises:
+        ValueError: it was not added to this run. RuntimeError: outside a ring run.
+    """
+    manager = current()
+    watch = _watches.get(manager)
+    if watch is None or instrument not in watch.instruments:
+        raise ValueError("this instrument was not added to this run")
+    watch.instruments.remove(instrument)
+    if not watch.instruments:
+        del _watches[manager]
+        manager.surround(None)
+
+
+class _Watch:
+    """The instruments of a run, and the operations that they know to be in flight."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._manager = manager
+        self._seen: set[int] = set()
+        self.instruments: list[Instrument] = []
+
+    def around(self, enter: Callable[..., int]) -> Callable[..., int]:
+        def watched(*args: float) -> int:
+            self._look()
+            n = enter(*args)
+            for user_data, res, flags in CQE.iter_unpack(self._manager.ring.out[: max(n, 0) * CQE.size]):
+                self._complete(user_data, res, flags)
+            return n
+
+        return watched
+
+    def _look(self) -> None:
+        for op in _flying(self._manager):
+            if op.user_data not in self._seen:
+                self._seen.add(op.user_data)
+                for instrument in self.instruments:
+                    instrument.submitted(op.name, op.fd)
+
+    def _complete(self, user_data: int, res: int, flags: int) -> None:
+        op = self._manager.table.find(user_data)
+        if op is None or user_data not in self._seen:
+            return
+        more = bool(flags & _MORE)
+        if not more:
+            self._seen.discard(user_data)
+        for instrument in self.instruments:
+            instrument.completed(op.name, op.fd, res, more)
+
+
+_watches: WeakKeyDictionary[Manager, _Watch] = WeakKeyDictionary()
+
+
 class _Ages(trio.abc.Instrument):
     """When each task took its last step."""
 
@@ -107,12 +205,15 @@ class _Ages(trio.abc.Instrument):
 _ages = _Ages()
 
 
-def _collect(manager: Manager) -> Iterator[InFlight]:
+def _flying(manager: Manager) -> list[Operation]:
     streaming = [
         sub.op for channel in manager.channels.values() for sub in channel.others if sub.op is not None
     ]
-    parked = [op for op in manager.table.taken() if op.task is not None]
-    for op in parked + streaming:
+    return [op for op in manager.table.taken() if op.task is not None] + streaming
+
+
+def _collect(manager: Manager) -> Iterator[InFlight]:
+    for op in _flying(manager):
         since = _ages.parked.get(op.task)
         yield InFlight(
             op.name,

@@ -521,6 +521,11 @@ class Manager:
         if self.ring.idle() < 0 and closed_error is not None:
             raise closed_error()
 
+    def surround(self, wrap: Callable[[Callable[..., int]], Callable[..., int]] | None) -> None:
+        """Puts something around each entering of the ring that hands out completions; None: nothing again."""
+        self._cycle = self.ring.cycle if wrap is None else wrap(self.ring.cycle)
+        self._poll = self.ring.poll if wrap is None else wrap(self.ring.poll)
+
     def more_buffers(self) -> None:
         """For a single-shot receive that found no buffer."""
         self._exhausted = True
