@@ -8,6 +8,7 @@
 #                      make conformance ARGS="--suite trio"
 #   make versions      our tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
 #                      the newest; make versions OLDER=0.33/4.14 for one pair
+#   make explore       the same races in many more orders than make test, and longer storms: some minutes
 #   make check         linter, formatter, type checkers
 #   make bench         the benchmarks; make bench ARGS="--help"
 #   make clean         removes everything the other targets made
@@ -47,6 +48,12 @@ test-all:
 		fi; \
 	done; \
 	test -n "$$found"
+
+# Each property in 10 000 orders, a storm of 100 000 operations, each busy loop 1 000 times.
+.PHONY: explore
+explore: $(READY)
+	@ORDERS=10000 STORM_OPERATIONS=100000 DEADLINE_ROUNDS=1000 $(BIN)/python -m pytest --timeout 1200 \
+		tests/property tests/stress tests/trio/test_deadlines.py $(ARGS)
 
 conformance: $(READY)
 	@$(BIN)/python -m tests.conformance $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
 from itertools import count
@@ -34,6 +35,9 @@ SETUP = int(
     | abi.IORING_SETUP_SUBMIT_ALL
     | abi.IORING_SETUP_CQSIZE
 )
+ORDERS = int(os.environ.get("ORDERS", "300"))
+"""How many orders of events each property is tried in, where they are drawn and not enumerated."""
+
 OPTIONS = RingOptions(buffers=4, buffer_size=64)
 INTERNAL = 3
 """Operations that a manager keeps for itself: cancels, the wake-up and linked timeouts."""

@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.property.support import MORE, NOTIF, RECV, Outcome, scripted_run, ticks, until
+from tests.property.support import MORE, NOTIF, ORDERS, RECV, Outcome, scripted_run, ticks, until
 from uring.lifecycle import TABLE, Event, State, step
 from uring.scripted import FAKE_FD, Request, ScriptedRing
 from uring_trio import seams
@@ -218,7 +218,7 @@ def test_a_busy_operation_refuses_a_second_task(state: State) -> None:
     scripted_run(main)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=ORDERS, deadline=None)
 @given(st.data())
 def test_random_lives(data: st.DataObject) -> None:
     state, events, closed = State.FREE, [], False

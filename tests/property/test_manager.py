@@ -19,7 +19,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.property.support import INTERNAL, POLL_ADD, RECV, Outcome, scripted_run, ticks, until
+from tests.property.support import INTERNAL, ORDERS, POLL_ADD, RECV, Outcome, scripted_run, ticks, until
 from uring import abi, ops
 from uring.scripted import FAKE_FD, RandomScheduler, Request, ScriptedRing
 from uring_trio import perform
@@ -243,7 +243,7 @@ def play(actions: list[tuple[str, int]]) -> None:
     assert len(os.listdir("/proc/self/fd")) == files
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=ORDERS, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 104)), max_size=40))
 def test_everything_is_conserved(actions: list[tuple[str, int]]) -> None:
     play(actions)

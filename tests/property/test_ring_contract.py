@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.property.support import F_BUFFER, MORE, KernelStage, ScriptedStage, Stage
+from tests.property.support import F_BUFFER, MORE, ORDERS, KernelStage, ScriptedStage, Stage
 from uring import abi, ops
 from uring.buffers import BufferRing
 from uring.kernel import CQE
@@ -585,7 +585,7 @@ def play(stage: Stage, actions: list[tuple[str, int]]) -> list[list[tuple[int, i
 
 
 @pytest.mark.ring
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=ORDERS, deadline=None)
 @given(st.lists(_action, max_size=25))
 def test_both_rings_tell_the_same_story(actions: list[tuple[str, int]]) -> None:
     histories = []

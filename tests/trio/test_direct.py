@@ -189,6 +189,21 @@ async def test_time_limits() -> None:
         assert await far.receive_some() == b"late"
 
 
+async def test_sizes_that_are_none() -> None:
+    async with pair() as (_, far):
+        await wait_all_tasks_blocked()
+        before = statistics().submitted
+        with pytest.raises(ValueError, match="max_bytes"):
+            await far.receive_some(0)
+        for sizes in ({"chunk_size": 0}, {"buffers": 0}, {"chunk_size": 1 << 29, "buffers": 1000}):
+            with pytest.raises(ValueError, match=r"chunk size|number of buffers|group_memory"):
+                async with far.chunks(**sizes):
+                    pass
+        with pytest.raises(RuntimeError, match="enter it first"):
+            await anext(far.chunks())
+        assert statistics().submitted == before
+
+
 @pytest.mark.parametrize("what", ["receive", "send", "chunks", "poll"])
 async def test_closing_wakes_who_waits(what: str) -> None:
     async with pair() as (near, far):

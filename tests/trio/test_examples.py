@@ -1,19 +1,23 @@
 """The examples, run as their first lines say, with real clients in this process."""
 
+import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+HOW_TO = sorted((EXAMPLES.parent / "docs" / "howto").glob("*.md"))
 LAUNCHER = ("-m", "uring_trio")
 SECONDS = 30
 
@@ -34,11 +38,7 @@ class Example:
 
     def has_ring(self) -> bool:
         """Whether the process holds a ring, as the kernel says."""
-        for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
-            with suppress(FileNotFoundError):  # a connection that is closed meanwhile
-                if "io_uring" in os.readlink(entry):
-                    return True
-        return False
+        return any(map(is_ring, Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def stop(self) -> None:
         """Ctrl-C; the example must end by itself, and without complaint."""
@@ -61,6 +61,13 @@ def started(*command: str) -> Iterator[Example]:
         finally:
             if process.poll() is None:
                 process.kill()
+
+
+def is_ring(entry: Path) -> bool:
+    try:
+        return "io_uring" in os.readlink(entry)
+    except FileNotFoundError:  # a connection that is closed meanwhile
+        return False
 
 
 def path(name: str) -> str:
@@ -192,13 +199,46 @@ def test_proxy() -> None:
             proxy.stop()
 
 
+def test_deadlines() -> None:
+    with started(path("deadlines.py")) as server:
+        assert (
+            exchange(server.address, b"work 1\nwork 5000\nwork 0\nrest\n") == b"done\ntoo slow\ndone\nwhat?\n"
+        )
+        # A line may come in parts, and one without an end is not kept for ever.
+        with socket.create_connection(server.address, timeout=SECONDS) as client:
+            for part in b"wo", b"rk 1", b"\nwork":
+                client.sendall(part)
+            assert client.recv(100) == b"done\n"
+            client.sendall(b"x" * 200)
+            assert client.recv(100) == b""
+        assert server.has_ring()
+        server.stop()
+
+
+def test_two_threads() -> None:
+    messages = [os.urandom(size) for size in (0, 1, 1000, 65537, 3_000_000) for _ in range(4)]
+    with started(path("two_threads.py")) as server:
+        with ThreadPoolExecutor(len(messages)) as clients:
+            answers = list(clients.map(lambda data: exchange(server.address, data), messages))
+        assert answers == [f"{hashlib.sha256(data).hexdigest()}\n".encode() for data in messages]
+        with socket.create_connection(server.address, timeout=SECONDS) as client:
+            client.sendall(b"an answer that nobody takes")
+        rings = [entry for entry in Path(f"/proc/{server.process.pid}/fd").iterdir() if is_ring(entry)]
+        assert len(rings) >= 2
+        with socket.create_connection(server.address, timeout=SECONDS) as client:
+            client.sendall(b"unfinished")
+            server.stop()
+
+
 SERVERS = [
     "anyio_hello.py",
     "chunks_echo.py",
+    "deadlines.py",
     "echo_multishot.py",
     "echo_trio.py",
     "file_server.py",
     "proxy.py",
+    "two_threads.py",
     "udp_echo.py",
 ]
 
@@ -210,6 +250,17 @@ def test_every_server_says_how_to_start_it(name: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "--port" in done.stdout
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_how_to_pages_quote_their_example(page: Path) -> None:
+    text = page.read_text()
+    [name] = set(re.findall(r"examples/(\w+\.py)\)", text))
+    example = (EXAMPLES / name).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    indented = [[textwrap.indent(block, " " * depth) for depth in range(0, 20, 4)] for block in blocks]
+    assert [each[0] for each in indented if not any(block in example for block in each)] == []
 
 
 def test_every_example_has_a_test() -> None:

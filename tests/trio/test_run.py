@@ -284,6 +284,9 @@ def test_the_host_may_end_a_guest_by_socket() -> None:
         ({"buffers": None}, TypeError),
         ({"buffer_size": 63}, ValueError),
         ({"buffer_size": 1 << 25}, ValueError),
+        ({"direct_slots": 31}, ValueError),
+        ({"direct_slots": 1 << 21}, ValueError),
+        ({"deadlines": "soon"}, ValueError),
         ({"speed": 11}, TypeError),
     ],
 )
