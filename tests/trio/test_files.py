@@ -6,7 +6,9 @@ import errno
 import io
 import os
 import random
+import resource
 import stat
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -298,6 +300,10 @@ async def test_direct(path: Path) -> None:
         assert await file.pread(100, 0) == data[:10]
     with pytest.raises(ValueError, match="closed file"):
         await file.pread(1, 0)
+    with open(path, "rb") as other:  # which the number of the descriptor may belong to now
+        with pytest.raises(ValueError, match="closed file"):
+            await file.truncate(0)
+        assert other.read() == data[:10]
     with pytest.raises(FileNotFoundError):
         await open_direct(path.parent / "missing")
 
@@ -314,6 +320,24 @@ def test_workers_are_bounded(path: Path) -> None:
         assert 1 <= sum(name.startswith("iou-wrk") for name in names) <= 3
 
     uring_trio.run(main, ring=uring_trio.RingOptions(workers=3))
+
+
+async def test_asking_for_much_takes_no_memory(path: Path) -> None:
+    path.write_bytes(b"a")
+    before = resident()
+    async with await open_file(path, "rb") as file:
+        for n in (1 << 30, 1 << 32):
+            assert await file.pread(n, 0) == await file.read(n) == b"a"
+            assert await file.seek(0) == 0
+        assert await file.read_many([(0, 1 << 30)]) == [b"a"]
+    async with await open_file(path) as text:
+        assert await text.read(sys.maxsize) == "a"
+    assert resident() - before < 100 << 20
+
+
+def resident() -> int:
+    """The most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 # ---- sharing, cancelling, closing --------------------------------------------------------------------
@@ -701,3 +725,25 @@ async def test_wrapped_is_a_stock_file(path: Path) -> None:
 def test_needs_a_ring(path: Path) -> None:
     with pytest.raises(RuntimeError, match="ring run"):
         trio.run(uring_trio.open_file, path)
+
+
+@pytest.mark.parametrize("mode", ["r", "rb"])
+async def test_a_closed_file_gives_no_lines_that_it_still_has(path: Path, mode: str) -> None:
+    path.write_bytes(b"first\nsecond\n")
+    file = await open_file(path, mode)
+    lines = aiter(file)
+    await anext(lines)
+    await file.aclose()
+    with pytest.raises(ValueError, match="closed file"):
+        await anext(lines)
+
+
+async def test_a_file_that_was_closed_underneath_reads_no_other(path: Path) -> None:
+    file = await open_file(path, "rb")
+    fd = file.fileno()
+    file.wrapped.close()
+    with open(path.with_name("other"), "w+b") as other:
+        assert other.fileno() == fd
+        with pytest.raises(ValueError, match="closed file"):
+            await file.pread(10, 0)
+    await file.aclose()

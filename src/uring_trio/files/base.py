@@ -271,6 +271,14 @@ class Descriptor:
         """As `os.fstat`; None if it would have to be waited for."""
         return os.fstat(self.fd) if self.regular and stat_is_local(self.fd) else None
 
+    async def perform(self, op: ops.Op) -> Any:
+        """Any operation on the descriptor, which is not closed before it has ended."""
+        self.users += 1
+        try:
+            return await perform(op)
+        finally:
+            self.let_go()
+
     def let_go(self) -> None:
         """The end of what began with one more in ``users``."""
         self.users -= 1
@@ -432,9 +440,9 @@ class RingFile(trio.abc.AsyncResource):
     @enable_ki_protection
     async def pread(self, n: int, offset: int, /) -> bytes:
         """Up to ``n`` bytes from ``offset`` on, fewer only at the end of the file. See pread(2)."""
-        if self._file.closing:
-            self._check_open()
         file = self._file
+        if file.closing or file.raw.closed:
+            self._check_open()
         if offset.__class__ is not int or not 0 <= offset <= _OFFSET_MAX:
             offset = _offset(offset)
         if 0 <= n <= _ROOM_MAX:
@@ -455,6 +463,9 @@ class RingFile(trio.abc.AsyncResource):
         one; and of more than one transfer has."""
         if n < 0:
             raise ValueError(f"n is 0 or more, not {n}")
+        if n > LENGTH_MAX:  # memory that nothing touches before there is something for it
+            data = new_bytes(n)
+            return data[: await self._fully(READ, bytes_address(data), n, offset, data)]
         memory = bytearray(n)
         return bytes(memory[: await self.readinto_at(memory, offset)])
 
@@ -633,11 +644,7 @@ class RingFile(trio.abc.AsyncResource):
 
     async def _run(self, op: ops.Op) -> Any:
         """Any operation on the descriptor, which is not closed before it has ended."""
-        self._file.users += 1
-        try:
-            return await perform(op)
-        finally:
-            self._file.let_go()
+        return await self._file.perform(op)
 
     async def _truncate(self, size: int | None) -> int:
         """`io.FileIO.truncate`, in this call's turn."""

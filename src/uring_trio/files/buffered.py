@@ -169,7 +169,7 @@ class BufferedFile(RingFile):
         pos = self._pos
         if not self._file.busy and self._read_end is not None and self._write_end is None:
             end = self._bytes.find(b"\n", pos, self._read_end) + 1
-            if end and not seams.cancelled():
+            if end and not self._file.closing and not seams.cancelled():
                 self._pos = end
                 return bytes(self._block[pos:end])
         line = await self.readline()

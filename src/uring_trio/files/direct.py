@@ -101,7 +101,9 @@ class DirectFile:
 
     async def truncate(self, size: int) -> None:
         """Makes the file ``size`` bytes long, which need be no multiple of a block."""
-        await perform(ops.ftruncate(self._file.fd, size))
+        if self._file.closing:
+            raise ValueError("I/O operation on closed file.")
+        await self._file.perform(ops.ftruncate(self._file.fd, size))
 
     async def _read_whole(self, address: int, size: int, offset: int, view: memoryview) -> int:
         done = 0

@@ -24,7 +24,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
-from .base import RingFile, exclusive
+from .base import LENGTH_MAX, RingFile, exclusive
 from .raw import lines_of
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ class TextFile(RingFile):
         used = self._used
         text = self._decoded
         end = text.find("\n", used) + 1 if self._plain else self._line_end(text, used)
-        if end and not self._file.busy and not self._pending and not seams.cancelled():
+        file = self._file
+        if end and not file.busy and not file.closing and not self._pending and not seams.cancelled():
             self._used = end
             return text[used:end]
         line = await self.readline()
@@ -233,7 +234,7 @@ class TextFile(RingFile):
         flags, held = 0, b""
         if self._seekable:
             held, flags = self._decoder.getstate()
-        size = max(self._chunk, int(max(self._ratio, 1.0) * hint))
+        size = max(self._chunk, min(int(max(self._ratio, 1.0) * hint), LENGTH_MAX))
         data = await self._buffer._read1(size)
         decoded: str = self._decoder.decode(data, not data)
         self._decoded = decoded
