@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat as modes
 import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -71,15 +72,24 @@ def absolute(path: Any) -> Any:
     Raises:
         ValueError: a NUL byte in it.
         TypeError: not a path.
+        FileNotFoundError: it is relative, and the process is in a directory that has been removed.
     """
     path = os.fspath(path)
     if isinstance(path, bytes):
         if b"\0" in path:
             raise ValueError("embedded null byte")
-        return path if path[:1] in (b"/", b"") else os.getcwdb() + b"/" + path
+        return path if path[:1] in (b"/", b"") else _here(os.getcwdb, path) + b"/" + path
     if "\0" in path:
         raise ValueError("embedded null byte")
-    return path if path[:1] in ("/", "") else f"{os.getcwd()}/{path}"
+    return path if path[:1] in ("/", "") else f"{_here(os.getcwd, path)}/{path}"
+
+
+def _here(where: Callable[[], Any], path: Any) -> Any:
+    """Where the process is; in a directory that is gone nothing is found by a relative path."""
+    try:
+        return where()
+    except FileNotFoundError as exc:
+        raise FileNotFoundError(exc.errno, exc.strerror, path) from None
 
 
 async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_result:
@@ -194,13 +204,20 @@ async def copy_file(
 
     Raises:
         shutil.SameFileError: they are the same file.
-        OSError: the file that failed is its ``filename``.
+        shutil.SpecialFileError: one of them is a FIFO.
+        OSError: the file that failed is its ``filename``. What cannot be read leaves ``dst`` as it was.
     """
     if chunk < 1:
         raise ValueError(f"a chunk has 1 byte or more, not {chunk}")
+    for path, there in zip((src, dst), await read_dir_stats((src, dst))):
+        # Not to be opened: that would wait for the other end, or find none and an empty file.
+        if not isinstance(there, OSError) and modes.S_ISFIFO(there.st_mode):
+            raise shutil.SpecialFileError(f"`{os.fsdecode(path)}` is a named pipe")
     source = await _open(src, os.O_RDONLY)
     try:
         there = os.fstat(source)
+        if modes.S_ISDIR(there.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(src))
         target = await _open(dst, os.O_WRONLY | os.O_CREAT)
         try:
             if os.path.samestat(there, os.fstat(target)):

@@ -240,6 +240,29 @@ async def test_copy_file_refuses(here: pathlib.Path) -> None:
         await copy_file("file", "dir")
 
 
+async def test_copy_file_leaves_the_target_when_the_source_cannot_be_copied(here: pathlib.Path) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        await copy_file("dir", "file")
+    assert caught.value.filename == "dir"
+    for source, target in (("fifo", "file"), ("file", "fifo")):
+        with pytest.raises(shutil.SpecialFileError, match="`fifo` is a named pipe"):
+            await copy_file(source, target)
+    with pytest.raises(IsADirectoryError):
+        await copy_file("dir", "new")
+    assert not (here / "new").exists()
+    assert (here / "file").read_bytes() == b"contents\r\n"
+
+
+@pytest.mark.parametrize("name", ["file", b"file"])
+async def test_in_a_removed_directory_errors_name_the_path(here: pathlib.Path, name: Any) -> None:
+    os.chdir("dir")
+    (here / "dir").rmdir()
+    for call in (uring_trio.stat, uring_trio.open_file, uring_trio.mkdir, uring_trio.unlink):
+        with pytest.raises(FileNotFoundError) as caught:
+            await call(name)
+        assert caught.value.filename == name
+
+
 async def test_splice_and_tee(here: pathlib.Path) -> None:
     first, second = os.pipe(), os.pipe()
     try:
