@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import sys
 import time
 from dataclasses import dataclass
@@ -240,6 +241,8 @@ def _peer(fd: int) -> str:
     if fd < 0:
         return ""
     try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return ""
         with socket.socket(fileno=os.dup(fd)) as sock:
             peer = sock.getpeername()
     except OSError:

@@ -22,7 +22,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import checkpoint, enable_ki_protection
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi
 from uring.errors import error_from_result
@@ -197,6 +197,8 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         if data.__class__ is bytes:
             address, size, op.pins = bytes_address(data), len(data), data
         else:
+            # Not to be left pinned by a write that is never queued: the caller may want to resize it.
+            await checkpoint_if_cancelled()
             address, size, op.pins = pin(data)
         length = min(size - sent, _LENGTH_MAX)
         fields = (_WRITE, 0, channel.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)

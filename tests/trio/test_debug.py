@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from uring_trio import debug
+from uring_trio.pipes import RingPipe
 
 
 async def receive_for_ever(sock):
@@ -54,6 +55,18 @@ async def test_a_signal_prints_it(capsys):
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert "wait_readable" in capsys.readouterr().err
+
+
+async def test_looking_leaves_no_descriptor_behind():
+    source, sink = os.pipe()
+    async with RingPipe(source) as pipe, trio.open_nursery() as nursery:
+        nursery.start_soon(pipe.receive_some)
+        await trio.testing.wait_all_tasks_blocked()
+        before = os.listdir("/proc/self/fd")
+        (row,) = [row for row in debug.in_flight() if row.name == "read"]
+        assert (row.fd, row.peer) == (source, "")
+        assert os.listdir("/proc/self/fd") == before
+        os.close(sink)
 
 
 def test_outside_a_ring_run_it_says_so():

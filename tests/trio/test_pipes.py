@@ -177,6 +177,17 @@ async def test_cancelled_receive_loses_nothing() -> None:
     assert found == data
 
 
+async def test_a_send_that_never_began_leaves_the_buffer_to_its_owner() -> None:
+    sink, source = await pipe()
+    async with sink, source:
+        for data in (bytearray(b"data"), bytearray(MIB)):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await sink.send_all(data)
+            assert scope.cancelled_caught
+            data += b"more"  # refused while something points into it
+
+
 async def test_cancelled_send_sends_nothing_twice() -> None:
     sink, source = await pipe()
     told = 0
