@@ -3,12 +3,13 @@
 ``uring_trio.pth``, which is installed beside this module, imports it then and only then: a process without
 the variable pays for one look at its environment. A process with it that never imports Trio imports nothing
 of ours but this. `uring_trio.environment` knows what the variable may say.
+
+PYTEST_DONT_REWRITE: pytest would warn that it comes too late to.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,16 +21,14 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-_AWAITED = ("trio", "uring_trio")
-
 
 class _Finder:
-    """Finds Trio and us as the other finders do, to be told when they have been imported."""
+    """Finds Trio as the other finders do, to be told when it has been imported."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name not in _AWAITED:
+        if name != "trio":
             return None
         for finder in sys.meta_path:
             if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
@@ -41,14 +40,11 @@ class _Finder:
     def _execute(self, loader: Any, execute: Any, module: types.ModuleType) -> None:
         del loader.exec_module
         execute(module)
-        if module.__name__ == "trio":
-            # Unless it is the one that imports Trio: it comes here at its own end then.
-            if "uring_trio" not in sys.modules:
-                importlib.import_module("uring_trio")
-        elif self in sys.meta_path:
+        if self in sys.meta_path:
             sys.meta_path.remove(self)
-            importlib.import_module("uring_trio.environment").follow(os.environ)
+        # At its end it does what the variable says; it may be what imports Trio.
+        importlib.import_module("uring_trio")
 
 
-if not any(name in sys.modules for name in _AWAITED):
+if "trio" not in sys.modules:
     sys.meta_path.insert(0, _Finder())

@@ -1,7 +1,11 @@
 """Trio on Linux io_uring: ``uring_trio.run`` is ``trio.run`` with a ring in place of epoll."""
 
+import os
+import sys
+
 from uring.errors import RingUnavailable
 
+from . import environment
 from .channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
 from .chunks import read_chunks
 from .direct import DirectListener, DirectStream
@@ -36,6 +40,9 @@ from .streams import UringStream, open_tcp_stream
 from .subscription import subscribe
 from .udp import Datagram, UringDatagrams, open_udp
 from .unix import listen_unix, open_unix_stream, serve_unix
+
+if "_uring_trio_startup" in sys.modules:
+    environment.follow(os.environ)
 
 __all__ = [
     "BufferedFile",

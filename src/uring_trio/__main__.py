@@ -13,14 +13,17 @@ such script.
 from __future__ import annotations
 
 import argparse
+import builtins
 import importlib.util
 import os
 import runpy
 import shutil
 import sys
+import types
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from zipfile import is_zipfile
 
 from uring.errors import RingUnavailable
@@ -143,12 +146,31 @@ def _find_script(name: str) -> Callable[[], object]:
 
 def _run_script(path: Path) -> None:
     path = path.absolute()
+    plain = path.is_file() and not is_zipfile(path)
     if not sys.flags.safe_path:
         # The current directory, which our own -m put there. A directory or archive adds itself.
         del sys.path[0]
-        if path.is_file() and not is_zipfile(path):
+        if plain:
             sys.path.insert(0, str(path.resolve().parent))
-    runpy.run_path(str(path), run_name="__main__")
+    if not plain:
+        runpy.run_path(str(path), run_name="__main__")
+        return
+    # Not by runpy, which would rename the program in sys.argv, and take its module away from the threads and
+    # exit functions that outlive it.
+    module = types.ModuleType("__main__")
+    code, loader = _load(str(path))
+    vars(module).update(__file__=str(path), __loader__=loader, __builtins__=builtins, __cached__=None)
+    sys.modules["__main__"] = module
+    exec(code, vars(module))
+
+
+def _load(path: str) -> tuple[types.CodeType, object]:
+    if path.endswith(".pyc"):
+        compiled = SourcelessFileLoader("__main__", path)
+        return cast("types.CodeType", compiled.get_code("__main__")), compiled
+    source = SourceFileLoader("__main__", path)
+    # Not by its ``get_code``, which would write a cache that Python writes for no script.
+    return source.source_to_code(source.get_data(path), path), source
 
 
 def _run_program(name: str, function: Callable[[], object]) -> None:

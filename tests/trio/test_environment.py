@@ -209,6 +209,19 @@ def test_a_wrong_value_stops_the_program(variable: str, says: str) -> None:
     assert output_of(python("print('without Trio')", variable)) == ["without Trio"]
 
 
+def test_under_pytest(tmp_path: Path) -> None:
+    """Which has a finder of its own before all others for packages with a plugin, as this one is."""
+    test = tmp_path / "test_it.py"
+    test.write_text(f"def test():\n    exec({BACKEND!r}, {{'__name__': '__main__'}})\n")
+    program = f"""
+import pytest, sys
+sys.exit(pytest.main(["-q", "-s", "-W", "error", "-p", "no:cacheprovider", "--rootdir=.", {str(test)!r}]))
+"""
+    done = python(program, "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "io_uring" in done.stdout
+
+
 # ---- the text ------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import py_compile
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ trio.run(main)
 WHO_AM_I = """
 import os, sys
 
-print(__name__, os.path.basename(sys.argv[0]), *sys.argv[1:])
+print(__name__, *sys.argv)
 print(sys.path[0], os.path.abspath(__file__))
 print(sys.modules["__main__"].__dict__ is globals())
 """
@@ -130,6 +131,33 @@ def test_a_linked_script_finds_its_neighbours(tmp_path: Path) -> None:
     program(folder, "import neighbour")
     (tmp_path / "link.py").symlink_to(folder / "program.py")
     assert output_of(launch("link.py", cwd=tmp_path)) == ["found"]
+
+
+def test_what_outlives_a_script_finds_its_module(tmp_path: Path) -> None:
+    text = """
+import atexit, pickle, threading
+
+class Thing:
+    kept: int = 1
+
+def copy():
+    print(type(pickle.loads(pickle.dumps(Thing()))) is Thing)
+
+def later(main=threading.current_thread()):
+    main.join()
+    copy()
+
+atexit.register(copy)
+threading.Thread(target=later).start()
+"""
+    script = program(tmp_path, text)
+    assert output_of(launch(script, cwd=tmp_path)) == output_of(run(script, cwd=tmp_path)) == ["True", "True"]
+
+
+def test_compiled_scripts_run(tmp_path: Path) -> None:
+    compiled = py_compile.compile(str(tmp_path / program(tmp_path, WHO_AM_I)), str(tmp_path / "compiled.pyc"))
+    assert compiled is not None
+    assert output_of(launch("compiled.pyc", cwd=tmp_path)) == output_of(run("compiled.pyc", cwd=tmp_path))
 
 
 def test_folders_and_archives_run(tmp_path: Path) -> None:
