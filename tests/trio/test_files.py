@@ -7,9 +7,12 @@ import io
 import os
 import random
 import resource
+import select
+import signal
 import stat
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +336,17 @@ async def test_asking_for_much_takes_no_memory(path: Path) -> None:
     async with await open_file(path) as text:
         assert await text.read(sys.maxsize) == "a"
     assert resident() - before < 100 << 20
+
+
+async def test_open_files_hold_no_memory_of_reads_past(path: Path) -> None:
+    path.write_bytes(bytes(1 << 20))
+    before = resident()
+    files = [await open_file(path, "rb", 0) for _ in range(200)]
+    for file in files:
+        assert await file.read_many([(0, 1 << 19), (1 << 19, 1 << 19)]) == [bytes(1 << 19)] * 2
+    assert resident() - before < 100 << 20
+    for file in files:
+        await file.aclose()
 
 
 def resident() -> int:
@@ -747,3 +761,33 @@ async def test_a_file_that_was_closed_underneath_reads_no_other(path: Path) -> N
         with pytest.raises(ValueError, match="closed file"):
             await file.pread(10, 0)
     await file.aclose()
+
+
+def test_ctrl_c_while_closing_waits_for_what_is_under_way(path: Path) -> None:
+    source, sink = os.pipe()
+
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        os.write(sink, b"x")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            file = await open_file(path, "rb")
+            nursery.start_soon(file._run, ops.poll_add(source, select.POLLIN))  # a call that takes long
+            await wait_all_tasks_blocked()
+            thread = threading.Timer(0.05, press)
+            thread.start()
+            try:
+                with pytest.raises(KeyboardInterrupt):
+                    await file.aclose()
+                assert "poll_add" not in in_flight()
+                assert file.wrapped.closed
+            finally:
+                thread.join()
+
+    try:
+        uring_trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)
+    finally:
+        os.close(source)
+        os.close(sink)

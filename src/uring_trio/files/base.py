@@ -61,7 +61,7 @@ _OFFSET_MAX = (1 << 63) - 1
 _INTERRUPTED = frozenset((-errno.EINTR, -512, -513, -514, -516))
 _CANCELLED = -errno.ECANCELED
 _ROOM_MAX = 16384
-"""Up to here a piece goes through the descriptor's room; the copy of more costs more than it spares."""
+"""Up to here a piece goes through the run's room; the copy of more costs more than it spares."""
 _ROOM_MAX_MANY = 1 << 20
 """Up to here many pieces go through it together, in one call that holds the run's thread."""
 
@@ -97,8 +97,9 @@ class Descriptor:
         # With O_DIRECT a read waits for the device, whatever it is told.
         cached = self.regular and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_DIRECT
         self.at_once: Callable[[int, int, int, int], int] | None = read_cached if cached else None
-        self.room: Room = Room()
         self.manager: Any = seams.manager_here()
+        # The run's: what is read is out of it before another task runs, and many files may be open.
+        self.room: Room = getattr(self.manager, "room", None) or Room()
         self.active: set[Operation] = set()
         self.busy: bool = False
         self.begun: bool = False
@@ -293,10 +294,18 @@ class Descriptor:
                 op.manager.cancel(op)
 
     async def drain(self) -> None:
-        """Waits until nothing is in flight."""
+        """Waits until nothing is in flight. Ctrl-C is raised after that; a second one at once."""
         self.interrupt()
+        pressed: KeyboardInterrupt | None = None
         while self.users:
-            await self.idle.park()
+            try:
+                await self.idle.park()
+            except KeyboardInterrupt as exc:
+                if pressed is not None:
+                    raise
+                pressed = exc
+        if pressed is not None:
+            raise pressed
 
 
 def exclusive(
@@ -410,8 +419,10 @@ class RingFile(trio.abc.AsyncResource):
             await self._flush()
         finally:
             file.closing = True
-            await file.drain()
-            self._wrapped.close()
+            try:
+                await file.drain()
+            finally:
+                self._wrapped.close()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

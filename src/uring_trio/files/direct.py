@@ -135,8 +135,10 @@ class DirectFile:
         """Closes the file when nothing is under way on it; a checkpoint."""
         with trio.CancelScope(shield=True):
             self._file.closing = True
-            await self._file.drain()
-            self._raw.close()
+            try:
+                await self._file.drain()
+            finally:
+                self._raw.close()
         await trio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
