@@ -1,0 +1,130 @@
+"""The private names of Trio that a ring run relies on, and what happens where one is missing.
+
+`check` reports the ones that this Trio does not have, and a ring run refuses to start without them. The other
+modules of this package take Trio's modules from here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio import socket as _public_socket
+
+__all__ = [
+    "DEFAULT_RECEIVE_SIZE",
+    "NAMES",
+    "TESTED",
+    "SocketType",
+    "UnsupportedTrio",
+    "check",
+    "context",
+    "core_run",
+    "core_traps",
+    "socket_module",
+    "stream_class",
+    "subprocess_module",
+]
+
+TESTED = ("0.33", "0.34", "0.35")
+"""Minor versions of Trio whose own test-suite has passed on the ring."""
+
+NAMES = (
+    "trio._core._run.CancelStatus.effective_deadline",
+    "trio._core._run.Deadlines._heap",
+    "trio._core._run.GLOBAL_RUN_CONTEXT",
+    "trio._core._run.Runner.clock",
+    "trio._core._run.Runner.deadlines",
+    "trio._core._run.Runner.entry_queue",
+    "trio._core._run.SystemClock.offset",
+    "trio._core._run.Runner.instruments",
+    "trio._core._run.Runner.reschedule",
+    "trio._core._run.Runner.runq",
+    "trio._core._run.TheIOManager",
+    "trio._core._run.Task._abort_func",
+    "trio._core._run.Task._cancel_points",
+    "trio._core._run.Task._cancel_status",
+    "trio._core._run.Task._next_send",
+    "trio._core._run.Task._next_send_fn",
+    "trio._core._run.Task._runner",
+    "trio._core._run.CancelStatus.effectively_cancelled",
+    "trio._core._run.Deadlines.next_deadline",
+    "trio._core._run.Runner.ki_pending",
+    "trio._core._run.Runner.main_task",
+    "trio._core._run.Runner.is_guest",
+    "trio._core._run.setup_runner",
+    "trio._core._traps.CancelShieldedCheckpoint",
+    "trio._core._traps.WaitTaskRescheduled",
+    "trio._highlevel_socket.DEFAULT_RECEIVE_SIZE",
+    "trio._highlevel_socket.SocketStream._send_conflict_detector",
+    "trio._socket._SocketType",
+    "trio._socket._SocketType._resolve_address_nocp",
+    "trio._subprocess.create_pipe_from_child_output",
+    "trio._subprocess.create_pipe_to_child_stdin",
+)
+"""Private names this module relies on, as dotted paths; fields of attrs classes, and attributes that a
+constructor sets, count as present."""
+
+
+class UnsupportedTrio(RuntimeError):
+    """The installed Trio lacks internals that a ring run needs."""
+
+
+_compared = False
+
+
+def check() -> None:
+    """Raises `UnsupportedTrio` unless every name in `NAMES` is there; warns, once, of a Trio never tested."""
+    global _compared
+    missing = [name for name in NAMES if not _present(name)]
+    if missing:
+        raise UnsupportedTrio(
+            f"Trio {trio.__version__} lacks {', '.join(missing)}; "
+            f"uring_trio is tested with Trio {', '.join(TESTED)}"
+        )
+    if not _compared:
+        _compared = True
+        if ".".join(trio.__version__.split(".")[:2]) not in TESTED:
+            warnings.warn(
+                f"Trio {trio.__version__} was never tested on the ring, only {', '.join(TESTED)}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
+
+def _no_code() -> None: ...
+
+
+def _present(dotted: str) -> bool:
+    parts = dotted.split(".")
+    found: Any = trio
+    for depth, part in enumerate(parts[1:], 1):
+        if hasattr(found, part):
+            found = getattr(found, part)
+            continue
+        fields = {field.name for field in getattr(found, "__attrs_attrs__", ())}
+        known = fields | set(getattr(found, "__slots__", ())) | set(getattr(found, "__annotations__", ()))
+        known |= set(getattr(getattr(found, "__init__", None), "__code__", _no_code.__code__).co_names)
+        return depth == len(parts) - 1 and part in known
+    return True
+
+
+if TYPE_CHECKING:
+    core_run: Any
+    core_traps: Any
+    socket_module: Any
+    subprocess_module: Any
+    stream_class: Any
+    DEFAULT_RECEIVE_SIZE: int
+    SocketType = trio.socket.SocketType
+else:
+    # A missing name must not make importing fail: ``check`` says what is wrong when a run starts.
+    core_run = getattr(trio._core, "_run", None)
+    core_traps = getattr(trio._core, "_traps", None)
+    socket_module = getattr(trio, "_socket", None)
+    subprocess_module = getattr(trio, "_subprocess", None)
+    stream_class = trio.SocketStream
+    DEFAULT_RECEIVE_SIZE = getattr(getattr(trio, "_highlevel_socket", None), "DEFAULT_RECEIVE_SIZE", 65536)
+    SocketType = getattr(socket_module, "_SocketType", _public_socket.SocketType)
+context: Any = getattr(core_run, "GLOBAL_RUN_CONTEXT", None)

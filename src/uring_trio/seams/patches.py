@@ -1,0 +1,106 @@
+"""What is put in the place of Trio's own: classes, functions, AnyIO's backend.
+
+Nothing of it is undone: objects of a run that goes on elsewhere stay what they are, and outside a ring run
+they behave as Trio's own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+from .names import socket_module, stream_class, subprocess_module
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    import trio
+
+__all__ = [
+    "Subclassable",
+    "announce_backend",
+    "anyio_is_on_trio",
+    "patch_pipe_type",
+    "patch_socket_type",
+    "patch_stream_methods",
+    "resolve",
+    "sending",
+    "stdlib_socket",
+]
+
+
+def patch_socket_type(cls: Any) -> None:
+    """Makes every constructor of Trio's sockets build ``cls``."""
+    socket_module._SocketType = cls
+
+
+class Subclassable:
+    """Before a class of Trio's that refuses to have subclasses, it keeps that class from being asked."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
+def patch_pipe_type(cls: Any) -> None:
+    """Makes Trio build ``cls``, a stream over a descriptor, for our ends of the pipes of child processes."""
+
+    def to_child() -> tuple[Any, int]:
+        source, sink = os.pipe()
+        return cls(sink), source
+
+    def from_child() -> tuple[Any, int]:
+        source, sink = os.pipe()
+        return cls(source), sink
+
+    subprocess_module.create_pipe_to_child_stdin = to_child
+    subprocess_module.create_pipe_from_child_output = from_child
+
+
+def patch_stream_methods(receive_some: Any, send_all: Any) -> None:
+    """Makes every `trio.SocketStream` receive and send with these methods."""
+    stream_class.receive_some = receive_some
+    stream_class.send_all = send_all
+
+
+def sending(stream: trio.SocketStream) -> Any:
+    """The context manager that Trio's stream is in while a task sends; it raises for a second task."""
+    return stream._send_conflict_detector
+
+
+def resolve(sock: Any, address: Any, *, local: bool) -> Awaitable[Any]:
+    """Trio's own address resolution, without its checkpoint."""
+    answer: Awaitable[Any] = sock._resolve_address_nocp(address, local=local)
+    return answer
+
+
+def stdlib_socket(sock: Any) -> Any:
+    """The non-blocking ``socket.socket`` inside a Trio socket."""
+    return sock._sock
+
+
+class _Announced(types.ModuleType):
+    """Stands for a backend module among AnyIO's own; imports the real one when AnyIO asks for the class."""
+
+    def __init__(self, name: str, module: str) -> None:
+        super().__init__(name)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "backend_class":
+            raise AttributeError(name)
+        return importlib.import_module(self._module).backend_class
+
+
+def anyio_is_on_trio() -> bool:
+    """Whether this process has come to use AnyIO on its backend ``trio``."""
+    return "anyio._backends._trio" in sys.modules
+
+
+def announce_backend(name: str, module: str) -> None:
+    """Makes AnyIO find the backend ``name`` in ``module`` (as ``backend_class``), which need not be
+    imported before AnyIO asks for it. Idempotent."""
+    known_as = f"anyio._backends._{name}"
+    sys.modules.setdefault(known_as, _Announced(known_as, module))
