@@ -23,12 +23,12 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import flows, micro
+from . import boundary, flows, micro
 from .figures import Comparison, Contender, report
 from .processes import BenchmarkError, Load, Server, cores, exit_on_terminate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 # each contender and the one it is compared with
 BASELINES: dict[str, str | None] = {
@@ -206,6 +206,9 @@ def main() -> None:
     def wanted(name: str, patterns: list[str] | None) -> bool:
         return patterns is None or any(fnmatch(name, pattern) for pattern in patterns)
 
+    def chosen_only(name: str) -> bool:
+        return wanted(name, options.contenders)
+
     console = Console() if sys.stdout.isatty() else Console(width=PRINTED_WIDTH)
     chosen = {name for name in BASELINES if wanted(name, options.contenders)}
     names = [n for n in BASELINES if n in chosen or n in {BASELINES[c] for c in chosen}]
@@ -219,8 +222,14 @@ def main() -> None:
     if find_spec("hypercorn") is None or find_spec("starlette") is None:
         console.print("hypercorn or Starlette is not installed: their workloads are left out")
         names = [name for name in names if not name.startswith("hypercorn")]
+    crossing = [each for each in boundary.BOUNDARIES if wanted(each.name, options.only) and all_sizes]
+    by_itself: list[tuple[str, Callable[[], Iterator[int | Comparison]]]] = [
+        *((f"operation-{n}", partial(micro.compare, n, rounds, chosen_only)) for n in tasks),
+        *((each.name, partial(boundary.compare, each, rounds, chosen_only)) for each in crossing),
+        *((flow.name, partial(flows.compare, flow, rounds, chosen_only)) for flow in flowing),
+    ]
     if options.list:
-        console.print("workloads:", *(f"operation-{n}" for n in tasks), *(w.name for w in flowing + served))
+        console.print("workloads:", *(name for name, _ in by_itself), *(w.name for w in served))
         console.print("contenders:", *names, "; for operation-*:", *(kind.name for kind in micro.KINDS))
         return
 
@@ -231,17 +240,9 @@ def main() -> None:
     comparisons: list[Comparison] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
-        for count in tasks:
-            bar = progress.add_task(f"operation-{count}", total=rounds)
-            for step in micro.compare(count, rounds, lambda name: wanted(name, options.contenders)):
-                if isinstance(step, Comparison):
-                    comparisons.append(step)
-                    progress.print(step.table())
-                else:
-                    progress.advance(bar)
-        for flow in flowing:
-            bar = progress.add_task(flow.name, total=rounds)
-            for step in flows.compare(flow, rounds, lambda name: wanted(name, options.contenders)):
+        for name, steps in by_itself:
+            bar = progress.add_task(name, total=rounds)
+            for step in steps():
                 if isinstance(step, Comparison):
                     comparisons.append(step)
                     progress.print(step.table())
