@@ -1,5 +1,7 @@
 """Many requests made ready together: submitting them again and again is one call into C.
 
+Submitted as one, they share one completion, after the last of them, and their results are a list.
+
 A batch keeps its requests, and with them all memory that they use, for as long as it lives; the ring keeps
 them besides while they are in flight.
 """
@@ -10,14 +12,17 @@ from array import array
 from typing import TYPE_CHECKING
 
 from . import abi
-from .op import Op
+from .op import Multishot, Op
+from .volley import MEMBERS_MAX, Volley
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .kernel import KernelRing
+
 __all__ = ["Batch"]
 
-_SPECIAL = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK | abi.IOSQE_CQE_SKIP_SUCCESS)
+_SPECIAL = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK | abi.IOSQE_CQE_SKIP_SUCCESS | abi.IOSQE_IO_DRAIN)
 _DIRECT_END = 1 << 62
 
 
@@ -25,10 +30,10 @@ class Batch:
     """Requests, each with a direct context that is carried as it is; made by ``Ring.batch``.
 
     Raises:
-        TypeError, ValueError: a context that is not direct, or a request that is linked or silent.
+        TypeError, ValueError: a context that is not direct, or a request that is linked, silent or draining.
     """
 
-    __slots__ = ("holds", "pairs", "requests")
+    __slots__ = ("_one", "_ring", "_volley", "decodes", "holds", "pairs", "requests")
 
     def __init__(self, requests: Iterable[tuple[Op, int]]) -> None:
         self.requests: tuple[tuple[Op, int], ...] = tuple(requests)
@@ -44,15 +49,52 @@ class Batch:
             if not 0 <= ctx < _DIRECT_END:
                 raise ValueError(f"a batch takes direct contexts, not {ctx!r}")
             if op.fields[1] & _SPECIAL:
-                raise ValueError(f"a batch takes no linked or silent requests: {op!r}")
+                raise ValueError(f"a batch takes no linked, silent or draining requests: {op!r}")
             pairs.append(op.pack().entry)
             pairs.append(ctx)
             if op.needed:
                 holds[ctx] = (*holds.get(ctx, ()), op)
         self.holds: dict[int, tuple[Op, ...]] = holds
         """What must be kept, by context."""
+        self.decodes: bool = any(op.decode is not None for each in holds.values() for op in each)
+        """Whether results mean more than their number."""
         self.pairs: bytes = pairs.tobytes()
         """Address of the entry and context of each request."""
+        self._volley: Volley | None = None
+        self._ring: KernelRing | None = None
+        self._one: Op | None = None
+
+    def _as_one(self, ring: KernelRing) -> tuple[Op, Volley]:
+        """The batch as one request whose result is the list of the requests' results, and what queues it.
+
+        Raises:
+            RuntimeError: it is in flight as one already.
+            ValueError: no request, or too many; a multishot, or one that carries a command.
+        """
+        if self._ring is ring and self._one is not None and self._volley is not None:
+            if self._volley.in_flight:
+                raise RuntimeError("the batch is in flight as one: its results would be mixed up")
+            return self._one, self._volley
+        if not 1 <= len(self.requests) <= MEMBERS_MAX:
+            raise ValueError(f"one to {MEMBERS_MAX} requests are submitted as one, not {len(self.requests)}")
+        for op, _ in self.requests:
+            if isinstance(op, Multishot):
+                raise ValueError(f"{op.name} has many completions: submit it by itself")
+            if op.command:
+                raise ValueError(f"{op.name} carries a command: submit it by itself")
+        volley = Volley(ring, len(self.requests))
+        volley.set([op.fields for op, _ in self.requests])
+        # The request that stands for all of them keeps them, the volley, and all memory of both.
+        kept = (self.requests, volley)
+        fields = (int(abi.IORING_OP_NOP), 0, -1, 0, 0, 0, 0, 0, 0, 0)
+        one = Op("batch", fields, kept, lambda _: volley.results(), lambda _: self._discard(volley.results()))
+        self._ring, self._volley, self._one = ring, volley, one
+        return one, volley
+
+    def _discard(self, results: list[int]) -> None:
+        for (op, _), res in zip(self.requests, results, strict=True):
+            if res >= 0 and op.discard is not None:
+                op.discard(res)
 
     def __len__(self) -> int:
         return len(self.requests)

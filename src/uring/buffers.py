@@ -187,7 +187,16 @@ class BufferRing:
         lib.ur_buffers_publish(self._handle, bid, address, length)
 
     def run(self, bid: int, n: int) -> list[int]:
-        """The buffer and those the kernel takes after it, ``n`` in all: in the order they were put."""
+        """The buffer and those the kernel takes after it, ``n`` in all: in the order they were put.
+
+        Raises:
+            TypeError, ValueError: no buffer's number, or more than the group has.
+        """
+        for name, value, most in (("a buffer's number", bid, 0xFFFF), ("n", n, self.count)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} is an int, not {type(value).__name__}")
+            if not 0 <= value <= most:
+                raise ValueError(f"{name} is 0 to {most}, not {value}")
         after = lib.ur_buffers_after
         return [after(self._handle, bid, i) for i in range(n)]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from .views import Completion
+
 if TYPE_CHECKING:
     from .buffers import BufferRing
-    from .views import Completion
 
 __all__ = ["BundleIterator"]
 
@@ -31,6 +32,8 @@ class BundleIterator(Sequence[memoryview]):
     __slots__ = ("_ids", "_ring", "_size", "_total", "_views")
 
     def __init__(self, cqe: Completion, buf_backing: Any, buf_size: int, ring_entries: int) -> None:
+        if not isinstance(cqe, Completion):
+            raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         if not cqe.has_buffer or cqe.res <= 0:
             raise ValueError("the completion brought no data")
         if buf_size < 1 or ring_entries < 1 or ring_entries & (ring_entries - 1):
@@ -51,6 +54,8 @@ class BundleIterator(Sequence[memoryview]):
     @classmethod
     def of(cls, cqe: Completion, ring: BufferRing) -> BundleIterator:
         """The buffers of a bundle that came out of this ring, in the order the kernel took them."""
+        if not isinstance(cqe, Completion):
+            raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         if not cqe.has_buffer or not 0 < cqe.res <= ring.size * ring.count:
             raise ValueError("the completion brought no data from this group")
         self = cls.__new__(cls)

@@ -23,6 +23,8 @@ from .views import Completion, CQEView, DirectCQE, ExtCQE
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .op import Op
+
 __all__ = ["Waiting"]
 
 _MORE = int(IORING_CQE_F_MORE)
@@ -81,13 +83,18 @@ class Waiting(RingState):
             raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         if cqe.res < 0:
             raise error_from_result(cqe.res, *self._named(cqe[0]))
-        op = self._decodable.get(cqe[0])
-        if op is None:
-            slot = self._slots.get(cqe[0])
-            held = self._held.get(cqe[0], ()) if slot is None else (slot.op,) if slot.op else ()
-            if len(held) > 1 and held[0].decode is not None:
-                raise LookupError("several requests share this direct context: only slots tell their results")
-            op = held[0] if held else None
+        value = cqe[0]
+        op = self._decodable.get(value)
+        if op is not None:
+            held: tuple[Op, ...] = (op,)
+        else:
+            slot = self._slots.get(value)
+            held = self._held.get(value, ()) if slot is None else (slot.op,) if slot.op else ()
+        for batch in self._lately:
+            held += batch.holds.get(value, ())
+        if len(held) > 1 and any(each.decode is not None for each in held):
+            raise LookupError("several requests share this direct context: only slots tell their results")
+        op = held[0] if held else None
         return cqe.res if op is None or op.decode is None else op.decode(cqe.res)
 
     @staticmethod
@@ -109,7 +116,8 @@ class Waiting(RingState):
             return self._take_shared(kind, max_cqes, timeout)
         if self._backlog:
             timeout = 0.0
-        self._chain = False
+        if self._chain:
+            self._end_chain()
         n = self._cycle(timeout) if timeout == 0.0 else self._cycle_until(timeout)
         if n < 0:
             if n != -errno.EINTR:
@@ -123,6 +131,8 @@ class Waiting(RingState):
         """Completions of the last cycle as objects; whatever ended by them is released."""
         if self._decodable:
             self._decodable.clear()
+        if self._batches or self._lately:
+            self._settle_batches()
         cqes = list(map(kind, self._unpack(self._kernel.out[: n * self._cqe_size])))
         if self._held or self._slots or self._guarded:
             ended = self._release(cqes)
@@ -166,6 +176,13 @@ class Waiting(RingState):
                 del renamed[value]
                 self._guarded.discard(value)
         return settled
+
+    def _settle_batches(self) -> None:
+        """Lets go of the batches of which nothing is in flight any more."""
+        batches = self._batches
+        in_flight = self._kernel.any_in_flight
+        self._lately = [each for each in batches if each.decodes]
+        self._batches = [each for each in batches if in_flight(each.pairs, len(each.requests))]
 
     def _drop_late(self, cqes: list[C], ended: Iterable[int]) -> list[C]:
         self._strays = self._kernel.strays

@@ -22,13 +22,12 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .errors import PoolExhausted
+from .op import Op
 from .shapes import Ctx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-    from .op import Op
 
 __all__ = [
     "CTX_MODE_DIRECT",
@@ -295,6 +294,8 @@ class IndirectSQE:
 
     def prepare(self, op: Op) -> SQEContext:
         """Records the request to submit later; its memory is kept from now on."""
+        if not isinstance(op, Op):
+            raise TypeError(f"a request made by a function of uring.ops is needed, not {type(op).__name__}")
         if not self.valid:
             raise LookupError("the slot was given back")
         if self.in_flight:
@@ -343,6 +344,8 @@ def cast_user_data(ext: ExtSQE, kind: type[T]) -> T:
     """
     import ctypes
 
+    if not isinstance(ext, ExtSQE):
+        raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
     try:
         size = ctypes.sizeof(kind)  # type: ignore[arg-type]
         make: Callable[[bytearray], T] = kind.from_buffer  # type: ignore[attr-defined]
@@ -433,6 +436,8 @@ class ContextPools:
             return slot
 
     def _give_back(self, slot: IndirectSQE) -> None:
+        if not isinstance(slot, IndirectSQE):
+            raise TypeError(f"a slot is needed, not {type(slot).__name__}")
         with self._lock:
             if slot.in_flight:
                 raise RuntimeError(
@@ -488,6 +493,8 @@ class ScopedExtSQE:
     __slots__ = ("_done", "ext")
 
     def __init__(self, ext: ExtSQE) -> None:
+        if not isinstance(ext, ExtSQE):
+            raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
         self.ext: ExtSQE = ext
         self._done = False
 

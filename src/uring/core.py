@@ -13,9 +13,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from . import abi
+from .abi.layouts import SYNC_CANCEL_REG
 from .completion import Waiting
 from .contexts import ExtSQE, IndirectSQE, ScopedExtSQE
 from .errors import PoolExhausted
+from .memory import zeroed
 from .state import NO_THREAD, NOT_STARTED, STOPPED
 from .submission import Submission
 
@@ -23,12 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from .op import Op
+
 __all__ = ["RingCore"]
 
 _RESERVED = 3 << 62
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _OP_PIPE = int(abi.IORING_OP_PIPE)
 _CANCEL_EVERYTHING = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
+
+_CANCEL_AGAIN = 0.05
+"""Seconds after which a ring that stops asks again for what is in flight to end."""
 
 _leaked: list[object] = []
 """Rings that could not be drained, with all that the kernel may still write to."""
@@ -58,7 +65,8 @@ class RingCore(Submission, Waiting):
     def stop(self) -> None:
         """Cancels what is in flight, waits for its last completions, frees everything. Idempotent.
 
-        Completions that nobody took are dropped; descriptors in them are closed. What does not end within
+        Completions that nobody took are dropped; descriptors in them are closed, where the request had its
+        context for itself. What does not end within
         ``drain_timeout`` is leaked with a ResourceWarning, together with all memory that it may touch.
 
         Raises:
@@ -167,15 +175,22 @@ class RingCore(Submission, Waiting):
     def _drain(self) -> int:
         """Cancels and waits until nothing is in flight; how much is left after the time allowed."""
         kernel = self._kernel
-        known = {value for value, ops in self._held.items() if kernel.count(value) == len(ops)}
+        values = {*self._held, *(value for batch in self._batches for value in batch.holds)}
+        known = {value for value in values if kernel.total(value) == len(self._kept(value))}
         deadline = time.monotonic() + self.options.drain_timeout
-        while kernel.inflight > 0:
-            if not self.options.iopoll:
-                kernel.put(_RESERVED, _OP_ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_EVERYTHING, 0, 0, 0)
-            left = deadline - time.monotonic()
-            if left <= 0:
+        kernel.flush(0)  # the cancel is no part of a chain that was begun
+        cancelled, before = 0.0, 0
+        while (left := kernel.inflight) > 0:
+            now = time.monotonic()
+            # Again when something ended, for what it held back has started. Not each time, though: a cancel
+            # completes at once, and what it cannot end would keep us spinning.
+            if left < before or now - cancelled >= _CANCEL_AGAIN:
+                self._cancel_everything(again=cancelled > 0)
+                cancelled = now
+            before = left
+            if now >= deadline:
                 break
-            n = kernel.cycle(min(left, 0.05))
+            n = kernel.cycle(min(deadline - now, _CANCEL_AGAIN))
             if n > 0:
                 cqes = list(self._unpack(kernel.out[: n * self._cqe_size]))
                 for value, res, *_ in cqes:
@@ -188,22 +203,45 @@ class RingCore(Submission, Waiting):
     def _discard(self, value: int, res: int, known: set[int]) -> None:
         """Closes a descriptor that arrives while the ring stops.
 
-        ``known`` are the values under which only what is held here is in flight. Under others, unless they
-        name the operation as direct contexts do, and under those of several operations, the result may be
-        no descriptor: better one left open than a stranger's closed.
+        ``known`` are the values under which nothing but what is held was queued. Under others, and under
+        those of several kinds of operations, the result may be no descriptor: better one left open than a
+        stranger's closed.
         """
         if res < 0:
             return
         slot = self._slots.get(value)
-        ops = self._held.get(value, ()) if slot is None else (slot.op,)
-        kinds = {op.fields[0] for op in ops if op is not None}
-        if len(kinds) != 1 or (slot is None and value not in known and value & 0xFF not in kinds):
+        ops = self._kept(value) if slot is None else (slot.op,)
+        if (slot is None and value not in known) or len({op.fields[0] for op in ops if op is not None}) != 1:
             return
         for op in ops:
             if op is not None and op.discard is not None:
-                op.discard(res)
+                try:
+                    op.discard(res)
+                except OSError:
+                    pass  # the descriptor was closed by somebody who guessed its number
                 if op.fields[0] != _OP_PIPE:  # whose ends are in the memory of each
                     return
+
+    def _kept(self, value: int) -> tuple[Op, ...]:
+        """The requests under a direct context that something is kept of."""
+        ops = self._held.get(value, ())
+        for batch in self._batches:
+            ops += batch.holds.get(value, ())
+        return ops
+
+    def _cancel_everything(self, again: bool) -> None:
+        """Asks for all in flight to end; ``again`` also past the queue, where a request with ``IO_DRAIN``
+        holds back everything behind it, a cancel as well."""
+        if not self.options.iopoll:
+            self._kernel.put(_RESERVED, _OP_ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_EVERYTHING, 0, 0, 0)
+            if not again:
+                return
+        memory = zeroed(SYNC_CANCEL_REG.size)
+        SYNC_CANCEL_REG.pack_into(memory.view, 0, 0, -1, _CANCEL_EVERYTHING, 0, 1_000_000, 0)
+        try:
+            self._kernel.register(int(abi.IORING_REGISTER_SYNC_CANCEL), memory.address, 1, "cancel")
+        except OSError:
+            pass  # what is left is found by counting
 
     def _send_waiters_home(self) -> None:
         """Ends the waits of other threads; they find the ring stopping."""

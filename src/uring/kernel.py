@@ -277,6 +277,14 @@ class KernelRing:
         """Queues ``n`` packed entries: address of an entry and value, in turns. How many the queue took."""
         return int(lib.ur_put_many(self._handle, n, ffi.from_buffer(_uint64s, pairs)))
 
+    def total(self, user_data: int) -> int:
+        """How many were queued under a value since nothing was in flight under it."""
+        return int(lib.ur_total(self._handle, user_data))
+
+    def any_in_flight(self, pairs: bytes, n: int) -> bool:
+        """Whether something is in flight under a value of these pairs, as `put_many` takes them."""
+        return bool(lib.ur_any(self._handle, n, ffi.from_buffer(_uint64s, pairs)) > 0)
+
     def register(self, opcode: int, address: int | None = None, nr_args: int = 0, what: str = "") -> int:
         """io_uring_register(2) on this ring: the result, or the exception for its errno.
 
@@ -350,6 +358,7 @@ class KernelRing:
         params.sq_entries = entries
         params.cq_entries = cq_entries
         params.flags = _CQSIZE
+        lib.ur_show(self._handle)  # what the kernel does not see does not move over
         self.register(_RESIZE_RINGS, int(ffi.cast("uintptr_t", params)), 1, "resize rings")
         self.out.release()
         result = lib.ur_remap(self._handle, params)

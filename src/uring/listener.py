@@ -262,6 +262,8 @@ def prepare_listener_socket(
         TypeError, ValueError, OverflowError: the address is none of the family, the backlog or another
             number is out of range. RuntimeError: the slot is in flight.
     """
+    if not isinstance(ext, ExtSQE):
+        raise TypeError(f"an ExtSQE is needed, not {ext.__class__.__name__}")
     encode_address(family, address)
     ops.listen(0, backlog)  # says what is wrong with the backlog now rather than after the bind
     setup = _Setup(family, address, backlog, ListenerHandler() if handler is None else handler)
@@ -277,8 +279,9 @@ def prepare_listener_bind(ext: ExtSQE, fd: int) -> None:
         LookupError: no set-up is in this slot.
     """
     setup = _setup_of(ext)
+    request = ops.bind(fd, setup.family, setup.address)
     setup.advance(Event.PREPARE_BIND)
-    setup.prepare(ext, ops.bind(fd, setup.family, setup.address))
+    setup.prepare(ext, request)
 
 
 def prepare_listener_listen(ext: ExtSQE, fd: int) -> None:
@@ -289,8 +292,9 @@ def prepare_listener_listen(ext: ExtSQE, fd: int) -> None:
         LookupError: no set-up is in this slot.
     """
     setup = _setup_of(ext)
+    request = ops.listen(fd, setup.backlog)
     setup.advance(Event.PREPARE_LISTEN)
-    setup.prepare(ext, ops.listen(fd, setup.backlog))
+    setup.prepare(ext, request)
 
 
 def set_listener_ready(ext: ExtSQE) -> None:
@@ -482,6 +486,8 @@ class ListenerManager(CompletionOwner):
 
 
 def _setup_of(ext: ExtSQE) -> _Setup:
+    if not isinstance(ext, ExtSQE):
+        raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
     setup = ext.sidecar[1]
     if not isinstance(setup, _Setup):
         raise LookupError("the slot has no listener's set-up: call prepare_listener_socket first")

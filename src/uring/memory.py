@@ -120,6 +120,8 @@ def store(address: int, value: int) -> None:
 
 
 def _contiguous(data: Any) -> memoryview:
+    if data.__class__ is bytearray or data.__class__ is bytes:
+        return memoryview(data)
     try:
         view = memoryview(data)
     except TypeError:

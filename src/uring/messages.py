@@ -21,6 +21,12 @@ __all__ = ["MAX_IOVECS", "Message", "ReceivedMessage", "decode_control", "encode
 MAX_IOVECS = 1024
 """``UIO_MAXIOV``: the kernel refuses longer vectors."""
 
+MAX_TRANSFER = 0x7FFF_F000
+"""``MAX_RW_COUNT``: no message carries more."""
+
+MAX_EXTRA = 1 << 20
+"""Bytes for an address or for control messages: more than any protocol takes."""
+
 _MSGHDR = struct.Struct("=QI4xQQQQi4x")
 _IOVEC = struct.Struct("=QQ")
 _CMSGHDR = struct.Struct("=Qii")
@@ -38,9 +44,12 @@ class Message:
         control_size: room for control messages when receiving.
         selected: instead of buffers, one iovec without memory for a kernel-chosen buffer of at most this
             many bytes.
+
+    Raises:
+        TypeError, ValueError: a size or a buffer that is none.
     """
 
-    __slots__ = ("_control", "_name", "_pins", "address", "header", "iovecs", "length")
+    __slots__ = ("_control", "_name", "_pins", "_rooms", "address", "header", "iovecs", "length")
 
     def __init__(
         self,
@@ -53,6 +62,10 @@ class Message:
         control_size: int = 0,
         selected: int | None = None,
     ) -> None:
+        _check("name_size", name_size, MAX_EXTRA)
+        _check("control_size", control_size, MAX_EXTRA)
+        if selected is not None:
+            _check("selected", selected, MAX_TRANSFER)
         if len(buffers) > MAX_IOVECS:
             raise ValueError(f"at most {MAX_IOVECS} buffers in one message, not {len(buffers)}")
         take = pin_writable if writable else pin
@@ -65,10 +78,11 @@ class Message:
         self.iovecs: Zeroed = zeroed(max(1, len(vector)) * 16)
         for i, (address, length) in enumerate(vector):
             _IOVEC.pack_into(self.iovecs.view, i * 16, address, length)
-        self._name = zeroed(max(len(name), name_size)) if name or name_size else None
+        name_room, room = max(len(name), name_size), max(len(control), control_size)
+        self._rooms = (name_room, room, 0 if selected is None else MAX_TRANSFER)
+        self._name = zeroed(name_room) if name_room else None
         if self._name is not None and name:
             self._name.view[: len(name)] = name
-        room = max(len(control), control_size)
         self._control = zeroed(room) if room else None
         if self._control is not None and control:
             self._control.view[: len(control)] = control
@@ -87,7 +101,19 @@ class Message:
         )
 
     def reset(self, name_size: int, control_size: int = 0, selected: int | None = None) -> None:
-        """Makes a received message ready to receive again: the kernel overwrote the sizes."""
+        """Makes a received message ready to receive again: the kernel overwrote the sizes.
+
+        Raises:
+            ValueError: more than the message was made with, or ``selected`` for one that has buffers.
+        """
+        most = self._rooms
+        if not (
+            0 <= name_size <= most[0] and 0 <= control_size <= most[1] and 0 <= (selected or 0) <= most[2]
+        ):
+            raise ValueError(
+                f"the message has room for a name of {most[0]} bytes, {most[1]} of control messages and a "
+                f"selected buffer of {most[2]}"
+            )
         struct.pack_into("=I", self.header.view, 8, name_size)
         struct.pack_into("=Q", self.header.view, 40, control_size)
         if selected is not None:
@@ -110,6 +136,13 @@ class Message:
         """``MSG_*`` flags after a receive."""
         (flags,) = struct.unpack_from("=i", self.header.view, _FLAGS_AT)
         return int(flags)
+
+
+def _check(name: str, value: Any, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is an int, not {type(value).__name__}")
+    if not 0 <= value <= most:
+        raise ValueError(f"{name} is 0 to {most}, not {value}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ _MULTISHOT_BIT: dict[int, tuple[int, int]] = {
 }
 """Where an operation says that it is a multishot: the index of the field, and the bit."""
 
-_ALWAYS_MULTISHOT = ("read_multishot", "tx_timestamp")
+_ALWAYS_MULTISHOT = frozenset(("read_multishot", "tx_timestamp"))
 """Those that have no bit for it."""
 
 _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
@@ -210,8 +210,8 @@ class Multishot(Op):
 
 def is_multishot(name: str, fields: Fields) -> bool:
     """True if an entry with these fields completes more than once."""
-    field, bit = _MULTISHOT_BIT.get(fields[0], (0, 0))
-    return bool(fields[field] & bit) or name in _ALWAYS_MULTISHOT
+    place = _MULTISHOT_BIT.get(fields[0])
+    return (place is not None and fields[place[0]] & place[1] != 0) or name in _ALWAYS_MULTISHOT
 
 
 def descriptor(fields: Fields) -> int:

@@ -158,7 +158,7 @@ class Registrations(Tables):
         """
         timeout = check_int("busy_poll_timeout", busy_poll_timeout, 0, _UINT_MAX)
         self._napi(
-            abi.IORING_REGISTER_NAPI, timeout, prefer_busy_poll, abi.IO_URING_NAPI_REGISTER_OP, strategy
+            abi.IORING_REGISTER_NAPI, timeout, bool(prefer_busy_poll), abi.IO_URING_NAPI_REGISTER_OP, strategy
         )
 
     def unregister_napi(self) -> None:

@@ -22,6 +22,7 @@ from .memory import zeroed
 from .options import Options
 
 if TYPE_CHECKING:
+    from .batch import Batch
     from .contexts import IndirectSQE
     from .op import Op
     from .views import Completion
@@ -103,8 +104,14 @@ class RingState:
         self._guarded: set[int] = set()
         self._renamed: dict[int, int] = {}
         self._decodable: dict[int, Op] = {}
+        # Batches of which something is in flight, and those of which something was before the last wait.
+        self._batches: list[Batch] = []
+        self._lately: list[Batch] = []
         self._chain = False
         self._chained = -1
+        self._silent = False
+        self._drained = False
+        self._copyless = False
         self._backlog: list[Completion] = []
         self._strays = 0
         self._overflows = 0
@@ -130,8 +137,14 @@ class RingState:
         return self._owner == STOPPED or self._kernel.closed
 
     def fileno(self) -> int:
-        """The ring's descriptor, for ``MSG_RING``, polling and `Options.attach_wq`."""
+        """The ring's descriptor, for ``MSG_RING``, polling and `Options.attach_wq`.
+
+        Raises:
+            ValueError: it was made with `Options.registered_fd`, and has an index of this thread's instead.
+        """
         self._check_open()
+        if self.options.registered_fd:
+            raise ValueError("a ring made with registered_fd has no descriptor")
         return self._kernel.fd
 
     @property
@@ -203,6 +216,11 @@ class RingState:
             if flags & abi.IO_URING_OP_SUPPORTED:
                 plain[op] = op not in _CHECKED
         return plain
+
+    def _end_chain(self) -> None:
+        """What is queued goes to the kernel now, and a chain ends there. Not so with SQPOLL: the kernel's
+        thread may find the next request behind the last one, and link them."""
+        self._chain = self._chain and self.options.sqpoll and self._kernel.pending > 0
 
     def _check_open(self) -> None:
         if self._owner == STOPPED or self._stopping:

@@ -30,11 +30,20 @@ __all__ = ["Submission"]
 _LINKS = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
 _LINK = int(abi.IOSQE_IO_LINK)
 _SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
-_SPECIAL = _LINKS | _SKIP
+_DRAIN = int(abi.IOSQE_IO_DRAIN)
+_SPECIAL = _LINKS | _SKIP | _DRAIN
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _RESERVED = 3 << 62
 _DIRECT_END = 1 << 62
 _CONTEXTS = frozenset({int, SQEContext})
+_GUARDED = (
+    "a timeout is linked to the request under this value, or a poll was renamed to it: "
+    "use another one until it ends"
+)
+_HALF_SILENT = (
+    "a chain is silent on success as a whole or not at all: the kernel is silent about all that follows a "
+    "silent request that fails, so that nothing would say when it has ended"
+)
 _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
@@ -44,6 +53,7 @@ _OP_POLL_REMOVE = int(abi.IORING_OP_POLL_REMOVE)
 _OP_RECV_ZC = int(abi.IORING_OP_RECV_ZC)
 _WIDE_OPS = frozenset({int(abi.IORING_OP_NOP128), int(abi.IORING_OP_URING_CMD128)})
 _UPDATE_USER_DATA = int(abi.IORING_POLL_UPDATE_USER_DATA)
+_ZERO_COPY = frozenset({int(abi.IORING_OP_SEND_ZC), int(abi.IORING_OP_SENDMSG_ZC)})
 _NOT_BY_ONE_VALUE = int(
     abi.IORING_ASYNC_CANCEL_ALL
     | abi.IORING_ASYNC_CANCEL_FD
@@ -79,7 +89,8 @@ class Submission(RingState):
             if not entry or ctx is None or op.pins is not None or ctx.__class__ not in _CONTEXTS:
                 return self._enqueue(op, ctx)
             fields = op.fields
-            if fields[0] or fields[1] or not 0 <= ctx < _DIRECT_END or self._chain or self._guarded:
+            unusual = self._chain or self._guarded or self._drained
+            if fields[0] or fields[1] or not 0 <= ctx < _DIRECT_END or unusual:
                 return self._enqueue(op, ctx)
             result = self._put_packed(ctx, entry)
             if result:
@@ -138,6 +149,28 @@ class Submission(RingState):
             self._check_usable()
             return self._put_batch(batch)
 
+    def submit_as_one(self, batch: Batch, ctx: int) -> SQEContext:
+        """Queues the requests of a batch; one completion, under ``ctx``, follows the last of them.
+
+        `uring.Ring.result` of that completion is the list of their results in their order, errors as errnos
+        negated; their own contexts are not used. Waking up once for many requests, and making one object
+        for all their completions, is the cheapest way through a ring.
+
+        Raises:
+            RuntimeError: the batch is in flight as one already.
+            ValueError: more requests than the submission queue has entries; a multishot, or a request that
+                carries a command; a linked request stands before it.
+            PoolExhausted: the queue has no room for all of them now; nothing is queued. As `submit`
+                otherwise.
+        """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
+        if get_ident() == self._owner:
+            return self._put_as_one(batch, ctx)
+        with self._lock:
+            self._check_usable()
+            return self._put_as_one(batch, ctx)
+
     def submit_linked(
         self, requests: Iterable[tuple[Op, int | None]], *, hard: bool = False
     ) -> list[SQEContext]:
@@ -188,7 +221,7 @@ class Submission(RingState):
         with self._lock:
             self._check_usable()
             result = self._kernel.flush(0)
-            self._chain = False
+            self._end_chain()
             if result < 0 and result not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 raise self._error(result, "submit")
 
@@ -211,13 +244,13 @@ class Submission(RingState):
             slot = self._slot_for(ctx)
         elif opcode and not ctx & 0xFF and type(ctx) is SQEContext:
             ctx = int.__new__(SQEContext, ctx | opcode)
-        if not self._plain[opcode] or fields[1] & _SPECIAL or self._chain or self._guarded:
+        if not self._plain[opcode] or fields[1] & _SPECIAL or self._chain or self._guarded or self._drained:
             op, ctx = self._check_special(op, ctx, slot, linked)
             fields = op.fields
         entry = op.entry
-        needs = slot is not None or op.pins is not None
-        if (op.decode is not None or op.discard is not None) and not fields[1] & _SKIP:
-            needs = True  # but of what is silent on success nothing comes that would end the keeping
+        needs = slot is not None or op.pins is not None or op.decode is not None or op.discard is not None
+        if ctx >= _RESERVED:
+            needs = False  # silent on success: nobody would let go of it
         if needs:
             self._hold(op, ctx, slot)
         result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)
@@ -228,24 +261,45 @@ class Submission(RingState):
         return ctx  # type: ignore[return-value]
 
     def _put_batch(self, batch: Batch) -> int:
-        if self._chain or self._guarded:
+        if self._chain or self._guarded or self._drained:
             for op, ctx in batch.requests:
                 self._enqueue(op, ctx)
             return len(batch.requests)
-        held, holds = self._held, batch.holds
-        if held and not held.keys().isdisjoint(holds):
-            for value, ops_ in holds.items():
-                held[value] = held.get(value, ()) + ops_
-        elif holds:
-            held.update(holds)
+        # What the requests need is kept as one, for as long as any of their values is in flight.
+        if batch.holds:
+            self._batches.append(batch)
         n = len(batch.requests)
         done = self._kernel.put_many(batch.pairs, n)
         if done < n:
-            for op, ctx in batch.requests[done:]:
+            if batch.holds:
+                self._batches.pop()
+            for op, ctx in batch.requests[:done]:
                 if op.needed:
-                    self._let_go(op, ctx, None)
+                    self._hold(op, ctx, None)
             raise self._refused(-errno.EBUSY)
         return n
+
+    def _put_as_one(self, batch: Batch, ctx: int) -> SQEContext:
+        if not _is_context(ctx):
+            raise _no_context(ctx)
+        if self._chain:
+            raise ValueError("the request before it is linked to its successor: a batch cannot be that")
+        if ctx in self._guarded:
+            raise ValueError(_GUARDED)
+        n = len(batch.requests)
+        if n > self._kernel.sq_entries:
+            raise ValueError(f"the submission queue has {self._kernel.sq_entries} entries, the batch {n}")
+        slot = None if 0 <= ctx < _DIRECT_END else self._slot_for(ctx)
+        for op, _ in batch.requests if self._drained else ():
+            self._check_drain(op.fields[0], 0)
+        op, volley = batch._as_one(self._kernel)
+        self._make_room(n)
+        self._hold(op, ctx, slot)
+        result = volley.queue(ctx)
+        if result:
+            self._let_go(op, ctx, slot)
+            raise self._refused(result)
+        return ctx if type(ctx) is SQEContext else SQEContext(ctx)
 
     def _hold(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
         """Keeps what a request needs, from before it is queued."""
@@ -302,6 +356,10 @@ class Submission(RingState):
                 raise ValueError(f"{op.name} silent on success: nothing would say when its memory is free")
             else:
                 ctx = int.__new__(SQEContext, ctx | _RESERVED)
+        self._check_drain(opcode, flags)
+        silent = flags & _SKIP != 0
+        if self._chain and silent is not self._silent:
+            raise ValueError(_HALF_SILENT)
         if flags & _LINKS and self._owner == NO_THREAD and not linked:
             raise ValueError(
                 "with several issuers a chain needs submit_linked: others' requests come between"
@@ -314,9 +372,12 @@ class Submission(RingState):
             op.pack()
         if not linked:
             self._keep_chain_whole(flags)
+        within = self._chain
         self._chain = bool(flags & _LINKS)
         if flags & _LINKS:
             self._chained = ctx
+            self._silent = silent
+            self._copyless = opcode in _ZERO_COPY or (within and self._copyless)
         return op, ctx
 
     def _check_supported(self, opcode: int) -> None:
@@ -336,10 +397,7 @@ class Submission(RingState):
     def _check_alone(self, op: Op, opcode: int, ctx: int) -> None:
         """What can be said of a request whether it is linked or not."""
         if ctx in self._guarded:
-            raise ValueError(
-                "a timeout is linked to the request under this value, or a poll was renamed to it: "
-                "use another one until it ends"
-            )
+            raise ValueError(_GUARDED)
         if opcode in TARGETING:
             self._check_target(op, opcode)
         elif opcode == _OP_MSG_RING and op.fields[3] >> 62 in (1, 2):
@@ -347,6 +405,16 @@ class Submission(RingState):
         room = 80 if self.options.sqe128 else 16
         if len(op.command) > room:
             raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
+
+    def _check_drain(self, opcode: int, flags: int) -> None:
+        """Keeps zero-copy sends away from ``IO_DRAIN``: on Linux 6.18 one that comes after a request with
+        that flag, be it first after its end, waits for itself for ever and cannot be cancelled."""
+        drains = flags & _DRAIN != 0
+        copyless = opcode in _ZERO_COPY
+        # In a chain the flag holds for all of it.
+        if (copyless and (drains or self._drained)) or (drains and self._chain and self._copyless):
+            raise ValueError("a ring that has used IOSQE_IO_DRAIN takes no zero-copy sends: use another ring")
+        self._drained |= drains
 
     def _check_target(self, op: Op, opcode: int) -> None:
         """Refuses to name a request by a value that several in flight share."""
@@ -390,6 +458,8 @@ class Submission(RingState):
     def _check_chain(self, chain: list[Op], contexts: list[int]) -> None:
         """Refuses a chain before its first request is queued, for what its later ones lack."""
         before: int | None = None
+        if len({op.fields[1] & _SKIP for op in chain}) > 1 and not self.options.notify_succeed:
+            raise ValueError(_HALF_SILENT)
         for op, ctx in zip(chain, contexts, strict=True):
             opcode = op.fields[0]
             if not _is_context(ctx):
@@ -398,6 +468,8 @@ class Submission(RingState):
                 self._check_supported(opcode)
             if opcode != _OP_LINK_TIMEOUT:
                 self._check_alone(op, opcode, ctx)
+            if opcode in _ZERO_COPY and any(each.fields[1] & _DRAIN for each in chain):
+                self._check_drain(opcode, _DRAIN)
             if ctx >> 62:
                 self._slot_for(ctx)
                 if contexts.count(ctx) > 1:
@@ -433,10 +505,16 @@ class Submission(RingState):
             if self._kernel.space() < n:
                 raise PoolExhausted(f"the submission queue has no room for {n} requests now")
 
-    def _refused(self, result: int) -> OSError:
+    def _refused(self, result: int) -> Exception:
         if result == -errno.EBUSY:
             return PoolExhausted(
                 f"the submission queue ({self._kernel.sq_entries} entries) is full, the kernel takes none now"
+            )
+        if result == -errno.EEXIST:
+            # Members of a volley have values of that form, and the kernel's completions tell no more.
+            return ValueError(
+                "a direct context that names a descriptor of 2**28 or more cannot be in flight beside a "
+                "batch submitted as one"
             )
         return self._error(result, "submit")
 

@@ -5,6 +5,7 @@ are queued together; the shim takes their completions itself, and hands out one,
 ``user_data``, after the last of them.
 
 Invariants
+  - No value of anything else in flight looks like a member's, where values are the user's (``-EEXIST``).
   - The memory of a volley lives until its completion: whoever queues one keeps the object and all that its
     members pin.
   - A member is never lost: each has a result when the volley's completion comes, be it ``-ECANCELED``.
@@ -71,9 +72,18 @@ class Volley:
             )  # fmt: skip
 
     def queue(self, user_data: int) -> int:
-        """Queues what is not queued yet: 0, or ``-EBUSY`` when the kernel takes no more now; call again."""
+        """Queues what is not queued yet: 0, or ``-EBUSY`` when the kernel takes no more now; call again.
+
+        After its completion a volley may be queued again. ``-EEXIST`` on a ring that counts by ``user_data``:
+        something is in flight there under a value like those of members.
+        """
         self._handle.user_data = user_data
         return int(lib.ur_volley_queue(self._handle))
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether its completion is still to come."""
+        return bool(self._handle.tag)
 
     def unqueue(self) -> int:
         """Takes back what the kernel has not seen, which completes as cancelled; returns how many."""

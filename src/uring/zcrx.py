@@ -272,6 +272,8 @@ class ZCRXReceiver(CompletionOwner):
     ) -> None:
         if (config is None) == (queue is None):
             raise TypeError("either a configuration or a queue is needed")
+        if config is not None and not isinstance(config, ZCRXConfig):
+            raise TypeError(f"a ZCRXConfig is needed, not {type(config).__name__}")
         check_zcrx_mode(ring)
         self._ring = ring
         self._pool = pool

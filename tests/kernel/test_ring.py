@@ -60,6 +60,12 @@ def collect(ring: Ring, n: int) -> list[uring.CQEView]:
     return found
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        return near, listener.accept()[0]
+
+
 # ---- contexts through the kernel ---------------------------------------------------------------------
 
 
@@ -499,12 +505,119 @@ def test_bad_batches(ring):
     for requests, error in (
         ([(ops.nop(), 1 << 62)], "direct"),
         ([(ops.nop(), -1)], "direct"),
-        ([(ops.nop().with_flags(LINK), 1)], "linked or silent"),
+        ([(ops.nop().with_flags(LINK), 1)], "silent or draining"),
         ([(ops.async_cancel(1), 1)], "by itself"),
     ):
         with pytest.raises(ValueError, match=error):
             ring.batch(requests)
     assert ring.sq_available == 8
+
+
+@pytest.mark.parametrize("options", [{}, {"multi_issuers": True}, {"cqe32": True}, {"cqe_mixed": True}])
+def test_a_batch_as_one_has_one_completion_and_a_list_of_results(options, pipe):
+    with Ring(entries=8, **options) as ring:
+        data = [bytearray(3) for _ in range(6)]
+        reads = [(ops.read(pipe[0], each), 9) for each in data]
+        batch = ring.batch([*reads, (ops.nop(result=-errno.EIO), 9), (ops.nop(), 9)])
+        for turn in range(3):
+            slot = ring.ext_sqe()
+            ctx = (5, slot.context, 1 << 40)[turn]
+            assert ring.submit_as_one(batch, ctx) == ctx
+            assert ring.in_flight == 8
+            with pytest.raises(RuntimeError, match="in flight as one"):
+                ring.submit_as_one(batch, 6)
+            ring.nop(7)
+            assert [c.user_data for c in collect(ring, 1)] == [7]
+            assert slot.in_flight is (turn == 1)
+            os.write(pipe[1], bytes(18))
+            (cqe,) = collect(ring, 1)
+            assert (cqe.user_data, cqe.res, cqe.has_more) == (ctx, 0, False)
+            assert ring.result(cqe) == [3] * 6 + [-errno.EIO, 0]
+            assert (ring.in_flight, ring.cq_pending, ring.late) == (0, 0, 0)
+            ring.put_ext_sqe(slot)
+
+
+def test_a_batch_as_one_keeps_its_memory_until_its_last_request_is_through(ring, pipe):
+    data = [bytearray(1) for _ in range(3)]
+    ring.submit_as_one(ring.batch([(ops.read(pipe[0], each), 1) for each in data]), 1)
+    ring.nop(2)
+    assert [c.user_data for c in collect(ring, 1)] == [2]
+    gc.collect()
+    for written in range(3):
+        for each in data:
+            with pytest.raises(BufferError):
+                each.append(1)
+        os.write(pipe[1], b"x")
+        assert len(ring.wait(timeout=0.01 if written < 2 else None)) == (written == 2)
+    ring.nop(2)
+    collect(ring, 1)
+    gc.collect()
+    for each in data:
+        each.append(1)
+
+
+def test_a_batch_as_one_is_cancelled_by_stopping(pipe):
+    with Ring(entries=8) as ring:
+        ring.submit_as_one(ring.batch([(ops.read(pipe[0], bytearray(1)), i) for i in range(8)]), 1)
+        ring.wait()
+        assert ring.in_flight == 8
+    assert ring.closed
+
+
+def test_a_batch_as_one_may_send_without_copies(ring):
+    near, far = tcp_pair()
+    with near, far:
+        batch = ring.batch(
+            [(ops.send_zc(near.fileno(), b"abc"), 1), (ops.send_zc(near.fileno(), b"defg"), 2)]
+        )
+        ring.submit_as_one(batch, 3)
+        (cqe,) = collect(ring, 1)
+        assert ring.result(cqe) == [3, 4]
+        assert ring.in_flight == 0
+        assert far.recv(10) in (b"abcdefg", b"abc")
+
+
+def test_what_cannot_be_a_batch_as_one(ring, pipe):
+    nops = ring.batch([(ops.nop(), i) for i in range(9)])
+    for batch, ctx, error in (
+        (nops, 1, "8 entries, the batch 9"),
+        (ring.batch([]), 1, "not 0"),
+        (ring.batch([(ops.poll_add_multishot(pipe[0], 1), 1)]), 1, "many completions"),
+        (ring.batch([(ops.nop(), 1)]), 3 << 62, "reserved"),
+        (ring.batch([(ops.nop(), 1)]), -1, "range"),
+        (ring.batch([(ops.nop(), 1)]), for_fd(1 << 28), r"2\*\*28"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            ring.submit_as_one(batch, ctx)
+    with pytest.raises(LookupError):
+        ring.submit_as_one(ring.batch([(ops.nop(), 1)]), 1 << 62)
+    with pytest.raises(TypeError):
+        ring.submit_as_one([(ops.nop(), 1)], 1)
+    ring.submit(ops.nop().with_flags(LINK), 1)
+    with pytest.raises(ValueError, match="linked to its successor"):
+        ring.submit_as_one(ring.batch([(ops.nop(), 1)]), 1)
+    assert ring.sq_available == 7
+    collect(ring, 1)
+
+
+def test_values_like_those_of_members_are_refused_beside_a_batch_as_one(ring, pipe):
+    batch = ring.batch([(ops.read(pipe[0], bytearray(1)), 1)])
+    likeness = for_fd(1 << 28)
+    ring.poll_add(likeness, pipe[0], 1)
+    with pytest.raises(ValueError, match=r"2\*\*28"):
+        ring.submit_as_one(batch, 2)
+    assert ring.in_flight == 1
+    os.write(pipe[1], b"x")
+    collect(ring, 1)
+    os.read(pipe[0], 1)
+    ring.submit_as_one(batch, 2)
+    with pytest.raises(ValueError, match=r"2\*\*28"):
+        ring.nop(likeness)
+    os.write(pipe[1], b"x")
+    (cqe,) = collect(ring, 1)
+    assert ring.result(cqe) == [1]
+    ring.nop(likeness)
+    assert [c.user_data & ~0xFF for c in collect(ring, 1)] == [likeness]
 
 
 def test_wait_takes_as_many_as_asked_for(ring):

@@ -96,6 +96,12 @@ static int ring_register(struct ur_ring *r, uint32_t opcode, void *arg, uint32_t
     return ur_register(r->fd, opcode | (r->setup_flags & SETUP_REGISTERED_FD_ONLY ? USE_REGISTERED_RING : 0), arg, nr_args);
 }
 
+/* user_data of a volley's member: its number in bits 0 to 19, the volley's place in 20 to 29, a generation in 30
+ * to 59, and 1 in bits 60 to 63, which no other user_data has while there are volleys. */
+enum { PLACE_SHIFT = 20, GENERATION_SHIFT = 30, MEMBER_SHIFT = 60 };
+
+static inline int is_member(uint64_t user_data) { return user_data >> MEMBER_SHIFT == 1; }
+
 /* ---- counting by user_data ------------------------------------------------------------------- */
 
 /* A completion that another ring sent, or of an entry that completes on failure only: never counted. */
@@ -135,6 +141,7 @@ static void ident_remove(struct ur_ring *r, struct ur_ident *gone)
     uint32_t mask = (1u << r->ident_bits) - 1, i = (uint32_t)(gone - r->idents);
     r->idents[i].count = 0;
     r->ident_used--;
+    r->lookalikes -= is_member(gone->user_data);
     /* Whoever was pushed past the place that is free now moves into it. */
     for (uint32_t j = (i + 1) & mask; r->idents[j].count; j = (j + 1) & mask) {
         if (((j - ident_home(r, r->idents[j].user_data)) & mask) >= ((j - i) & mask)) {
@@ -145,11 +152,13 @@ static void ident_remove(struct ur_ring *r, struct ur_ident *gone)
     }
 }
 
-/* Before an entry is written: 0, or -ENOMEM with nothing changed. */
+/* Before an entry is written: 0, or -ENOMEM or -EEXIST with nothing changed. */
 static inline int note(struct ur_ring *r, uint64_t user_data)
 {
     if (!r->idents || unowned(user_data))
         return 0;
+    if (is_member(user_data) && r->volleys_live)
+        return -EEXIST;
     if (2 * (r->ident_used + 1) > 1u << r->ident_bits) {
         int err = ident_grow(r);
         if (err)
@@ -159,8 +168,11 @@ static inline int note(struct ur_ring *r, uint64_t user_data)
     if (!ident->count) {
         ident->user_data = user_data;
         r->ident_used++;
+        r->lookalikes += is_member(user_data);
+        ident->total = 0;
     }
     ident->count++;
+    ident->total++;
     return 0;
 }
 
@@ -197,6 +209,24 @@ int ur_settle(struct ur_ring *r, uint64_t user_data)
         return 0;
     ident_remove(r, ident);
     return 1;
+}
+
+int ur_total(struct ur_ring *r, uint64_t user_data)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    struct ur_ident *ident = r->idents ? ident_find(r, user_data) : NULL;
+    return ident && ident->count ? (int)ident->total : 0;
+}
+
+int ur_any(struct ur_ring *r, uint32_t n, const uint64_t *pairs)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    for (uint32_t i = 0; r->idents && i < n; i++)
+        if (ident_find(r, pairs[2 * i + 1])->count)
+            return 1;
+    return 0;
 }
 
 /* ---- set-up ---------------------------------------------------------------------------------- */
@@ -324,6 +354,14 @@ int ur_open(struct ur_ring *r, uint32_t entries, struct ur_params *p, uint32_t o
         r->fd = r->enter_fd = -1;
     }
     return err;
+}
+
+int ur_show(struct ur_ring *r)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    store_release(r->sq_ktail, r->sq_tail);
+    return 0;
 }
 
 /* After REGISTER_RESIZE_RINGS: the old mapping is stale memory, map the new one. */
@@ -582,16 +620,12 @@ int ur_unqueue(struct ur_ring *r, uint64_t user_data)
 
 /* ---- volleys --------------------------------------------------------------------------------- */
 
-/* user_data of a member: its number in bits 0 to 19, the volley's place in 20 to 29, a generation in 30 to 59,
- * and 1 in bits 60 to 63, which no other user_data has. */
-enum { PLACE_SHIFT = 20, GENERATION_SHIFT = 30, MEMBER_SHIFT = 60 };
-
-static inline int is_member(uint64_t user_data) { return user_data >> MEMBER_SHIFT == 1; }
-
 static int enter_volley(struct ur_volley *b)
 {
     struct ur_ring *r = b->ring;
     uint32_t place = 0;
+    if (r->idents && (r->lookalikes || is_member(b->user_data)))
+        return -EEXIST;
     while (place < r->volley_slots && r->volleys[place])
         place++;
     if (place == r->volley_slots) {
@@ -603,7 +637,11 @@ static int enter_volley(struct ur_volley *b)
         r->volleys = volleys;
         r->volley_slots = slots;
     }
+    int err = note(r, b->user_data);
+    if (err)
+        return err;
     r->volleys[place] = b;
+    r->volleys_live++;
     b->place = place;
     b->left = b->count;
     b->tag = 1ull << MEMBER_SHIFT | (uint64_t)(r->volley_generation++ & 0x3fffffff) << GENERATION_SHIFT |
@@ -629,8 +667,6 @@ int ur_volley_queue(struct ur_volley *b)
         return -EINVAL;
     if (r->fd < 0)
         return -EBADF;
-    if (r->idents)
-        return -EINVAL; /* what is in flight is counted by user_data there, and members have their own */
     int err = b->tag ? 0 : enter_volley(b);
     while (!err && b->queued < b->count) {
         err = reserve(r, 1);
@@ -670,43 +706,72 @@ int ur_volley_unqueue(struct ur_volley *b)
     return found;
 }
 
-/* Takes a member's completion. The last one of its volley turns into the volley's own and is handed out: 0. */
-static int absorb(struct ur_ring *r, struct ur_cqe *cqe)
+/* The volley in flight that a completion belongs to, or NULL. */
+static inline struct ur_volley *volley_of(struct ur_ring *r, uint64_t user_data)
 {
-    uint32_t place = cqe->user_data >> PLACE_SHIFT & (VOLLEY_SLOTS - 1), n = cqe->user_data & (VOLLEY_MEMBERS - 1);
-    struct ur_volley *b = place < r->volley_slots ? r->volleys[place] : NULL;
-    if (!b || cqe->user_data >> PLACE_SHIFT != b->tag >> PLACE_SHIFT || n >= b->count)
-        return 0;
-    b->results[n] = cqe->res;
-    if (--b->left)
-        return 1;
-    r->volleys[place] = NULL;
-    *cqe = (struct ur_cqe){ .user_data = b->user_data };
-    return 0;
+    uint32_t place = user_data >> PLACE_SHIFT & (VOLLEY_SLOTS - 1);
+    struct ur_volley *b = is_member(user_data) && place < r->volley_slots ? r->volleys[place] : NULL;
+    if (!b || user_data >> PLACE_SHIFT != b->tag >> PLACE_SHIFT || (user_data & (VOLLEY_MEMBERS - 1)) >= b->count)
+        return NULL;
+    return b;
 }
 
 /* ---- completion ------------------------------------------------------------------------------ */
 
+/* One operation less in flight under a value: 0 when there was none. */
+static inline int discount(struct ur_ring *r, uint64_t user_data, int more)
+{
+    struct ur_ident *ident = ident_find(r, user_data);
+    if (!ident->count)
+        return 0;
+    if (!more && !--ident->count) {
+        ident_remove(r, ident);
+        r->ended[r->ended_count++] = user_data;
+    }
+    return 1;
+}
+
 static inline void account(struct ur_ring *r, const struct ur_cqe *cqe)
 {
+    int more = (cqe->flags & CQE_F_MORE) != 0;
     if (unowned(cqe->user_data))
         return;
-    if (r->idents) {
-        struct ur_ident *ident = ident_find(r, cqe->user_data);
-        if (!ident->count) {
-            r->strays++;
-            return;
-        }
-        if (cqe->flags & CQE_F_MORE)
-            return;
-        if (!--ident->count) {
-            ident_remove(r, ident);
-            r->ended[r->ended_count++] = cqe->user_data;
-        }
-    } else if (cqe->flags & CQE_F_MORE) {
+    if (r->idents && !discount(r, cqe->user_data, more)) {
+        r->strays++;
         return;
     }
+    r->inflight -= !more;
+}
+
+/* Takes a member's completion. The last one of its volley turns into the volley's own, to be handed out: 0. */
+static int absorb(struct ur_ring *r, struct ur_volley *b, struct ur_cqe *cqe)
+{
+    int32_t *res = &b->results[cqe->user_data & (VOLLEY_MEMBERS - 1)];
+    if (*res == INT32_MIN) /* the first one of a zero-copy send says how it went */
+        *res = cqe->res;
+    if (cqe->flags & CQE_F_MORE)
+        return 1;
     r->inflight--;
+    if (--b->left)
+        return 1;
+    r->volleys[b->place] = NULL;
+    r->volleys_live--;
+    b->tag = 0;
+    b->queued = 0;
+    *cqe = (struct ur_cqe){ .user_data = b->user_data };
+    if (r->idents && !unowned(b->user_data))
+        discount(r, b->user_data, 0);
+    return 0;
+}
+
+/* Accounts for a completion in ring->out: 1 when it is to be handed out. */
+static inline int taken_in(struct ur_ring *r, struct ur_cqe *cqe)
+{
+    struct ur_volley *b = volley_of(r, cqe->user_data);
+    if (b)
+        return !absorb(r, b, cqe);
+    account(r, cqe);
+    return 1;
 }
 
 /* Moves completions behind the first n of ring->out; returns the new n. */
@@ -725,9 +790,7 @@ static uint32_t drain(struct ur_ring *r, uint32_t n)
             for (uint32_t i = 0; i < run; i++) {
                 struct ur_cqe *cqe = (struct ur_cqe *)r->out + n;
                 *cqe = ((struct ur_cqe *)r->cqes)[at + i];
-                account(r, cqe);
-                if (!is_member(cqe->user_data) || !absorb(r, cqe))
-                    n++;
+                n += taken_in(r, cqe);
             }
             taken += run;
             head += run;
@@ -744,10 +807,8 @@ static uint32_t drain(struct ur_ring *r, uint32_t n)
             memcpy(to, cqe, big ? 32 : 16);
             if (!big)
                 memset(to + 16, 0, 16);
-            account(r, (struct ur_cqe *)to);
             taken++;
-            if (!is_member(((struct ur_cqe *)to)->user_data) || !absorb(r, (struct ur_cqe *)to))
-                n++;
+            n += taken_in(r, (struct ur_cqe *)to);
         }
     }
     store_release(r->cq_head, head);

@@ -55,7 +55,8 @@ struct ur_params {
 /* How many entries are in flight under one user_data. */
 struct ur_ident {
     uint64_t user_data;
-    uint64_t count;          /* 0: free */
+    uint32_t count;          /* 0: free */
+    uint32_t total;          /* how many there were since it was free */
 };
 
 /* One mapped ring. Owned by exactly one KernelRing object; freed by ur_close. */
@@ -97,8 +98,9 @@ struct ur_ring {
     uint64_t strays;         /* completions under values that nothing was queued under */
 
     struct ur_volley **volleys; /* those in flight; a member's user_data names the place here */
-    uint32_t volley_slots;
+    uint32_t volley_slots, volleys_live;
     uint32_t volley_generation;
+    uint32_t lookalikes;     /* values in flight (after ur_track) that could be taken for a volley's member */
 };
 
 /* Requests that go to the kernel together and are handed out as one completion, after the last of them. */
@@ -136,6 +138,7 @@ struct ur_buffers {
 int ur_open(struct ur_ring *ring, uint32_t entries, struct ur_params *params, uint32_t out_cap);
 int ur_close(struct ur_ring *ring);
 int ur_register(int fd, uint32_t opcode, void *arg, uint32_t nr_args);
+int ur_show(struct ur_ring *ring);     /* the kernel may see everything queued, a chain without its end as well */
 int ur_remap(struct ur_ring *ring, struct ur_params *params);
 int ur_forked(struct ur_ring *ring);
 
@@ -168,9 +171,13 @@ int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, ui
 int ur_track(struct ur_ring *ring);
 int ur_count(struct ur_ring *ring, uint64_t user_data);
 int ur_settle(struct ur_ring *ring, uint64_t user_data);
+int ur_total(struct ur_ring *ring, uint64_t user_data); /* how many were queued since there was none in flight */
+int ur_any(struct ur_ring *ring, uint32_t n, const uint64_t *pairs); /* is one of these values in flight? */
 
 /* Volleys. ur_volley_queue queues what is left to queue: 0, or -EBUSY when the kernel takes no more now; the
- * next call goes on from there. ur_volley_unqueue takes back what the kernel has not seen. */
+ * next call goes on from there. After its completion a volley may be queued again. -EEXIST: on a ring that
+ * counts by user_data, something is in flight under a value like a member's, and the other way round for every
+ * call that queues. ur_volley_unqueue takes back what the kernel has not seen. */
 int ur_volley_fill(struct ur_volley *volley, int opcode, int fd, uint32_t op_flags, uint64_t *triples);
 int ur_volley_queue(struct ur_volley *volley);
 int ur_volley_unqueue(struct ur_volley *volley);

@@ -146,14 +146,18 @@ def make(
     paths: tuple[Any, ...] = (),
 ) -> Op:
     """An `Op` from the entry's fields; those not named are zero, as the kernel demands of unused ones."""
+    if flags or ioprio or fixed_file:
+        flags = int(flags) | int(ioprio) << 8 | (_FIXED_FILE if fixed_file else 0)
+    else:
+        flags = 0
     fields = (
         int(opcode),
-        int(flags) | int(ioprio) << 8 | (_FIXED_FILE if fixed_file else 0),
+        flags,
         fd,
         off,
         addr,
         length,
-        int(op_flags),
+        int(op_flags) if op_flags else 0,
         buf_index,
         file_index,
         addr3,
@@ -168,6 +172,8 @@ def check_int(name: str, value: Any, least: int, most: int) -> int:
     Raises:
         TypeError, ValueError: saying what was given and what is allowed.
     """
+    if value.__class__ is int and least <= value <= most:
+        return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is an int, not {type(value).__name__}")
     if not least <= value <= most:
@@ -177,7 +183,7 @@ def check_int(name: str, value: Any, least: int, most: int) -> int:
 
 def check_flags(name: str, value: Any) -> int:
     """Flags of 32 bits; which of them mean something is the kernel's to say (``EINVAL``)."""
-    return check_int(name, value, 0, UINT_MAX)
+    return 0 if value.__class__ is int and not value else check_int(name, value, 0, UINT_MAX)
 
 
 def check_sequence(name: str, value: Any, length: int | None = None) -> Sequence[Any]:
@@ -195,6 +201,8 @@ def check_sequence(name: str, value: Any, length: int | None = None) -> Sequence
 
 def check_fd(fd: Any) -> int:
     """A descriptor from an int or anything with ``fileno()``."""
+    if fd.__class__ is int and 0 <= fd <= INT_MAX:
+        return fd
     if not isinstance(fd, int) and hasattr(fd, "fileno"):
         fd = fd.fileno()
     return check_int("a file descriptor", fd, 0, INT_MAX)
@@ -259,8 +267,8 @@ def position(offset: Any) -> int:
     Raises:
         TypeError, ValueError: not an int, or outside -1 to 2**63 - 1.
     """
-    check_int("offset", offset, -1, OFFSET_MAX)
-    return int(offset) if offset >= 0 else _CURRENT
+    place = check_int("offset", offset, -1, OFFSET_MAX)
+    return place if place >= 0 else _CURRENT
 
 
 def limit(n: Any, length: int, most: int = LENGTH_MAX) -> int:
@@ -271,7 +279,7 @@ def limit(n: Any, length: int, most: int = LENGTH_MAX) -> int:
 def priority(ioprio: Any, ioprio_class: tuple[int, int] | None) -> int:
     """The I/O priority of a file operation, given as the number or as (class, level); see ioprio_set(2)."""
     if ioprio_class is None:
-        return check_int("ioprio", ioprio, 0, 0xFFFF)
+        return 0 if ioprio.__class__ is int and not ioprio else check_int("ioprio", ioprio, 0, 0xFFFF)
     if ioprio:
         raise TypeError("give either ioprio or ioprio_class")
     kind, level = check_sequence("ioprio_class (class, level)", ioprio_class, 2)
