@@ -10,6 +10,8 @@
 #                      the newest; make versions OLDER=0.33/4.14 for one pair
 #   make explore       the same races in many more orders than make test, and longer storms: some minutes
 #   make check         linter, formatter, type checkers
+#   make sanitize      random calls and the kernel tests with a C shim built by AddressSanitizer and UBSan;
+#                      make sanitize ARGS="--calls 1000000 --seed 7"
 #   make bench         the benchmarks; make bench ARGS="--help"
 #   make clean         removes everything the other targets made
 
@@ -28,7 +30,7 @@ SHIM := setup.py $(wildcard src/uring/_shim/*)
 # The interpreter is part of the stamp's name, so that another one makes another environment.
 READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 
-.PHONY: demo test test-all conformance versions older check bench clean
+.PHONY: demo test test-all conformance versions older check sanitize bench clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -75,6 +77,23 @@ check: $(READY)
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/python tools/verifytypes.py uring uring_trio
+
+# In an environment of its own: the package is installed there, not linked, so that the shim in src stays as it is.
+SANITIZED := .venv-sanitize
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
+sanitize: $(SANITIZED)/ready
+	@$(SANITIZED)/bin/python -m tests.sanitize $(ARGS)
+
+$(SANITIZED)/ready: pyproject.toml $(SHIM) $(wildcard src/uring/*.py src/uring/*/*.py src/uring_trio/*.py src/uring_trio/*/*.py)
+	@echo "Setting up $(SANITIZED)"
+	@rm -rf $(SANITIZED)
+	@$(PYTHON) -m venv $(SANITIZED)
+	@mkdir $(SANITIZED)/source
+	@cp -r pyproject.toml setup.py README.md LICENSE src $(SANITIZED)/source
+	@rm -rf $(SANITIZED)/source/src/uring/_ffi* $(SANITIZED)/source/src/*.egg-info
+	@CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
+		$(SANITIZED)/bin/python -m pip install -qq --disable-pip-version-check '$(SANITIZED)/source[anyio,test]'
+	@touch $@
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(ARGS)
