@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Waiting"]
 
 _MORE = int(IORING_CQE_F_MORE)
+_SLEEP_MOST = 0.5
+"""Seconds. A signal that comes between Python's last look for one and the kernel's sleep ends neither, so
+that no sleep may last: Ctrl-C would go unseen for ever."""
 
 C = TypeVar("C", bound=Completion)
 
@@ -201,9 +204,9 @@ class Waiting(RingState):
     def _cycle_until(self, timeout: float | None) -> int:
         """A cycle that waits; it goes on after signals, and after submissions that hid why the wait ended."""
         deadline = _deadline(timeout)
-        left = -1.0 if timeout is None else min(timeout, 1e9)
+        left = _SLEEP_MOST if timeout is None else timeout
         while True:
-            n = self._cycle(left)
+            n = self._cycle(min(left, _SLEEP_MOST))
             if n > 0 or (n < 0 and n != -errno.EINTR):
                 return n
             if deadline is not None:
@@ -229,7 +232,7 @@ class Waiting(RingState):
                 # Nobody else sends what is queued while this thread sleeps.
                 self._kernel.eager = True
             try:
-                self._kernel.wait(left)
+                self._kernel.wait(_SLEEP_MOST if left < 0 else min(left, _SLEEP_MOST))
             finally:
                 with self._lock:
                     self._waiters -= 1
