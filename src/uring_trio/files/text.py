@@ -18,6 +18,7 @@ from __future__ import annotations
 import codecs
 import io
 import operator
+import sys
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -96,7 +97,7 @@ class TextFile(RingFile):
     async def read(self, size: int | None = -1, /) -> str:
         """``size`` characters, fewer only at the end; all up to the end when negative or None."""
         n = -1 if size is None else operator.index(size)
-        if self._unable(self._decoder is not None):
+        if self._unable(self._decoder is not None) or n > sys.maxsize:
             return self._refuse("read", size)
         await self._write_pending()
         return await self._read(n) if n >= 0 else await self._read_all()
