@@ -791,3 +791,23 @@ def test_ctrl_c_while_closing_waits_for_what_is_under_way(path: Path) -> None:
     finally:
         os.close(source)
         os.close(sink)
+
+
+async def test_a_pipe_has_no_offsets() -> None:
+    source, sink = os.pipe()
+    os.write(sink, b"data")
+    async with await open_file(source, "rb", 0) as reader, await open_file(sink, "wb", 0) as writer:
+        for call in (
+            lambda: reader.pread(0, 0),
+            lambda: reader.pread(2, 0),
+            lambda: reader.readinto_at(bytearray(2), 0),
+            lambda: reader.read_many([(0, 2)]),
+            lambda: reader.preadv([bytearray(2)], 0),
+            lambda: writer.pwrite(b"more", 0),
+            lambda: writer.write_many([(0, b"more")]),
+            lambda: writer.pwritev([b"more"], 0),
+        ):
+            with pytest.raises(OSError, match="Illegal seek") as caught:
+                await call()
+            assert caught.value.errno == errno.ESPIPE
+        assert await reader.read(100) == b"data"

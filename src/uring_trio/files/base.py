@@ -214,6 +214,7 @@ class Descriptor:
         self, opcode: int, address: int, length: int, offset: int, pins: object, begun: bool = False
     ) -> int:
         """One transfer at an offset, outside any turn; ``begun``: of a call that has done something."""
+        self.check_seekable()
         self.users += 1
         length = min(length, LENGTH_MAX)
         done = 0
@@ -279,6 +280,12 @@ class Descriptor:
             return await perform(op)
         finally:
             self.let_go()
+
+    def check_seekable(self) -> None:
+        """Raises what pread(2) says to a pipe, of which the ring's read takes the next bytes, whatever the
+        offset."""
+        if not self.regular and not self.raw.seekable():
+            raise error_from_result(-errno.ESPIPE)
 
     def let_go(self) -> None:
         """The end of what began with one more in ``users``."""
@@ -512,6 +519,7 @@ class RingFile(trio.abc.AsyncResource):
         """Fills writable buffers one after the other; returns the number of bytes, which may be less than
         they hold. ``flags`` are ``RWF_*``. See preadv2(2)."""
         self._check_open()
+        self._file.check_seekable()
         op = ops.readv(self._file.fd, buffers, offset=_offset(offset), rw_flags=flags)
         return int(await self._run(op))
 
@@ -519,6 +527,7 @@ class RingFile(trio.abc.AsyncResource):
         """Writes buffers one after the other; returns the number of bytes, which may be less than they hold.
         ``flags`` are ``RWF_*``. See pwritev2(2)."""
         self._check_open()
+        self._file.check_seekable()
         op = ops.writev(self._file.fd, buffers, offset=_offset(offset), rw_flags=flags)
         return int(await self._run(op))
 
@@ -600,6 +609,7 @@ class RingFile(trio.abc.AsyncResource):
         if not numbers:
             await trio.lowlevel.checkpoint()
             return []
+        self._file.check_seekable()
         volley = Volley(current().ring, len(numbers) // 3)  # type: ignore[arg-type]
         volley.fill(opcode, self._file.fd, numbers)
         self._file.users += 1
