@@ -110,6 +110,18 @@ async def send_file(sock: RingSocket, file: Any, offset: int, count: int | None)
     """
     fd = file if isinstance(file, int) else file.fileno()
     await trio.lowlevel.checkpoint_if_cancelled()
+    if sock.fileno() < 0:
+        raise trio.ClosedResourceError("this stream is closed")
+    # A worker looks its descriptor up late: by then the socket's own may be closed, and the number another
+    # connection's.
+    held = os.dup(sock.fileno())
+    try:
+        return await _send_file(sock, held, fd, offset, count)
+    finally:
+        os.close(held)
+
+
+async def _send_file(sock: RingSocket, held: int, fd: int, offset: int, count: int | None) -> int:
     source, sink = os.pipe2(os.O_CLOEXEC)
     total = 0
     try:
@@ -124,7 +136,7 @@ async def send_file(sock: RingSocket, file: Any, offset: int, count: int | None)
                 return total + await _send_file_by_copy(sock, fd, offset + total, count and count - total)
             if not there:
                 break
-            await _splice_to_socket(source, sock, there)
+            await _splice_to_socket(source, sock, held, there)
             total += there
         if count == 0:
             await trio.lowlevel.checkpoint()
@@ -134,13 +146,12 @@ async def send_file(sock: RingSocket, file: Any, offset: int, count: int | None)
     return total
 
 
-async def _splice_to_socket(source: int, sock: RingSocket, size: int) -> None:
+async def _splice_to_socket(source: int, sock: RingSocket, held: int, size: int) -> None:
     while size:
-        fd = sock.fileno()
-        if fd < 0:
+        if sock.fileno() < 0:
             raise trio.ClosedResourceError("this stream is closed")
         try:
-            size -= await perform(ops.splice(source, fd, size))
+            size -= await perform(ops.splice(source, held, size))
         except OSError as exc:
             if exc.errno != errno.EAGAIN:
                 raise SocketFailed(exc) from exc

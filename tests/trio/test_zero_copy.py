@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,9 +14,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.trio.helpers import fill, in_flight, receive_exactly, reset, streams
+from uring_trio.manager import current
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from uring_trio import UringStream
 
 KINDS = pytest.mark.parametrize("kind", ["tcp", "unix"])
 
@@ -232,3 +237,35 @@ async def test_what_is_refused_by_reference_goes_by_copy(
         assert await near.send_zero_copy(data) is True
         assert await receive_exactly(far, 100_000 - 65536) == data[65536:]
     assert tried == [100_000, 100_000 - 65536]
+
+
+def splicing_to(number: int) -> bool:
+    """Whether a splice to the file behind a descriptor is queued or under way."""
+    busy = [op.fd for op in current().table.taken() if op.name == "splice" and op.task is not None]
+    return any(os.path.samestat(os.fstat(fd), os.fstat(number)) for fd in busy)
+
+
+async def test_a_file_goes_to_no_other_connection(file: Any) -> None:
+    """Closed while a splice to it is queued, the socket's number is another's before the kernel looks."""
+
+    async def send(near: UringStream) -> None:
+        with suppress(trio.ClosedResourceError):
+            await near.send_file(file)
+
+    for _ in range(20):
+        near, far = await streams("unix")
+        number = near.socket.fileno()
+        async with far, trio.open_nursery() as nursery:
+            nursery.start_soon(send, near)
+            while not splicing_to(number):
+                await trio.lowlevel.checkpoint()
+            near.socket.close()
+            others = socket.socketpair()
+            assert number in (others[0].fileno(), others[1].fileno())
+            await wait_all_tasks_blocked()
+        for other in others:
+            other.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                other.recv(1)
+        for other in others:
+            other.close()
