@@ -17,6 +17,7 @@ import errno
 import resource
 import socket as _stdlib
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -125,7 +126,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     the socket takes. Methods that this has in common with `UringStream` behave as there.
     """
 
-    __slots__ = ("_channel", "_eof", "_family", "_sending", "_size")
+    __slots__ = ("_channel", "_ending", "_eof", "_family", "_sending", "_size")
 
     def __init__(self, manager: Manager, slot: int, family: int) -> None:
         super().__init__()
@@ -133,6 +134,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         self._family = family
         self._size = 0  # what the reader's entry is set up to receive into provided buffers
         self._sending = False
+        self._ending = False  # a kernel worker has the slot's number, and may look it up late
         self._eof = False
 
     @property
@@ -197,6 +199,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
         """See `UringStream.send_all`."""
         check_timeout(timeout)
+        until = None if timeout is None else perf_counter() + timeout
         self._start_sending()
         try:
             with memoryview(data) as view, view.cast("B") as octets:
@@ -205,7 +208,8 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                 sent = 0
                 while sent < len(octets):
                     with octets[sent:] as rest:
-                        sent += await self._send(rest, timeout)
+                        left = None if until is None else max(0.0, until - perf_counter())
+                        sent += await self._send(rest, left)
         finally:
             self._sending = False
 
@@ -233,13 +237,18 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             return
         self._start_sending()
+        channel = self._open()
+        slot = channel.fd
+        self._ending = True
         try:
-            await perform(ops.shutdown(self._open().fd, _stdlib.SHUT_WR, fixed_file=True))
+            await perform(ops.shutdown(slot, _stdlib.SHUT_WR, fixed_file=True))
             self._eof = True
         except OSError as exc:
             raise stream_error(exc) from exc
         finally:
-            self._sending = False
+            self._sending = self._ending = False
+            if self._channel is None:
+                Slots.of(channel.manager).empty(slot)
 
     @enable_ki_protection
     async def install(self) -> UringStream:
@@ -267,7 +276,8 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         if channel is not None:
             slot, manager = channel.fd, channel.manager
             channel.close()
-            Slots.of(manager).empty(slot)
+            if not self._ending:  # else `send_eof` empties the slot
+                Slots.of(manager).empty(slot)
 
     async def aclose(self) -> None:
         """As `close`, and a checkpoint."""

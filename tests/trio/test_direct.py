@@ -429,3 +429,44 @@ def test_streams_left_open_end_with_the_run() -> None:
     clients[0].settimeout(5)
     assert clients[0].recv(1) == b""
     clients[0].close()
+
+
+async def test_a_time_limit_is_for_all_of_a_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part that went out before the limit does not begin it anew."""
+    limits = []
+    send = DirectStream._send
+
+    async def watched(self: DirectStream, data: memoryview, timeout: float | None) -> int:
+        limits.append(timeout)
+        return await send(self, data, timeout)
+
+    monkeypatch.setattr(DirectStream, "_send", watched)
+    async with pair() as (_, far):
+        with pytest.raises(trio.TooSlowError):
+            await far.send_all(bytes(1 << 24), timeout=0.05)
+    assert len(limits) > 1
+    assert limits[-1] == 0
+
+
+async def test_the_end_of_a_stream_is_not_the_end_of_the_next_in_its_slot() -> None:
+    """A shutdown runs in a kernel worker, which looks the slot up when it gets there."""
+
+    async def end(stream: DirectStream) -> None:
+        await stream.send_eof()
+
+    async with listening() as listener:
+        for _ in range(50):
+            first = await uring_trio.open_tcp_stream(*listener.address)
+            far = await listener.accept()
+            second = await uring_trio.open_tcp_stream(*listener.address)
+            async with first, second, trio.open_nursery() as nursery:
+                nursery.start_soon(end, far)
+                while "shutdown" not in statistics().in_flight:
+                    await trio.lowlevel.checkpoint()
+                far.close()
+                other = await listener.accept()
+                await wait_all_tasks_blocked()
+                async with other:
+                    await other.send_all(b"still open")
+                    assert await second.receive_some() == b"still open"
+                assert await first.receive_some() == b""
