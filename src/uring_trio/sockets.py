@@ -54,6 +54,7 @@ _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _NONEMPTY = int(abi.IORING_CQE_F_SOCK_NONEMPTY)
 _LENGTH_MAX = 0x7FFF_F000
 _ENOBUFS = -errno.ENOBUFS
+_IP_MESSAGE_MAX = 65535
 _ADDRESSABLE = frozenset(map(int, (_stdlib.AF_INET, _stdlib.AF_INET6, _stdlib.AF_UNIX)))
 _STREAMING = 16384
 """After a receive of this size more of the kind is likely: the next one tries without waiting first, and
@@ -94,6 +95,9 @@ class RingSocket(seams.SocketType):
             if op is None or self._receive_size != buflen:
                 if buflen <= 0:
                     return await self._recv_slowly(buflen, flags)
+                if self._may_be_cut(channel, buflen):
+                    memory = bytearray(buflen)
+                    return bytes(memory[: await self._receive(channel, memory)])
                 op = self._prepare_receive(channel, buflen)
             res = await seams.transact(op)
         except seams.OtherRun:
@@ -280,6 +284,14 @@ class RingSocket(seams.SocketType):
         del held  # a traceback would keep it, and with it the caller's buffer from being resized
         return await self._finish(op, "recv", timeout)
 
+    def _may_be_cut(self, channel: Channel, size: int) -> bool:
+        """Whether a message of up to this many bytes may be larger than a provided buffer, which would cut
+        it off. Those of IP have a 16-bit length."""
+        room = channel.manager.options.buffer_size
+        if size <= room or _type(self._sock) == _stdlib.SOCK_STREAM:
+            return False
+        return room < _IP_MESSAGE_MAX or _family(self._sock) == _stdlib.AF_UNIX
+
     def _take_buffer(self, channel: Channel, op: Operation, res: int) -> bytes:
         """Copies what arrived out of the buffer that the kernel chose, and gives the buffer back."""
         if not op.flags & 1:
@@ -296,6 +308,10 @@ class RingSocket(seams.SocketType):
         plain = bufsize.__class__ is int and ancbufsize.__class__ is int and bufsize > 0 and ancbufsize >= 0
         if channel is None or flags or not plain or _family(self._sock) not in _ADDRESSABLE:
             return await stock(bufsize, ancbufsize, flags)  # type: ignore[no-any-return]
+        if self._may_be_cut(channel, bufsize):
+            memory = bytearray(bufsize)
+            received = await self._recvmsg_into(channel, [memory], ancbufsize, timeout)
+            return bytes(memory[: received[0]]), *received[1:]
         await checkpoint_if_cancelled()
         op = self._reader(channel)
         # Taken while in use: another task may receive before this one has read the address.

@@ -391,6 +391,49 @@ async def test_datagrams_know_where_they_come_from(family: int) -> None:
         assert (data, flags) == (b"too", socket.MSG_TRUNC)
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("call", ["recv", "recvfrom", "recvmsg"])
+@pytest.mark.parametrize("type", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+async def test_messages_larger_than_a_buffer_are_whole(type: int, call: str, there: bool) -> None:
+    message = bytes(range(250)) * 600
+    assert len(message) > current().options.buffer_size
+    near, far = trio.socket.socketpair(socket.AF_UNIX, type)
+    received = []
+
+    async def receive() -> None:
+        for _ in range(2):
+            got = await getattr(far, call)(len(message) + 1)
+            received.append(got if call == "recv" else got[0])
+
+    with near, far:
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 19)
+        if there:
+            await near.send(message)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await wait_all_tasks_blocked()
+            if not there:
+                await near.send(message)
+            await near.send(b"next")
+    assert received == [message, b"next"]
+
+
+def test_datagrams_larger_than_a_small_buffer_are_whole() -> None:
+    async def main() -> None:
+        near, far = udp_pair()
+        with near, far:
+            for size in (3000, 60_000):
+                for receive in (far.recv, far.recvfrom):
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(
+                            later, lambda size=size: near.sendto(bytes(size), far.getsockname())
+                        )
+                        got = await receive(65535)
+                        assert len(got if receive == far.recv else got[0]) == size
+
+    uring_trio.run(main, ring=RingOptions(buffer_size=1024))
+
+
 async def test_unix_datagrams_by_name() -> None:
     with tempfile.TemporaryDirectory() as folder:
         near, far = (trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
