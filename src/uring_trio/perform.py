@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["check_timeout", "perform", "perform_many", "run_volley"]
 
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
+_LINKED = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
+_UNSUITABLE = _BUFFER_SELECT | _SKIP | _LINKED
 _CANCELLED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 
 
@@ -42,12 +45,14 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         OSError: the kernel's errno, as Python's own class where there is one.
         RuntimeError: outside a ring run.
         TypeError: not an operation, or a multishot.
+        ValueError: it is linked to the next one, which is some other task's, or has no completion if it
+            succeeds.
     """
     if op.__class__ is not Op:
         raise _unsuitable(op)
     name, fields, decode, address, paths = op.name, op.fields, op.decode, op.address, op.paths
-    if fields[1] & _BUFFER_SELECT:
-        raise TypeError(f"perform cannot return the buffer that {name} would choose: use a stream's chunks")
+    if fields[1] & _UNSUITABLE:
+        raise _unsuitable_flags(op)
     if timeout is None and not op.command:
         running: Awaitable[int] = seams.perform_in(Manager, op)
     else:
@@ -89,11 +94,14 @@ async def perform_many(ops: Iterable[Op]) -> list[Any]:
     Raises:
         RuntimeError: outside a ring run.
         TypeError: not operations, or one with a command of its own (those go through `perform`).
+        ValueError: the last one is linked to what follows, or one has no completion if it succeeds.
     """
     ops = list(ops)
     for op in ops:
         if type(op) is not Op or op.command or op.fields[1] & _BUFFER_SELECT:
             raise TypeError(f"perform_many takes plain operations made by uring.ops, not {op!r}")
+        if op.fields[1] & (_SKIP | (_LINKED if op is ops[-1] else 0)):
+            raise _unsuitable_flags(op)
     if not ops:
         await checkpoint()
         return []
@@ -136,6 +144,17 @@ def _unsuitable(op: object) -> TypeError:
     if isinstance(op, Multishot):
         return TypeError(f"perform gives one result, and {op.name} completes many times: use subscribe")
     return TypeError(f"perform takes an operation made by uring.ops, not {type(op).__name__}")
+
+
+def _unsuitable_flags(op: Op) -> Exception:
+    flags = op.fields[1]
+    if flags & _BUFFER_SELECT:
+        return TypeError(
+            f"perform cannot return the buffer that {op.name} would choose: use a stream's chunks"
+        )
+    if flags & _SKIP:
+        return ValueError(f"{op.name} has IOSQE_CQE_SKIP_SUCCESS: nothing would tell that it is done")
+    return ValueError(f"{op.name} is linked to the operation behind it, which would be some other task's")
 
 
 def _outcome(op: Op, res: int) -> Any:

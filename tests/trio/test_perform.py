@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from uring import abi, ops
-from uring_trio import perform
+from uring_trio import perform, perform_many
+from uring_trio.manager import current
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,3 +74,28 @@ async def test_a_futex_wait_is_cancelled() -> None:
 async def test_multishots_are_refused() -> None:
     with pytest.raises(TypeError, match="poll_add_multishot completes many times"):
         await perform(ops.poll_add_multishot(0, abi.POLLIN))
+
+
+async def test_flags_that_nobody_could_answer_are_refused() -> None:
+    silent = ops.nop().with_flags(abi.IOSQE_CQE_SKIP_SUCCESS)
+    linked = ops.nop().with_flags(abi.IOSQE_IO_LINK)
+    for op, why in ((silent, "nothing would tell"), (linked, "some other task's")):
+        with pytest.raises(ValueError, match=why):
+            await perform(op)
+        with pytest.raises(ValueError, match=why):
+            await perform_many([ops.nop(), op])
+    hard = ops.nop().with_flags(abi.IOSQE_IO_HARDLINK)
+    with pytest.raises(ValueError, match="some other task's"):
+        await perform(hard)
+    assert await perform_many([linked, ops.nop()]) == [0, 0]
+
+
+async def test_completions_that_another_ring_made_up_are_counted() -> None:
+    manager = current()
+    own = manager.ring.fd
+    for user_data in (len(manager.table.entries) + 1000, (1 << 24) - 1, 3 << 62 | (1 << 24) - 1):
+        late = manager.late
+        assert await perform(ops.msg_ring(own, user_data, 7)) == 0
+        while manager.late == late:
+            await trio.sleep(0.001)
+        assert manager.late == late + 1

@@ -452,7 +452,11 @@ def deliver(manager: Manager, completions: Iterable[tuple[int, int, int]]) -> No
     # A guest's host has to be told of the first; instruments want to know of each.
     reschedule = runner.reschedule if runner.is_guest or "task_scheduled" in runner.instruments else None
     for user_data, res, flags in completions:
-        op = entries[user_data & INDEX_MASK]
+        try:
+            op = entries[user_data & INDEX_MASK]
+        except IndexError:  # another ring may post anything
+            manager.stray(user_data, res, flags)
+            continue
         if op.user_data != user_data:
             manager.stray(user_data, res, flags)
             continue
