@@ -100,7 +100,8 @@ class Operation(Entry):
         """Trio's abort function: asks the kernel to cancel; the task resumes at the operation's own end."""
         self.interrupt = raise_cancel
         self.retired |= self.pooled
-        if self.until <= perf_counter():
+        if self.until <= perf_counter() and not self.manager.ring.eager:
+            # Where a guest's worker is waiting nobody would come round to it.
             self.manager.cancel_after_timers(self)
         else:
             self.manager.cancel(self)

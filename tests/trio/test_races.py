@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -29,6 +29,9 @@ from uring.abi import IORING_ENTER_NO_IOWAIT, IORING_OP_MSG_RING, IOSQE_ASYNC
 from uring.kernel import KernelRing
 from uring_trio import perform
 from uring_trio.manager import current, process_totals
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MSG_RING = int(IORING_OP_MSG_RING)
 SMALL = uring_trio.RingOptions(entries=2, cq_entries=2, buffers=2, buffer_size=64)
@@ -668,6 +671,26 @@ def test_race_35_the_host_cancels_while_the_guest_waits() -> None:
                     await near.recv(10)
                 assert scope.cancelled_caught
                 timer.join()
+
+    host.run(main)
+
+
+def test_race_35_a_worker_has_what_the_host_cancels(tmp_path: Path) -> None:
+    """The timer linked to an operation is due and cannot end it; nobody comes round to see that."""
+    host = Host()
+    os.mkfifo(tmp_path / "fifo")
+
+    async def main() -> None:
+        with trio.CancelScope(deadline=trio.current_time() + 0.05) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(perform, ops.openat(tmp_path / "fifo").with_flags(IOSQE_ASYNC))
+                while "openat" not in statistics().in_flight:
+                    await trio.lowlevel.checkpoint()
+                scope.deadline += 1000
+                timer = threading.Timer(0.1, lambda: host.todo.put(scope.cancel))
+                timer.start()
+        assert scope.cancelled_caught
+        timer.join()
 
     host.run(main)
 
