@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from uring import abi, ops
 from uring_trio import perform, perform_many
@@ -99,3 +100,23 @@ async def test_completions_that_another_ring_made_up_are_counted() -> None:
         while manager.late == late:
             await trio.sleep(0.001)
         assert manager.late == late + 1
+
+
+async def test_many_zero_copy_sends_return_with_the_last_of_all() -> None:
+    """Each completes twice, which counts as one: nothing returns while another member is in flight."""
+    near, far = socket.socketpair()
+    with near, far, socket.socket(type=socket.SOCK_DGRAM) as a, socket.socket(type=socket.SOCK_DGRAM) as b:
+        b.bind(("127.0.0.1", 0))
+        data = [bytearray(b"datagram %d" % i) for i in range(4)]
+        late = bytearray(4)
+        sends = [ops.sendto_zc(a, each, socket.AF_INET, b.getsockname()) for each in data]
+        async with trio.open_nursery() as nursery:
+
+            async def end() -> None:
+                await wait_all_tasks_blocked()
+                far.send(b"late")
+
+            nursery.start_soon(end)
+            assert await perform_many([*sends, ops.recv(near, late)]) == [10, 10, 10, 10, 4]
+        assert late == b"late"
+        assert [b.recv(100) for _ in data] == [b"datagram %d" % i for i in range(4)]
