@@ -110,8 +110,7 @@ async def send_file(sock: RingSocket, file: Any, offset: int, count: int | None)
     """
     fd = file if isinstance(file, int) else file.fileno()
     await trio.lowlevel.checkpoint_if_cancelled()
-    if sock.fileno() < 0:
-        raise trio.ClosedResourceError("this stream is closed")
+    _check_open(sock)
     # A worker looks its descriptor up late: by then the socket's own may be closed, and the number another
     # connection's.
     held = os.dup(sock.fileno())
@@ -148,14 +147,20 @@ async def _send_file(sock: RingSocket, held: int, fd: int, offset: int, count: i
 
 async def _splice_to_socket(source: int, sock: RingSocket, held: int, size: int) -> None:
     while size:
-        if sock.fileno() < 0:
-            raise trio.ClosedResourceError("this stream is closed")
+        _check_open(sock)
         try:
             size -= await perform(ops.splice(source, held, size))
         except OSError as exc:
             if exc.errno != errno.EAGAIN:
                 raise SocketFailed(exc) from exc
+            _check_open(sock)
             await sock.wait_writable()
+
+
+def _check_open(sock: RingSocket) -> None:
+    """Whatever was waited for, another task may have closed the socket meanwhile."""
+    if sock.fileno() < 0:
+        raise trio.ClosedResourceError("this stream is closed")
 
 
 async def _send_file_by_copy(sock: RingSocket, fd: int, offset: int, count: int | None) -> int:

@@ -451,8 +451,9 @@ async def test_a_time_limit_is_for_all_of_a_send(monkeypatch: pytest.MonkeyPatch
 async def test_the_end_of_a_stream_is_not_the_end_of_the_next_in_its_slot() -> None:
     """A shutdown runs in a kernel worker, which looks the slot up when it gets there."""
 
-    async def end(stream: DirectStream) -> None:
+    async def end(stream: DirectStream, ended: trio.Event) -> None:
         await stream.send_eof()
+        ended.set()
 
     async with listening() as listener:
         for _ in range(50):
@@ -460,8 +461,9 @@ async def test_the_end_of_a_stream_is_not_the_end_of_the_next_in_its_slot() -> N
             far = await listener.accept()
             second = await uring_trio.open_tcp_stream(*listener.address)
             async with first, second, trio.open_nursery() as nursery:
-                nursery.start_soon(end, far)
-                while "shutdown" not in statistics().in_flight:
+                ended = trio.Event()  # the worker may be quicker than we look
+                nursery.start_soon(end, far, ended)
+                while "shutdown" not in statistics().in_flight and not ended.is_set():
                     await trio.lowlevel.checkpoint()
                 far.close()
                 other = await listener.accept()

@@ -248,16 +248,18 @@ def splicing_to(number: int) -> bool:
 async def test_a_file_goes_to_no_other_connection(file: Any) -> None:
     """Closed while a splice to it is queued, the socket's number is another's before the kernel looks."""
 
-    async def send(near: UringStream) -> None:
+    async def send(near: UringStream, ended: trio.Event) -> None:
         with suppress(trio.ClosedResourceError):
             await near.send_file(file)
+        ended.set()
 
     for _ in range(20):
         near, far = await streams("unix")
         number = near.socket.fileno()
         async with far, trio.open_nursery() as nursery:
-            nursery.start_soon(send, near)
-            while not splicing_to(number):
+            ended = trio.Event()  # the workers may be quicker than we look
+            nursery.start_soon(send, near, ended)
+            while not splicing_to(number) and not ended.is_set():
                 await trio.lowlevel.checkpoint()
             near.socket.close()
             others = socket.socketpair()
