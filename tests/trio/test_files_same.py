@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import uring_trio
@@ -150,6 +150,15 @@ def test_binary(folder: Path, start: bytes, mode: str, buffering: int, script: A
     errors=st.sampled_from(["strict", "replace", "ignore", "surrogateescape"]),
     newline=st.sampled_from([None, "", "\n", "\r", "\r\n"]),
     script=calls(texts, text=True),
+)
+@example(  # decoded from the middle on, where no byte order mark is expected
+    start="a",
+    mode="r",
+    buffering=-1,
+    encoding="utf-16",
+    errors="strict",
+    newline=None,
+    script=[("seek", (1, 0)), ("read", (1,)), ("tell", ())],
 )
 def test_text(
     folder: Path,

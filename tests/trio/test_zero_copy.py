@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.trio.helpers import fill, in_flight, receive_exactly, reset, streams
+from tests.trio.helpers import fill, in_flight, receive_exactly, reset, statistics, streams
 from uring_trio.manager import current
 
 if TYPE_CHECKING:
@@ -257,9 +257,10 @@ async def test_a_file_goes_to_no_other_connection(file: Any) -> None:
         near, far = await streams("unix")
         number = near.socket.fileno()
         async with far, trio.open_nursery() as nursery:
-            ended = trio.Event()  # the workers may be quicker than we look
+            ended = trio.Event()
             nursery.start_soon(send, near, ended)
-            while not splicing_to(number) and not ended.is_set():
+            # The workers may be quicker than we look, until the socket is full.
+            while not (splicing_to(number) or statistics().tasks_waiting_write or ended.is_set()):
                 await trio.lowlevel.checkpoint()
             near.socket.close()
             others = socket.socketpair()

@@ -366,15 +366,17 @@ class TextFile(RingFile):
         where -= len(data)
         if not self._used:
             return where | flags << _FLAGS_AT
+        # At the start of a file a decoder expects a byte order mark, elsewhere it does not.
+        lead = int(where > 0 or flags > 0)
         same: Any = io.TextIOWrapper(
-            io.BytesIO(data), self._wrapped.encoding, self._wrapped.errors, self._newline
+            io.BytesIO(bytes(lead) + data), self._wrapped.encoding, self._wrapped.errors, self._newline
         )
         same._CHUNK_SIZE = max(len(data), 1)
-        same.seek(flags << _FLAGS_AT)
+        same.seek(lead | flags << _FLAGS_AT)
         if len(same.read(self._used)) < self._used:
             raise OSError("can't reconstruct logical file position")
         cookie = same.tell()
-        return (cookie & ~_POSITION) | where + (cookie & _POSITION)
+        return (cookie & ~_POSITION) | where + (cookie & _POSITION) - lead
 
     async def _seek(self, cookie: int, whence: int) -> int:
         if whence == 1:
