@@ -66,6 +66,13 @@ if __name__ == "__main__":
     parser.add_argument("--root", type=Path, default=Path("."))
     options = parser.parse_args()
     try:
-        uring_trio.run(main, options.host, options.port, options.root)
+        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        uring_trio.run(
+            main,
+            options.host,
+            options.port,
+            options.root,
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
     except* KeyboardInterrupt:
         print("stopped")

@@ -45,6 +45,13 @@ if __name__ == "__main__":
     parser.add_argument("--to-port", type=int, required=True)
     options = parser.parse_args()
     try:
-        uring_trio.run(main, options.host, options.port, (options.to_host, options.to_port))
+        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        uring_trio.run(
+            main,
+            options.host,
+            options.port,
+            (options.to_host, options.to_port),
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
     except* KeyboardInterrupt:
         print("stopped")

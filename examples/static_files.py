@@ -83,6 +83,13 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7001, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        uring_trio.run(main, os.path.realpath(options.root), options.host, options.port)
+        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        uring_trio.run(
+            main,
+            os.path.realpath(options.root),
+            options.host,
+            options.port,
+            restrict_keyboard_interrupt_to_checkpoints=True,
+        )
     except* KeyboardInterrupt:
         print("stopped")

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from uring import abi, ops
 from uring.errors import error_from_result
@@ -196,6 +197,7 @@ async def serve(
         task_status.started(listeners)
 
 
+@enable_ki_protection  # no Ctrl-C between a connection's arrival and its task
 async def _serve(
     listener: UringListener, handler: Callable[[UringStream], Awaitable[object]], nursery: trio.Nursery
 ) -> None:
@@ -204,11 +206,17 @@ async def _serve(
             nursery.start_soon(_handle, handler, stream)
 
 
+@enable_ki_protection
 async def _handle(handler: Callable[[UringStream], Awaitable[object]], stream: UringStream) -> None:
     try:
-        await handler(stream)
+        await _unprotected(handler, stream)
     finally:
         stream.socket.close()
+
+
+@disable_ki_protection
+async def _unprotected(handler: Callable[[UringStream], Awaitable[object]], stream: UringStream) -> None:
+    await handler(stream)
 
 
 async def _resolve(host: str | bytes | None, port: int) -> list[tuple[int, Any]]:

@@ -247,26 +247,30 @@ def test_race_22_signals_while_operations_are_submitted() -> None:
 
     async def main() -> None:
         near, far = trio.socket.socketpair()
+        received = bytearray()
+
+        async def send() -> None:
+            for number in range(200):
+                with pytest.raises(TimeoutError):
+                    await perform(ops.timeout(0.0002))
+                await far.send(bytes([number]))
+
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0005)
-        with near, far:
-            async with trio.open_nursery() as nursery:
-
-                async def send() -> None:
-                    for number in range(200):
-                        with pytest.raises(TimeoutError):
-                            await perform(ops.timeout(0.0002))
-                        await far.send(bytes([number]))
-
-                nursery.start_soon(send)
-                received = bytearray()
-                while len(received) < 200:
-                    received += await near.recv(10)
+        try:
+            with near, far:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(send)
+                    while len(received) < 200:
+                        received += await near.recv(10)
+        finally:
+            # While Trio still takes signals: at its end it closes the descriptor that they wake it by first, and
+            # tells Python so after that.
+            signal.setitimer(signal.ITIMER_REAL, 0)
         assert received == bytes(range(200))
 
     try:
         uring_trio.run(main)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     assert signals
 
