@@ -263,8 +263,7 @@ def test_race_22_signals_while_operations_are_submitted() -> None:
                     while len(received) < 200:
                         received += await near.recv(10)
         finally:
-            # While Trio still takes signals: at its end it closes the descriptor that they wake it by first, and
-            # tells Python so after that.
+            # Before Trio's end, which closes the descriptor that a signal wakes it by and tells Python later.
             signal.setitimer(signal.ITIMER_REAL, 0)
         assert received == bytes(range(200))
 
