@@ -105,6 +105,7 @@ class UringListener(trio.abc.Listener[UringStream]):
         await trio.lowlevel.checkpoint()
 
 
+@enable_ki_protection
 async def listen_tcp(
     host: str | bytes | None,
     port: int,
@@ -153,6 +154,7 @@ async def listen_tcp(
         listener.close()
 
 
+@enable_ki_protection
 async def serve_tcp(
     handler: Callable[[UringStream], Awaitable[object]],
     port: int,

@@ -17,6 +17,8 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from trio.lowlevel import enable_ki_protection
+
 from uring import abi, ops
 from uring.cached import find_cached
 from uring.memory import bytes_address, new_bytes
@@ -194,6 +196,7 @@ async def sync_file_range(fd: Fd, offset: int, length: int, flags: int) -> None:
     await perform(ops.sync_file_range(fd, offset, length, sync_flags=flags))
 
 
+@enable_ki_protection
 async def copy_file(
     src: Path, dst: Path, *, progress: Callable[[int, int], None] | None = None, chunk: int = _COPY_CHUNK
 ) -> int:

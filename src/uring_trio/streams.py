@@ -318,6 +318,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         return f"<UringStream {self.socket!r}>"
 
 
+@enable_ki_protection
 async def open_tcp_stream(host: str | bytes, port: int, **options: Any) -> UringStream:
     """Connects to ``host``, trying its addresses as `trio.open_tcp_stream` does (Happy Eyeballs), each
     attempt a ring operation. ``options`` and errors are those of Trio's function."""

@@ -189,6 +189,7 @@ class UringDatagrams(trio.abc.AsyncResource):
         return f"<UringDatagrams {self.socket!r}>"
 
 
+@enable_ki_protection
 async def open_udp(local: Any = None, remote: Any = None, *, reuse_port: bool = False) -> UringDatagrams:
     """A UDP socket.
 

@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from uring import ops
 from uring.addresses import encode_address
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["listen_unix", "open_unix_stream", "serve_unix"]
 
 
+@enable_ki_protection
 async def open_unix_stream(path: Path) -> UringStream:
     """Connects to a Unix socket.
 
@@ -58,6 +60,7 @@ async def open_unix_stream(path: Path) -> UringStream:
     return UringStream(adopt(fd, _stdlib.AF_UNIX, _stdlib.SOCK_STREAM))
 
 
+@enable_ki_protection
 async def listen_unix(
     path: Path,
     backlog: int | None = None,
@@ -89,6 +92,7 @@ async def listen_unix(
         listener.close()
 
 
+@enable_ki_protection
 async def serve_unix(
     handler: Callable[[UringStream], Awaitable[object]],
     path: Path,

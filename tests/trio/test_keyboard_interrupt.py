@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,9 @@ MOST = 4000
 class Interrupt:
     """Raises SIGINT at the n-th bytecode that this package executes inside the ``with`` block."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, where: str = "") -> None:
         self.left = n
+        self.where = f"{SOURCE}/{where}"
         self.fired = False
 
     def __enter__(self) -> None:
@@ -47,7 +49,7 @@ class Interrupt:
         sys.settrace(None)
 
     def _call(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(SOURCE):
+        if not frame.f_code.co_filename.startswith(self.where):
             return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
@@ -141,6 +143,33 @@ class Stage:
     def connect(self) -> Scenario:
         return lambda: self.client.connect(self.address), None
 
+    def serve(self) -> Scenario:
+        async def serve() -> None:
+            async def handle(stream: uring_trio.UringStream) -> None:
+                await stream.send_all(b"x")
+                nursery.cancel_scope.cancel()
+
+            async with trio.open_nursery() as nursery:
+                found = await nursery.start(partial(uring_trio.serve_tcp, handle, 0, host="127.0.0.1"))
+                self.plain.connect(found[0].address)
+
+        return serve, None
+
+    def listen(self) -> Scenario:
+        async def listen() -> None:
+            async with trio.open_nursery() as nursery:
+                listener = await nursery.start(uring_trio.listen_tcp, "127.0.0.1", 0)
+                self.plain.connect(listener.address)
+                nursery.cancel_scope.cancel()
+
+        return listen, None
+
+    def open_udp(self) -> Scenario:
+        async def open_udp() -> None:
+            self.made.append((await uring_trio.open_udp(("127.0.0.1", 0))).socket)
+
+        return open_udp, None
+
     def wait_readable(self) -> Scenario:
         return lambda: trio.lowlevel.wait_readable(self.ours), lambda: self.theirs.send(b"x")
 
@@ -154,13 +183,15 @@ SCENARIOS = [
     "send_when_full",
     "accept",
     "connect",
+    "open_udp",
     "wait_readable",
 ]
+SERVERS = ["listen", "serve"]
 
 
-def interrupted_run(scenario: str, n: int) -> bool:
+def interrupted_run(scenario: str, n: int, where: str = "") -> bool:
     """One run with Ctrl-C at the n-th bytecode; False if there are not that many."""
-    interrupt, parked = Interrupt(n), WhenParked()
+    interrupt, parked = Interrupt(n, where), WhenParked()
     managers = []
 
     async def main() -> None:
@@ -178,7 +209,7 @@ def interrupted_run(scenario: str, n: int) -> bool:
     files = len(os.listdir("/proc/self/fd"))
     try:
         uring_trio.run(main, ring=OPTIONS, instruments=[parked])
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         assert interrupt.fired, "interrupted by something else"
     else:
         assert not interrupt.fired, f"the interrupt at bytecode {n} was lost"
@@ -195,6 +226,16 @@ def interrupted_run(scenario: str, n: int) -> bool:
 def test_interrupt_at_every_bytecode(scenario: str) -> None:
     n = 1
     while interrupted_run(scenario, n):
+        n += 1
+        assert n < MOST
+    assert n > 20
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .*handle' was never awaited")  # as under Trio's own servers
+@pytest.mark.parametrize("scenario", SERVERS)
+def test_interrupt_at_every_bytecode_of_a_listener(scenario: str) -> None:
+    n = 1
+    while interrupted_run(scenario, n, "listener.py"):
         n += 1
         assert n < MOST
     assert n > 20

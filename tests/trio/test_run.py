@@ -457,13 +457,14 @@ def test_python_signal_handlers_run_while_blocked() -> None:
 
 
 def test_ctrl_c_ends_a_blocked_run() -> None:
+    timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
+
     async def main() -> None:
         near, far = trio.socket.socketpair()
         with near, far:
+            timer.start()
             await near.recv(10)
 
-    timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
         uring_trio.run(main)
     timer.join()
