@@ -12,11 +12,13 @@ Invariants
   - The kernel takes buffers in the order they were given to it, which ``order`` repeats: a bundle names its
     first buffer only.
   - A group changes hands with all buffers home; until then whoever has a lease keeps it.
+  - All of this belongs to the thread of the run, like the ring; once the run is over a lease is only memory.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from uring import abi
@@ -63,14 +65,22 @@ class Lease:
     def release(self) -> None:
         """Gives the memory back to the kernel, which may receive into it at once. Idempotent.
 
+        In the thread of its run; any other one asks that thread to (``trio.from_thread.run_sync``). Leaving
+        the ``with`` block of the lease gives it back too, likewise.
+
         Raises:
             BufferError: something still shares the memory of ``data``, such as an array made from it.
+            RuntimeError: this is another thread than that of the run, which goes on; the lease stays out.
         """
-        if self._data is not None:
-            self._data.release()
+        data = self._data
+        if data is not None:
+            group = self._group
+            if group is not None and get_ident() != group.thread and not group.closed:
+                raise _another_thread()
+            data.release()
             self._data = None
-            if self._group is not None:
-                self._group.put(self._bid)
+            if group is not None:
+                group.put(self._bid)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -86,10 +96,13 @@ class Lease:
     def __exit__(self, *exc_info: object) -> None:
         data = self._data
         if data is not None:  # as `release`, a call less for each lease
+            group = self._group
+            if group is not None and get_ident() != group.thread and not group.closed:
+                raise _another_thread()
             data.release()
             self._data = None
-            if self._group is not None:
-                self._group.put(self._bid)
+            if group is not None:
+                group.put(self._bid)
 
     def __repr__(self) -> str:
         return "<Lease, given back>" if self._data is None else f"<Lease of {len(self._data)} bytes>"
@@ -103,6 +116,7 @@ class Group:
         in_use: how many there are, so far.
         on_return: called after a buffer came home.
         idle: whether a sweep found it as it is and nothing has changed since.
+        thread: the one that the run is in.
     """
 
     __slots__ = (
@@ -118,6 +132,7 @@ class Group:
         "on_return",
         "order",
         "size",
+        "thread",
         "used",
         "views",
     )
@@ -126,6 +141,7 @@ class Group:
         self._groups = groups
         self.buffers: Any = buffers
         self._give: Callable[[int], int] = buffers.put
+        self.thread: int = groups.thread
         self.size: int = buffers.size
         self.views: list[memoryview] = buffers.views
         self.first: int = buffers.in_use
@@ -221,6 +237,7 @@ class Groups:
     def __init__(self, manager: Manager) -> None:
         self._ring: Any = manager.ring
         self._provide = manager.provide
+        self.thread: int = get_ident()
         self.changed: Callable[[], None] = manager.sweep_later
         self._limit = manager.options.group_memory
         self._spare: deque[Group] = deque()
@@ -305,3 +322,10 @@ def borrow_group(manager: Manager, count: int, size: int) -> Group:
     if manager.groups is None:
         manager.groups = Groups(manager)
     return manager.groups.borrow(count, size)
+
+
+def _another_thread() -> RuntimeError:
+    return RuntimeError(
+        "a lease is given back in the thread of its run: use trio.from_thread.run_sync(lease.release), or "
+        "copy the data before it goes to another thread"
+    )

@@ -9,6 +9,7 @@ import pty
 import random
 import select
 import socket
+import threading
 import time
 import tty
 from contextlib import contextmanager
@@ -436,6 +437,30 @@ async def test_memory_that_is_shared_cannot_be_given_back() -> None:
         lease.release()
 
 
+@pytest.mark.parametrize("way", ["release", "block"])
+async def test_another_thread_cannot_give_a_lease_back(way: str) -> None:
+    def give_back(lease: Lease) -> None:
+        if way == "release":
+            lease.release()
+        else:
+            with lease:
+                pass
+
+    near, far = await streams()
+    async with near, far, far.chunks(copy=False, buffers=1, chunk_size=16) as chunks:
+        await near.send_all(b"data")
+        lease = await first(chunks)
+        with pytest.raises(RuntimeError, match="thread of its run"):
+            await trio.to_thread.run_sync(give_back, lease)
+        assert bytes(lease) == b"data"  # it is still out
+        assert leased() == 1
+        await trio.to_thread.run_sync(trio.from_thread.run_sync, give_back, lease)
+        assert leased() == 0
+        await near.send_all(b"more")
+        with await first(chunks) as lease:
+            assert bytes(lease) == b"more"
+
+
 async def test_who_keeps_leases_starves_nobody_else() -> None:
     near, far = await streams()
     others = [await streams() for _ in range(3)]
@@ -467,6 +492,22 @@ async def test_leases_outlive_block_stream_and_run() -> None:
                 (await first(chunks)).release()
         assert bytes(lease) == b"kept"
     lease.release()
+
+
+def test_any_thread_gives_a_lease_back_after_the_run() -> None:
+    kept: list[Lease] = []
+
+    async def main() -> None:
+        near, far = await streams()
+        async with near, far, far.chunks(copy=False) as chunks:
+            await near.send_all(b"data")
+            kept.append(await first(chunks))
+
+    uring_trio.run(main)
+    thread = threading.Thread(target=kept[0].release)
+    thread.start()
+    thread.join()
+    assert repr(kept[0]) == "<Lease, given back>"
 
 
 def test_leases_outlive_the_run() -> None:
