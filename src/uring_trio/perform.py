@@ -17,7 +17,7 @@ from .manager import Manager, current
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["check_timeout", "perform", "perform_many", "run_volley"]
+__all__ = ["check_alone", "check_timeout", "perform", "perform_many", "run_volley"]
 
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
@@ -152,9 +152,20 @@ def _unsuitable_flags(op: Op) -> Exception:
         return TypeError(
             f"perform cannot return the buffer that {op.name} would choose: use a stream's chunks"
         )
-    if flags & _SKIP:
+    return _silent_or_linked(op)
+
+
+def _silent_or_linked(op: Op) -> ValueError:
+    if op.fields[1] & _SKIP:
         return ValueError(f"{op.name} has IOSQE_CQE_SKIP_SUCCESS: nothing would tell that it is done")
     return ValueError(f"{op.name} is linked to the operation behind it, which would be some other task's")
+
+
+def check_alone(op: Op) -> None:
+    """Raises ValueError for an operation that is linked to the next one, or has no completion if it
+    succeeds."""
+    if op.fields[1] & (_SKIP | _LINKED):
+        raise _silent_or_linked(op)
 
 
 def _outcome(op: Op, res: int) -> Any:

@@ -30,6 +30,7 @@ from uring.op import Multishot, Op, descriptor
 from . import seams
 from .fd import Channel
 from .manager import current
+from .perform import check_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -484,7 +485,8 @@ class subscribe(Items[Any]):
 
     Raises:
         ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
-            `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those).
+            `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those), or is linked to the next
+            one, which is some other task's, or has no completion if it succeeds. Nothing is armed.
         TypeError: not an operation.
         OSError: while iterating, the kernel's errno.
         trio.ClosedResourceError: while iterating, the descriptor was closed.
@@ -501,6 +503,7 @@ class subscribe(Items[Any]):
             raise ValueError(f"{op.name} takes buffers of a group: use chunks, datagrams or read_chunks")
         if not isinstance(op, Multishot):
             raise ValueError(f"{op.name} completes once: perform it, or use its multishot form")
+        check_alone(op)
         self._op = op
 
     def _open(self) -> Subscription:

@@ -21,7 +21,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
 from tests.trio.helpers import receive_exactly, reset, statistics, streams
-from uring import ops
+from uring import abi, ops
 from uring_trio import Lease, RingOptions, manager
 from uring_trio.chunks import bundles_work
 from uring_trio.manager import current
@@ -791,6 +791,23 @@ def test_what_completes_once_is_performed() -> None:
         uring_trio.subscribe(ops.recv_multishot(0, 1))
     with pytest.raises(TypeError):
         uring_trio.subscribe("recv")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (abi.IOSQE_CQE_SKIP_SUCCESS, "nothing would tell"),
+        (abi.IOSQE_IO_LINK, "linked to the operation behind it"),
+        (abi.IOSQE_IO_HARDLINK, "linked to the operation behind it"),
+    ],
+    ids=["skip", "link", "hardlink"],
+)
+async def test_neither_silent_nor_linked_to_what_others_queue(flags: int, told: str) -> None:
+    with pipe() as (source, _):
+        with pytest.raises(ValueError, match=told):
+            async with uring_trio.subscribe(ops.poll_add_multishot(source, select.POLLIN).with_flags(flags)):
+                raise AssertionError("entered")
+        assert source not in current().channels
 
 
 def test_needs_a_ring_run() -> None:
