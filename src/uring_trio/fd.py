@@ -39,8 +39,9 @@ class Channel:
     """The operations of one descriptor in one run.
 
     ``reader`` and ``writer`` belong to a ring socket and are reused; ``poll_read`` and ``poll_write`` are
-    there while a task waits for readiness; ``others`` are subscriptions, of which ``receiving`` is the one
-    that takes what arrives at a ring socket. ``views`` and ``give_back`` are the run's receive buffers.
+    there while a task waits for readiness; ``others`` are subscriptions. ``receiving`` is what takes all that
+    arrives at a ring socket, if not ``reader``: one of the subscriptions, or the socket itself while it waits
+    until there is something to receive. ``views`` and ``give_back`` are the run's receive buffers.
     ``fixed``: it is no descriptor of the process but a slot of the ring's table.
     """
 
@@ -71,7 +72,7 @@ class Channel:
         self.poll_read: Operation | None = None
         self.poll_write: Operation | None = None
         self.others: list[Subscription] = []
-        self.receiving: Subscription | None = None
+        self.receiving: object = None
 
     @classmethod
     def open(cls, manager: Manager, fd: int, *, fixed: bool = False) -> Channel:

@@ -158,7 +158,9 @@ class RingSocket(seams.SocketType):
 
     @enable_ki_protection
     async def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
-        if self._streaming and not flags and bufsize.__class__ is int:
+        channel = self._channel
+        alone = channel is None or channel.receiving is None
+        if self._streaming and alone and not flags and bufsize.__class__ is int:
             try:
                 return await seams.inline(self._sock.recvfrom, bufsize)
             except BlockingIOError:
@@ -231,19 +233,34 @@ class RingSocket(seams.SocketType):
                 return await seams.inline(self._sock.recv, buflen)
             except BlockingIOError:
                 pass
-        elif self._streaming:
+        elif self._streaming and channel.receiving is None:
             self._streaming = False
             try:
                 data = await seams.inline(self._sock.recv, buflen)
             except BlockingIOError:
-                await channel.manager.wait_readable(channel.fd)
-                try:
-                    data = self._sock.recv(buflen)
-                except BlockingIOError:
+                found = await self._recv_when_ready(channel, buflen)
+                if found is None:
                     return await self.recv(buflen)
+                data = found
             self._streaming = len(data) >= _STREAMING
             return data
+        self._streaming = False
         return await self.recv(buflen)
+
+    async def _recv_when_ready(self, channel: Channel, buflen: int) -> bytes | None:
+        """Waits until there is something to receive, then takes it; None if nothing was there after all.
+
+        Nobody else receives meanwhile.
+        """
+        self._reader(channel)
+        channel.receiving = self
+        try:
+            await channel.manager.wait_readable(channel.fd)
+            return self._sock.recv(buflen)
+        except BlockingIOError:
+            return None
+        finally:
+            channel.receiving = None
 
     async def _recv_exhausted(self, channel: Channel, buflen: int) -> bytes:
         """More arrived in one tick than there are buffers; they are back by now. Once more, then with
@@ -532,7 +549,7 @@ class RingSocket(seams.SocketType):
         """
         channel = self.channel()
         if channel.receiving is not None:
-            raise trio.BusyResourceError("another subscription is receiving from this socket")
+            raise trio.BusyResourceError("another task or subscription is receiving from this socket")
         op = channel.reader
         if op is not None and op.task is not None:
             raise trio.BusyResourceError("another task is receiving from this socket")
@@ -581,7 +598,7 @@ class RingSocket(seams.SocketType):
     def _reader(self, channel: Channel) -> Operation:
         """The operation of this direction, about to be set up for something else than before."""
         if channel.receiving is not None:
-            raise trio.BusyResourceError("a subscription is receiving from this socket")
+            raise trio.BusyResourceError("another task or subscription is receiving from this socket")
         op = channel.reader
         if op is None:
             op = channel.reader = channel.operation("recv")

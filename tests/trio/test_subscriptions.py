@@ -20,7 +20,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import receive_exactly, reset, statistics, streams
+from tests.trio.helpers import in_flight, receive_exactly, reset, statistics, streams
 from uring import abi, ops
 from uring_trio import Lease, RingOptions, manager
 from uring_trio.chunks import bundles_work
@@ -29,6 +29,9 @@ from uring_trio.testing import leased
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+STREAMING = 16384
+"""A receive of this size is taken for one of many."""
 
 KINDS = pytest.mark.parametrize("kind", ["tcp", "unix"])
 
@@ -181,6 +184,78 @@ async def test_a_reset_that_nobody_saw_is_told_to_the_next_receive() -> None:
         assert await far.receive_some() == b"data"
         with pytest.raises(trio.BrokenResourceError):
             await far.receive_some()
+
+
+async def streaming(near: Any, far: Any) -> None:
+    """Receives so much that the next receive waits for readiness."""
+    for _ in range(2):  # the first receive of a socket tries without waiting anyway
+        await near.send_all(bytes(STREAMING))
+        assert len(await far.receive_some(STREAMING)) == STREAMING
+
+
+@pytest.mark.parametrize("receive", ["receive_some", "receive_into", "chunks"])
+async def test_a_receive_that_waits_for_readiness_is_the_only_one(receive: str) -> None:
+    near, far = await streams()
+    async with near, far, trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            assert await far.receive_some(STREAMING) == b"mine"
+
+        await streaming(near, far)
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        assert in_flight() == {"wait_readable": 1}
+        with pytest.raises(trio.BusyResourceError):
+            if receive == "chunks":
+                async with far.chunks():
+                    raise AssertionError("entered")
+            elif receive == "receive_into":
+                await far.receive_into(bytearray(10))
+            else:
+                await far.receive_some(10)
+        await near.send_all(b"mine")
+        await wait_all_tasks_blocked()
+        await near.send_all(b"theirs")  # who comes after it finds the way free
+        async with far.chunks() as chunks:
+            assert await first(chunks) == b"theirs"
+
+
+async def test_a_receive_that_waits_for_readiness_can_be_cancelled_and_closed() -> None:
+    near, far = await streams()
+    async with near, far:
+        await streaming(near, far)
+        with trio.move_on_after(0.01) as scope:
+            await far.receive_some(STREAMING)
+        assert scope.cancelled_caught
+        async with far.chunks() as chunks:
+            await near.send_all(b"data")
+            assert await first(chunks) == b"data"
+        await streaming(near, far)
+        async with trio.open_nursery() as nursery:
+
+            async def wait() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await far.receive_some(STREAMING)
+
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            await far.aclose()
+
+
+async def test_who_iterates_while_large_receives_go_on_is_the_only_one() -> None:
+    near, far = await streams()
+    async with near, far:
+        await streaming(near, far)
+        async with far.chunks() as chunks:
+            await arm(chunks)
+            far.socket._streaming = True  # as a receive leaves it that ended while the block was entered
+            for _ in range(2):
+                with pytest.raises(trio.BusyResourceError):
+                    await far.receive_some(STREAMING)
+            await near.send_all(b"data")
+            with pytest.raises(trio.BusyResourceError):
+                await far.receive_some(STREAMING)
+            assert await first(chunks) == b"data"
 
 
 async def test_closing_the_stream_wakes_the_iteration() -> None:
