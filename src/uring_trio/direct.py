@@ -60,19 +60,29 @@ _LENGTH_MAX = 0x7FFF_F000
 _DEFAULT_SIZE = 65536
 _ANY_SLOT = -1
 _LISTENERS = 16
-"""Slots that are ours to choose."""
+"""Slots that are ours to choose; half of the table if it is smaller than twice as many."""
 
 
 class Slots:
-    """The table of a run, made for its first direct listener.
+    """The table of a run, made for its first direct listener. It has no more slots than the process may have
+    descriptors then: the kernel holds both to ``RLIMIT_NOFILE``.
 
     Raises:
-        OSError: the kernel refused it (``ENOMEM``).
+        OSError: the kernel refused it (``ENOMEM``), or that limit leaves no room for a listener and a
+            connection (``EMFILE``).
     """
 
     def __init__(self, manager: Manager) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        count = min(manager.options.direct_slots, limit if limit > 0 else 1 << 20)
+        count = manager.options.direct_slots
+        if limit != resource.RLIM_INFINITY:
+            count = min(count, limit)
+        if count < 2:
+            raise OSError(
+                errno.EMFILE,
+                f"direct descriptors need a table of two slots at least, and RLIMIT_NOFILE is {limit}",
+            )
+        self._listeners = min(_LISTENERS, count // 2)
         table = zeroed(RSRC_REGISTER.size)
         RSRC_REGISTER.pack_into(table.view, 0, count, abi.IORING_RSRC_REGISTER_SPARSE, 0, 0)
         what = "register a table of direct descriptors"
@@ -80,10 +90,10 @@ class Slots:
         register = ring.register
         register(int(abi.IORING_REGISTER_FILES2), table.address, RSRC_REGISTER.size, what)
         chosen = zeroed(FILE_INDEX_RANGE.size)
-        FILE_INDEX_RANGE.pack_into(chosen.view, 0, _LISTENERS, count - _LISTENERS)
+        FILE_INDEX_RANGE.pack_into(chosen.view, 0, self._listeners, count - self._listeners)
         register(int(abi.IORING_REGISTER_FILE_ALLOC_RANGE), chosen.address, 0, what)
         self._manager = manager
-        self._free = list(range(_LISTENERS))
+        self._free = list(range(self._listeners))
 
     @classmethod
     def of(cls, manager: Manager) -> Slots:
@@ -100,7 +110,7 @@ class Slots:
             OSError: ``ENFILE``, there are too many.
         """
         if not self._free:
-            raise OSError(errno.ENFILE, f"a run has at most {_LISTENERS} direct listeners")
+            raise OSError(errno.ENFILE, f"this run has at most {self._listeners} direct listeners")
         return self._free.pop()
 
     def empty(self, slot: int) -> None:
@@ -115,7 +125,7 @@ class Slots:
             manager.check_usable()
             manager.ring.flush(1)
         manager.ring.flush(0)
-        if slot < _LISTENERS:
+        if slot < self._listeners:
             self._free.append(slot)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,11 @@ import uring_trio
 from tests.trio.helpers import can_bind, statistics
 from uring import ops
 from uring_trio import DirectListener, DirectStream, RingOptions, UringStream, perform
-from uring_trio.direct import open_direct_listener
+from uring_trio.direct import Slots, open_direct_listener
 from uring_trio.manager import current
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterator
 
 HOST = "127.0.0.1"
 OPTION = socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
@@ -327,6 +328,43 @@ def test_slots_run_out(caplog: pytest.LogCaptureFixture) -> None:
 
     uring_trio.run(main, ring=RingOptions(direct_slots=32))
     assert "accept" in caplog.text
+
+
+@contextmanager
+def few_descriptors(most: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("most", [2, 16, 17, 40])
+async def test_no_more_slots_than_descriptors(most: int) -> None:
+    with few_descriptors(most):
+        Slots.of(current())
+    connections = most - min(16, most // 2)
+    async with listening() as listener, listener.connections() as incoming, AsyncExitStack() as stack:
+        for _ in range(connections):
+            client = stack.enter_context(socket.create_connection(listener.address, timeout=5))
+            stream = await stack.enter_async_context(await anext(incoming))
+            client.send(b"served")
+            assert await stream.receive_some() == b"served"
+        with socket.create_connection(listener.address, timeout=5) as client:
+            with trio.move_on_after(0.05) as scope:
+                await anext(incoming)
+            assert scope.cancelled_caught
+            assert client.recv(1) == b""
+    assert await slots_taken(most) == 0
+
+
+async def test_too_few_descriptors_for_any_slot() -> None:
+    with few_descriptors(1), pytest.raises(OSError, match="RLIMIT_NOFILE is 1") as caught:
+        Slots.of(current())
+    assert caught.value.errno == errno.EMFILE
+    async with listening():  # nothing was left behind that would be in the way
+        pass
 
 
 async def test_listeners_run_out() -> None:
