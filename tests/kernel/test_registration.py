@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from tests.ringside import take
 from uring import NotSupported, RegisterBufferPool, Ring, abi, query_opcodes, query_scq, query_zcrx
 
 
@@ -32,15 +33,8 @@ def pipe():
             pass
 
 
-def collect(ring, n):
-    found = []
-    while len(found) < n:
-        found += ring.wait(timeout=5.0)
-    return found
-
-
 def one(ring):
-    (cqe,) = collect(ring, 1)
+    (cqe,) = take(ring, 1)
     return cqe.res
 
 
@@ -74,7 +68,7 @@ def test_files(ring, pipe):
 def test_tagged_files_say_when_they_are_gone(ring, pipe):
     ring.register_files([pipe[0], pipe[1]], tags=[7, 0])
     ring.register_files_update(0, [-1])
-    (cqe,) = collect(ring, 1)
+    (cqe,) = take(ring, 1)
     assert cqe.context.message == 7
     assert cqe.res == 0
     assert ring.in_flight == 0
@@ -152,7 +146,7 @@ def test_buffers(ring):
 def test_tagged_buffers(ring):
     ring.register_buffers([bytearray(64)], tags=[9])
     ring.register_buffers_update(0, [None])
-    assert collect(ring, 1)[0].context.message == 9
+    assert take(ring, 1)[0].context.message == 9
 
 
 def test_sparse_buffers_and_their_pool(ring):
@@ -351,11 +345,11 @@ def test_resize(array, pipe):
         for i in range(60):
             ring.nop(100 + i)
         os.write(pipe[1], b"x")
-        found = collect(ring, 65)
+        found = take(ring, 65)
         assert sorted(c.user_data for c in found) == [1, 2, 10, 11, 12, *range(100, 160)]
         for i in range(600):
             ring.nop(i)
-        assert len(collect(ring, 600)) == 600
+        assert len(take(ring, 600)) == 600
         ring.resize_rings(4)
         assert (ring.features.sq_entries, ring.features.cq_entries) == (4, 8)
         ring.nop(1)
@@ -383,16 +377,16 @@ def test_sync_cancel(ring, pipe):
     assert ring.sync_cancel(5, all=True) == 3
     assert ring.sync_cancel(10) == 0
     # What was cancelled is found again until its completion is taken.
-    assert [c.res for c in collect(ring, 4)] == [-errno.ECANCELED] * 4
+    assert [c.res for c in take(ring, 4)] == [-errno.ECANCELED] * 4
     assert ring.sync_cancel(fd=pipe[0], all=True) == 2
-    assert [c.res for c in collect(ring, 2)] == [-errno.ECANCELED] * 2
+    assert [c.res for c in take(ring, 2)] == [-errno.ECANCELED] * 2
     with pytest.raises(FileNotFoundError):
         ring.sync_cancel(10)
     ring.timeout(1, 100.0)
     assert ring.sync_cancel(opcode=abi.IORING_OP_TIMEOUT) == 0
     ring.timeout(1, 100.0)
     assert ring.sync_cancel(any=True) == 1
-    assert len(collect(ring, 2)) == 2
+    assert len(take(ring, 2)) == 2
     for bad in ({}, {"any": True, "fd": 0}, {"user_data": 1, "timeout": -1}):
         with pytest.raises(ValueError, match=r"cancel|excludes|timeout"):
             ring.sync_cancel(**bad)

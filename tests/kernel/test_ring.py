@@ -16,6 +16,7 @@ import warnings
 import pytest
 
 import uring
+from tests.ringside import take
 from uring import (
     NotSupported,
     Options,
@@ -51,13 +52,6 @@ def pipe():
             os.close(fd)
         except OSError:
             pass
-
-
-def collect(ring: Ring, n: int) -> list[uring.CQEView]:
-    found: list[uring.CQEView] = []
-    while len(found) < n:
-        found += ring.wait(timeout=5.0)
-    return found
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -110,7 +104,7 @@ def test_indirect_and_extended(ring, pipe):
         ring.put_ext_sqe(ext)
     with pytest.raises(RuntimeError, match="in flight under this slot"):
         ring.nop(ext.context)
-    first, second = collect(ring, 2)
+    first, second = take(ring, 2)
     assert first.full_sqe
     assert not first.extended
     assert first.sqe.opcode == abi.IORING_OP_READ
@@ -186,8 +180,8 @@ def test_messages_have_62_bits(ring):
             with pytest.raises(ValueError, match="62 bits"):
                 ring.msg_ring(None, other, value)
         ring.msg_ring(None, other, (1 << 62) - 1)
-        collect(ring, 1)
-        assert collect(other, 1)[0].context.message == (1 << 62) - 1
+        take(ring, 1)
+        assert take(other, 1)[0].context.message == (1 << 62) - 1
 
 
 def test_messages_arrive_in_reserved_mode(ring):
@@ -195,7 +189,7 @@ def test_messages_arrive_in_reserved_mode(ring):
         other.msg_ring(None, ring, 42, 7)
         assert other.wait(timeout=5.0)[0].res == 0
     send_msg_ring(ring, 43, -5)
-    found = collect(ring, 2)
+    found = take(ring, 2)
     assert sorted((c.context.message, c.res) for c in found) == [(42, 7), (43, -5)]
     assert ring.in_flight == 0
 
@@ -291,7 +285,7 @@ def test_ambiguous_targets_are_refused(ring, pipe):
     assert ring.in_flight == 2
     ring.async_cancel(9, ctx, all=True)
     results = {}
-    for cqe in collect(ring, 3):
+    for cqe in take(ring, 3):
         results.setdefault(cqe.user_data, []).append(cqe.res)
     assert results == {9: [2], ctx: [-errno.ECANCELED] * 2}
 
@@ -314,7 +308,7 @@ def test_link_timeout_needs_a_value_of_its_own(ring, pipe):
     ring.link_timeout(78, 0.05)
     with pytest.raises(ValueError, match="timeout is linked"):
         ring.read(77, pipe[0], bytearray(1))
-    found = {c.user_data: c.res for c in collect(ring, 2)}
+    found = {c.user_data: c.res for c in take(ring, 2)}
     assert found == {77: -errno.ECANCELED, 78: -errno.ETIME}
     ring.nop(77)
     assert ring.wait(timeout=5.0)[0].user_data == 77
@@ -418,7 +412,7 @@ def test_a_chain_is_never_split(ring, pipe):
     ring.link_timeout(2, 0.02, sqe_flags=LINK)
     ring.nop(3, sqe_flags=LINK)
     ring.nop(4)
-    found = {c.user_data: c.res for c in collect(ring, 10)}
+    found = {c.user_data: c.res for c in take(ring, 10)}
     assert found[1] == -errno.ECANCELED
     assert found[2] == -errno.ETIME
     assert found[3] == found[4] == -errno.ECANCELED, "part of the chain, so cancelled with its head"
@@ -429,10 +423,10 @@ def test_chains_at_once(ring):
         ring.nop(100 + i)
     contexts = ring.submit_linked([(ops.nop(result=-5 if i == 2 else 0), i) for i in range(8)])
     assert contexts == list(range(8))
-    found = {c.user_data: c.res for c in collect(ring, 13)}
+    found = {c.user_data: c.res for c in take(ring, 13)}
     assert [found[i] for i in range(8)] == [0, 0, -5] + [-errno.ECANCELED] * 5
     ring.submit_linked([(ops.nop(result=-5), 1), (ops.nop(), 2)], hard=True)
-    assert {c.user_data: c.res for c in collect(ring, 2)} == {1: -5, 2: 0}
+    assert {c.user_data: c.res for c in take(ring, 2)} == {1: -5, 2: 0}
     for bad in ([], [(ops.nop(), i) for i in range(9)]):
         with pytest.raises(ValueError, match="1 to 8"):
             ring.submit_linked(bad)
@@ -447,7 +441,7 @@ def test_a_chain_longer_than_the_queue_is_refused(ring):
     with pytest.raises(PoolExhausted, match="chain"):
         for i in range(9):
             ring.nop(i, sqe_flags=LINK)
-    assert len(collect(ring, 8)) == 8
+    assert len(take(ring, 8)) == 8
 
 
 # ---- waiting -----------------------------------------------------------------------------------------
@@ -461,18 +455,18 @@ def test_more_than_the_queue_holds(ring):
     assert (ring.sq_available, ring.cq_pending) == (8, 8)
     for i in range(8, 1000):
         ring.nop(i)
-    assert sorted(c.user_data for c in collect(ring, 1000)) == list(range(1000))
+    assert sorted(c.user_data for c in take(ring, 1000)) == list(range(1000))
     assert ring.in_flight == 0
 
 
 def test_submit_many(ring):
     ext = ring.ext_sqe()
     assert ring.submit_many((ops.nop(), ctx) for ctx in [*range(20), ext.context]) == 21
-    assert {c.user_data for c in collect(ring, 21)} == {*range(20), ext.context}
+    assert {c.user_data for c in take(ring, 21)} == {*range(20), ext.context}
     ring.put_ext_sqe(ext)
     with pytest.raises(ValueError, match="64 bits"):
         ring.submit_many([(ops.nop(), 7), (ops.nop(), -1)])
-    assert collect(ring, 1)[0].user_data == 7
+    assert take(ring, 1)[0].user_data == 7
 
 
 @pytest.mark.parametrize("options", [{}, {"multi_issuers": True}])
@@ -484,7 +478,7 @@ def test_batches(options, pipe):
         for _ in range(3):
             assert ring.submit_batch(batch) == 101
             os.write(pipe[1], bytes(range(100)))
-            found = collect(ring, 101)
+            found = take(ring, 101)
             assert sum(c.res for c in found) == 100
             assert sorted(c.user_data for c in found) == sorted([*range(100), 50])
             assert {each[0] for each in data} == set(range(100))
@@ -496,7 +490,7 @@ def test_batches(options, pipe):
         with pytest.raises(BufferError):
             data[0].append(1)
         os.write(pipe[1], bytes(101))
-        collect(ring, 102)
+        take(ring, 102)
         for each in data:
             each.append(1)
 
@@ -527,10 +521,10 @@ def test_a_batch_as_one_has_one_completion_and_a_list_of_results(options, pipe):
             with pytest.raises(RuntimeError, match="in flight as one"):
                 ring.submit_as_one(batch, 6)
             ring.nop(7)
-            assert [c.user_data for c in collect(ring, 1)] == [7]
+            assert [c.user_data for c in take(ring, 1)] == [7]
             assert slot.in_flight is (turn == 1)
             os.write(pipe[1], bytes(18))
-            (cqe,) = collect(ring, 1)
+            (cqe,) = take(ring, 1)
             assert (cqe.user_data, cqe.res, cqe.has_more) == (ctx, 0, False)
             assert ring.result(cqe) == [3] * 6 + [-errno.EIO, 0]
             assert (ring.in_flight, ring.cq_pending, ring.late) == (0, 0, 0)
@@ -541,7 +535,7 @@ def test_a_batch_as_one_keeps_its_memory_until_its_last_request_is_through(ring,
     data = [bytearray(1) for _ in range(3)]
     ring.submit_as_one(ring.batch([(ops.read(pipe[0], each), 1) for each in data]), 1)
     ring.nop(2)
-    assert [c.user_data for c in collect(ring, 1)] == [2]
+    assert [c.user_data for c in take(ring, 1)] == [2]
     gc.collect()
     for written in range(3):
         for each in data:
@@ -550,7 +544,7 @@ def test_a_batch_as_one_keeps_its_memory_until_its_last_request_is_through(ring,
         os.write(pipe[1], b"x")
         assert len(ring.wait(timeout=0.01 if written < 2 else None)) == (written == 2)
     ring.nop(2)
-    collect(ring, 1)
+    take(ring, 1)
     gc.collect()
     for each in data:
         each.append(1)
@@ -571,7 +565,7 @@ def test_a_batch_as_one_may_send_without_copies(ring):
             [(ops.send_zc(near.fileno(), b"abc"), 1), (ops.send_zc(near.fileno(), b"defg"), 2)]
         )
         ring.submit_as_one(batch, 3)
-        (cqe,) = collect(ring, 1)
+        (cqe,) = take(ring, 1)
         assert ring.result(cqe) == [3, 4]
         assert ring.in_flight == 0
         assert far.recv(10) in (b"abcdefg", b"abc")
@@ -597,7 +591,7 @@ def test_what_cannot_be_a_batch_as_one(ring, pipe):
     with pytest.raises(ValueError, match="linked to its successor"):
         ring.submit_as_one(ring.batch([(ops.nop(), 1)]), 1)
     assert ring.sq_available == 7
-    collect(ring, 1)
+    take(ring, 1)
 
 
 def test_values_like_those_of_members_are_refused_beside_a_batch_as_one(ring, pipe):
@@ -608,16 +602,16 @@ def test_values_like_those_of_members_are_refused_beside_a_batch_as_one(ring, pi
         ring.submit_as_one(batch, 2)
     assert ring.in_flight == 1
     os.write(pipe[1], b"x")
-    collect(ring, 1)
+    take(ring, 1)
     os.read(pipe[0], 1)
     ring.submit_as_one(batch, 2)
     with pytest.raises(ValueError, match=r"2\*\*28"):
         ring.nop(likeness)
     os.write(pipe[1], b"x")
-    (cqe,) = collect(ring, 1)
+    (cqe,) = take(ring, 1)
     assert ring.result(cqe) == [1]
     ring.nop(likeness)
-    assert [c.user_data & ~0xFF for c in collect(ring, 1)] == [likeness]
+    assert [c.user_data & ~0xFF for c in take(ring, 1)] == [likeness]
 
 
 def test_wait_takes_as_many_as_asked_for(ring):
@@ -655,11 +649,11 @@ def test_overflow_loses_nothing():
         for i in range(100):
             ring.nop(i)
         assert ring.in_flight == 100
-        found = collect(ring, 100)
+        found = take(ring, 100)
         assert [c.user_data for c in found] == list(range(100))
         assert ring.overflows > 0
         ring.nop(1)
-        assert collect(ring, 1)
+        assert take(ring, 1)
 
 
 # ---- threads -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 
+from tests.ringside import take
 from uring import NotSupported, PoolExhausted, Ring, RingUnavailable, abi, ops
 
 MODES = {
@@ -42,13 +43,6 @@ def ring(request):
         yield ring
 
 
-def collect(ring, n):
-    found = []
-    while len(found) < n:
-        found += ring.wait(timeout=5.0)
-    return found
-
-
 def test_requests_and_completions(ring, tmp_path):
     path = tmp_path / "f"
     path.write_bytes(bytes(range(256)) * 4)
@@ -61,7 +55,7 @@ def test_requests_and_completions(ring, tmp_path):
                     break
                 except PoolExhausted:
                     time.sleep(0.001)
-        found = collect(ring, 40)
+        found = take(ring, 40)
         assert {c.user_data: c.res for c in found} == dict.fromkeys(range(40), 16)
         assert b"".join(data) == (bytes(range(256)) * 4)[:640]
     for each in data:
@@ -72,16 +66,16 @@ def test_requests_and_completions(ring, tmp_path):
 def test_chains_and_cancelling(ring):
     read, write = os.pipe()
     ring.submit_linked([(ops.read(read, bytearray(1)), 1), (ops.link_timeout(0.02), 2)])
-    assert {c.user_data: c.res for c in collect(ring, 2)} == {1: -errno.ECANCELED, 2: -errno.ETIME}
+    assert {c.user_data: c.res for c in take(ring, 2)} == {1: -errno.ECANCELED, 2: -errno.ETIME}
     ring.read(3, read, bytearray(1))
     ring.flush()
     ring.async_cancel(4, 3)
-    assert {c.user_data: c.res for c in collect(ring, 2)} == {3: -errno.ECANCELED, 4: 0}
+    assert {c.user_data: c.res for c in take(ring, 2)} == {3: -errno.ECANCELED, 4: 0}
     data = bytearray(4)
     ring.read(5, read, data)
     ring.flush()
     os.write(write, b"abcd")
-    assert collect(ring, 1)[0].res == 4
+    assert take(ring, 1)[0].res == 4
     assert data == b"abcd"
     os.close(read)
     os.close(write)
@@ -104,7 +98,7 @@ def test_wide_completions(mode):
         for i in range(50):
             ring.nop(2 * i, extra=(1 << 63, i))
             ring.nop(2 * i + 1)
-            for cqe in collect(ring, 2):
+            for cqe in take(ring, 2):
                 assert cqe.big_cqe == ((1 << 63, i) if cqe.user_data % 2 == 0 else (0, 0))
         assert ring.features.cqe_bytes == (32 if mode == "cqe32" else 16)
 
@@ -124,9 +118,9 @@ def test_polled_devices(options, tmp_path):
     path.write_bytes(bytes(4096))
     with Ring(entries=8, **options) as ring, path.open("rb") as file:
         ring.nop(1)
-        assert collect(ring, 1)[0].res in (0, -errno.EINVAL)
+        assert take(ring, 1)[0].res in (0, -errno.EINVAL)
         ring.read(2, file.fileno(), bytearray(4096), offset=0)
-        assert collect(ring, 1)[0].res in (4096, -errno.EOPNOTSUPP)
+        assert take(ring, 1)[0].res in (4096, -errno.EOPNOTSUPP)
 
 
 def test_shared_workers():
@@ -138,7 +132,7 @@ def test_shared_workers():
         for ring in (second, third):
             assert ring.features.setup_flags & abi.IORING_SETUP_ATTACH_WQ
             ring.nop(1)
-            assert collect(ring, 1)[0].res == 0
+            assert take(ring, 1)[0].res == 0
     with open("/dev/null") as file, pytest.raises(OSError):
         Ring(entries=8, attach_wq=file)
 
@@ -151,7 +145,7 @@ def test_128_byte_entries_carry_long_commands():
                 ring.nop128(1)
         with open("/dev/null") as file:
             ring.uring_cmd(1, file, 0, b"x" * 80)
-            assert collect(ring, 1)[0].res == 0, "/dev/null takes any command"
+            assert take(ring, 1)[0].res == 0, "/dev/null takes any command"
             with pytest.raises(ValueError):
                 ring.uring_cmd(1, file, 0, b"x" * 81)
     with Ring(entries=8) as ring, open("/dev/null") as file:
@@ -167,7 +161,7 @@ def test_a_ring_without_descriptor_registers():
         read, write = os.pipe()
         os.write(write, b"hello")
         ring.read(1, read, buffer_group=1)
-        cqe = collect(ring, 1)[0]
+        cqe = take(ring, 1)[0]
         assert bytes(group.views[cqe.buf_id][: cqe.res]) == b"hello"
         os.close(read)
         os.close(write)
@@ -187,7 +181,7 @@ def test_restrictions():
     with ring:
         ring.nop(1)
         ring.read(2, 0, bytearray(1))
-        assert {c.user_data: c.res for c in collect(ring, 2)} == {1: 0, 2: -errno.EACCES}
+        assert {c.user_data: c.res for c in take(ring, 2)} == {1: 0, 2: -errno.EACCES}
         with pytest.raises(PermissionError):
             ring.register_files_sparse(1)
     with Ring(entries=8) as started, pytest.raises(OSError) as caught:
