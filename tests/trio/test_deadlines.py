@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 import uring_trio
-from tests.trio.helpers import statistics, streams
+from tests.trio.helpers import buffers_out, statistics, streams
 from uring import ops
 from uring.abi import IOSQE_ASYNC
 from uring_trio import manager
@@ -184,6 +184,52 @@ def test_an_operation_goes_on_when_its_deadline_is_moved_or_shielded(change):
                 await trio.sleep(0.05)
                 await near.send(b"late")
             assert received == [b"late"]
+
+    uring_trio.run(main, ring=uring_trio.RingOptions(deadlines="link"))
+
+
+def test_an_operation_goes_on_as_it_was_queued():
+    """Others set the socket's operation up for a receive of theirs, just when this one is to go on, and are
+    cancelled before they queue it."""
+
+    async def round():
+        near, far = trio.socket.socketpair()
+        memory = bytearray(10)
+        received = []
+
+        async def receive():
+            with scope:
+                received.append(await far.recv_into(memory))
+            nursery.cancel_scope.cancel()
+
+        async def interfere():
+            while True:
+                with trio.CancelScope() as own:
+                    own.cancel()
+                    try:
+                        await far.recv(1)
+                    except trio.BusyResourceError:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                await trio.lowlevel.checkpoint()
+
+        with near, far:
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope(deadline=trio.current_time() + 0.02)
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                fires, scope.deadline = scope.deadline, math.inf
+                for _ in range(4):  # one of them runs before the receive does, almost always
+                    nursery.start_soon(interfere)
+                await trio.sleep_until(fires + 0.01)
+                await near.send(b"late")
+            if not scope.cancelled_caught:  # else this machine was too slow to move the deadline
+                assert received == [4]
+                assert memory[:4] == b"late"
+
+    async def main():
+        for _ in range(10):
+            await round()
+        assert buffers_out() == 0
 
     uring_trio.run(main, ring=uring_trio.RingOptions(deadlines="link"))
 

@@ -223,7 +223,7 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
         yield from checkpoint_if_cancelled()
     if op.task is not None or runner is not op.runner:
         op.refuse(runner)
-    res = yield from _transact_linked(op, task, perf_counter() + seconds)
+    res = yield from _transact_linked(op, op.template, task, perf_counter() + seconds)
     if res in INTERRUPTED:
         raise trio.TooSlowError
     return res
@@ -236,14 +236,16 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
 
     When the kernel's timer wins, Trio expires the same deadline before the task runs again, and the
     cancellation is raised here. If the deadline has been moved meanwhile, or is shielded, the operation
-    is armed again unseen.
+    is armed again unseen: as it was, for other tasks may have set ``op`` up for something else meanwhile and
+    not have queued it, because they were cancelled.
     """
     offset, reach = op.manager.clock_offset, op.reach
-    user_data, pins = op.user_data, op.pins
+    user_data, pins, template = op.user_data, op.pins, op.template
     assert reach is not None
     while True:
         when = task._cancel_status.effective_deadline()
-        res = yield from _transact_linked(op, task, when - offset if when <= reach + perf_counter() else inf)
+        until = when - offset if when <= reach + perf_counter() else inf
+        res = yield from _transact_linked(op, template, task, until)
         if res not in INTERRUPTED:
             return res
         if task._cancel_status.effectively_cancelled:
@@ -257,11 +259,11 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
 
 @enable_ki_protection
 @types.coroutine
-def _transact_linked(op: Operation, task: Any, when: float) -> Generator[Any, Any, int]:
+def _transact_linked(op: Operation, template: Any, task: Any, when: float) -> Generator[Any, Any, int]:
     queue: Callable[..., int] = op.queue
-    entry: tuple[Any, ...] = (op.template,)
+    entry: tuple[Any, ...] = (template,)
     if when != inf:
-        queue, entry = op.manager.ring.queue_pair, (op.template, op.kernel_deadline(when))
+        queue, entry = op.manager.ring.queue_pair, (template, op.kernel_deadline(when))
     if queue(*entry) < 0:
         yield from _queue_later(op, task, queue, entry)
     op.task = task
