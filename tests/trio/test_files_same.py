@@ -92,7 +92,7 @@ async def play(side: Any, path: Path, script: list[tuple[str, tuple[Any, ...]]])
                 result = await side.call(name, arguments)
                 if name == "tell":
                     cookies.append(result)
-        except (ValueError, OSError, TypeError, AttributeError) as exc:
+        except (ValueError, OSError, TypeError, AttributeError, OverflowError) as exc:
             text = "" if isinstance(exc, AttributeError) else str(exc)  # it names the class
             result = (type(exc), text, getattr(exc, "errno", None))
         told.append((name, arguments, result, path.read_bytes()))
@@ -172,3 +172,33 @@ def test_text(
 ) -> None:
     data = start.encode(encoding, "replace")
     compare(folder, data, script, mode, buffering, encoding=encoding, errors=errors, newline=newline)
+
+
+class Three:
+    """No number, but what some calls take for one."""
+
+    def __index__(self) -> int:
+        return 3
+
+    def __repr__(self) -> str:
+        return "Three()"
+
+
+TARGETS = (1.5, 0.0, -1.5, "x", None, Three(), [], True)
+DIRECTIONS = ("x", 1.0, 2.0, None, True, Three(), -1, 1 << 40, 1 << 70)
+FAR = (float("nan"), float("inf"), 1 << 63, (1 << 64) - 1, 1 << 64, 3 << 128, 1 << 168, 1 << 200)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((target, whence) for target in TARGETS for whence in range(4)),
+        *((0, whence) for whence in DIRECTIONS),
+        *((target,) for target in FAR),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize(("mode", "buffering"), [("r", -1), ("r+", -1), ("rb", -1), ("r+b", -1), ("rb", 0)])
+def test_senseless_seeks(folder: Path, mode: str, buffering: int, arguments: tuple[Any, ...]) -> None:
+    script = [("read", (2,)), ("seek", arguments), ("tell", ()), ("read", (3,))]
+    compare(folder, b"hello world", script, mode, buffering)

@@ -62,6 +62,9 @@ def _full_goes_on() -> bool:
 _FULL_GOES_ON = _full_goes_on()
 """Whether this Python writes what would just fill the buffer at once; older ones keep it."""
 
+_OFFSETS = 1 << 63
+"""How many there are from 0 on, and below."""
+
 
 class BufferedFile(RingFile):
     """A buffered binary file; see `io.BufferedReader`, `io.BufferedWriter` and `io.BufferedRandom` for what
@@ -230,9 +233,13 @@ class BufferedFile(RingFile):
     @exclusive
     async def seek(self, target: int, whence: int = 0, /) -> int:
         """Moves the position; returns the new one."""
+        whence = operator.index(whence)
         if self.closed or whence not in (0, 1, 2, 3, 4) or not self._wrapped.seekable():
             return self._refuse("seek", target, whence)
-        return await self._seek(operator.index(target), whence)
+        target = operator.index(target)
+        if not -_OFFSETS <= target < _OFFSETS:
+            return self._refuse("seek", target, whence)
+        return await self._seek(target, whence)
 
     @exclusive
     async def tell(self) -> int:

@@ -43,6 +43,7 @@ _LARGE_CHUNK = 65536
 _POSITION = (1 << 64) - 1
 _INT = (1 << 32) - 1
 _FLAGS_AT, _FEED_AT, _SKIP_AT, _EOF_AT = 64, 96, 128, 160
+_COOKIE_BYTES = 21
 
 
 class TextFile(RingFile):
@@ -201,12 +202,13 @@ class TextFile(RingFile):
     @exclusive
     async def seek(self, cookie: int, whence: int = 0, /) -> int:
         """Moves to a position from `tell`, to the start, or with ``whence`` 2 to the end; returns it."""
+        whence = operator.index(whence)
         far = whence in (1, 2) and cookie != 0
         if self.closed or not self._seekable or far or whence not in (0, 1, 2):
             return self._refuse("seek", cookie, whence)
         if cookie < 0:
             raise ValueError(f"negative seek position {cookie!r}")
-        return await self._seek(operator.index(cookie), whence)
+        return await self._seek(cookie, whence)
 
     @exclusive
     async def detach(self) -> BufferedFile:
@@ -389,8 +391,11 @@ class TextFile(RingFile):
                 self._decoder.reset()
             self._start_encoder(where == 0)
             return where
-        where = cookie & _POSITION
-        flags, feed, skip = (cookie >> at & _INT for at in (_FLAGS_AT, _FEED_AT, _SKIP_AT))
+        place = int(cookie)  # of any number, as in the standard library
+        place.to_bytes(_COOKIE_BYTES, "little")
+        where = place & _POSITION
+        where -= where >> 63 << 64  # a position is signed
+        flags, feed, skip = (place >> at & _INT for at in (_FLAGS_AT, _FEED_AT, _SKIP_AT))
         await self._buffer._seek(where, 0)
         self._forget_decoded()
         if self._decoder is not None:
@@ -402,7 +407,7 @@ class TextFile(RingFile):
             if skip:
                 data = await self._buffer._read(feed)
                 self._snapshot = (flags, data)
-                self._decoded = self._decoder.decode(data, bool(cookie >> _EOF_AT))
+                self._decoded = self._decoder.decode(data, bool(place >> _EOF_AT))
                 if len(self._decoded) < skip:
                     raise OSError("can't restore logical file position")
                 self._used = skip
