@@ -4,7 +4,10 @@ They take what `os` takes (str, bytes, path objects), return what it returns and
 the file names in them. Each is a checkpoint. A kernel worker does the work, and what it has begun cannot be
 stopped: a call that is cancelled either has done nothing or has done all and returns.
 
-A relative path starts where the process is when the call is made, not where it is when a worker gets to it.
+A relative path starts where the process is when the call is made, not where it is when a worker gets to it:
+workers share the working directory with the process, so the path is made absolute first. Where no absolute
+path leads (the working directory was removed, is deeper than a path can name, or is below one that this user
+may not search) the relative one goes to the worker, which works as long as nobody calls ``chdir`` meanwhile.
 """
 
 from __future__ import annotations
@@ -63,35 +66,40 @@ _STAT_FIELDS = struct.Struct("=4xI8xIIIH2xQQQ8x qI4x 16x qI4x qI4x IIII").unpack
 _NANO = 1_000_000_000
 _COPY_CHUNK = 1 << 20
 _ENOENT = -errno.ENOENT
+_PATH_MAX = 4096
+"""Bytes of a path, the NUL at its end included."""
 _STRETCH = 64
 """So many names are looked up before others run."""
 
 
 def absolute(path: Any) -> Any:
-    """The same path from the root on, as str or bytes. Nothing in it is resolved or tidied, since with
-    symbolic links that would change what it means.
+    """The same path from the root on, as str or bytes, if one leads there. Nothing in it is resolved or
+    tidied, since with symbolic links that would change what it means.
 
     Raises:
         ValueError: a NUL byte in it.
         TypeError: not a path.
-        FileNotFoundError: it is relative, and the process is in a directory that has been removed.
     """
     path = os.fspath(path)
     if isinstance(path, bytes):
         if b"\0" in path:
             raise ValueError("embedded null byte")
-        return path if path[:1] in (b"/", b"") else _here(os.getcwdb, path) + b"/" + path
+        return path if path[:1] in (b"/", b"") else _from_root(os.getcwdb, b"/", path)
     if "\0" in path:
         raise ValueError("embedded null byte")
-    return path if path[:1] in ("/", "") else f"{_here(os.getcwd, path)}/{path}"
+    return path if path[:1] in ("/", "") else _from_root(os.getcwd, "/", path)
 
 
-def _here(where: Callable[[], Any], path: Any) -> Any:
-    """Where the process is; in a directory that is gone nothing is found by a relative path."""
+def _from_root(where: Callable[[], Any], slash: Any, path: Any) -> Any:
+    """A relative path from the root on; as it is, where that would find something else or nothing."""
     try:
-        return where()
-    except FileNotFoundError as exc:
-        raise FileNotFoundError(exc.errno, exc.strerror, path) from None
+        here = where()
+    except OSError:
+        return path
+    whole = here + slash + path
+    if len(os.fsencode(whole)) >= _PATH_MAX or not os.access(here, os.X_OK, effective_ids=True):
+        return path
+    return whole
 
 
 async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_result:

@@ -377,7 +377,44 @@ async def refused() -> None:
     assert os.listdir() == [name for name in os.listdir() if name != "new"]
 
 
-SCENARIOS = {function.__name__: function for function in (full, failing, tmpfs, overlay, unprivileged)}
+def unreachable(folder: Path) -> None:
+    """Where a user stands below a directory that this user may not search: relative paths work."""
+    here = folder / "closed" / "here"
+    here.mkdir(parents=True)
+    shutil.chown(here, NOBODY, NOBODY)
+    folder.chmod(0o755)
+    os.chdir(here)
+    here.parent.chmod(0)
+    become_nobody()
+    assert told_sync(partial(os.stat, os.getcwd()))[0] is PermissionError
+    uring_trio.run(from_here)
+
+
+async def from_here() -> None:
+    await uring_trio.mkdir("made")
+    async with await uring_trio.open_file("file", "w") as file:
+        await file.write("text")
+    await uring_trio.symlink("file", "link")
+    await uring_trio.link("file", "made/other")
+    await uring_trio.rename("made/other", "made/same")
+    assert await uring_trio.copy_file("made/same", b"copy") == 4
+    for name in ("file", "link", b"made", "."):
+        agree(told_sync(partial(os.stat, name)), await told(partial(uring_trio.stat, name)), name)
+    assert [found.st_size for found in await uring_trio.read_dir_stats(["file", "copy"])] == [4, 4]  # type: ignore[union-attr]
+    path = uring_trio.Path("made/same")
+    assert await path.read_text() == "text"
+    await path.touch()
+    await path.unlink()
+    await uring_trio.rmdir("made")
+    await fails_with(errno.ENOENT, lambda: uring_trio.unlink("made/same"))
+    error = await fails_with(errno.EACCES, lambda: uring_trio.unlink("../other"))
+    assert error.filename == "../other"
+    assert sorted(os.listdir()) == ["copy", "file", "link"]
+
+
+SCENARIOS = {
+    function.__name__: function for function in (full, failing, tmpfs, overlay, unprivileged, unreachable)
+}
 
 
 def main(scenario: str, folder: str) -> None:

@@ -263,6 +263,41 @@ async def test_in_a_removed_directory_errors_name_the_path(here: pathlib.Path, n
         assert caught.value.filename == name
 
 
+async def test_in_a_removed_directory_dots_lead_out(here: pathlib.Path) -> None:
+    os.chdir("dir")
+    (here / "dir").rmdir()
+    assert (await uring_trio.stat("..")).st_ino == os.stat("..").st_ino
+    assert (await uring_trio.stat(b".", follow_symlinks=False)).st_ino == os.stat(".").st_ino
+    await uring_trio.mkdir("../made")
+    async with await uring_trio.open_file("../file", "rb") as file:
+        assert await file.read() == b"contents\r\n"
+    assert (here / "made").is_dir()
+
+
+@pytest.mark.parametrize("length", [4090, 4500])
+async def test_in_a_directory_as_deep_as_a_path_can_name_or_deeper(here: pathlib.Path, length: int) -> None:
+    while (left := length - len(os.getcwdb())) > 1:
+        os.mkdir("x" * min(200, left - 1))
+        os.chdir("x" * min(200, left - 1))
+    for make in (str, os.fsencode):
+        await uring_trio.mkdir(make("a directory"))
+        async with await uring_trio.open_file(make("a file"), "wb") as file:
+            await file.write(b"deep")
+        await uring_trio.rename(make("a file"), make("a directory/a file"))
+        assert await copy_file(make("a directory/a file"), make("copy")) == 4
+        assert await uring_trio.stat(make("copy")) == os.stat("copy")
+        await Path("touched").touch()
+        assert sorted(os.listdir()) == ["a directory", "copy", "touched"]
+        for path in ("a directory/a file", "copy", "touched"):
+            await uring_trio.unlink(make(path))
+        await uring_trio.rmdir(make("a directory"))
+    with pytest.raises(FileNotFoundError) as caught:
+        await uring_trio.unlink("missing")
+    assert caught.value.filename == "missing"
+    os.chdir(here)
+    shutil.rmtree("x" * 200)
+
+
 async def test_splice_and_tee(here: pathlib.Path) -> None:
     first, second = os.pipe(), os.pipe()
     try:
