@@ -141,7 +141,7 @@ class Group:
         self._groups = groups
         self.buffers: Any = buffers
         self._give: Callable[[int], int] = buffers.put
-        self.thread: int = groups.thread
+        self.thread: int = get_ident()
         self.size: int = buffers.size
         self.views: list[memoryview] = buffers.views
         self.first: int = buffers.in_use
@@ -237,7 +237,6 @@ class Groups:
     def __init__(self, manager: Manager) -> None:
         self._ring: Any = manager.ring
         self._provide = manager.provide
-        self.thread: int = get_ident()
         self.changed: Callable[[], None] = manager.sweep_later
         self._limit = manager.options.group_memory
         self._spare: deque[Group] = deque()
