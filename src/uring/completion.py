@@ -119,9 +119,9 @@ class Waiting(RingState):
             return self._take_shared(kind, max_cqes, timeout)
         if self._backlog:
             timeout = 0.0
+        n = self._cycle(timeout) if timeout == 0.0 else self._cycle_until(timeout)
         if self._chain:
             self._end_chain()
-        n = self._cycle(timeout) if timeout == 0.0 else self._cycle_until(timeout)
         if n < 0:
             if n != -errno.EINTR:
                 raise self._error(n, "wait")

@@ -218,9 +218,9 @@ class RingState:
         return plain
 
     def _end_chain(self) -> None:
-        """What is queued goes to the kernel now, and a chain ends there. Not so with SQPOLL: the kernel's
-        thread may find the next request behind the last one, and link them."""
-        self._chain = self._chain and self.options.sqpoll and self._kernel.pending > 0
+        """A chain ends with what the kernel has taken. Where it has not taken all (no memory now, or with
+        SQPOLL its thread is not there yet) the next request is linked to the last."""
+        self._chain = self._chain and self._kernel.pending > 0
 
     def _check_open(self) -> None:
         if self._owner == STOPPED or self._stopping:

@@ -494,7 +494,8 @@ class Submission(RingState):
         space = self._kernel.space()
         if self._chain:
             if space < 1:
-                self._chain = False
+                # The next request sends the queue off first. With SQPOLL the kernel's thread may do that.
+                self._chain = self.options.sqpoll
                 raise PoolExhausted("the chain does not fit into the submission queue: use submit_linked")
         elif flags & _LINKS and space < max(2, self._kernel.sq_entries // 2):
             self._kernel.flush(0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import os
 import socket
 import weakref
@@ -91,6 +92,24 @@ def test_a_chain_is_silent_as_a_whole_or_not_at_all(ring) -> None:
     with pytest.raises(ValueError, match="as a whole"):
         ring.submit(silent, 2)
     ring.wait()
+
+
+@pytest.mark.parametrize("wait", ["wait", "wait_direct", "wait_extended"])
+@pytest.mark.parametrize("timeout", [-1, math.nan, True, "soon"])
+def test_a_wait_that_is_refused_does_not_end_a_chain(ring, wait, timeout) -> None:
+    # Nothing was submitted: what is queued next is linked to the silent request, and would end unseen.
+    ring.submit(ops.nop(result=-errno.EIO).with_flags(SKIP | LINK), 1)
+    with pytest.raises((TypeError, ValueError)):
+        getattr(ring, wait)(timeout=timeout)
+    with pytest.raises(ValueError, match="as a whole"):
+        ring.nop(2)
+    ring.flush()
+    ring.nop(2)
+    results: list[int] = []
+    while len(results) < 2 and (cqes := ring.wait(timeout=5.0)):
+        results += [cqe.res for cqe in cqes]
+    assert sorted(results) == [-errno.EIO, 0]
+    assert ring.in_flight == 0
 
 
 @pytest.mark.parametrize("send", ["send_zc", "sendmsg_zc"])
