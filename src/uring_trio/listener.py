@@ -34,6 +34,7 @@ __all__ = ["UringListener", "check_backlog", "listen_tcp", "open_listener", "ser
 _ACCEPT = int(abi.IORING_OP_ACCEPT)
 _MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT) << 8
 _BACKLOG = 0xFFFF
+_PORTS = 16  # how many of the kernel's choices to try, where several addresses are to have the same
 _FD_FLAGS = _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK
 
 
@@ -166,7 +167,8 @@ async def serve_tcp(
     task_status: trio.TaskStatus[list[UringListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """As `trio.serve_tcp`: listens on every address of ``host`` and runs ``handler(stream)`` in a task for
-    each connection; the stream is closed when it returns. Starts with the list of listeners.
+    each connection; the stream is closed when it returns. Starts with the list of listeners. With port 0
+    all of them have the same one.
 
     An exception of a handler cancels the server, unless ``handler_nursery`` is given to run them.
 
@@ -174,16 +176,32 @@ async def serve_tcp(
         OSError: the message names the stage (socket, bind, listen) and the address.
     """
     check_backlog(backlog)
+    addresses = await _resolve(host, port)
     listeners: list[UringListener] = []
     try:
-        for family, address in await _resolve(host, port):
-            if listeners and address[1] == 0:
-                address = (address[0], listeners[0].address[1], *address[2:])
-            listeners.append(await open_listener(family, address, backlog, reuse_port=reuse_port))
+        for others in reversed(range(1 if port else _PORTS)):
+            try:
+                await _listen_on_each(addresses, backlog, reuse_port, listeners)
+                break
+            except OSError as error:
+                # A port that the kernel chose need be free for the first address only.
+                if error.errno != errno.EADDRINUSE or not others:
+                    raise
+                while listeners:
+                    listeners.pop().close()
         await serve(listeners, handler, handler_nursery, task_status)
     finally:
         for listener in listeners:
             listener.close()
+
+
+async def _listen_on_each(
+    addresses: list[tuple[int, Any]], backlog: int | None, reuse_port: bool, listeners: list[UringListener]
+) -> None:
+    for family, address in addresses:
+        if listeners and address[1] == 0:
+            address = (address[0], listeners[0].address[1], *address[2:])
+        listeners.append(await open_listener(family, address, backlog, reuse_port=reuse_port))
 
 
 async def serve(

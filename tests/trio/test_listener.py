@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +18,7 @@ import uring_trio
 from tests.conftest import open_files
 from tests.trio.helpers import can_bind, in_flight, raises_inside, statistics
 from uring_trio import RingOptions, UringListener, UringStream
+from uring_trio import listener as listener_module
 from uring_trio.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -575,6 +576,31 @@ async def test_serves_every_address_on_one_port_each(serve: Any) -> None:
                 await stream.send_all(b"hello")
                 assert await stream.receive_some() == b"hello"
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("taken", [1, 3, 16])
+async def test_a_port_that_is_free_for_one_address_only(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[socket.socket] = []
+
+    async def open_one(family: int, address: Any, *args: Any, **options: Any) -> uring_trio.UringListener:
+        listener = await open_listener(family, address, *args, **options)
+        if address[1] == 0 and len(others) < taken:
+            others.append(socket.create_server(("0.0.0.0", listener.address[1])))
+        return listener
+
+    open_listener = listener_module.open_listener
+    monkeypatch.setattr(listener_module, "open_listener", open_one)
+    try:
+        with nullcontext() if taken < 16 else raises_inside(OSError):
+            async with trio.open_nursery() as nursery:
+                six, four = await nursery.start(uring_trio.serve_tcp, echo, 0)
+                assert six.address[1] == four.address[1]
+                assert six.address[1] not in {other.getsockname()[1] for other in others}
+                nursery.cancel_scope.cancel()
+    finally:
+        for other in others:
+            other.close()
+    assert len(others) == taken
 
 
 @BOTH
