@@ -341,3 +341,29 @@ def test_a_negative_timeout_is_refused_before_anything_is_queued(bad):
                 assert trio.lowlevel.current_statistics().io_statistics.submitted == before
 
     uring_trio.run(main)
+
+
+@pytest.mark.parametrize("deadlines", ["auto", "cancel", "link"])
+@pytest.mark.parametrize("call", ["perform", "receive_into", "recv_into"])
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_deadline_that_passed_lets_go_of_the_buffer(call, deadlines, blocked):
+    # Also while the exception, whose traceback has the frames of the call, is still there.
+    async def main():
+        near, far = await streams()
+        memory = bytearray(10)
+        calls = {
+            "perform": lambda: uring_trio.perform(ops.recv(far.socket.fileno(), memory)),
+            "receive_into": lambda: far.receive_into(memory),
+            "recv_into": lambda: far.socket.recv_into(memory),
+        }
+        async with near, far:
+            with trio.move_on_after(0.01) as scope:
+                if blocked:
+                    trio.lowlevel.current_trio_token().run_sync_soon(time.sleep, 0.02)
+                with pytest.raises(trio.Cancelled) as caught:
+                    await calls[call]()
+                memory.clear()
+                raise caught.value
+            assert scope.cancelled_caught
+
+    uring_trio.run(main, ring=uring_trio.RingOptions(deadlines=deadlines))

@@ -10,6 +10,7 @@ import resource
 import select
 import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -555,6 +556,37 @@ async def test_fifo(tmp_path: Path) -> None:
     with pytest.raises(BrokenPipeError):
         await sink.write(b"nobody")
     await sink.aclose()
+
+
+def test_open_of_a_fifo_outlives_a_stop_of_the_process(tmp_path: Path) -> None:
+    """A signal that stops the process interrupts the kernel worker that waits for the other end."""
+    name = tmp_path / "fifo"
+    os.mkfifo(name)
+    program = (
+        "import sys, uring_trio\n"
+        "async def main():\n"
+        "    print('opening', flush=True)\n"
+        "    async with await uring_trio.open_file(sys.argv[1], 'rb') as file:\n"
+        "        print(await file.read())\n"
+        "uring_trio.run(main)\n"
+    )
+    command = [sys.executable, "-c", program, str(name)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "opening\n"
+            for _ in range(3):
+                time.sleep(0.05)
+                process.send_signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+                process.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+            with open(os.open(name, os.O_RDWR), "wb", buffering=0) as sink:  # does not wait
+                sink.write(b"some")
+            assert process.stdout.read() == "b'some'\n"
+        finally:
+            process.kill()
+    assert process.returncode == 0
 
 
 async def test_cancelled_open_of_a_fifo(tmp_path: Path) -> None:

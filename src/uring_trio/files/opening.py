@@ -154,11 +154,14 @@ def file_of(made: Any, newline: str | None = None) -> RingFile:
 async def _open(path: Any, flags: int) -> int:
     # In a kernel worker at once: an open tried inline does not wait for the other end of a FIFO.
     op = ops.openat(absolute(path), flags).with_flags(_ASYNC)
-    try:
-        fd: int = await perform(op)
-    except OSError as exc:
-        raise OSError(exc.errno, exc.strerror, path) from None
-    return fd
+    while True:
+        try:
+            fd: int = await perform(op)
+        except InterruptedError:
+            continue  # the process was stopped and goes on
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, path) from None
+        return fd
 
 
 def _flags_of(path: Any, mode: str, *others: Any) -> int:

@@ -242,19 +242,22 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
     offset, reach = op.manager.clock_offset, op.reach
     user_data, pins, template = op.user_data, op.pins, op.template
     assert reach is not None
-    while True:
-        when = task._cancel_status.effective_deadline()
-        until = when - offset if when <= reach + perf_counter() else inf
-        res = yield from _transact_linked(op, template, task, until)
-        if res not in INTERRUPTED:
-            return res
-        if task._cancel_status.effectively_cancelled:
-            yield from checkpoint_if_cancelled()
-        if op.user_data != user_data:
-            raise trio.ClosedResourceError("another task closed this fd")
-        if op.task is not None:
-            op.refuse(op.runner)
-        op.pins = pins
+    try:
+        while True:
+            when = task._cancel_status.effective_deadline()
+            until = when - offset if when <= reach + perf_counter() else inf
+            res = yield from _transact_linked(op, template, task, until)
+            if res not in INTERRUPTED:
+                return res
+            if task._cancel_status.effectively_cancelled:
+                yield from checkpoint_if_cancelled()
+            if op.user_data != user_data:
+                raise trio.ClosedResourceError("another task closed this fd")
+            if op.task is not None:
+                op.refuse(op.runner)
+            op.pins = pins
+    finally:
+        del pins  # a traceback keeps this frame, see `perform_in`
 
 
 @enable_ki_protection
