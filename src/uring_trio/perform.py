@@ -42,7 +42,8 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
 
     Raises:
         trio.TooSlowError: ``timeout`` passed; the operation was cancelled.
-        OSError: the kernel's errno, as Python's own class where there is one.
+        OSError: the kernel's errno, as Python's own class where there is one. InterruptedError: the
+            process was stopped by a signal while a kernel worker waited; nothing was done.
         RuntimeError: outside a ring run.
         TypeError: not an operation, or a multishot.
         ValueError: it is linked to the next one, which is some other task's, or has no completion if it
