@@ -189,7 +189,11 @@ async def splice(
     flags: int = 0,
 ) -> int:
     """Moves up to ``n`` bytes between descriptors, one of them a pipe, without copying them through this
-    process; returns how many, 0 at the end. See splice(2)."""
+    process; returns how many, 0 at the end. See splice(2).
+
+    A socket to splice from has to be non-blocking, as Trio's are: see `uring.ops.splice`. Where nothing has
+    arrived it raises ``BlockingIOError`` then.
+    """
     op = ops.splice(fd_in, fd_out, n, offset_in=offset_in, offset_out=offset_out, splice_flags=flags)
     return int(await perform(op))
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FIRST_FD = 100
 """Our descriptors start here: a number that is used after its end is then nobody's, not the interpreter's."""
+SOCKETS = 10
+"""How many of them are made before the sockets."""
 NO_FDS = (-1, -2, 1 << 20, (1 << 31) - 1, 1 << 31, 1 << 40)
 KEPT = 8  # objects of each type to call methods of
 
@@ -134,6 +136,7 @@ class World:
             self._adopt(os.dup(epoll.fileno()))
         for fd in (os.eventfd(0, os.EFD_NONBLOCK), os.open("d", os.O_RDONLY)):
             self._adopt(fd)
+        assert len(self.fds) == SOCKETS
         near, far = socket.socketpair()
         listener = socket.create_server(("127.0.0.1", 0))
         client = socket.create_connection(listener.getsockname())
@@ -428,6 +431,9 @@ def argument(world: World, callee: str, name: str, annotation: str) -> Any:
         return world.rng.choice((8, 8, 16, 0))
     if name == "op" and "int" in annotation:
         return world.rng.choice((*range(64), 256, -1))
+    if name == "fd_in" and callee == "splice":
+        # No socket: one that blocks keeps the pipe locked, and a read of that then sleeps beyond all signals.
+        return world.rng.choice(world.fds[:SOCKETS])
     if name == "timeout" and callee == "set":
         return world.rng.choice((0.0, 0.001, 0.002, -1))
     if name not in NEVER_STRANGE and world.rng.random() < 0.06:

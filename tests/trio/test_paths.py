@@ -298,6 +298,21 @@ async def test_in_a_directory_as_deep_as_a_path_can_name_or_deeper(here: pathlib
     shutil.rmtree("x" * 200)
 
 
+async def test_splice_does_not_wait_for_a_socket() -> None:
+    near, far = trio.socket.socketpair()
+    source, sink = os.pipe()
+    try:
+        with near, far:
+            with pytest.raises(BlockingIOError):
+                await uring_trio.splice(far.fileno(), sink, 10)
+            await near.send(b"data")
+            assert await uring_trio.splice(far.fileno(), sink, 10) == 4
+        assert os.read(source, 10) == b"data"
+    finally:
+        os.close(source)
+        os.close(sink)
+
+
 async def test_splice_and_tee(here: pathlib.Path) -> None:
     first, second = os.pipe(), os.pipe()
     try:
