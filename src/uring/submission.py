@@ -44,6 +44,7 @@ _HALF_SILENT = (
     "a chain is silent on success as a whole or not at all: the kernel is silent about all that follows a "
     "silent request that fails, so that nothing would say when it has ended"
 )
+_OTHERS_BETWEEN = "with several issuers a chain is one submit_linked: others' requests come between"
 _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
@@ -180,8 +181,8 @@ class Submission(RingState):
         An operation may appear in a chain of its own contexts only once.
 
         Raises:
-            ValueError: an empty chain, or longer than the submission queue. As `submit` otherwise; nothing
-                is queued then.
+            ValueError: an empty chain, or longer than the submission queue; on a ring of several issuers,
+                one whose last request is linked further. As `submit` otherwise; nothing is queued then.
         """
         chain = list(requests)
         for op, _ in chain:
@@ -361,9 +362,7 @@ class Submission(RingState):
         if self._chain and silent is not self._silent:
             raise ValueError(_HALF_SILENT)
         if flags & _LINKS and self._owner == NO_THREAD and not linked:
-            raise ValueError(
-                "with several issuers a chain needs submit_linked: others' requests come between"
-            )
+            raise ValueError(_OTHERS_BETWEEN)
         if opcode == _OP_LINK_TIMEOUT:
             self._guard_target()
         elif opcode == _OP_MSG_RING and op.fields[3] >> 62 != 3:
@@ -460,6 +459,8 @@ class Submission(RingState):
         before: int | None = None
         if len({op.fields[1] & _SKIP for op in chain}) > 1 and not self.options.notify_succeed:
             raise ValueError(_HALF_SILENT)
+        if self._owner == NO_THREAD and chain[-1].fields[1] & _LINKS:
+            raise ValueError(_OTHERS_BETWEEN)
         for op, ctx in zip(chain, contexts, strict=True):
             opcode = op.fields[0]
             if not _is_context(ctx):

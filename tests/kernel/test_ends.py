@@ -112,6 +112,17 @@ def test_a_wait_that_is_refused_does_not_end_a_chain(ring, wait, timeout) -> Non
     assert ring.in_flight == 0
 
 
+@pytest.mark.parametrize("flags", [LINK, LINK | SKIP])
+def test_with_several_issuers_a_chain_takes_hold_of_nothing_behind_it(flags) -> None:
+    first = ops.nop().with_flags(flags & SKIP)
+    with Ring(entries=8, multi_issuers=True) as ring:
+        with pytest.raises(ValueError, match="several issuers"):
+            ring.submit_linked([(first, 1), (ops.nop().with_flags(flags), 2)])
+        assert ring._kernel.pending == 0
+        ring.nop(3)
+        assert [cqe.context for cqe in ring.wait(timeout=5.0)] == [3]
+
+
 @pytest.mark.parametrize("send", ["send_zc", "sendmsg_zc"])
 def test_zero_copy_sends_keep_away_from_draining_requests(ring, streams, send) -> None:
     # Such a send would wait for itself for ever, and could not be cancelled.
