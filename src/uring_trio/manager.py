@@ -24,7 +24,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .fd import Channel
     from .leases import Groups
 
-__all__ = ["Manager", "RingStatistics", "process_totals"]
+__all__ = ["Held", "Manager", "RingStatistics", "process_totals"]
 
 _MORE = int(abi.IORING_CQE_F_MORE)
 _SPURIOUS = -1
@@ -86,6 +86,7 @@ FIRST_BUFFERS = 16
 IDLE_SECONDS = 10.0
 """How long what buffers grew by must be idle before it is given back."""
 
+
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
 
@@ -118,6 +119,13 @@ class RingStatistics:
     cancels_unsent: int
     workers: int
     backend: str = "io_uring"
+
+
+class Held(Protocol):
+    """Something that is put off, by `Manager.hold`."""
+
+    def let_go(self) -> None:
+        """It was put off for as long as it may be."""
 
 
 class _Totals:
@@ -223,6 +231,8 @@ class Manager:
         self.slots: Any = None  # direct descriptors, made for the first one
         self._sweep_at: float = inf  # when to look for receive buffers that are idle
         self._exhausted = False  # whether receives found no buffer since then
+        self._held: dict[Held, float] = {}  # what is put off, and until when; 0: since the loop comes round
+        self.hold_seconds: float = options.gather_us / 1e6
         self.late: int = 0
         self.cancels_requested: int = 0
         self.cancels_won: int = 0
@@ -280,6 +290,8 @@ class Manager:
                 self._expiring = True
                 return 0
             self._expiring = False
+            if self._held:
+                self._mind_held(time.monotonic())
             n = self._poll()
             if n == 0:
                 if self._guest:
@@ -295,14 +307,15 @@ class Manager:
                 return n if n > 0 else self._trouble(n) if n < 0 else _SPURIOUS
             now = time.monotonic()
             end = now + timeout
-            n = self._cycle(timeout if end <= self._sweep_at else self._sweep(now, end))
+            n = self._cycle(timeout if end <= self._sweep_at and not self._held else self._sweep(now, end))
             while n == 0 or n == _EINTR:
                 # An interrupted wait comes back here so that signal handlers run; and the kernel does not
                 # say why a wait ended that also submitted something.
                 now = time.monotonic()
                 if end <= now:
                     return 0
-                n = self._cycle(end - now if end <= self._sweep_at else self._sweep(now, end))
+                idle = end <= self._sweep_at and not self._held
+                n = self._cycle(end - now if idle else self._sweep(now, end))
         return n if n > 0 else self._trouble(n)
 
     def process_events(self, events: int | None) -> None:
@@ -539,10 +552,42 @@ class Manager:
         if self._sweep_at == inf:
             self._sweep_at = time.monotonic() + IDLE_SECONDS
 
+    def hold(self, held: Held) -> bool:
+        """Puts something off: ``let_go`` is called once ``RingOptions.gather_us`` have passed since the loop
+        next came round. Again for what is put off already: it starts anew.
+
+        False: nothing is put off in this run, by its options or because it is a guest, for which another thread
+        waits.
+        """
+        if not self.hold_seconds or self._guest:
+            return False
+        self._held[held] = 0.0
+        return True
+
+    def unhold(self, held: Held) -> None:
+        """It is not put off any more."""
+        self._held.pop(held, None)
+
     # ---- inside --------------------------------------------------------------------------------------
 
+    def _mind_held(self, now: float) -> float:
+        """Lets go of what was put off for long enough; when to look again."""
+        soonest = inf
+        for held, until in list(self._held.items()):
+            if not until:
+                until = self._held[held] = now + self.hold_seconds
+            elif until <= now:
+                self._held.pop(held)
+                held.let_go()
+                continue
+            soonest = min(soonest, until)
+        return soonest
+
     def _sweep(self, now: float, end: float) -> float:
-        """Gives idle memory back if it is time to; seconds until it is time again, or until ``end``."""
+        """Lets go of what is held, and gives idle memory back, if it is time to; seconds until it is time again,
+        or until ``end``."""
+        if self._held:
+            end = min(end, self._mind_held(now))
         if now >= self._sweep_at:
             more = self.groups is not None and self.groups.sweep()
             if not self._exhausted:
@@ -613,6 +658,8 @@ class Manager:
         self.ring.eager = False
         if self._guest and not self._guest_fd_registered:
             self._guest_fd_registered = True
+            for held in list(self._held):
+                held.let_go()  # the thread that waits from now on cannot
             assert isinstance(self.ring, KernelRing)
             self.ring.register_eventfd(self._eventfd)
         if n < 0:

@@ -23,6 +23,9 @@ class RingOptions:
         workers: how many kernel workers may run at once for what blocks (paths, fsync, writes that wait); 0
             leaves the kernel's bound of four times the processors.
         group_memory: bytes that the buffers of one subscription may take, up to 16 GiB.
+        gather_us: microseconds, up to 1 s, for which bytes of a TCP stream may gather in the socket while
+            ``chunks()`` brings many MiB fast: fewer and larger pieces; 0: never. So the last bytes before a
+            pause may come that much later, once in 8 MiB; the end of the stream does not.
         direct_slots: how many direct descriptors a run may have, 32 to 1048576; ``RLIMIT_NOFILE`` bounds it.
         deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
             raises `trio.Cancelled`, and a result that arrived is delivered.
@@ -50,6 +53,7 @@ class RingOptions:
     deadlines: Literal["auto", "link", "cancel"] = "auto"
     workers: int = 0
     direct_slots: int = 4096
+    gather_us: int = 500
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -60,6 +64,7 @@ class RingOptions:
             ("workers", 0, 65536),
             ("group_memory", 4096, 16 << 30),
             ("direct_slots", 32, 1 << 20),
+            ("gather_us", 0, 10_000_000),
         ):
             value = getattr(self, name)
             if type(value) is not int:

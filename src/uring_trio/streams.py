@@ -14,6 +14,7 @@ from trio.lowlevel import enable_ki_protection
 
 from . import seams
 from .chunks import ByteItems, bundles_work, recv_fields
+from .gathering import Gathering
 from .leases import Lease
 from .manager import current
 from .perform import check_timeout
@@ -23,6 +24,7 @@ from .transfer import SocketFailed, send_file, send_zero_copy
 
 if TYPE_CHECKING:
     from .fd import Channel
+    from .manager import Manager
     from .subscription import Items, Subscription
 
 __all__ = ["ByteReceiver", "UringStream", "open_tcp_stream", "stream_error"]
@@ -44,6 +46,10 @@ class ByteReceiver:
     def receiving_channel(self) -> Channel:
         """The channel to receive from, which nobody else receives from now."""
         raise NotImplementedError
+
+    def gathering(self, manager: Manager, room: int) -> Gathering | None:
+        """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
+        return None
 
     def _check_open(self) -> None:
         """Raises `trio.ClosedResourceError` if this is closed."""
@@ -305,6 +311,9 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         """For a subscription that takes what arrives; see `RingSocket.receiving_channel`."""
         return self.socket.receiving_channel()
 
+    def gathering(self, manager: Manager, room: int) -> Gathering:
+        return Gathering(manager, seams.stdlib_socket(self.socket), room)
+
     def _check_open(self) -> None:
         if self.socket.fileno() == -1:
             raise trio.ClosedResourceError("this stream is closed")
@@ -331,13 +340,17 @@ class _StreamChunks(ByteItems[Any]):
     """`UringStream.chunks`: by single receives where the kernel has no room for another group of buffers,
     which happens early in processes without privileges."""
 
-    __slots__ = ("_single", "_stream")
+    __slots__ = ("_burst", "_dry", "_inline", "_single", "_stream", "_waiting")
 
     def __init__(self, stream: ByteReceiver, copy: bool, bundle: bool, size: int, count: int) -> None:
         fields = partial(recv_fields, bundle=bundle and bundles_work())
         super().__init__(stream.receiving_channel, fields, "recv_multishot", size, count, copy, stream._keep)
         self._stream = stream
         self._single = False
+        self._inline = False  # a fast flow is received by plain calls
+        self._burst = 0  # how many there were since the last wait
+        self._dry = False  # the last one found no more
+        self._waiting = False  # a task is about it
 
     @enable_ki_protection
     async def __aenter__(self) -> Items[Any]:
@@ -358,13 +371,21 @@ class _StreamChunks(ByteItems[Any]):
 
     def _open(self) -> Subscription:
         subscription = super()._open()
-        subscription.channel.receiving = subscription
+        channel = subscription.channel
+        channel.receiving = subscription
+        subscription.gathering = self._stream.gathering(channel.manager, self._size * self._count)
         return subscription
 
     @enable_ki_protection
     async def __anext__(self) -> Any:
         subscription = self._subscription
-        if subscription is None or self._done or self._rest or self._stream._unread is not None:
+        if (
+            subscription is None
+            or self._done
+            or self._rest
+            or self._inline
+            or self._stream._unread is not None
+        ):
             return await self._next_slowly()
         # As the base class does, with a frame less for each of its layers.
         taken = subscription.get_nowait() if subscription.queue else None
@@ -372,6 +393,10 @@ class _StreamChunks(ByteItems[Any]):
             taken = await subscription.get()
             if taken[0] <= 0 and subscription.state is State.IDLE:
                 return self._last(taken[0])
+        gathering = subscription.gathering
+        if gathering is not None:
+            gathering.took(taken[0])
+            self._inline = gathering.active and self._copy
         return self._item(*taken)
 
     async def _next_slowly(self) -> Any:
@@ -384,7 +409,60 @@ class _StreamChunks(ByteItems[Any]):
             if not data:
                 raise StopAsyncIteration
             return data if self._copy else Lease(memoryview(data))
+        if self._inline and not self._done:
+            received = await self._next_inline()
+            if received is not None:
+                return received
         return await super().__anext__()
+
+    async def _next_inline(self) -> bytes | None:
+        """What a plain receive brings while the flow gathers: straight into bytes, where a multishot would have
+        them copied out of a buffer. As many in a row as there are buffers, then other tasks have their turn.
+
+        None: the subscription tells what is next.
+        """
+        subscription = self._subscription
+        assert subscription is not None
+        gathering, channel = subscription.gathering, subscription.channel
+        assert gathering is not None
+        if seams.interrupted():
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if self._waiting:
+            raise trio.BusyResourceError("another task is already iterating here")
+        self._waiting = True
+        try:
+            while gathering.active:
+                if not subscription.paused and not await subscription.pause():
+                    return None
+                if self._dry:
+                    if channel.poll_read is not None:
+                        break  # somebody else waits for this socket
+                    await channel.manager.wait_readable(channel.fd)
+                    self._dry, self._burst = False, 0
+                elif self._burst >= self._count:
+                    self._burst = 0
+                    await trio.lowlevel.checkpoint()
+                    continue
+                try:
+                    data = gathering.receive(self._size)
+                except BlockingIOError:
+                    self._dry = True
+                    continue
+                except OSError as exc:
+                    raise stream_error(exc) from exc
+                if not data:
+                    self._done = True
+                    raise StopAsyncIteration
+                self._burst += 1
+                self._dry = len(data) < self._size
+                gathering.took(len(data))
+                return data
+        finally:
+            self._waiting = False
+        self._inline = self._dry = False
+        self._burst = 0
+        subscription.resume()
+        return None
 
     def _last(self, res: int) -> Any:
         try:

@@ -35,6 +35,7 @@ from .perform import check_alone
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .gathering import Gathering
     from .leases import Group
     from .operation import Operation
 
@@ -67,7 +68,7 @@ class Event(Enum):
     GET = "a consumer found the queue empty"
     ROOM = "half of the queue is free and a buffer is home"
     DATA = "completion, more to come"
-    FULL = "completion that filled the queue, more to come"
+    FULL = "completion that filled the queue, more to come; or the consumer wants no more for now"
     LAST = "last completion, for a passing reason"
     FINAL = "last completion: the end, or an error"
     CLOSE = "the block was left, or the descriptor closed"
@@ -170,10 +171,12 @@ class Subscription:
         "_limit",
         "_merge",
         "_op",
+        "_paused",
         "_pins",
         "_taking",
         "channel",
         "failure",
+        "gathering",
         "group",
         "name",
         "park",
@@ -197,6 +200,7 @@ class Subscription:
     ) -> None:
         self.channel: Channel = channel
         self.group: Group | None = group
+        self.gathering: Gathering | None = None
         self.state: State = S.IDLE
         self.name: str = name
         self._fields = fields
@@ -211,6 +215,7 @@ class Subscription:
         self._last = 0  # the result of the final completion
         self.failure: int = 0  # the same if it is an errno, negative, that nobody was told yet
         self._taking = False
+        self._paused = False
         self._abandoned = False
         self.park: Any = seams.park_message(self._abort)
         channel.others.append(self)
@@ -269,6 +274,40 @@ class Subscription:
             self._refill()
         return taken
 
+    @property
+    def paused(self) -> bool:
+        """Whether `pause` is through: nothing is in flight, and nothing is left to take."""
+        return self._paused and self.state is S.RESTING and not self.queue
+
+    async def pause(self) -> bool:
+        """Cancels the multishot and waits for its last completion; it is armed again by `resume` alone.
+
+        A checkpoint only where there is something to wait for. Cancelled it goes on pausing.
+
+        Returns:
+            `paused`. If not, `get` has something to tell, and after that this is called again.
+
+        Raises:
+            trio.BusyResourceError: another task is taking completions.
+        """
+        if self._taking:
+            raise trio.BusyResourceError("another task is already iterating here")
+        self._paused = True
+        if self.state is _ARMED:
+            self.step(Event.FULL)
+        self._taking = True
+        try:
+            while self._op is not None and not self.queue and self.state is S.PAUSING:
+                await seams.wait_for(self)
+        finally:
+            self._taking = False
+        return self.paused
+
+    def resume(self) -> None:
+        """Arms the multishot again after `pause`, or lets the next `get` do so."""
+        self._paused = False
+        self._refill()
+
     @enable_ki_protection
     async def aclose(self) -> None:
         """Cancels the multishot, waits for its last completion and gives back what nobody took.
@@ -292,16 +331,21 @@ class Subscription:
 
     def close(self) -> None:
         """Marks the subscription as closed; whoever closes the descriptor cancels in the kernel."""
-        self.step(Event.CLOSE)
+        self._close()
         self._wake()
 
     def abandon(self) -> None:
         """As `aclose` where the run is over: nothing is waited for, and there is nobody left to wake."""
-        self.step(Event.CLOSE)
+        self._close()
         self._abandoned = True
         self.task = None
         while self.queue:
             self._discard(*self.queue.popleft())
+
+    def _close(self) -> None:
+        self.step(Event.CLOSE)
+        if self.gathering is not None:
+            self.gathering.let_go()
 
     def step(self, event: Event) -> None:
         """Follows the table."""
@@ -331,7 +375,7 @@ class Subscription:
 
     def _has_room(self) -> bool:
         enough = len(self.queue) <= self._limit // 2 and (self.group is None or self.group.home > 0)
-        return enough and self.state is S.RESTING
+        return enough and self.state is S.RESTING and not self._paused
 
     def _arm(self) -> bool:
         """Queues the request; False if the kernel takes no more now."""

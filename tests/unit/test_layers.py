@@ -32,7 +32,7 @@ LAYERS = [
     ["uring_trio.streams"],
     ["uring_trio.seams_anyio", "uring_trio.socketstream", "uring_trio.transfer", "uring_trio.udp"],
     ["uring_trio.pipes", "uring_trio.sockets"],
-    ["uring_trio.accepting", "uring_trio.chunks", "uring_trio.events"],
+    ["uring_trio.accepting", "uring_trio.chunks", "uring_trio.events", "uring_trio.gathering"],
     ["uring_trio.subscription"],
     ["uring_trio.leases", "uring_trio.perform", "uring_trio.registered"],
     ["uring_trio.manager"],
