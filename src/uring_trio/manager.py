@@ -86,7 +86,6 @@ FIRST_BUFFERS = 16
 IDLE_SECONDS = 10.0
 """How long what buffers grew by must be idle before it is given back."""
 
-
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
 
@@ -556,8 +555,7 @@ class Manager:
         """Puts something off: ``let_go`` is called once ``RingOptions.gather_us`` have passed since the loop
         next came round. Again for what is put off already: it starts anew.
 
-        False: nothing is put off in this run, by its options or because it is a guest, for which another thread
-        waits.
+        False: nothing is put off in this run, by its options or because another thread waits for a guest.
         """
         if not self.hold_seconds or self._guest:
             return False
@@ -584,8 +582,8 @@ class Manager:
         return soonest
 
     def _sweep(self, now: float, end: float) -> float:
-        """Lets go of what is held, and gives idle memory back, if it is time to; seconds until it is time again,
-        or until ``end``."""
+        """Lets go of what is held and gives idle memory back, if it is time to; seconds until it is time
+        again, or until ``end``."""
         if self._held:
             end = min(end, self._mind_held(now))
         if now >= self._sweep_at:

@@ -416,10 +416,8 @@ class _StreamChunks(ByteItems[Any]):
         return await super().__anext__()
 
     async def _next_inline(self) -> bytes | None:
-        """What a plain receive brings while the flow gathers: straight into bytes, where a multishot would have
-        them copied out of a buffer. As many in a row as there are buffers, then other tasks have their turn.
-
-        None: the subscription tells what is next.
+        """What a plain receive brings while the flow gathers, without the copy out of a buffer; None: the
+        subscription tells what is next. As many in a row as there are buffers, then others have their turn.
         """
         subscription = self._subscription
         assert subscription is not None

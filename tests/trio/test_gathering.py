@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from tests.trio.test_run import Host
 from uring_trio import RingOptions, UringStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 LONG, SHORT, NEVER = 10_000_000, 1000, 0
 ENOUGH = 12 << 20
@@ -235,7 +234,7 @@ def test_leaving_the_block_loses_nothing(copy: bool, how: str) -> None:
 def test_a_cancelled_step_loses_nothing(copy: bool) -> None:
     @on_ring(LONG)
     async def main() -> None:
-        async with flow(size=2 * ENOUGH, end=True) as (near, far, data), far.chunks(copy=copy) as chunks:
+        async with flow(size=2 * ENOUGH, end=True) as (_, far, data), far.chunks(copy=copy) as chunks:
             received = bytearray(await until_it_gathers(chunks, far))
             while len(received) < len(data):
                 with trio.CancelScope() as scope:
