@@ -90,7 +90,7 @@ $(SANITIZED)/ready: pyproject.toml $(SHIM) $(wildcard src/uring/*.py src/uring/*
 	@$(PYTHON) -m venv $(SANITIZED)
 	@mkdir $(SANITIZED)/source
 	@cp -r pyproject.toml setup.py README.md LICENSE src $(SANITIZED)/source
-	@rm -rf $(SANITIZED)/source/src/uring/_ffi* $(SANITIZED)/source/src/*.egg-info
+	@rm -rf $(SANITIZED)/source/src/uring/_ffi* $(SANITIZED)/source/src/uring/_cached* $(SANITIZED)/source/src/*.egg-info
 	@CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
 		$(SANITIZED)/bin/python -m pip install -qq --disable-pip-version-check '$(SANITIZED)/source[anyio,test]'
 	@touch $@
@@ -100,7 +100,7 @@ bench: $(READY)
 
 clean:
 	@rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache src/*.egg-info
-	@rm -f src/uring/_ffi.c src/uring/_ffi*.so
+	@rm -f src/uring/_ffi.c src/uring/_*.so
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The extension is removed first: setuptools would take one that is newer than the C text for up to date, though
@@ -110,7 +110,7 @@ $(VENV)/ready-%: pyproject.toml $(SHIM) tools/preflight.py
 	 Ubuntu: apt-get install python3 python3-dev python3-venv), or name another interpreter with PYTHON=."; exit 1; }
 	@$(PYTHON) tools/preflight.py
 	@echo "Setting up $(VENV) with Python $* (once, about half a minute)"
-	@rm -rf $(VENV) src/uring/_ffi.c src/uring/_ffi*.so
+	@rm -rf $(VENV) src/uring/_ffi.c src/uring/_*.so
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[$(EXTRAS)]' $(PINS)
 	@touch $@

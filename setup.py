@@ -1,5 +1,6 @@
-"""Builds the cffi extension ``uring._ffi`` (stable ABI: one wheel for CPython 3.11 and later), and puts
-``uring_trio.pth`` beside the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
+"""Builds the extensions ``uring._ffi``, by cffi, and ``uring._cached`` (stable ABI: one wheel for CPython
+3.11 and later), and puts ``uring_trio.pth`` beside the packages: it lets an interpreter follow ``URING_TRIO``
+at its start.
 
 Elsewhere than on Linux there is no io_uring to talk to: the packages install and import without it.
 """
@@ -8,7 +9,7 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
@@ -33,8 +34,18 @@ class EditableWithStartup(editable_wheel):
             archive.write(STARTUP, STARTUP.name)
 
 
+on_linux = sys.platform == "linux"
+cached = Extension(
+    "uring._cached",
+    ["src/uring/_shim/cached.c"],
+    define_macros=[("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", "1")],
+    extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration"],
+    py_limited_api=True,
+)
+
 setup(
-    cffi_modules=["src/uring/_shim/build.py:ffibuilder"] if sys.platform == "linux" else [],
+    ext_modules=[cached] if on_linux else [],
+    cffi_modules=["src/uring/_shim/build.py:ffibuilder"] if on_linux else [],
     cmdclass={"build_py": BuildWithStartup, "editable_wheel": EditableWithStartup},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -30,7 +30,6 @@ import trio
 
 from uring import abi
 from uring.buffers import BufferRing
-from uring.cached import Room
 from uring.errors import RingClosed, error_from_result, unavailable_from_errno
 from uring.inflight import Table
 from uring.kernel import CQE, KernelRing
@@ -208,7 +207,6 @@ class Manager:
         self.channels: dict[int, Channel] = {}
         self.table: Table[Operation] = Table(self._make_operation)
         self.pool: list[Operation] = []
-        self.room: Room = Room()
         self._cycle = self.ring.cycle
         self._poll = self.ring.poll
         self._out = self.ring.out

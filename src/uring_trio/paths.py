@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, cast
 from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
-from uring.cached import find_cached
+from uring.cached import find_stat
 from uring.memory import bytes_address, new_bytes
 
 from . import seams
-from .manager import current
+from .manager import Manager, current
 from .perform import perform, perform_many
 
 if TYPE_CHECKING:
@@ -65,7 +65,6 @@ _STAT_FIELDS = struct.Struct("=4xI8xIIIH2xQQQ8x qI4x 16x qI4x qI4x IIII").unpack
 """What `os.stat_result` has of ``struct statx``."""
 _NANO = 1_000_000_000
 _COPY_CHUNK = 1 << 20
-_ENOENT = -errno.ENOENT
 _PATH_MAX = 4096
 """Bytes of a path, the NUL at its end included."""
 _STRETCH = 64
@@ -104,13 +103,17 @@ def _from_root(where: Callable[[], Any], slash: Any, path: Any) -> Any:
 
 async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_result:
     """`os.stat` of a path or a descriptor; with ``follow_symlinks=False`` `os.lstat`. See statx(2)."""
-    found: os.stat_result | OSError | None = await seams.attempt(current(), _find, path, follow_symlinks)
-    if found is None:
-        asked: os.stat_result = await _named(stat_op(path, follow_symlinks), path)
-        return asked
-    if isinstance(found, OSError):
+    found: os.stat_result | OSError | None
+    found = await seams.attempt_on(Manager, find_stat, path, follow_symlinks)
+    return found if isinstance(found, os.stat_result) else await ask_for_stat(path, follow_symlinks, found)
+
+
+async def ask_for_stat(path: Path | int, follow: bool, found: OSError | None) -> os.stat_result:
+    """`stat` after `find_stat`."""
+    if found is not None:
         raise found
-    return found
+    asked: os.stat_result = await _named(stat_op(path, follow), path)
+    return asked
 
 
 async def read_dir_stats(
@@ -123,7 +126,7 @@ async def read_dir_stats(
     found: list[os.stat_result | OSError | None] = []
     for i in range(0, len(paths), _STRETCH):
         await seams.pause()
-        found += [_find(path, follow_symlinks) for path in paths[i : i + _STRETCH]]
+        found += [find_stat(path, follow_symlinks) for path in paths[i : i + _STRETCH]]
     left = [i for i, answer in enumerate(found) if answer is None]
     if left or not paths:
         asked = await perform_many([stat_op(paths[i], follow_symlinks) for i in left])
@@ -277,26 +280,6 @@ async def _copy(
 async def _open(path: Path, flags: int) -> int:
     fd: int = await _named(ops.openat(absolute(path), flags), path)
     return fd
-
-
-def _find(path: Any, follow: bool) -> os.stat_result | OSError | None:
-    """The answer of a stat, if the kernel has it in memory."""
-    if isinstance(path, int):
-        return None
-    name = os.fsencode(path)
-    if b"\0" in name:
-        return None
-    fd = find_cached(name, follow)
-    if fd < 0:
-        return (
-            FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
-            if fd == _ENOENT
-            else None
-        )
-    try:
-        return os.fstat(fd)
-    finally:
-        os.close(fd)
 
 
 def stat_op(path: Any, follow: bool = True) -> ops.Op:

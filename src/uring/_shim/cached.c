@@ -1,21 +1,33 @@
-/* What can be answered at once: reads out of the page cache, names out of the cache of directory entries.
+/* The module uring._cached: what can be answered at once. Reads out of the page cache, names out of the cache of
+ * directory entries. uring/cached.py says what each function promises.
  *
  * Invariants
  *  - Nothing here waits. A read has RWF_NOWAIT; a lookup has RESOLVE_CACHED, with which the kernel gives up where it
- *    would ask the file system; fstat is left to the caller for file systems only that answer it from memory.
- *  - No state but the answers about mounts, each of them one word that is written whole.
+ *    would ask the file system; fstat is for file systems only that answer it from memory.
+ *  - System calls are made without the interpreter's lock. What they write into meanwhile is the caller's, or a bytes
+ *    object that nobody else has seen.
+ *  - No state but the answers about mounts, each of them one word that is written whole, and the type of a stat.
  */
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
 
-#include "cached.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 enum {
     NR_OPENAT2 = 437, NR_STATMOUNT = 457,
     NO_SYMLINKS = 0x04, CACHED = 0x20, /* RESOLVE_ */
     HANDLE_MNT_ID_UNIQUE = 1, SB_BASIC = 1,
     MOUNTS = 64,
+    PART = 4096,
+    STAT_FIELDS = 19,
 };
 
 struct how { uint64_t flags, mode, resolve; };
@@ -25,33 +37,142 @@ struct mount { uint32_t size, opts; uint64_t mask; uint32_t dev_major, dev_minor
 _Static_assert(sizeof(struct mount_request) == 32, "mnt_id_req layout");
 _Static_assert(offsetof(struct mount, magic) == 24 && sizeof(struct mount) == 512, "statmount layout");
 
-int ur_read_cached(int fd, uint64_t off, uint64_t addr, uint32_t len)
+/* ---- reads ---- */
+
+static int64_t read_cached(int fd, uint64_t off, char *to, uint32_t len)
 {
     uint32_t done = 0;
     do {
-        struct iovec rest = { (char *)(uintptr_t)addr + done, len - done };
+        struct iovec rest = { to + done, len - done };
         /* A call that got less may have met the end of the file or a page that is not there: the next one tells. */
         ssize_t n = preadv2(fd, &rest, 1, off == UINT64_MAX ? -1 : (off_t)(off + done), RWF_NOWAIT);
         if (n < 0)
-            return done ? -UR_PART - (int)done : -errno;
+            return done ? -PART - (int64_t)done : -errno;
         if (!n)
             break;
         done += (uint32_t)n;
     } while (done < len);
-    return (int)done;
+    return done;
 }
 
-int ur_read_cached_many(int fd, uint32_t n, uint64_t *offs, uint64_t *lens, uint64_t addr)
+static PyObject *read_into(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 4)
+        return PyErr_Format(PyExc_TypeError, "read_cached takes 4 arguments");
+    long fd = PyLong_AsLong(args[0]);
+    uint64_t off = PyLong_AsUnsignedLongLong(args[1]), to = PyLong_AsUnsignedLongLong(args[2]);
+    unsigned long len = PyLong_AsUnsignedLong(args[3]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (fd != (int)fd || len > INT32_MAX)
+        return PyErr_Format(PyExc_OverflowError, "a descriptor or length is too large");
+    int64_t res;
+    Py_BEGIN_ALLOW_THREADS
+    res = read_cached((int)fd, off, (char *)(uintptr_t)to, (uint32_t)len);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromLongLong(res);
+}
+
+static PyObject *read_piece(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3)
+        return PyErr_Format(PyExc_TypeError, "read_piece takes 3 arguments");
+    long fd = PyLong_AsLong(args[0]), len = PyLong_AsLong(args[1]);
+    int64_t off = PyLong_AsLongLong(args[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    if (fd != (int)fd || len < 0 || len > INT32_MAX || off < 0)
+        return PyErr_Format(PyExc_OverflowError, "a descriptor, length or offset is out of range");
+    PyObject *piece = PyBytes_FromStringAndSize(NULL, len);
+    if (!piece)
+        return NULL;
+    char *contents = PyBytes_AsString(piece);
+    int64_t res;
+    Py_BEGIN_ALLOW_THREADS
+    res = read_cached((int)fd, (uint64_t)off, contents, (uint32_t)len);
+    Py_END_ALLOW_THREADS
+    if (res == len)
+        return piece;
+    PyObject *less = res < 0 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(contents, (Py_ssize_t)res);
+    Py_DECREF(piece);
+    return less;
+}
+
+struct place { PyObject *piece; struct iovec room; int64_t off; };
+
+/* 1 and the place; 0 for what only the caller can judge. */
+static int is_place(PyObject *pair, struct place *place)
+{
+    PyObject *off, *len;
+    if (!PyTuple_CheckExact(pair) || PyTuple_Size(pair) != 2)
+        return 0;
+    off = PyTuple_GetItem(pair, 0);
+    len = PyTuple_GetItem(pair, 1);
+    if (!PyLong_CheckExact(off) || !PyLong_CheckExact(len))
+        return 0;
+    int64_t size = PyLong_AsLongLong(len);
+    place->off = PyLong_AsLongLong(off);
+    if (place->off < 0 || size < 0) {
+        PyErr_Clear();
+        return 0;
+    }
+    place->room.iov_len = (size_t)size;
+    return 1;
+}
+
+static uint32_t read_places(int fd, struct place *places, uint32_t n)
 {
     uint32_t i;
-    for (i = 0; i < n && offs[i] <= INT64_MAX; i++) { /* -1 would be the file's own position */
-        struct iovec piece = { (char *)(uintptr_t)addr, lens[i] };
-        if (preadv2(fd, &piece, 1, (off_t)offs[i], RWF_NOWAIT) != (ssize_t)lens[i])
+    for (i = 0; i < n; i++)
+        if (preadv2(fd, &places[i].room, 1, (off_t)places[i].off, RWF_NOWAIT) != (ssize_t)places[i].room.iov_len)
             break;
-        addr += lens[i];
-    }
-    return (int)i;
+    return i;
 }
+
+static PyObject *read_pieces(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_CheckExact(args[1]))
+        return PyErr_Format(PyExc_TypeError, "read_pieces takes 3 arguments, of which the second is a list");
+    long fd = PyLong_AsLong(args[0]), most = PyLong_AsLong(args[2]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_ssize_t n = PyList_Size(args[1]), i, whole = 0;
+    if (fd != (int)fd || n > INT32_MAX)
+        return PyErr_Format(PyExc_OverflowError, "a descriptor or the number of pieces is too large");
+    struct place *places = PyMem_Calloc((size_t)n, sizeof *places);
+    if (!places)
+        return PyErr_NoMemory();
+    PyObject *found = NULL;
+    size_t left = most < 0 ? 0 : (size_t)most;
+    for (i = 0; i < n; i++) {
+        if (!is_place(PyList_GetItem(args[1], i), &places[i]) || places[i].room.iov_len > left) {
+            found = Py_NewRef(Py_None);
+            goto out;
+        }
+        left -= places[i].room.iov_len;
+    }
+    for (i = 0; i < n; i++) {
+        if (!(places[i].piece = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)places[i].room.iov_len)))
+            goto out;
+        places[i].room.iov_base = PyBytes_AsString(places[i].piece);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    whole = read_places((int)fd, places, (uint32_t)n);
+    Py_END_ALLOW_THREADS
+    if (!(found = PyList_New(whole)))
+        goto out;
+    for (i = 0; i < whole; i++) {
+        PyList_SetItem(found, i, places[i].piece);
+        places[i].piece = NULL;
+    }
+out:
+    for (i = whole; i < n && places[i].piece; i++)
+        Py_DECREF(places[i].piece);
+    PyMem_Free(places);
+    return found;
+}
+
+/* ---- names ---- */
 
 /* Those whose getattr reads fields of the inode in memory and asks nobody. */
 static int answers_from_memory(uint64_t magic)
@@ -60,7 +181,7 @@ static int answers_from_memory(uint64_t magic)
            magic == 0x01021994 /* tmpfs */;
 }
 
-int ur_stat_is_local(int fd)
+static int is_local(int fd)
 {
     /* Ids of mounts are never used again. Here shifted by one, with the answer in bit 0. */
     static uint64_t known[MOUNTS];
@@ -83,13 +204,137 @@ int ur_stat_is_local(int fd)
     return local;
 }
 
-int ur_find_cached(const char *path, int follow)
+/* 0 and the stat, or an errno; EAGAIN: it cannot be answered so. */
+static int find(const char *path, int follow, struct stat *st)
 {
     struct how how = { .flags = O_PATH | O_CLOEXEC, .resolve = CACHED | (follow ? 0 : NO_SYMLINKS) };
-    int fd = result(syscall(NR_OPENAT2, AT_FDCWD, path, &how, sizeof how));
-    if (fd >= 0 && !ur_stat_is_local(fd)) {
-        close(fd);
-        return -EAGAIN;
+    int fd = (int)syscall(NR_OPENAT2, AT_FDCWD, path, &how, sizeof how);
+    if (fd < 0)
+        return errno;
+    int res = is_local(fd) && fstat(fd, st) == 0 ? 0 : EAGAIN;
+    close(fd);
+    return res;
+}
+
+static PyTypeObject *stat_type; /* os.stat_result */
+
+/* As os.fstat makes it of what it is told. */
+static PyObject *stat_result(const struct stat *st)
+{
+    const struct timespec times[3] = { st->st_atim, st->st_mtim, st->st_ctim };
+    PyObject *made = PyStructSequence_New(stat_type);
+    if (!made)
+        return NULL;
+    PyStructSequence_SetItem(made, 0, PyLong_FromUnsignedLong(st->st_mode));
+    PyStructSequence_SetItem(made, 1, PyLong_FromUnsignedLongLong(st->st_ino));
+    PyStructSequence_SetItem(made, 2, PyLong_FromUnsignedLongLong(st->st_dev));
+    PyStructSequence_SetItem(made, 3, PyLong_FromUnsignedLongLong(st->st_nlink));
+    PyStructSequence_SetItem(made, 4, PyLong_FromUnsignedLong(st->st_uid));
+    PyStructSequence_SetItem(made, 5, PyLong_FromUnsignedLong(st->st_gid));
+    PyStructSequence_SetItem(made, 6, PyLong_FromLongLong(st->st_size));
+    for (int i = 0; i < 3; i++) {
+        long long sec = times[i].tv_sec, ns = times[i].tv_nsec;
+        PyStructSequence_SetItem(made, 7 + i, PyLong_FromLongLong(sec));
+        PyStructSequence_SetItem(made, 10 + i, PyFloat_FromDouble((double)sec + 1e-9 * (double)ns));
+        PyStructSequence_SetItem(made, 13 + i, PyLong_FromLongLong(sec * 1000000000 + ns));
     }
-    return fd;
+    PyStructSequence_SetItem(made, 16, PyLong_FromLongLong(st->st_blksize));
+    PyStructSequence_SetItem(made, 17, PyLong_FromLongLong(st->st_blocks));
+    PyStructSequence_SetItem(made, 18, PyLong_FromUnsignedLongLong(st->st_rdev));
+    if (PyErr_Occurred()) {
+        Py_DECREF(made);
+        return NULL;
+    }
+    return made;
+}
+
+/* Whether its nanoseconds since 1970 are a 64-bit number: true of 1678 to 2261. */
+static int is_near(const struct timespec *when)
+{
+    return when->tv_sec > -9200000000 && when->tv_sec < 9200000000;
+}
+
+static PyObject *find_stat(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2)
+        return PyErr_Format(PyExc_TypeError, "find_stat takes 2 arguments");
+    int follow = PyObject_IsTrue(args[1]), res;
+    if (follow < 0)
+        return NULL;
+    PyObject *name;
+    if (!PyUnicode_FSConverter(args[0], &name)) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError))
+            return NULL;
+        PyErr_Clear(); /* a descriptor, or what the caller has an error for */
+        Py_RETURN_NONE;
+    }
+    const char *path = PyBytes_AsString(name);
+    struct stat st;
+    Py_BEGIN_ALLOW_THREADS
+    res = find(path, follow, &st);
+    Py_END_ALLOW_THREADS
+    Py_DECREF(name);
+    if (res == ENOENT) {
+        PyObject *shown = PyOS_FSPath(args[0]), *error;
+        if (!shown)
+            return NULL;
+        error = PyObject_CallFunction(PyExc_FileNotFoundError, "isO", ENOENT, strerror(ENOENT), shown);
+        Py_DECREF(shown);
+        return error;
+    }
+    if (res || !is_near(&st.st_atim) || !is_near(&st.st_mtim) || !is_near(&st.st_ctim))
+        Py_RETURN_NONE;
+    return stat_result(&st);
+}
+
+static PyObject *stat_is_local(PyObject *self, PyObject *number)
+{
+    long fd = PyLong_AsLong(number);
+    if (PyErr_Occurred())
+        return NULL;
+    int local;
+    Py_BEGIN_ALLOW_THREADS
+    local = fd == (int)fd && is_local((int)fd);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(local);
+}
+
+/* ---- the module ---- */
+
+static PyMethodDef functions[] = {
+    { "read_cached", (PyCFunction)(void (*)(void))read_into, METH_FASTCALL, NULL },
+    { "read_piece", (PyCFunction)(void (*)(void))read_piece, METH_FASTCALL, NULL },
+    { "read_pieces", (PyCFunction)(void (*)(void))read_pieces, METH_FASTCALL, NULL },
+    { "find_stat", (PyCFunction)(void (*)(void))find_stat, METH_FASTCALL, NULL },
+    { "stat_is_local", stat_is_local, METH_O, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "_cached", .m_size = -1, .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__cached(void)
+{
+    PyObject *os = PyImport_ImportModule("os"), *type, *fields, *made;
+    if (!os)
+        return NULL;
+    type = PyObject_GetAttrString(os, "stat_result");
+    Py_DECREF(os);
+    if (!type)
+        return NULL;
+    fields = PyObject_GetAttrString(type, "n_fields");
+    if (!fields || PyLong_AsLong(fields) < STAT_FIELDS) {
+        Py_XDECREF(fields);
+        Py_DECREF(type);
+        return PyErr_Format(PyExc_ImportError, "os.stat_result has less fields than are known");
+    }
+    Py_DECREF(fields);
+    stat_type = (PyTypeObject *)type;
+    made = PyModule_Create(&module);
+    if (made && PyModule_AddIntConstant(made, "PART", PART) < 0) {
+        Py_DECREF(made);
+        return NULL;
+    }
+    return made;
 }

@@ -29,7 +29,7 @@ import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from uring import abi, ops
-from uring.cached import PART, Room, read_cached, stat_is_local
+from uring.cached import PART, read_cached, read_piece, read_pieces, stat_is_local
 from uring.errors import error_from_result
 from uring.memory import bytes_address, new_bytes, pin, pin_writable
 from uring.volley import Volley
@@ -60,10 +60,10 @@ WRITE = int(abi.IORING_OP_WRITE)
 _OFFSET_MAX = (1 << 63) - 1
 _INTERRUPTED = frozenset((-errno.EINTR, -512, -513, -514, -516))
 _CANCELLED = -errno.ECANCELED
-_ROOM_MAX = 16384
-"""Up to here a piece goes through the run's room; the copy of more costs more than it spares."""
-_ROOM_MAX_MANY = 1 << 20
-"""Up to here many pieces go through it together, in one call that holds the run's thread."""
+_SMALL = 16384
+"""Up to here a piece is made in one call. If not all of it is in memory, what was there is read again."""
+_MANY_MAX = 1 << 20
+"""So many bytes are read in one call that holds the run's thread."""
 
 _PLAIN = frozenset(
     (
@@ -85,8 +85,8 @@ class Descriptor:
     """
 
     __slots__ = (
-        "active", "at_once", "begun", "busy", "closing", "fd", "idle", "manager", "raw", "regular", "room",
-        "turns", "users",
+        "active", "begun", "busy", "cached", "closing", "fd", "idle", "manager", "raw", "regular", "turns",
+        "users",
     )  # fmt: skip
 
     def __init__(self, raw: io.FileIO) -> None:
@@ -95,11 +95,8 @@ class Descriptor:
         mode = os.fstat(self.fd).st_mode
         self.regular: bool = stat.S_ISREG(mode) or stat.S_ISBLK(mode)
         # With O_DIRECT a read waits for the device, whatever it is told.
-        cached = self.regular and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_DIRECT
-        self.at_once: Callable[[int, int, int, int], int] | None = read_cached if cached else None
+        self.cached: bool = self.regular and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_DIRECT
         self.manager: Any = seams.manager_here()
-        # The run's: what is read is out of it before another task runs, and many files may be open.
-        self.room: Room = getattr(self.manager, "room", None) or Room()
         self.active: set[Operation] = set()
         self.busy: bool = False
         self.begun: bool = False
@@ -240,34 +237,12 @@ class Descriptor:
         finally:
             self.let_go()
 
-    def find(self, n: int, offset: int) -> bytes | None:
-        """Up to ``n`` bytes out of the page cache, fewer only at the end of the file; None if some would have
-        to be waited for."""
-        if self.at_once is None:
-            return None
-        room = self.room
-        if room.size < n:
-            room.grow(_ROOM_MAX if n > PAGE else PAGE)
-        res = self.at_once(self.fd, offset, room.address, n)
-        return room.contents[:res] if res >= 0 else None
-
     def find_into(self, address: int, length: int, offset: int) -> int | None:
-        """As `find`, into memory of the caller's: what `read_cached` answers when it got something."""
-        if self.at_once is None:
+        """Reads what is in the page cache: what `read_cached` answers when it got something, else None."""
+        if not self.cached:
             return None
-        res = self.at_once(self.fd, offset, address, length)
+        res = read_cached(self.fd, offset, address, length)
         return res if res >= 0 or res < -PART else None
-
-    def find_many(self, offsets: array[int], sizes: array[int]) -> list[bytes] | None:
-        """As many of these pieces as are in the page cache, from the first one on; None if that is none."""
-        total = sum(sizes)
-        if self.at_once is None or total > _ROOM_MAX_MANY:
-            return None
-        room = self.room
-        if room.size < total:
-            room.grow(total)
-        whole = room.read_many(self.fd, offsets, sizes)
-        return room.split(sizes[:whole]) if whole else None
 
     def stat(self) -> os.stat_result | None:
         """As `os.fstat`; None if it would have to be waited for."""
@@ -463,8 +438,8 @@ class RingFile(trio.abc.AsyncResource):
             self._check_open()
         if offset.__class__ is not int or not 0 <= offset <= _OFFSET_MAX:
             offset = _offset(offset)
-        if 0 <= n <= _ROOM_MAX:
-            found = await seams.attempt(file.manager, file.find, n, offset)
+        if file.cached and 0 <= n <= _SMALL:
+            found = await seams.attempt(file.manager, read_piece, file.fd, n, offset)
             if found is not None:
                 return found
         if not 1 < n <= LENGTH_MAX:
@@ -546,17 +521,19 @@ class RingFile(trio.abc.AsyncResource):
         if not places:
             await trio.lowlevel.checkpoint()
             return []
+        found: list[bytes] = []
+        if file.cached:
+            found = await seams.attempt(file.manager, read_pieces, file.fd, places, _MANY_MAX) or []
+            if len(found) == len(places):
+                return found
+        return found + await self._read_rest(places[len(found) :])
+
+    async def _read_rest(self, places: list[tuple[int, int]]) -> list[bytes]:
+        """`read_many` by the ring."""
         try:
             offsets, sizes = (array("Q", numbers) for numbers in zip(*places, strict=True))
         except OverflowError:
             raise ValueError("offset and size of a piece are 0 or more") from None
-        found = await seams.attempt(file.manager, file.find_many, offsets, sizes) or []
-        if len(found) == len(places):
-            return found
-        return found + await self._read_rest(offsets[len(found) :], sizes[len(found) :])
-
-    async def _read_rest(self, offsets: array[int], sizes: array[int]) -> list[bytes]:
-        """`read_many` by the ring."""
         if max(sizes) > LENGTH_MAX or max(offsets) > _OFFSET_MAX:
             raise ValueError(f"a piece has up to {LENGTH_MAX} bytes and begins before 2**63")
         # Of less than two bytes there are no objects of their own.

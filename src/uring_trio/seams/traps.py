@@ -375,6 +375,8 @@ def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator
 
     None, without a yield: the function gave up (its None), this is another run, or a checkpoint would raise
     now, which is left to the operation that is to follow.
+
+    Hot, as `attempt_on` is, which says the same of runs on a kind of manager.
     """
     task = context.task
     runner = task._runner
@@ -385,6 +387,34 @@ def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator
     ):
         return None
     result = fn(*args)
+    if result is not None:
+        task._cancel_points += 1
+        yield _Yield
+    return result
+
+
+@enable_ki_protection
+@types.coroutine
+def attempt_on(
+    kind: type, fn: Callable[[Any, Any], _T | None], first: Any, second: Any
+) -> Generator[Any, Any, _T | None]:
+    """`attempt`, with two arguments, in whatever run has a manager that is a ``kind``.
+
+    Raises:
+        RuntimeError: not inside a Trio run.
+    """
+    try:
+        task = context.task
+    except AttributeError:
+        raise RuntimeError("must be called from async context") from None
+    runner = task._runner
+    if (
+        type(runner.io_manager) is not kind
+        or task._cancel_status.effectively_cancelled
+        or (runner.ki_pending and task is runner.main_task)
+    ):
+        return None
+    result = fn(first, second)
     if result is not None:
         task._cancel_points += 1
         yield _Yield
