@@ -98,9 +98,13 @@ def workloads() -> list[Workload]:
     text = "echo, 50 connections, 1 KiB, each request under a deadline"
     only = ("within-", "uring-streams")
     found.append(Workload("deadlines-50x1KiB", text, many, {"within-30s-auto": 1.05}, only=only))
-    for name, limit, what in (("text", 1.0, "plain text"), ("file", 0.6, "a file of 64 KiB")):
-        kept = {"connections": 50, "http": name}
-        text = f"hypercorn with Starlette, 50 connections kept alive, {what}"
+    for name, connections, limit, what in (
+        ("text", 50, 1.0, "plain text"),
+        ("file", 50, 0.6, "a file of 64 KiB"),
+        ("large", 8, 0.6, "a file of 1 MiB"),
+    ):
+        kept = {"connections": connections, "http": name}
+        text = f"hypercorn with Starlette, {connections} connections kept alive, {what}"
         aims = {"hypercorn-uring": limit}
         found.append(Workload(f"hypercorn-{name}", text, kept, aims, only=("hypercorn-",)))
     idle = {"connections": 1, "size": 1024, "think": 300}

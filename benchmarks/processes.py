@@ -32,7 +32,7 @@ NO_COMPILER = (
 )
 
 
-BODIES = {"text": 13, "file": 65536}
+BODIES = {"text": 13, "file": 65536, "large": 1 << 20}
 """What an HTTP server answers at each of these paths, in bytes."""
 
 

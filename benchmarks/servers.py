@@ -231,23 +231,23 @@ def on_anyio(backend: str) -> None:
 
 
 async def hypercorn_main() -> None:
-    """hypercorn's own trio worker, with the plain text and the file of `BODIES`."""
+    """hypercorn's own trio worker, with the plain text and the files of `BODIES`."""
     from hypercorn.config import Config
     from hypercorn.trio import serve
     from starlette.applications import Starlette
     from starlette.responses import FileResponse, PlainTextResponse
     from starlette.routing import Route
 
-    text, file = (body(name) for name in BODIES)
-    answer = text.read_bytes()
+    bodies = {name: body(name) for name in BODIES}
+    answer = bodies["text"].read_bytes()
 
     async def send_text(request: Any) -> PlainTextResponse:
         return PlainTextResponse(answer)
 
     async def send_file(request: Any) -> FileResponse:
-        return FileResponse(file)
+        return FileResponse(bodies[request.url.path[1:]])
 
-    app = Starlette(routes=[Route("/text", send_text), Route("/file", send_file)])
+    app = Starlette(routes=[Route("/text", send_text), Route("/file", send_file), Route("/large", send_file)])
     config = Config()
     config.bind = [f"{HOST}:0"]
     config.backlog = BACKLOG
