@@ -156,6 +156,14 @@ class BufferRing:
             self._free_memory(bid)
         return gone
 
+    def take(self) -> int:
+        """Takes the buffer that was put last out of the ring, until it is put again; negative: it has none.
+
+        For rings with deferred work, as `shrink`.
+        """
+        n: int = lib.ur_buffers_withdraw(self._handle, 1)
+        return int(lib.ur_buffers_withdrawn(self._handle, 0)) if n > 0 else -1
+
     def _free_memory(self, bid: int) -> None:
         """Gives the whole pages of a buffer back; what is read there afterwards is zero."""
         page = mmap.PAGESIZE

@@ -626,6 +626,9 @@ class ScriptedBuffers:
         self._unused += reversed(gone)
         return gone
 
+    def take(self) -> int:
+        return self.available.pop() if self.available and not self.closed else -1
+
     def put(self, bid: int) -> int:
         if bid in self.available:
             raise ValueError(f"buffer {bid} is the kernel's already")

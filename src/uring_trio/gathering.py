@@ -2,9 +2,9 @@
 
 A wake-up costs a task's step and the system calls around it, whatever it brings, and a bulk flow over a fast
 network wakes its reader for every few segments. So once `_AFTER` bytes came without a break, ``SO_RCVLOWAT``
-makes the socket hold back its data until about as much is there as arrives in ``RingOptions.gather_us``. Who
-wants bytes of its own then reads them with plain calls, each of which brings a whole piece without a copy out
-of a buffer; a lease's memory is filled by the multishot as ever.
+makes the socket hold back its data until about as much is there as arrives in ``RingOptions.gather_us``. What
+is there is then read by plain calls: straight into bytes, where a multishot would have them copied out of a
+buffer, or into the buffer that came home last, where the kernel would use the one that did so first.
 
 Bounds
   - Nothing else waits longer: it is the socket that waits, not the ring. Other operations, deadlines and
@@ -50,15 +50,16 @@ class Gathering:
         room: bytes of all buffers that it is received into.
 
     Attributes:
-        receive: takes what is in the socket; raises BlockingIOError if that is nothing.
+        receive, receive_into: take what is in the socket; BlockingIOError if that is nothing.
     """
 
-    __slots__ = ("_active", "_count", "_manager", "_most", "_since", "_sock", "receive")
+    __slots__ = ("_active", "_count", "_manager", "_most", "_since", "_sock", "receive", "receive_into")
 
     def __init__(self, manager: Manager, sock: _stdlib.socket, room: int) -> None:
         self._manager = manager
         self._sock = sock
         self.receive: Callable[[int], bytes] = sock.recv
+        self.receive_into: Callable[[memoryview], int] = sock.recv_into
         self._most = min(_MOST, room // 2)
         self._active = False
         self._count = 0

@@ -200,6 +200,17 @@ class Group:
         """The bytes of a buffer, on loan."""
         return Lease(self.views[bid][:size], self, bid)
 
+    def take(self) -> int:
+        """The buffer that came home last, which the processor's cache still has, for a receive of the
+        consumer's own; negative: all are out. Only while nothing is armed that selects from this group."""
+        if not self.home:
+            self.grow()
+        bid: int = self.buffers.take() if self.home else -1
+        if bid >= 0:
+            assert self.order.pop() == bid
+            self.home -= 1
+        return bid
+
     def give_back(self) -> None:
         """The consumer is done; leases that are out keep the group until they come home."""
         self.on_return = None

@@ -348,7 +348,7 @@ class _StreamChunks(ByteItems[Any]):
         self._stream = stream
         self._single = False
         self._inline = False  # a fast flow is received by plain calls
-        self._burst = 0  # how many there were since the last wait
+        self._burst = count  # how many there were since others had their turn
         self._dry = False  # the last one found no more
         self._waiting = False  # a task is about it
 
@@ -396,7 +396,7 @@ class _StreamChunks(ByteItems[Any]):
         gathering = subscription.gathering
         if gathering is not None:
             gathering.took(taken[0])
-            self._inline = gathering.active and self._copy
+            self._inline = gathering.active
         return self._item(*taken)
 
     async def _next_slowly(self) -> Any:
@@ -409,15 +409,15 @@ class _StreamChunks(ByteItems[Any]):
             if not data:
                 raise StopAsyncIteration
             return data if self._copy else Lease(memoryview(data))
-        if self._inline and not self._done:
+        if self._inline and not self._done and not self._rest:
             received = await self._next_inline()
             if received is not None:
                 return received
         return await super().__anext__()
 
-    async def _next_inline(self) -> bytes | None:
-        """What a plain receive brings while the flow gathers, without the copy out of a buffer; None: the
-        subscription tells what is next. As many in a row as there are buffers, then others have their turn.
+    async def _next_inline(self) -> bytes | Lease | None:
+        """What a plain receive brings while the flow gathers; None: the subscription tells what is next.
+        As many in a row as there are buffers, then others have their turn.
         """
         subscription = self._subscription
         assert subscription is not None
@@ -441,26 +441,42 @@ class _StreamChunks(ByteItems[Any]):
                     self._burst = 0
                     await trio.lowlevel.checkpoint()
                     continue
+                bid = 0 if self._copy else self._group.take()
+                if bid < 0:
+                    break  # the consumer has all buffers: the subscription waits for one
                 try:
-                    data = gathering.receive(self._size)
+                    item = self._receive(gathering, bid)
                 except BlockingIOError:
                     self._dry = True
                     continue
                 except OSError as exc:
                     raise stream_error(exc) from exc
-                if not data:
+                size = len(item)
+                if not size:
                     self._done = True
                     raise StopAsyncIteration
                 self._burst += 1
-                self._dry = len(data) < self._size
-                gathering.took(len(data))
-                return data
+                self._dry = size < self._size
+                gathering.took(size)
+                return item
         finally:
             self._waiting = False
         self._inline = self._dry = False
-        self._burst = 0
+        self._burst = self._count
         subscription.resume()
         return None
+
+    def _receive(self, gathering: Gathering, bid: int) -> bytes | Lease:
+        """What is in the socket, as bytes or in a buffer, which goes home if that is nothing."""
+        if self._copy:
+            return gathering.receive(self._size)
+        group, size = self._group, 0
+        try:
+            size = gathering.receive_into(group.views[bid])
+        finally:
+            if not size:
+                group.put(bid)
+        return Lease(group.views[bid][:size], group if size else None, bid)
 
     def _last(self, res: int) -> Any:
         try:

@@ -363,6 +363,8 @@ class Subscription:
         self.state = after
 
     def _returned(self) -> None:
+        if self._paused:
+            return
         self._refill()
         if self._has_room():
             self._wake()  # the kernel takes no more now: the consumer goes on trying

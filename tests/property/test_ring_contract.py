@@ -192,7 +192,7 @@ def test_buffers_grow_and_shrink(make_stage: Callable[..., Any], seed: int) -> N
     stream, buffers = stage.stream(), stage.buffers
     home, ours, unused = deque([0, 1]), [], set(range(2, count))
     for number in range(1, 400):
-        match chance.randrange(4):
+        match chance.randrange(5):
             case 0 if ours:
                 bid = ours.pop(chance.randrange(len(ours)))
                 assert buffers.put(bid) == 0
@@ -210,6 +210,11 @@ def test_buffers_grow_and_shrink(make_stage: Callable[..., Any], seed: int) -> N
                 assert len(gone) == min(len(home), max(0, len(home) + len(ours) - keep))
                 assert gone == [home.pop() for _ in gone][::-1]
                 unused |= set(gone)
+            case 3:
+                bid = buffers.take()
+                assert bid == (home.pop() if home else -1)
+                if bid >= 0:
+                    ours.append(bid)
             case _:
                 text = b"%03d" % number
                 stream.feed(text)
@@ -240,7 +245,7 @@ def test_memory_of_buffers_out_of_use_is_freed() -> None:
         for bid, view in enumerate(buffers.views):
             assert bytes(view) == (b"\0" if bid > 4 else b"x") * len(view)
         buffers.close()
-        assert (buffers.grow(), buffers.shrink(1)) == ([], [])
+        assert (buffers.grow(), buffers.shrink(1), buffers.take()) == ([], [], -1)
     finally:
         stage.close()
 
