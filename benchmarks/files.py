@@ -2,9 +2,9 @@
 
     python -m benchmarks.files [--rounds 5] [--only NAME]
 
-Every comparison runs both sides in turn, ``--rounds`` times, and shows the medians: a machine that is busy
-with something else for a while then disturbs both. The files are in the page cache. What cannot be imported
-(aiofile, aiofiles) is left out and said so.
+Every comparison runs both sides in turn, ``--rounds`` times: a machine that is busy with something else for a
+while then disturbs both. It shows the medians, and the median of the rounds' ratios with the extremes. The
+files are in the page cache. What cannot be imported (aiofile, aiofiles) is left out and said so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 import uring_trio
+
+from .figures import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -553,7 +555,8 @@ def main() -> None:
                 continue
             ours = statistics.median(mine for mine, _ in rounds)
             theirs = statistics.median(its for _, its in rounds)
-            figures = f"{ours * 1e6:12.2f} {theirs * 1e6:12.2f} µs {theirs / ours:8.2f} ×"
+            ratios = Summary.of([its / mine for mine, its in rounds])
+            figures = f"{ours * 1e6:12.2f} {theirs * 1e6:12.2f} µs {f'{ratios} ×':>22}"
             print(f"{name:20} {figures}  {what}", flush=True)
         print(f"threads started by the ring's reads: {bench.threads}")
 
