@@ -204,14 +204,16 @@ class RingCore(Submission, Waiting):
         """Closes a descriptor that arrives while the ring stops.
 
         ``known`` are the values under which nothing but what is held was queued. Under others, and under
-        those of several kinds of operations, the result may be no descriptor: better one left open than a
+        those of several kinds of requests, the result may be no descriptor: better one left open than a
         stranger's closed.
         """
         if res < 0:
             return
         slot = self._slots.get(value)
         ops = self._kept(value) if slot is None else (slot.op,)
-        if (slot is None and value not in known) or len({op.fields[0] for op in ops if op is not None}) != 1:
+        # One kind of request has both kinds of descriptors: of the process, and in the ring's table.
+        kinds = {(op.fields[0], op.discard is None) for op in ops if op is not None}
+        if (slot is None and value not in known) or len(kinds) != 1:
             return
         for op in ops:
             if op is not None and op.discard is not None:

@@ -112,6 +112,20 @@ def test_a_wait_that_is_refused_does_not_end_a_chain(ring, wait, timeout) -> Non
     assert ring.in_flight == 0
 
 
+def test_a_slot_of_the_table_is_not_closed_as_a_descriptor() -> None:
+    spare = os.dup(0)
+    try:
+        with Ring(entries=8) as ring:
+            ring.register_files_sparse(2)
+            # Under one value, of one opcode: this completes with 0, which is no descriptor; the other fails.
+            ring.submit(ops.socket_direct(socket.AF_INET, socket.SOCK_STREAM, file_index=1), 5)
+            ring.submit(ops.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_UDP), 5)
+        assert is_open(0)
+    finally:
+        os.dup2(spare, 0)
+        os.close(spare)
+
+
 @pytest.mark.parametrize("flags", [LINK, LINK | SKIP])
 def test_with_several_issuers_a_chain_takes_hold_of_nothing_behind_it(flags) -> None:
     first = ops.nop().with_flags(flags & SKIP)
