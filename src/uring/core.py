@@ -69,6 +69,11 @@ class RingCore(Submission, Waiting):
         context for itself. What does not end within
         ``drain_timeout`` is leaked with a ResourceWarning, together with all memory that it may touch.
 
+        With `Options.sqpoll` that is so where a kernel worker waits (in a splice, or opening a FIFO) and a
+        request with ``IO_DRAIN`` waits for it: a cancel that is queued waits as well, and one from outside
+        the queue does not reach the workers of the kernel's thread (Linux 6.18). A timeout that repeats
+        without a pause escapes every cancel.
+
         Raises:
             RuntimeError: another thread owns the ring.
         """
