@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from uring import abi
 from uring.memory import zeroed
+from uring.ops.timeout import SHORTEST_PERIOD
 
 from .fd import Channel
 from .manager import current
@@ -40,10 +41,11 @@ class ticks(Items[int]):
 
     Each item is the number of periods that have passed since the one before: 1 for whoever keeps up, more
     for whoever was busy meanwhile. Periods are counted on the monotonic clock from entering the block, so
-    that they do not drift; a mock clock does not change them.
+    that they do not drift; a mock clock does not change them. A period is 100 µs or longer: a shorter one is
+    over again before the kernel can be asked to stop.
 
     Raises:
-        TypeError, ValueError: the period is not a positive number of seconds.
+        TypeError, ValueError: the period is no number of seconds, or too short or long.
         RuntimeError: outside a ring run, or iterated without ``async with``.
         trio.ClosedResourceError: the block was left.
     """
@@ -54,8 +56,8 @@ class ticks(Items[int]):
         super().__init__()
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"a period is a number of seconds, not {type(seconds).__name__}")
-        if not 0 < seconds < _LONGEST:
-            raise ValueError(f"a period is more than 0 and less than {_LONGEST} seconds, not {seconds}")
+        if not SHORTEST_PERIOD <= seconds < _LONGEST:
+            raise ValueError(f"a period is {SHORTEST_PERIOD} to {_LONGEST} seconds, not {seconds}")
         self._period = max(1, round(seconds * 1e9))
         self._spec: Zeroed = zeroed(_TIMESPEC.size)
         _TIMESPEC.pack_into(self._spec.view, 0, *divmod(self._period, 1_000_000_000))

@@ -817,9 +817,22 @@ async def test_ticks_can_be_left_at_any_moment() -> None:
             time.sleep(0.0005 + i % 10 * 0.0001)
 
 
+async def test_the_shortest_ticks_can_be_left() -> None:
+    for _ in range(20):
+        async with uring_trio.ticks(0.0001) as clock:
+            await first(clock)
+
+
 @pytest.mark.parametrize(
     ("period", "kind"),
-    [(0, ValueError), (-1, ValueError), (float("nan"), ValueError), (1e12, ValueError), ("1", TypeError)],
+    [
+        (0, ValueError),
+        (0.00005, ValueError),
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (1e12, ValueError),
+        ("1", TypeError),
+    ],
 )
 def test_periods_that_are_none(period: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):

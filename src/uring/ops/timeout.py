@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["link_timeout", "link_timeout_update", "timeout", "timeout_remove", "timeout_update", "timespec"]
 
+SHORTEST_PERIOD = 1e-4
+"""Seconds between two firings of a timer that only a cancel ends: with 10 µs none arrives in time."""
+
 _TIMESPEC = struct.Struct("=qq")
 _ABS = int(abi.IORING_TIMEOUT_ABS)
 _BOOTTIME = int(abi.IORING_TIMEOUT_BOOTTIME)
@@ -47,17 +50,24 @@ def timeout(
         count: completes with 0 once so many other operations have completed, if that comes first; of a
             multishot, how often it fires (0: until removed).
         etime_success: firing does not break a chain of linked operations (5.16).
-        multishot: fires again and again, a completion each; all but the last have ``F_MORE`` (6.4).
+        multishot: fires again and again, a completion each; all but the last have ``F_MORE`` (6.4). With no
+            count it is 100 µs or longer: the kernel finds no timer to stop where it is due
+            again before a cancel gets there, and what is not stopped holds its ring for ever.
         timeout_flags: more ``IORING_TIMEOUT_*`` bits; the keywords are the same bits by name.
 
     Raises:
-        ValueError: two clocks, or multishot with an absolute time.
+        ValueError: two clocks, or multishot with an absolute time, or with too short a one.
     """
     flags = _flags(absolute, boottime, realtime, timeout_flags)
     flags |= (_ETIME_SUCCESS if etime_success else 0) | (_MULTISHOT if multishot else 0)
     if flags & _MULTISHOT and flags & _ABS:
         raise ValueError("a multishot timeout fires at intervals, not at an absolute time")
     spec = timespec(duration)
+    if flags & _MULTISHOT and not count and duration < SHORTEST_PERIOD:
+        raise ValueError(
+            f"a multishot timeout with no count is {SHORTEST_PERIOD} seconds or more, not {duration}: "
+            "a cancel would come too late each time"
+        )
     return make(
         "timeout",
         abi.IORING_OP_TIMEOUT,
