@@ -187,8 +187,9 @@ def test_a_guest_does_not_gather(copy: bool) -> None:
         with trio.fail_after(30):
             async with flow() as (near, far, data), far.chunks(copy=copy) as chunks:
                 assert await take_until(chunks, len(data)) == data
-                await trio.sleep(0.01)
-                assert least(far) == 1
+                with trio.fail_after(8):
+                    while least(far) != 1:  # it may find something to do each time
+                        await trio.sleep(0.01)
                 await near.send_all(b"more")
                 assert await take_until(chunks, 4) == b"more"
             async with flow(end=True) as (_, far, data):
@@ -334,7 +335,7 @@ def test_whoever_gets_the_descriptor_gets_it_as_it_was(copy: bool) -> None:
 
 @COPY
 def test_one_task_iterates_at_a_time(copy: bool) -> None:
-    @on_ring(SHORT)
+    @on_ring(LONG)
     async def main() -> None:
         async with waiting(copy) as (near, far, chunks, ended):
             with pytest.raises(trio.BusyResourceError):
@@ -342,8 +343,9 @@ def test_one_task_iterates_at_a_time(copy: bool) -> None:
             with pytest.raises(trio.BusyResourceError):
                 await far.receive_some(1)
             await near.send_all(b"x")
+            await near.send_eof()
             while not ended:
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
             assert ended == [b"x"]
 
     main()
