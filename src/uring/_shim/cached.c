@@ -166,8 +166,8 @@ static PyObject *read_pieces(PyObject *self, PyObject *const *args, Py_ssize_t c
         places[i].piece = NULL;
     }
 out:
-    for (i = whole; i < n && places[i].piece; i++)
-        Py_DECREF(places[i].piece);
+    for (i = 0; i < n; i++)
+        Py_XDECREF(places[i].piece);
     PyMem_Free(places);
     return found;
 }
