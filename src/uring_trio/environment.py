@@ -24,9 +24,9 @@ import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from .manager import process_totals
 from .options import RingOptions
 from .run import switch_on
+from .statistics import process_totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping

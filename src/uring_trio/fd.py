@@ -124,7 +124,7 @@ class Channel:
             if subscription.op is not None:
                 active.append(subscription.op)
         if active:
-            self.manager.cancel_fd(self.fd, active, fixed=self.fixed)
+            self.manager.cancels.cancel_fd(self.fd, active, fixed=self.fixed)
         self.retire()
 
     def abandon(self) -> None:
@@ -132,11 +132,11 @@ class Channel:
         file: each is cancelled by what it is, not by the number."""
         for op in (self.reader, self.writer, self.poll_read, self.poll_write):
             if op is not None and op.close():
-                self.manager.cancel(op)
+                self.manager.cancels.cancel(op)
         for subscription in self.others:
             subscription.close()
             if subscription.op is not None:
-                self.manager.cancel(subscription.op)
+                self.manager.cancels.cancel(subscription.op)
         self.retire()
 
     def retire(self) -> None:
@@ -193,7 +193,7 @@ async def _wait_for_change(op: Operation, mask: int) -> int:
     def watch(op: Operation, res: int, flags: int) -> None:
         if res & (mask | _ALWAYS) and not seen:
             seen.append(res)
-            op.manager.cancel(op)
+            op.manager.cancels.cancel(op)
 
     op.handler = watch
     while True:

@@ -6,7 +6,6 @@ in the system call that also waits, and a tick with nothing to submit and nothin
 Invariants
   - The ring is touched by the thread that opened it alone. In guest mode ``get_events`` runs on a foreign
     thread: there it waits on an eventfd that the ring signals, and ``process_events`` enters.
-  - A cancel request is never dropped: what does not fit into the queue waits in ``_unsent``.
   - An operation's slot, pins and buffers are released at its last completion.
   - ``close`` cancels everything, drains by count, then closes the ring; what will not drain is leaked on
     purpose, because the kernel may still write there.
@@ -22,7 +21,6 @@ import select
 import threading
 import time
 import warnings
-from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,19 +34,20 @@ from uring.kernel import CQE, KernelRing
 from uring.memory import zeroed
 
 from . import seams
+from .cancels import Cancels
 from .operation import Operation, hold
 from .options import RingOptions
+from .statistics import RingStatistics, totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from uring.kernel import RingLike
-    from uring.volley import Volley
 
     from .fd import Channel
     from .leases import Groups
 
-__all__ = ["Held", "Manager", "RingStatistics", "process_totals"]
+__all__ = ["Held", "Manager", "current"]
 
 _MORE = int(abi.IORING_CQE_F_MORE)
 _SPURIOUS = -1
@@ -64,17 +63,12 @@ _SETUP = int(
 )
 _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
-_CANCEL_FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
-_CANCEL_FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
 _CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
 _IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
 
 FOREIGN = 3 << 62
 """Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
-
-_MEMBER = object()
-"""Stands for the interrupt of a volley's member, whose user_data is never used again."""
 
 NEAR = 0.1
 """Seconds: with ``deadlines="auto"`` an operation that starts closer to its deadline has it in the kernel."""
@@ -92,33 +86,6 @@ _unpack_from = CQE.unpack_from
 _iter_unpack = CQE.iter_unpack
 
 
-@dataclass(frozen=True, slots=True)
-class RingStatistics:
-    """``trio.lowlevel.current_statistics().io_statistics`` of a ring run.
-
-    ``in_flight`` counts operations by name. ``cancels_won`` are requests after which the operation came
-    back cancelled, ``cancels_lost`` found it finished, ``cancels_running`` found it in a kernel worker;
-    ``cancels_unsent`` never reached the kernel because their operation had not either. ``workers`` is how
-    many kernel workers may run at once for files and paths.
-    """
-
-    tasks_waiting_read: int
-    tasks_waiting_write: int
-    in_flight: dict[str, int]
-    submitted: int
-    completed: int
-    enters: int
-    overflows: int
-    late: int
-    cancels_requested: int
-    cancels_won: int
-    cancels_lost: int
-    cancels_running: int
-    cancels_unsent: int
-    workers: int
-    backend: str = "io_uring"
-
-
 class Held(Protocol):
     """Something that is put off, by `Manager.hold`."""
 
@@ -126,29 +93,7 @@ class Held(Protocol):
         """It was put off for as long as it may be."""
 
 
-class _Totals:
-    """Counts over all ring runs of this process that have ended."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.runs = 0
-        self.submitted = 0
-        self.completed = 0
-        self.enters = 0
-        self.leaked = 0
-
-
-_totals = _Totals()
 _leaked: list[object] = []
-
-
-def process_totals() -> dict[str, int]:
-    """Totals over the ring runs of this process that have ended: runs, submitted, completed, enters, and
-    operations that had to be leaked."""
-    with _totals.lock:
-        return {
-            name: getattr(_totals, name) for name in ("runs", "submitted", "completed", "enters", "leaked")
-        }
 
 
 def open_ring(options: RingOptions) -> KernelRing:
@@ -207,13 +152,12 @@ class Manager:
         self.channels: dict[int, Channel] = {}
         self.table: Table[Operation] = Table(self._make_operation)
         self.pool: list[Operation] = []
+        self.cancels: Cancels = Cancels(self.ring, self.table)
         self._cycle = self.ring.cycle
         self._poll = self.ring.poll
         self._out = self.ring.out
         self._owner = threading.get_ident()
         self._gate = threading.RLock()  # a signal handler may wake while its thread closes
-        self._unsent: list[tuple[int, Any]] = []
-        self._ripening: list[tuple[int, Any]] = []  # cancels that wait for a timer which is due
         self.reach: float | None = None  # see `_bind`: until the run is known to be on the monotonic clock
         self.clock_offset: float = 0.0
         self._deadlines: Callable[[], object] = _nothing
@@ -231,11 +175,6 @@ class Manager:
         self._held: dict[Held, float] = {}  # what is put off, and until when; 0: since the loop comes round
         self.hold_seconds: float = options.gather_us / 1e6
         self.late: int = 0
-        self.cancels_requested: int = 0
-        self.cancels_won: int = 0
-        self.cancels_lost: int = 0
-        self.cancels_running: int = 0
-        self.cancels_unsent: int = 0
         self._eventfd = -1
         try:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -252,7 +191,7 @@ class Manager:
             if isinstance(exc, OSError) and exc.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
                 raise unavailable_from_errno(exc.errno) from exc
             raise
-        self._cancel_data = self._internal("async_cancel", self._on_cancel_done).user_data
+        self.cancels.user_data = self._internal("async_cancel", self.cancels.answered).user_data
         self.deadline_data: int = self._internal("link_timeout", _ignore).user_data
         self._wake_data = self._internal("wake_up", self._on_wake).user_data
 
@@ -276,10 +215,11 @@ class Manager:
 
     def get_events(self, timeout: float) -> int:
         """Submits what is queued and waits up to ``timeout`` seconds; 0 if and only if it expired."""
-        if (self._unsent or self._ripening) and threading.get_ident() == self._owner:
-            if self._ripening:
+        cancels = self.cancels
+        if (cancels.waiting or cancels.ripening) and threading.get_ident() == self._owner:
+            if cancels.ripening:
                 return self._let_timers_win()
-            self._send_cancels()
+            cancels.send()
         if timeout == 0:
             if self._deadlines() and not self._expiring and self._due():
                 # Deferred work runs on entering. Trio expires the deadline first, once, and what arrived
@@ -343,11 +283,11 @@ class Manager:
             enters=counters["enters"],
             overflows=counters["overflows"],
             late=self.late,
-            cancels_requested=self.cancels_requested,
-            cancels_won=self.cancels_won,
-            cancels_lost=self.cancels_lost,
-            cancels_running=self.cancels_running,
-            cancels_unsent=self.cancels_unsent,
+            cancels_requested=self.cancels.requested,
+            cancels_won=self.cancels.won,
+            cancels_lost=self.cancels.lost,
+            cancels_running=self.cancels.running,
+            cancels_unsent=self.cancels.unsent,
             workers=0 if self.closed else self._limit_workers(0),
         )
 
@@ -374,13 +314,7 @@ class Manager:
             return
         self.closed = True
         left = self._drain()
-        counters = self.ring.counters()
-        with _totals.lock:
-            _totals.runs += 1
-            _totals.submitted += counters["submitted"]
-            _totals.completed += counters["completed"]
-            _totals.enters += counters["enters"]
-            _totals.leaked += left
+        totals.add(self.ring.counters(), left)
         with self._gate:
             os.close(self._eventfd)
         self.channels.clear()
@@ -461,56 +395,6 @@ class Manager:
         op.pins = None
         result = seams.DONE if op.interrupt is None else op.settle()
         seams.reschedule(self.runner or self.bind(), task, result)
-
-    def cancel(self, op: Operation) -> None:
-        """Asks the kernel to cancel ``op``; its completion comes all the same. Idempotent for the kernel."""
-        unqueued = self.ring.unqueue(op.user_data)
-        if unqueued:
-            self.cancels_unsent += 1
-            if unqueued > 0 and self.ring.eager:
-                self.ring.flush(0)
-            return
-        self.cancels_requested += 1
-        self._unsent.append((op.user_data, op.interrupt))
-        self._send_cancels()
-
-    def cancel_after_timers(self, op: Operation) -> None:
-        """As `cancel`, for an operation whose linked timer is due: the ring is entered once before. So the
-        timer ends it, unless it completed before its time was up: then the result is delivered."""
-        self._ripening.append((op.user_data, op.interrupt))
-
-    def cancel_volley(self, volley: Volley) -> None:
-        """Takes back the members that the kernel has not seen and asks it to cancel the others."""
-        self.cancels_unsent += max(0, volley.unqueue())
-        running = volley.unfinished()
-        self.cancels_requested += len(running)
-        self._unsent += [(member, _MEMBER) for member in running]
-        self._send_cancels()
-
-    def cancel_fd(self, fd: int, ops: Iterable[Operation], *, fixed: bool = False) -> None:
-        """Cancels the operations and makes the kernel drop their references to the file at once.
-
-        Entries still in the queue never reach the kernel; for the rest one enter carries the cancel and
-        runs the deferred work that ends them, so that a close that follows takes effect.
-        """
-        sent: list[tuple[int, Any]] = []
-        for op in ops:
-            if self.ring.unqueue(op.user_data) > 0:
-                self.cancels_unsent += 1
-            else:
-                sent.append((op.user_data, op.interrupt))
-        if sent:
-            self.cancels_requested += 1
-            flags = _CANCEL_FD_ALL | (_CANCEL_FD_FIXED if fixed else 0)
-            put = self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, flags, 0, 0, 0)
-            if self.ring.flush(1) < 0 or put < 0 or self.ring.flush(0):
-                # The kernel takes nothing now, and by the time it does the descriptor may be closed: these
-                # cancels name the operations.
-                self._unsent += sent
-                self._send_cancels()
-                self.ring.flush(1)
-        elif self.ring.eager:
-            self.ring.flush(0)
 
     def bind(self) -> Any:
         """Learns whose run this is, in the first task that does something; returns the runner."""
@@ -597,31 +481,10 @@ class Manager:
 
     def _let_timers_win(self) -> int:
         """What is left of these operations after it (a kernel worker has it) is cancelled the next time."""
-        ripe, self._ripening = self._ripening, []
+        ripe = self.cancels.ripen()
         n = self._cycle(0.0)
-        self.cancels_requested += len(ripe)
-        self._unsent += ripe
+        self.cancels.insist(ripe)
         return n if n > 0 else self._trouble(n) if n < 0 else _SPURIOUS
-
-    def _send_cancels(self) -> None:
-        while self._unsent:
-            target, interrupt = self._unsent[0]
-            op = self.table.find(target)
-            if interrupt is not _MEMBER and (op is None or op.interrupt is not interrupt):
-                # That use of it has ended; what is in flight under its user_data now is the next one.
-                del self._unsent[0]
-                continue
-            if self.ring.put(self._cancel_data, _ASYNC_CANCEL, 0, -1, 0, target, 0, 0, 0, 0, 0) < 0:
-                return
-            del self._unsent[0]
-
-    def _on_cancel_done(self, op: Operation, res: int, flags: int) -> None:
-        if res >= 0:
-            self.cancels_won += 1
-        elif res == -errno.EALREADY:
-            self.cancels_running += 1
-        else:
-            self.cancels_lost += 1
 
     def stray(self, user_data: int, res: int, flags: int) -> None:
         """A completion that another ring posted for a slot of ours, or one that is late or forged."""
@@ -682,7 +545,7 @@ class Manager:
                 subscription.abandon()
         deadline = time.monotonic() + _DRAIN_SECONDS
         while ring.inflight > 0:
-            ring.put(self._cancel_data, _ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_ANY_ALL, 0, 0, 0)
+            ring.put(self.cancels.user_data, _ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_ANY_ALL, 0, 0, 0)
             n = self._cycle(min(0.1, max(0.001, deadline - time.monotonic())))
             for user_data, res, flags in _iter_unpack(self._out[: max(n, 0) * 16]):
                 self._dispose(user_data, res, flags)

@@ -102,9 +102,9 @@ class Operation(Entry):
         self.retired |= self.pooled
         if self.until <= perf_counter() and not self.manager.ring.eager:
             # Where a guest's worker is waiting nobody would come round to it.
-            self.manager.cancel_after_timers(self)
+            self.manager.cancels.cancel_after_timers(self)
         else:
-            self.manager.cancel(self)
+            self.manager.cancels.cancel(self)
         return seams.Abort.FAILED
 
     def close(self) -> bool:

@@ -318,7 +318,7 @@ class Subscription:
             self.channel.others.remove(self)
         self.close()
         if self._op is not None:
-            self._op.manager.cancel(self._op)
+            self._op.manager.cancels.cancel(self._op)
             with trio.CancelScope(shield=True):
                 while self._op is not None:
                     await seams.wait_for(self)
@@ -357,7 +357,7 @@ class Subscription:
         if after is S.ARMED and not self._arm():
             return
         if after is S.PAUSING and self._op is not None:
-            self._op.manager.cancel(self._op)
+            self._op.manager.cancels.cancel(self._op)
         if self.group is not None:
             self.group.on_return = self._returned if after is S.RESTING else None
         self.state = after
@@ -432,7 +432,7 @@ class Subscription:
                 self._refill()
         elif self.state is S.CLOSING:
             # A cancel that meets a timer just as it fires finds nothing to stop: ask again.
-            op.manager.cancel(op)
+            op.manager.cancels.cancel(op)
         self._wake()
 
     def _wake(self) -> None:

@@ -20,8 +20,9 @@ import trio
 
 from uring.scripted import FAKE_FD, RandomScheduler, Request, ScriptedBuffers, ScriptedRing
 
-from .manager import Manager, current, process_totals
+from .manager import Manager, current
 from .run import chosen_manager, prepare
+from .statistics import process_totals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

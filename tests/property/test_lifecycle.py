@@ -101,7 +101,7 @@ class Life:
         if self.observe() is State.DROPPED:
             self.outcome.scope.cancel()
         elif self.outcome.scope.cancel_called:
-            self.manager.cancel(self.op)
+            self.manager.cancels.cancel(self.op)
         else:
             self.outcome.scope.cancel()
 

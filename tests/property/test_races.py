@@ -200,7 +200,7 @@ def test_race_05_cancel_on_a_full_queue_is_sent_later(trouble: str) -> None:
                 ring.full = True
             else:
                 while len(ring.queued) < ring.sq_entries:
-                    ring.put(manager._cancel_data, NOP, 0, -1)
+                    ring.put(manager.cancels.user_data, NOP, 0, -1)
                 ring.enter_results.append(-errno.EBUSY)
             busy.outcome.scope.cancel()
             if trouble == "full":
@@ -598,11 +598,11 @@ def test_race_15_cancel_twice_and_cancel_after_completion(target_first: bool) ->
             op = manager.table.find(request.user_data)
             assert op is not None
             busy.outcome.scope.cancel()
-            manager.cancel(op)
-            manager.cancel(op)
+            manager.cancels.cancel(op)
+            manager.cancels.cancel(op)
             await until(lambda: busy.outcome.done)
             assert isinstance(busy.outcome.error, trio.Cancelled)
-            manager.cancel(op)
+            manager.cancels.cancel(op)
             await ticks()
             assert await perform(ops.nop()) == 0
 
@@ -883,7 +883,7 @@ def test_race_27_a_pair_is_never_taken_apart(queued: int) -> None:
         async with trio.open_nursery() as nursery:
             ring.held = True
             for _ in range(queued):
-                ring.put(manager._cancel_data, NOP, 0, -1)
+                ring.put(manager.cancels.user_data, NOP, 0, -1)
             ring.held = False
             outcomes = [Outcome() for _ in range(3)]
             for number, outcome in enumerate(outcomes):
@@ -974,7 +974,7 @@ def test_race_21_a_foreign_thread_waits_and_never_enters() -> None:
         manager._guest = manager._guest_fd_registered = True
         answers: list[int] = []
         await perform(ops.nop())
-        ring.put(manager._cancel_data, NOP, 0, -1)
+        ring.put(manager.cancels.user_data, NOP, 0, -1)
         before = ring.counters()["enters"]
         for seconds, wake in ((0.01, False), (1000, True)):
             thread = threading.Thread(

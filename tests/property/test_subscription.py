@@ -23,12 +23,12 @@ ORDERS_LEAST = 10_000
 
 
 class Ring:
-    """Stands for manager, channel and operation: it counts what is armed and cancelled."""
+    """Stands for manager, its cancels, channel and operation: it counts what is armed and cancelled."""
 
     closed = False
 
     def __init__(self) -> None:
-        self.manager = self
+        self.manager = self.cancels = self
         self.fd = 3
         self.others: list[Any] = []
         self.receiving = None

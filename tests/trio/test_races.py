@@ -28,7 +28,8 @@ from uring import ops
 from uring.abi import IORING_ENTER_NO_IOWAIT, IORING_OP_MSG_RING, IOSQE_ASYNC
 from uring.kernel import KernelRing
 from uring_trio import perform
-from uring_trio.manager import current, process_totals
+from uring_trio.manager import current
+from uring_trio.statistics import process_totals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -212,9 +213,9 @@ async def test_race_15_cancel_twice_and_cancel_after_completion() -> None:
             op = current().channels[near.fileno()].reader
             assert op is not None
             nursery.cancel_scope.cancel()
-            current().cancel(op)
-            current().cancel(op)
-        current().cancel(op)
+            current().cancels.cancel(op)
+            current().cancels.cancel(op)
+        current().cancels.cancel(op)
         far._sock.send(b"x")
         assert await near.recv(10) == b"x"
 

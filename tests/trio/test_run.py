@@ -24,7 +24,7 @@ from tests.trio.helpers import in_flight, statistics
 from uring import abi, ops
 from uring.errors import unavailable_from_errno
 from uring_trio import RingOptions, RingUnavailable, manager
-from uring_trio.manager import process_totals
+from uring_trio.statistics import process_totals, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -615,8 +615,8 @@ def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -
     manager._leaked.clear()
     buffers.close()
     ring.close()
-    with manager._totals.lock:
-        manager._totals.leaked = before["leaked"]
+    with totals.lock:
+        totals.leaked = before["leaked"]
 
 
 # ---- forks -------------------------------------------------------------------------------------------

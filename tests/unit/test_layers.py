@@ -36,7 +36,7 @@ LAYERS = [
     ["uring_trio.subscription"],
     ["uring_trio.leases", "uring_trio.perform", "uring_trio.registered"],
     ["uring_trio.manager"],
-    ["uring_trio.fd"],
+    ["uring_trio.cancels", "uring_trio.fd", "uring_trio.statistics"],
     ["uring_trio.operation"],
     ["uring_trio.options", "uring_trio.seams"],
     ["uring.__main__"],

@@ -273,7 +273,7 @@ class Descriptor:
         for op in () if self.regular else self.active:
             if op.close():
                 op.retired = op.pooled
-                op.manager.cancel(op)
+                op.manager.cancels.cancel(op)
 
     async def drain(self) -> None:
         """Waits until nothing is in flight. Ctrl-C is raised after that; a second one at once."""

@@ -348,7 +348,7 @@ def transact_volley(op: Operation, volley: Volley) -> Generator[Any, Any, Callab
     def abort(raise_cancel: Callable[[], Any]) -> Abort:
         nonlocal interrupt
         interrupt = raise_cancel
-        op.manager.cancel_volley(volley)
+        op.manager.cancels.cancel_volley(volley)
         return Abort.FAILED
 
     op.task = task
