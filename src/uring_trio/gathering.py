@@ -91,6 +91,11 @@ class Gathering:
         except OSError:
             pass  # closed meanwhile
 
+    def close(self) -> None:
+        """Lets go for good: what the consumer takes from now on came before."""
+        self._most = 0
+        self.let_go()
+
     def _start_anew(self) -> None:
         self._count = 0
         self._since = monotonic()

@@ -207,8 +207,7 @@ class Group:
             self.grow()
         bid: int = self.buffers.take() if self.home else -1
         if bid >= 0:
-            assert self.order.pop() == bid
-            self.home -= 1
+            self._withdrew(bid)
         return bid
 
     def give_back(self) -> None:
@@ -232,9 +231,13 @@ class Group:
         """Half of the buffers that it grew by go, if they are home."""
         gone = self.buffers.shrink(max(self.first, self.in_use // 2))
         for bid in reversed(gone):
-            assert self.order.pop() == bid
-        self.home -= len(gone)
+            self._withdrew(bid)
         self.in_use -= len(gone)
+
+    def _withdrew(self, bid: int) -> None:
+        last = self.order.pop()
+        assert last == bid
+        self.home -= 1
 
     def close(self) -> None:
         """Unregisters the buffers; what a lease shows stays there as long as the lease."""

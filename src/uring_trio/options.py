@@ -23,7 +23,7 @@ class RingOptions:
         workers: how many kernel workers may run at once for what blocks (paths, fsync, writes that wait); 0
             leaves the kernel's bound of four times the processors.
         group_memory: bytes that the buffers of one subscription may take, up to 16 GiB.
-        gather_us: microseconds, up to 1 s, for which bytes of a TCP stream may gather in the socket while
+        gather_us: microseconds, up to 10 s, for which bytes of a TCP stream may gather in the socket while
             ``chunks()`` brings many MiB fast: fewer and larger pieces; 0: never. So the last bytes before a
             pause may come that much later, once in 8 MiB; the end of the stream does not.
         direct_slots: how many direct descriptors a run may have, 32 to 1048576; ``RLIMIT_NOFILE`` bounds it.

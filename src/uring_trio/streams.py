@@ -340,14 +340,15 @@ class _StreamChunks(ByteItems[Any]):
     """`UringStream.chunks`: by single receives where the kernel has no room for another group of buffers,
     which happens early in processes without privileges."""
 
-    __slots__ = ("_burst", "_dry", "_inline", "_single", "_stream", "_waiting")
+    __slots__ = ("_bundle", "_burst", "_dry", "_inline", "_single", "_stream", "_waiting")
 
     def __init__(self, stream: ByteReceiver, copy: bool, bundle: bool, size: int, count: int) -> None:
-        fields = partial(recv_fields, bundle=bundle and bundles_work())
+        self._bundle = bundle and bundles_work()
+        fields = partial(recv_fields, bundle=self._bundle)
         super().__init__(stream.receiving_channel, fields, "recv_multishot", size, count, copy, stream._keep)
         self._stream = stream
         self._single = False
-        self._inline = False  # a fast flow is received by plain calls
+        self._inline = False  # a fast flow is received by plain calls; bundles bring more at a time
         self._burst = count  # how many there were since others had their turn
         self._dry = False  # the last one found no more
         self._waiting = False  # a task is about it
@@ -396,7 +397,7 @@ class _StreamChunks(ByteItems[Any]):
         gathering = subscription.gathering
         if gathering is not None:
             gathering.took(taken[0])
-            self._inline = gathering.active
+            self._inline = gathering.active and not self._bundle
         return self._item(*taken)
 
     async def _next_slowly(self) -> Any:

@@ -345,7 +345,7 @@ class Subscription:
     def _close(self) -> None:
         self.step(Event.CLOSE)
         if self.gathering is not None:
-            self.gathering.let_go()
+            self.gathering.close()
 
     def step(self, event: Event) -> None:
         """Follows the table."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -397,6 +399,68 @@ def test_whoever_keeps_all_leases_gets_no_more() -> None:
             assert received == data
 
     main()
+
+
+def test_a_bundle_has_what_gathered() -> None:
+    """Not a plain receive for each of its small buffers."""
+
+    @on_ring(LONG)
+    async def main() -> None:
+        async with flow(size=3 * ENOUGH, end=True) as (_, far, data):
+            received, gathered = bytearray(), []
+            async with far.chunks(bundle=True, chunk_size=4096, buffers=64) as chunks:
+                async for item in chunks:
+                    received += item
+                    if least(far) > 1:
+                        gathered.append(len(item))
+            assert received == data
+            assert sum(gathered) / len(gathered) > 16384
+
+    main()
+
+
+def test_what_comes_out_of_a_closed_subscription_does_not_start_it() -> None:
+    """Completions that nobody took before are delivered: nothing would let the socket go any more."""
+
+    @on_ring(LONG)
+    async def main() -> None:
+        async with flow(size=ENOUGH) as (_, far, _), far.chunks(buffers=64) as chunks:
+            subscription = chunks._subscription  # type: ignore[attr-defined]
+            taken = len(await anext(chunks))
+            while sum(res for res, _ in subscription.queue) < 9 << 20:
+                await trio.sleep(0.001)
+            assert least(far) == 1
+            trio.lowlevel.notify_closing(far.socket)
+            with pytest.raises(trio.ClosedResourceError):
+                while True:
+                    taken += len(await anext(chunks))
+                    assert least(far) == 1
+            assert taken > 9 << 20
+
+    main()
+
+
+def test_the_books_are_kept_without_assertions() -> None:
+    """The order of the buffers, which bundles go by, in an interpreter that leaves assertions out."""
+    program = """
+import trio, uring_trio
+from tests.trio.test_gathering import ENOUGH, LONG, flow, take
+
+async def main():
+    async with flow(size=2 * ENOUGH, end=True) as (_, far, data):
+        received = bytearray()
+        async with far.chunks(copy=False) as chunks:
+            async for lease in chunks:
+                received += await take(lease)
+            group = chunks._group
+            print(received == data, len(group.order) == group.home == group.in_use)
+
+uring_trio.run(main, ring=uring_trio.RingOptions(gather_us=LONG))
+"""
+    done = subprocess.run(
+        [sys.executable, "-O", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_others_have_their_turn() -> None:
