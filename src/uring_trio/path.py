@@ -160,8 +160,8 @@ class PathMethods:
 
     async def samefile(self, other_path: Any) -> bool:
         """Whether the other path leads to the same file."""
-        other = await paths.stat(os.fspath(other_path))
-        return os.path.samestat(await paths.stat(os.fspath(self)), other)
+        mine = await paths.stat(os.fspath(self))
+        return os.path.samestat(mine, await paths.stat(os.fspath(other_path)))
 
     async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Makes a directory, with ``parents`` those above it too."""

@@ -20,7 +20,7 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi, ops
 from uring.cached import find_stat
@@ -110,8 +110,8 @@ async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_res
 
 async def ask_for_stat(path: Path | int, follow: bool, found: OSError | None) -> os.stat_result:
     """`stat` after `find_stat`."""
-    if found is not None:
-        raise found
+    if found is not None:  # which the frames below a traceback keep: raised itself it would never be freed
+        raise _error(found, path)
     asked: os.stat_result = await _named(stat_op(path, follow), path)
     return asked
 
@@ -123,16 +123,27 @@ async def read_dir_stats(
     `stat` would raise."""
     current()
     paths = list(paths)
+    await checkpoint_if_cancelled()
+    # Relative ones are looked up before anybody else runs, who may change the working directory.
+    names: list[Any] = paths
+    if len(paths) > _STRETCH:
+        names = [path if isinstance(path, int) else absolute(path) for path in paths]
     found: list[os.stat_result | OSError | None] = []
-    for i in range(0, len(paths), _STRETCH):
-        await seams.pause()
-        found += [find_stat(path, follow_symlinks) for path in paths[i : i + _STRETCH]]
+    for i in range(0, len(names), _STRETCH):
+        if i:
+            await seams.pause()
+        found += [find_stat(name, follow_symlinks) for name in names[i : i + _STRETCH]]
     left = [i for i, answer in enumerate(found) if answer is None]
     if left or not paths:
-        asked = await perform_many([stat_op(paths[i], follow_symlinks) for i in left])
+        asked = await perform_many([stat_op(names[i], follow_symlinks) for i in left])
         for i, answer in zip(left, asked):
-            found[i] = _error(answer, paths[i]) if isinstance(answer, OSError) else answer
-    return cast("list[os.stat_result | OSError]", found)
+            found[i] = answer
+    else:
+        await seams.pause()
+    return [
+        _error(answer, path) if isinstance(answer, OSError) else cast("os.stat_result", answer)
+        for path, answer in zip(paths, found)
+    ]
 
 
 async def rename(src: Path, dst: Path, *, flags: int = 0) -> None:
@@ -227,16 +238,17 @@ async def copy_file(
     """
     if chunk < 1:
         raise ValueError(f"a chunk has 1 byte or more, not {chunk}")
-    for path, there in zip((src, dst), await read_dir_stats((src, dst))):
+    source_name, target_name = absolute(src), absolute(dst)
+    for path, there in zip((src, dst), await read_dir_stats((source_name, target_name))):
         # Not to be opened: that would wait for the other end, or find none and an empty file.
         if not isinstance(there, OSError) and modes.S_ISFIFO(there.st_mode):
             raise shutil.SpecialFileError(f"`{os.fsdecode(path)}` is a named pipe")
-    source = await _open(src, os.O_RDONLY)
+    source = await _open(source_name, os.O_RDONLY, src)
     try:
         there = os.fstat(source)
         if modes.S_ISDIR(there.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(src))
-        target = await _open(dst, os.O_WRONLY | os.O_CREAT)
+        target = await _open(target_name, os.O_WRONLY | os.O_CREAT, dst)
         try:
             if os.path.samestat(there, os.fstat(target)):
                 raise shutil.SameFileError(f"{src!r} and {dst!r} are the same file")
@@ -277,8 +289,8 @@ async def _copy(
     return done
 
 
-async def _open(path: Path, flags: int) -> int:
-    fd: int = await _named(ops.openat(absolute(path), flags), path)
+async def _open(name: Path, flags: int, path: Path) -> int:
+    fd: int = await _named(ops.openat(name, flags), path)
     return fd
 
 

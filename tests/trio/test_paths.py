@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import os
 import pathlib
 import shutil
@@ -11,6 +13,7 @@ import stat as modes
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -190,6 +193,44 @@ async def test_relative_to_where_the_call_was_made(here: pathlib.Path) -> None:
     assert (here / "made-here").is_dir()
 
 
+@pytest.mark.parametrize("many", [1, 1000])
+async def test_many_stats_are_relative_to_where_the_call_was_made(here: pathlib.Path, many: int) -> None:
+    os.stat("file")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(chdir_now, here / "dir")
+        found = await read_dir_stats(["file", "missing"] * many)
+    assert found[::2] == [os.stat(here / "file")] * many
+    assert all(isinstance(each, FileNotFoundError) and each.filename == "missing" for each in found[1::2])
+
+
+async def chdir_now(where: pathlib.Path) -> None:
+    os.chdir(where)
+
+
+async def test_a_copy_is_relative_to_where_the_call_was_made(here: pathlib.Path) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(chdir_now, here / "dir")
+        assert await copy_file("file", "copy") == 10
+    assert (here / "copy").read_bytes() == b"contents\r\n"
+    assert os.listdir(here / "dir") == []
+
+
+async def test_a_failed_stat_leaves_nothing_for_the_collector(here: pathlib.Path) -> None:
+    name = str(here / "missing")
+    assert not os.path.exists(name)  # from now on the kernel knows
+    gc.collect()
+    gc.disable()
+    try:
+        for stat in (Path(name).stat, Path(name).lstat, partial(uring_trio.stat, name)):
+            with contextlib.suppress(FileNotFoundError):
+                await stat()
+        assert not await Path(name).exists()
+        left = [each for each in gc.get_objects() if isinstance(each, OSError) and each.filename == name]
+        assert left == []
+    finally:
+        gc.enable()
+
+
 async def test_read_dir_stats(here: pathlib.Path) -> None:
     found = await read_dir_stats(["file", "missing", b"dir", "dangling"])
     assert found[0] == os.stat("file")
@@ -201,6 +242,16 @@ async def test_read_dir_stats(here: pathlib.Path) -> None:
     assert modes.S_ISLNK(links[0].st_mode)  # type: ignore[union-attr]
     assert await read_dir_stats([]) == []
     assert len(await read_dir_stats(["file"] * 3000)) == 3000
+
+
+async def test_samefile_names_the_first_that_is_missing(here: pathlib.Path) -> None:
+    for one, other in (("missing", "file"), ("file", "missing"), ("missing", "dangling")):
+        with pytest.raises(FileNotFoundError) as stock:
+            pathlib.Path(one).samefile(other)
+        with pytest.raises(FileNotFoundError) as ring:
+            await Path(one).samefile(other)
+        assert str(ring.value) == str(stock.value)
+    assert await Path("link").samefile("file")
 
 
 async def test_xattr(here: pathlib.Path) -> None:
