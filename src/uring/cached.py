@@ -50,10 +50,10 @@ read_pieces: Callable[[int, list[Any], int], list[bytes] | None] = getattr(_cach
 the first one on. None, and nothing was read: they have more than ``most`` bytes together, or a place is
 anything but a tuple of two numbers from 0 to 2**63 - 1."""
 
-find_stat: Callable[[Any, bool], os.stat_result | FileNotFoundError | None]
+find_stat: Callable[[Any, bool], os.stat_result | int | None]
 find_stat = getattr(_cached, "find_stat", _missing)
 """``(path, follow)``: the answer of `os.stat`, or of `os.lstat`, if the kernel has the way to it in memory
-and the file system answers from memory; its `FileNotFoundError` is returned, not raised. None: it cannot be
+and the file system answers from memory; ENOENT where it raises `FileNotFoundError`. None: it cannot be
 answered so, or ``path`` is not the path of anything. With ``follow`` false only if no part of the path is a
 symbolic link."""
 

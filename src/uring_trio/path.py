@@ -98,7 +98,7 @@ class PathMethods:
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """What the file system knows of it; see `os.stat`."""
         # As `paths.stat`: a frame less for what programs ask very many paths for.
-        found: os.stat_result | OSError | None
+        found: os.stat_result | int | None
         found = await seams.attempt_on(Manager, find_stat, self, follow_symlinks)
         if isinstance(found, os.stat_result):
             return found

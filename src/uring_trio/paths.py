@@ -103,14 +103,14 @@ def _from_root(where: Callable[[], Any], slash: Any, path: Any) -> Any:
 
 async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_result:
     """`os.stat` of a path or a descriptor; with ``follow_symlinks=False`` `os.lstat`. See statx(2)."""
-    found: os.stat_result | OSError | None
+    found: os.stat_result | int | None
     found = await seams.attempt_on(Manager, find_stat, path, follow_symlinks)
     return found if isinstance(found, os.stat_result) else await ask_for_stat(path, follow_symlinks, found)
 
 
-async def ask_for_stat(path: Path | int, follow: bool, found: OSError | None) -> os.stat_result:
+async def ask_for_stat(path: Path | int, follow: bool, found: int | None) -> os.stat_result:
     """`stat` after `find_stat`."""
-    if found is not None:  # which the frames below a traceback keep: raised itself it would never be freed
+    if found is not None:
         raise _error(found, path)
     asked: os.stat_result = await _named(stat_op(path, follow), path)
     return asked
@@ -128,7 +128,7 @@ async def read_dir_stats(
     names: list[Any] = paths
     if len(paths) > _STRETCH:
         names = [path if isinstance(path, int) else absolute(path) for path in paths]
-    found: list[os.stat_result | OSError | None] = []
+    found: list[os.stat_result | OSError | int | None] = []
     for i in range(0, len(names), _STRETCH):
         if i:
             await seams.pause()
@@ -141,7 +141,7 @@ async def read_dir_stats(
     else:
         await seams.pause()
     return [
-        _error(answer, path) if isinstance(answer, OSError) else cast("os.stat_result", answer)
+        answer if isinstance(answer, os.stat_result) else _error(cast("OSError | int", answer), path)
         for path, answer in zip(paths, found)
     ]
 
@@ -331,8 +331,10 @@ async def _named(op: ops.Op, path: Any, other: Any = None) -> Any:
         raise _error(exc, path, other) from None
 
 
-def _error(exc: OSError, path: Any, other: Any = None) -> OSError:
+def _error(said: OSError | int, path: Any, other: Any = None) -> OSError:
+    """The exception of `os`, for one that knows no names or an errno."""
+    number = said if isinstance(said, int) else said.errno or 0
     first = path if isinstance(path, int) else os.fspath(path)
     if other is None:
-        return OSError(exc.errno, os.strerror(exc.errno or 0), first)
-    return OSError(exc.errno, os.strerror(exc.errno or 0), first, None, os.fspath(other))
+        return OSError(number, os.strerror(number), first)
+    return OSError(number, os.strerror(number), first, None, os.fspath(other))

@@ -55,11 +55,20 @@ static int64_t read_cached(int fd, uint64_t off, char *to, uint32_t len)
     return done;
 }
 
+/* 1 and the number; 0 and an exception, with which no other argument may be looked at: an __index__ is a call. */
+static int is_number(PyObject *arg, int64_t *number)
+{
+    *number = PyLong_AsLongLong(arg);
+    return *number != -1 || !PyErr_Occurred();
+}
+
 static PyObject *read_into(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
     if (count != 4)
         return PyErr_Format(PyExc_TypeError, "read_cached takes 4 arguments");
-    long fd = PyLong_AsLong(args[0]);
+    int64_t fd;
+    if (!is_number(args[0], &fd))
+        return NULL;
     uint64_t off = PyLong_AsUnsignedLongLong(args[1]), to = PyLong_AsUnsignedLongLong(args[2]);
     unsigned long len = PyLong_AsUnsignedLong(args[3]);
     if (PyErr_Occurred())
@@ -77,13 +86,12 @@ static PyObject *read_piece(PyObject *self, PyObject *const *args, Py_ssize_t co
 {
     if (count != 3)
         return PyErr_Format(PyExc_TypeError, "read_piece takes 3 arguments");
-    long fd = PyLong_AsLong(args[0]), len = PyLong_AsLong(args[1]);
-    int64_t off = PyLong_AsLongLong(args[2]);
-    if (PyErr_Occurred())
+    int64_t fd, len, off;
+    if (!is_number(args[0], &fd) || !is_number(args[1], &len) || !is_number(args[2], &off))
         return NULL;
     if (fd != (int)fd || len < 0 || len > INT32_MAX || off < 0)
         return PyErr_Format(PyExc_OverflowError, "a descriptor, length or offset is out of range");
-    PyObject *piece = PyBytes_FromStringAndSize(NULL, len);
+    PyObject *piece = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)len);
     if (!piece)
         return NULL;
     char *contents = PyBytes_AsString(piece);
@@ -133,8 +141,8 @@ static PyObject *read_pieces(PyObject *self, PyObject *const *args, Py_ssize_t c
 {
     if (count != 3 || !PyList_CheckExact(args[1]))
         return PyErr_Format(PyExc_TypeError, "read_pieces takes 3 arguments, of which the second is a list");
-    long fd = PyLong_AsLong(args[0]), most = PyLong_AsLong(args[2]);
-    if (PyErr_Occurred())
+    int64_t fd, most;
+    if (!is_number(args[0], &fd) || !is_number(args[2], &most))
         return NULL;
     Py_ssize_t n = PyList_Size(args[1]), i, whole = 0;
     if (fd != (int)fd || n > INT32_MAX)
@@ -274,14 +282,8 @@ static PyObject *find_stat(PyObject *self, PyObject *const *args, Py_ssize_t cou
     res = find(path, follow, &st);
     Py_END_ALLOW_THREADS
     Py_DECREF(name);
-    if (res == ENOENT) {
-        PyObject *shown = PyOS_FSPath(args[0]), *error;
-        if (!shown)
-            return NULL;
-        error = PyObject_CallFunction(PyExc_FileNotFoundError, "isO", ENOENT, strerror(ENOENT), shown);
-        Py_DECREF(shown);
-        return error;
-    }
+    if (res == ENOENT)
+        return PyLong_FromLong(res);
     if (res || !is_near(&st.st_atim) || !is_near(&st.st_mtim) || !is_near(&st.st_ctim))
         Py_RETURN_NONE;
     return stat_result(&st);
