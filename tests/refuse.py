@@ -65,7 +65,7 @@ def action(name: str, number: int) -> int:
 
 
 def numbers_of_calls() -> dict[str, int]:
-    """What the C headers of this machine say."""
+    """What the C headers of this machine say, and a call that is newer than some, the same everywhere."""
     text = subprocess.run(
         [os.environ.get("CC", "cc"), "-E", "-dM", "-"],
         input="#include <sys/syscall.h>",
@@ -73,7 +73,8 @@ def numbers_of_calls() -> dict[str, int]:
         text=True,
         check=True,
     ).stdout
-    return {name: int(number) for name, number in re.findall(r"define __NR_(\w+) (\d+)", text)}
+    known = {name: int(number) for name, number in re.findall(r"define __NR_(\w+) (\d+)", text)}
+    return {"statmount": 457, **known}
 
 
 def install(code: bytes) -> None:

@@ -104,6 +104,12 @@ def test_a_service_runs_on_the_ring_under_it() -> None:
     assert (done.stderr, done.stdout) == ("", "io_uring\n")
 
 
+def test_a_stat_is_answered_at_once_under_it(tmp_path: Path) -> None:
+    ask = f"from uring.cached import find_stat; print(find_stat({str(tmp_path)!r}, True) is not None)"
+    done = run(profile(), "0", ask)
+    assert (done.stderr, done.stdout) == ("", "True\n")
+
+
 def test_what_it_forbids_is_refused() -> None:
     calls = "import ctypes; libc = ctypes.CDLL(None, use_errno=True)\n" + "".join(
         f"print({call}, ctypes.get_errno())\n"

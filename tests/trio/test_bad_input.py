@@ -103,6 +103,16 @@ async def test_places(path: Path, name: str, arguments: Any, kind: type[Exceptio
     assert path.read_bytes() == before
 
 
+async def test_errors_tell_what_is_wrong_with_a_number(path: Path) -> None:
+    async with await open_file(path, "rb") as file:
+        for wrong in ("4", None):
+            with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+                await file.pread(wrong, 0)
+        for place in ((0, -1), (-1, 4), (0, 1 << 31), (0, 1 << 70), (1 << 70, 4), (1 << 63, 4)):
+            with pytest.raises(ValueError, match="a piece has 0 to 2147479552 bytes and begins at 0 to 9223"):
+                await file.read_many([place])
+
+
 CLOSED: list[tuple[str, tuple[Any, ...]]] = [
     ("read", ()), ("read", (5,)), ("readline", ()), ("readlines", ()), ("readinto", (bytearray(3),)),
     ("readinto1", (bytearray(3),)), ("read1", ()), ("peek", ()), ("readall", ()), ("write", (b"x",)),

@@ -436,6 +436,8 @@ class RingFile(trio.abc.AsyncResource):
         file = self._file
         if file.closing or file.raw.closed:
             self._check_open()
+        if n.__class__ is not int:
+            n = operator.index(n)
         if offset.__class__ is not int or not 0 <= offset <= _OFFSET_MAX:
             offset = _offset(offset)
         if file.cached and 0 <= n <= _SMALL:
@@ -533,9 +535,9 @@ class RingFile(trio.abc.AsyncResource):
         try:
             offsets, sizes = (array("Q", numbers) for numbers in zip(*places, strict=True))
         except OverflowError:
-            raise ValueError("offset and size of a piece are 0 or more") from None
+            raise _no_place() from None
         if max(sizes) > LENGTH_MAX or max(offsets) > _OFFSET_MAX:
-            raise ValueError(f"a piece has up to {LENGTH_MAX} bytes and begins before 2**63")
+            raise _no_place()
         # Of less than two bytes there are no objects of their own.
         data = [new_bytes(max(n, 2)) for n in sizes]
         numbers = array(
@@ -657,6 +659,10 @@ class RingFile(trio.abc.AsyncResource):
                 raise error_from_result(-(exc.errno or 0)) from None
         file.begun = True
         return where
+
+
+def _no_place() -> ValueError:
+    return ValueError(f"a piece has 0 to {LENGTH_MAX} bytes and begins at 0 to {_OFFSET_MAX}")
 
 
 def _offset(offset: Any) -> int:
