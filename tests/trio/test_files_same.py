@@ -137,6 +137,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     buffering=st.sampled_from([-1, 0, 1, 2, 3, 7, 16]),
     script=calls(octets, text=False),
 )
+# A failed seek is how a raw file learns that it is not seekable, unless it has asked before.
+@example(start=b"", mode="rb", buffering=0, script=[("read", (None,)), ("seek", (-1, 0)), ("seekable", ())])
+@example(start=b"", mode="wb", buffering=0, script=[("write", (b"x",)), ("seek", (-1, 0)), ("seekable", ())])
 def test_binary(folder: Path, start: bytes, mode: str, buffering: int, script: Any) -> None:
     compare(folder, start, script, mode, buffering)
 

@@ -168,7 +168,7 @@ class Descriptor:
             done = -PART - found
             address += done
             length -= done
-        before = self.raw.tell() if opcode == WRITE and self.regular else 0
+        before = self.position() if opcode == WRITE and self.regular else 0
         while True:
             shielded = self.begun and self.regular
             res = await self.transfer(opcode, address, length, CURRENT, pins, shielded)
@@ -194,7 +194,7 @@ class Descriptor:
             appends = fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_APPEND
             self.raw.seek(*((0, os.SEEK_END) if appends else (before + done, os.SEEK_SET)))
             return
-        here = self.raw.tell()
+        here = self.position()
         there = os.fstat(self.fd)
         if here >= there.st_size and not stat.S_ISBLK(there.st_mode):
             return
@@ -243,6 +243,11 @@ class Descriptor:
             return None
         res = read_cached(self.fd, offset, address, length)
         return res if res >= 0 or res < -PART else None
+
+    def position(self) -> int:
+        """The kernel's position. Not by ``raw``, which learns from its first ``tell`` whether it is seekable:
+        the standard library's file would not ask here."""
+        return os.lseek(self.fd, 0, os.SEEK_CUR)
 
     def stat(self) -> os.stat_result | None:
         """As `os.fstat`; None if it would have to be waited for."""

@@ -176,7 +176,7 @@ async def lines_of(readline: Any, hint: int | None) -> list[Any]:
 def left_of(file: Descriptor) -> int:
     """How much to ask for to get all that is left of a file and meet its end, where its size tells."""
     try:
-        where = file.raw.tell()
+        where = file.position()
     except OSError:
         where = 0
     return max(os.fstat(file.fd).st_size - where, 0) + _SMALL
