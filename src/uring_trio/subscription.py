@@ -372,6 +372,10 @@ class Subscription:
     def _refill(self) -> None:
         """Arms a resting multishot again if there is room for what it brings. Where the kernel takes no more
         now, the next `get` tries again."""
+        group = self.group
+        if group is not None and not group.home and self.state is S.RESTING and not self._paused:
+            # Not only ENOBUFS tells of it: a bundle has the last buffer, or the consumer took it.
+            group.grow()
         if self._has_room():
             self.step(Event.ROOM)
 

@@ -463,6 +463,32 @@ uring_trio.run(main, ring=uring_trio.RingOptions(gather_us=LONG))
     assert done.stdout == "True True\n", done.stderr
 
 
+def test_whoever_keeps_leases_gets_more_when_it_gathers_no_more() -> None:
+    """Plain receives left no buffer to the multishot, and there may be more of them."""
+
+    @on_ring(LONG)
+    async def main() -> None:
+        async with flow(size=3 * ENOUGH, end=True) as (_, far, data):
+            async with far.chunks(copy=False) as chunks:
+                received, kept = bytearray(await until_it_gathers(chunks, far)), []
+                subscription = chunks._subscription  # type: ignore[attr-defined]
+                while not subscription.paused:
+                    received += await take(await anext(chunks))
+                subscription.group.shrink()  # as where they were idle
+                assert subscription.group.in_use == 2
+                for _ in range(4):
+                    kept.append(await anext(chunks))
+                    if not subscription.group.home:
+                        subscription.gathering.let_go()
+                for lease in kept:
+                    received += await take(lease)
+                async for lease in chunks:
+                    received += await take(lease)
+            assert received == data
+
+    main()
+
+
 def test_others_have_their_turn() -> None:
     """However fast the flow is."""
 

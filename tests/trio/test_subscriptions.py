@@ -613,11 +613,14 @@ async def test_groups_are_used_again_and_given_up() -> None:
         assert max(group.number for group in groups.open) <= 18
 
 
-async def test_groups_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bundle", [False, True], ids=["single", "bundle"])
+async def test_groups_grow_when_exhausted_and_shrink_when_idle(
+    monkeypatch: pytest.MonkeyPatch, bundle: bool
+) -> None:
     monkeypatch.setattr(manager, "IDLE_SECONDS", 0.02)
     near, far = await streams("unix")
     async with near, far:
-        async with far.chunks(copy=False, chunk_size=1 << 18, buffers=20) as chunks:
+        async with far.chunks(copy=False, bundle=bundle, chunk_size=1 << 18, buffers=20) as chunks:
             [group] = current().groups.open
             assert group.in_use == 2
             leases = []
