@@ -34,7 +34,7 @@ from .abi import (
     Sqe,
 )
 from .errors import RingUnavailable, unavailable_from_errno
-from .kernel import KernelRing, lib
+from .kernel import NOT_BUILT, KernelRing, lib
 from .opcodes import OPCODES
 from .probe import probe
 
@@ -86,10 +86,7 @@ def examine(entries: int = 256) -> dict[str, Any]:
         return report
     report["settings"] = _settings()
     if lib is None:
-        report["problems"].append(
-            "the C extension uring._ffi is missing: install the package again, with a C compiler and the "
-            "headers of Python present"
-        )
+        report["problems"].append(NOT_BUILT)
         return report
     report["ring"] = {"entries": entries, "cq_entries": 16 * entries}
     try:

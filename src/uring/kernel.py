@@ -34,11 +34,20 @@ if TYPE_CHECKING:
     lib: Any
 else:
     try:
+        import uring._cached  # noqa: F401 - without it a ring would open, and the first read of a file fail
         from uring._ffi import ffi, lib
     except ImportError:  # not Linux, or not built: importing stays possible, opening a ring does not
         ffi = lib = None
 
-__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike", "ffi", "lib", "register_blind"]
+__all__ = ["CQE", "CQE_BIG", "NOT_BUILT", "KernelRing", "RingLike", "ffi", "lib", "register_blind"]
+
+NOT_BUILT = (
+    f"io_uring is a part of Linux; this is {sys.platform}"
+    if sys.platform != "linux"
+    else "the C extensions uring._ffi and uring._cached are missing, or one of them: install the package "
+    "again, with a C compiler and the headers of Python present"
+)
+"""Why there is no ``lib``."""
 
 CQE = struct.Struct("=QiI")
 """One completion in ``out`` of a ring with 16-byte entries: user_data, res, flags."""
@@ -142,7 +151,7 @@ class KernelRing:
         enter_flags: int = 0,
     ) -> None:
         if lib is None:
-            raise unavailable_from_errno(errno.ENOSYS)
+            raise RingUnavailable(errno.ENOSYS, NOT_BUILT)
         handle = ffi.new("struct ur_ring *")
         params = ffi.new("struct ur_params *")
         params.flags = flags
@@ -415,10 +424,10 @@ def register_blind(opcode: int, address: int | None, nr_args: int, what: str = "
     """io_uring_register(2) without a ring: the few opcodes that need none.
 
     Raises:
-        RingUnavailable: this is not Linux. OSError: as the kernel says.
+        RingUnavailable: this is not Linux, or not built. OSError: as the kernel says.
     """
     if lib is None:
-        raise unavailable_from_errno(errno.ENOSYS)
+        raise RingUnavailable(errno.ENOSYS, NOT_BUILT)
     return _register(-1, opcode, address, nr_args, what)
 
 

@@ -7,6 +7,7 @@ privileges, set up in a process of its own which then becomes the doctor.
 import errno
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -169,13 +170,22 @@ def test_elsewhere_than_on_linux() -> None:
     assert done.stdout == "io_uring is a part of Linux; this is darwin.\n"
 
 
-def test_without_the_extension() -> None:
-    hide = (
-        "import runpy, sys; sys.modules['uring._ffi'] = None; runpy.run_module('uring', run_name='__main__')"
-    )
+@pytest.mark.parametrize("name", ["uring._ffi", "uring._cached"])
+def test_without_an_extension(name: str) -> None:
+    hide = f"import runpy, sys; sys.modules[{name!r}] = None; runpy.run_module('uring', run_name='__main__')"
     done = run("-c", hide)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "the C extension uring._ffi is missing" in done.stdout
+    assert "the C extensions uring._ffi and uring._cached are missing, or one of them" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["uring._ffi", "uring._cached"])
+@pytest.mark.parametrize("start", ["uring.Ring(entries=8)", "uring_trio.run(trio.sleep, 0)"])
+def test_without_an_extension_only_opening_a_ring_fails(name: str, start: str) -> None:
+    done = run("-c", f"import sys; sys.modules[{name!r}] = None; import trio, uring, uring_trio; {start}")
+    assert done.returncode == 1
+    assert re.search(
+        "RingUnavailable: .*: io_uring is not available: the C ext", done.stderr.splitlines()[-1]
+    )
 
 
 # ---- the probe -----------------------------------------------------------------------------------------
