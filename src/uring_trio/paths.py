@@ -60,6 +60,7 @@ _REMOVEDIR = int(abi.AT_REMOVEDIR)
 _BASIC = int(abi.STATX_BASIC_STATS)
 _STATX = int(abi.IORING_OP_STATX)
 _AT_FDCWD = int(abi.AT_FDCWD)
+_FD_MAX = (1 << 31) - 1
 _STATX_SIZE = 256
 _STAT_FIELDS = struct.Struct("=4xI8xIIIH2xQQQ8x qI4x 16x qI4x qI4x IIII").unpack_from
 """What `os.stat_result` has of ``struct statx``."""
@@ -300,7 +301,10 @@ def stat_op(path: Any, follow: bool = True) -> ops.Op:
     ``ops.statx`` tells more and takes longer over it; programs ask for the stat of very many paths.
     """
     if isinstance(path, int):
-        name, flags, start = b"\0\0", _EMPTY_PATH, path
+        if path > _FD_MAX:
+            raise OverflowError("fd is greater than maximum")
+        # To statx -100 is not a wrong descriptor but the working directory.
+        name, flags, start = b"\0\0", _EMPTY_PATH, max(path, -1)
     else:
         name = os.fsencode(absolute(path)) + b"\0"
         flags, start = 0 if follow else _NOFOLLOW, _AT_FDCWD

@@ -184,6 +184,20 @@ async def test_one_path_in_many_forms(here: pathlib.Path) -> None:
         await uring_trio.unlink(b"a\0b")
 
 
+@pytest.mark.parametrize("wrong", [-100, -2, 1 << 20, 1 << 31, 1 << 40])
+async def test_a_stat_of_no_descriptor_fails_as_in_os(wrong: int) -> None:
+    with pytest.raises((OSError, OverflowError)) as stock:
+        os.stat(wrong)
+    with pytest.raises(type(stock.value)) as ring:
+        await uring_trio.stat(wrong)
+    assert told(ring.value) == told(stock.value)
+    if isinstance(stock.value, OSError):
+        assert told((await read_dir_stats([wrong]))[0]) == told(stock.value)  # type: ignore[arg-type, list-item]
+    else:
+        with pytest.raises(OverflowError, match="fd is greater than maximum"):
+            await read_dir_stats([wrong])  # type: ignore[list-item]
+
+
 async def test_relative_to_where_the_call_was_made(here: pathlib.Path) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(uring_trio.mkdir, "made-here")
