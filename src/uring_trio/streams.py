@@ -31,6 +31,9 @@ __all__ = ["ByteReceiver", "UringStream", "open_tcp_stream", "stream_error"]
 
 _DEFAULT_SIZE = 65536
 
+_PIECE = 1 << 20
+"""Bytes that a plain receive makes room for at most: memory for more is new from the kernel each time."""
+
 
 class ByteReceiver:
     """What streams of every kind share: `chunks`, and what it received that nobody took."""
@@ -340,7 +343,7 @@ class _StreamChunks(ByteItems[Any]):
     """`UringStream.chunks`: by single receives where the kernel has no room for another group of buffers,
     which happens early in processes without privileges."""
 
-    __slots__ = ("_bundle", "_burst", "_dry", "_inline", "_single", "_stream", "_waiting")
+    __slots__ = ("_bundle", "_burst", "_dry", "_inline", "_piece", "_single", "_stream", "_waiting")
 
     def __init__(self, stream: ByteReceiver, copy: bool, bundle: bool, size: int, count: int) -> None:
         self._bundle = bundle and bundles_work()
@@ -348,6 +351,7 @@ class _StreamChunks(ByteItems[Any]):
         super().__init__(stream.receiving_channel, fields, "recv_multishot", size, count, copy, stream._keep)
         self._stream = stream
         self._single = False
+        self._piece = min(size, _PIECE) if copy else size
         self._inline = False  # a fast flow is received by plain calls; bundles bring more at a time
         self._burst = count  # how many there were since others had their turn
         self._dry = False  # the last one found no more
@@ -457,7 +461,7 @@ class _StreamChunks(ByteItems[Any]):
                     self._done = True
                     raise StopAsyncIteration
                 self._burst += 1
-                self._dry = size < self._size
+                self._dry = size < self._piece
                 gathering.took(size)
                 return item
         finally:
@@ -470,7 +474,7 @@ class _StreamChunks(ByteItems[Any]):
     def _receive(self, gathering: Gathering, bid: int) -> bytes | Lease:
         """What is in the socket, as bytes or in a buffer, which goes home if that is nothing."""
         if self._copy:
-            return gathering.receive(self._size)
+            return gathering.receive(self._piece)
         group, size = self._group, 0
         try:
             size = gathering.receive_into(group.views[bid])

@@ -419,6 +419,27 @@ def test_a_bundle_has_what_gathered() -> None:
     main()
 
 
+def test_plain_receives_bring_no_more_than_is_cheap() -> None:
+    """However large the buffers of the multishot are."""
+
+    @on_ring(LONG)
+    async def main() -> None:
+        async with (
+            flow(size=4 * ENOUGH, end=True) as (_, far, data),
+            far.chunks(chunk_size=16 << 20) as chunks,
+        ):
+            received, longest = bytearray(await until_it_gathers(chunks, far)), 0
+            async for item in chunks:
+                received += item
+                if chunks._subscription.paused:  # type: ignore[attr-defined]
+                    longest = max(longest, len(item))
+                    await trio.sleep(0.005)
+            assert received == data
+            assert 0 < longest <= 1 << 20
+
+    main()
+
+
 def test_what_comes_out_of_a_closed_subscription_does_not_start_it() -> None:
     """Completions that nobody took before are delivered: nothing would let the socket go any more."""
 
