@@ -249,6 +249,8 @@ class Subscription:
                         raise trio.ClosedResourceError("another task closed this fd")
                     if self.state is S.ENDED:
                         await trio.lowlevel.cancel_shielded_checkpoint()
+                        if self.state is not S.ENDED:
+                            continue  # closed meanwhile: whoever asks takes no end from one that is over
                         self.step(Event.GET)
                         self.failure = 0
                         return self._last, 0

@@ -25,7 +25,8 @@ from uring import abi, ops
 from uring_trio import Lease, RingOptions, manager
 from uring_trio.chunks import bundles_work
 from uring_trio.manager import current
-from uring_trio.testing import leased
+from uring_trio.subscription import State
+from uring_trio.testing import assert_no_leases, leased
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -611,6 +612,35 @@ async def test_groups_are_used_again_and_given_up() -> None:
         assert groups is not None
         assert len(groups.open) == 16
         assert max(group.number for group in groups.open) <= 18
+
+
+@pytest.mark.parametrize("copy", [True, False], ids=["bytes", "leases"])
+@pytest.mark.parametrize("end", ["eof", "reset"])
+async def test_closed_while_the_end_is_told(copy: bool, end: str) -> None:
+    """What was told then was taken for data: of a buffer that the kernel has."""
+    outcomes = []
+
+    async def consume(chunks: Any) -> None:
+        try:
+            outcomes.append(await anext(chunks))
+        except (StopAsyncIteration, trio.ClosedResourceError) as exc:
+            outcomes.append(type(exc))
+
+    for _ in range(20):  # the order in which the two tasks run is random
+        near, far = await streams()
+        async with near, far, far.chunks(copy=copy) as chunks, trio.open_nursery() as nursery:
+            subscription = chunks._subscription
+            nursery.start_soon(consume, chunks)
+            await wait_all_tasks_blocked()
+            if end == "reset":
+                reset(near.socket)
+            else:
+                await near.send_eof()
+            while subscription.state is not State.ENDED:
+                await trio.lowlevel.checkpoint()
+            await far.aclose()
+        assert_no_leases()
+    assert set(outcomes) == {trio.ClosedResourceError}
 
 
 @pytest.mark.parametrize("bundle", [False, True], ids=["single", "bundle"])
