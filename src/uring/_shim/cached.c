@@ -225,6 +225,7 @@ static int find(const char *path, int follow, struct stat *st)
 }
 
 static PyTypeObject *stat_type; /* os.stat_result */
+static Py_ssize_t stat_fields;  /* how many it has; newer Pythons may have some that are not known here */
 
 /* As os.fstat makes it of what it is told. */
 static PyObject *stat_result(const struct stat *st)
@@ -249,6 +250,8 @@ static PyObject *stat_result(const struct stat *st)
     PyStructSequence_SetItem(made, 16, PyLong_FromLongLong(st->st_blksize));
     PyStructSequence_SetItem(made, 17, PyLong_FromLongLong(st->st_blocks));
     PyStructSequence_SetItem(made, 18, PyLong_FromUnsignedLongLong(st->st_rdev));
+    for (Py_ssize_t i = STAT_FIELDS; i < stat_fields; i++)
+        PyStructSequence_SetItem(made, i, Py_NewRef(Py_None));
     if (PyErr_Occurred()) {
         Py_DECREF(made);
         return NULL;
@@ -326,7 +329,8 @@ PyMODINIT_FUNC PyInit__cached(void)
     if (!type)
         return NULL;
     fields = PyObject_GetAttrString(type, "n_fields");
-    if (!fields || PyLong_AsLong(fields) < STAT_FIELDS) {
+    stat_fields = fields ? PyLong_AsSsize_t(fields) : -1;
+    if (stat_fields < STAT_FIELDS) {
         Py_XDECREF(fields);
         Py_DECREF(type);
         return PyErr_Format(PyExc_ImportError, "os.stat_result has less fields than are known");
