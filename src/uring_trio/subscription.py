@@ -511,13 +511,13 @@ class Items(Generic[T_co]):
             if self._done:
                 raise trio.ClosedResourceError("the block of this iterator was left")
             raise RuntimeError("enter it first: async with … as items, then async for item in items")
+        if self._done:  # what is queued still is given back: a block that is being left waits for it
+            await trio.lowlevel.checkpoint()
+            if subscription.state in _OVER:
+                raise trio.ClosedResourceError("the block of this iterator was left")
+            raise StopAsyncIteration
         taken = subscription.get_nowait() if subscription.queue else None
         if taken is None:
-            if self._done:
-                await trio.lowlevel.checkpoint()
-                if subscription.state in _OVER:
-                    raise trio.ClosedResourceError("the block of this iterator was left")
-                raise StopAsyncIteration
             taken = await subscription.get()
             if taken[0] <= 0 and subscription.state is S.IDLE:
                 return self._last(taken[0])

@@ -614,6 +614,29 @@ async def test_groups_are_used_again_and_given_up() -> None:
         assert max(group.number for group in groups.open) <= 18
 
 
+async def test_a_block_that_is_being_left_brings_nothing_more() -> None:
+    """What it had is kept for the stream; what came after that is not told before it."""
+    for _ in range(20):  # the order in which the two tasks run is random
+        near, far = await streams()
+        async with near, far, trio.open_nursery() as nursery:
+            chunks = far.chunks(copy=False, bundle=True, chunk_size=64, buffers=32)
+            await chunks.__aenter__()
+            await near.send_all(b"a" * 64 + b"b" * 64)
+            with await anext(chunks) as lease:
+                assert bytes(lease) == b"a" * 64
+            await near.send_all(b"c" * 64)
+            subscription = chunks._subscription
+            while not subscription.queue:
+                await trio.sleep(0.001)
+            nursery.start_soon(chunks.__aexit__, None, None, None)
+            while subscription.state not in (State.CLOSING, State.CLOSED):
+                await trio.lowlevel.checkpoint()
+            with pytest.raises((trio.ClosedResourceError, StopAsyncIteration)):
+                await anext(chunks)
+            await wait_all_tasks_blocked()
+            assert await receive_exactly(far, 128) == b"b" * 64 + b"c" * 64
+
+
 @pytest.mark.parametrize("copy", [True, False], ids=["bytes", "leases"])
 @pytest.mark.parametrize("end", ["eof", "reset"])
 async def test_closed_while_the_end_is_told(copy: bool, end: str) -> None:
