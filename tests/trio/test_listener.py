@@ -585,7 +585,11 @@ async def test_a_port_that_is_free_for_one_address_only(taken: int, monkeypatch:
     async def open_one(family: int, address: Any, *args: Any, **options: Any) -> uring_trio.UringListener:
         listener = await open_listener(family, address, *args, **options)
         if address[1] == 0 and len(others) < taken:
-            others.append(socket.create_server(("0.0.0.0", listener.address[1])))
+            try:
+                others.append(socket.create_server(("0.0.0.0", listener.address[1])))
+            except OSError:  # a connection of this machine has it
+                listener.close()
+                raise
         return listener
 
     open_listener = listener_module.open_listener
