@@ -5,6 +5,8 @@ Invariants
   - An entry that the kernel has not seen is taken back instead.
   - A request names one use of an operation. Once that has ended it is not sent: what is in flight under the
     same ``user_data`` is the next one.
+  - A request that found nothing is made again while that use goes on. The kernel looks in vain for what is
+    to be tried again by deferred work that it has not run: the file was ready when it was to be waited for.
 
 It must not know why something is cancelled, nor when the ring is entered.
 """
@@ -12,6 +14,7 @@ It must not know why something is cancelled, nor when the ring is entered.
 from __future__ import annotations
 
 import errno
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from uring import abi
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cancels"]
 
+_Request = tuple[int, Any, int]
+
 _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
 _FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
@@ -34,13 +39,19 @@ _FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
 _MEMBER = object()
 """Stands for the interrupt of a volley's member, whose user_data is never used again."""
 
+_AGAIN = 16
+"""How often a request is made again: what is linked behind another may not be found for long."""
+
+_MEMBER_AGAIN = 2
+"""The same for a member, of which is not known whether it has ended."""
+
 
 class Cancels:
     """Of one run.
 
     Attributes:
         user_data: of the operation that the kernel's answers come to, which calls `answered`.
-        waiting: requests that the queue has no room for, as (user_data, interrupt).
+        waiting: requests that are not queued yet, as (user_data, interrupt, how often again).
         ripening: requests that wait for a timer which is due.
         requested, won, lost, running, unsent: see `RingStatistics`.
     """
@@ -49,8 +60,11 @@ class Cancels:
         self._ring = ring
         self._table = table
         self.user_data: int = 0
-        self.waiting: list[tuple[int, Any]] = []
-        self.ripening: list[tuple[int, Any]] = []
+        self.waiting: list[_Request] = []
+        self.ripening: list[_Request] = []
+        self._asked: deque[_Request | list[_Request]] = (
+            deque()
+        )  # what is answered next; a list for a descriptor
         self.requested: int = 0
         self.won: int = 0
         self.lost: int = 0
@@ -66,20 +80,20 @@ class Cancels:
                 self._ring.flush(0)
             return
         self.requested += 1
-        self.waiting.append((op.user_data, op.interrupt))
+        self.waiting.append((op.user_data, op.interrupt, _AGAIN))
         self.send()
 
     def cancel_after_timers(self, op: Operation) -> None:
         """As `cancel`, for an operation whose linked timer is due: the ring is entered once before. So the
         timer ends it, unless it completed before its time was up: then the result is delivered."""
-        self.ripening.append((op.user_data, op.interrupt))
+        self.ripening.append((op.user_data, op.interrupt, _AGAIN))
 
     def cancel_volley(self, volley: Volley) -> None:
         """Takes back the members that the kernel has not seen and asks it to cancel the others."""
         self.unsent += max(0, volley.unqueue())
         running = volley.unfinished()
         self.requested += len(running)
-        self.waiting += [(member, _MEMBER) for member in running]
+        self.waiting += [(member, _MEMBER, _MEMBER_AGAIN) for member in running]
         self.send()
 
     def cancel_fd(self, fd: int, ops: Iterable[Operation], *, fixed: bool = False) -> None:
@@ -89,16 +103,18 @@ class Cancels:
         runs the deferred work that ends them, so that a close that follows takes effect.
         """
         ring = self._ring
-        sent: list[tuple[int, Any]] = []
+        sent: list[_Request] = []
         for op in ops:
             if ring.unqueue(op.user_data) > 0:
                 self.unsent += 1
             else:
-                sent.append((op.user_data, op.interrupt))
+                sent.append((op.user_data, op.interrupt, _AGAIN))
         if sent:
             self.requested += 1
             flags = _FD_ALL | (_FD_FIXED if fixed else 0)
             put = ring.put(self.user_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, flags, 0, 0, 0)
+            if put >= 0:
+                self._asked.append(sent)
             if ring.flush(1) < 0 or put < 0 or ring.flush(0):
                 # The kernel takes nothing now, and by the time it does the descriptor may be closed: these
                 # cancels name the operations.
@@ -108,12 +124,12 @@ class Cancels:
         elif ring.eager:
             ring.flush(0)
 
-    def ripen(self) -> list[tuple[int, Any]]:
+    def ripen(self) -> list[_Request]:
         """What `cancel_after_timers` kept so far. Whoever takes it enters the ring, then calls `insist`."""
         ripe, self.ripening = self.ripening, []
         return ripe
 
-    def insist(self, ripe: list[tuple[int, Any]]) -> None:
+    def insist(self, ripe: list[_Request]) -> None:
         """What is left of these operations (a kernel worker has it) is cancelled with the next `send`."""
         self.requested += len(ripe)
         self.waiting += ripe
@@ -121,21 +137,32 @@ class Cancels:
     def send(self) -> None:
         """Queues what waits, as far as there is room."""
         while self.waiting:
-            target, interrupt = self.waiting[0]
+            target, interrupt, again = request = self.waiting[0]
             op = self._table.find(target)
             if interrupt is not _MEMBER and (op is None or op.interrupt is not interrupt):
                 # That use of it has ended; what is in flight under its user_data now is the next one.
+                self.lost += again < _AGAIN
                 del self.waiting[0]
                 continue
             if self._ring.put(self.user_data, _ASYNC_CANCEL, 0, -1, 0, target, 0, 0, 0, 0, 0) < 0:
                 return
+            self._asked.append(request)
             del self.waiting[0]
 
     def answered(self, op: Operation, res: int, flags: int) -> None:
-        """The kernel's answer to a request."""
-        if res >= 0:
+        """The kernel's answer to a request, in their order: for a whole descriptor how many it found."""
+        request = self._asked.popleft() if self._asked else None
+        if isinstance(request, list):
+            self.won += res > 0
+            self.lost += res <= 0
+            if res < len(request):
+                self.waiting += request
+        elif res >= 0:
             self.won += 1
         elif res == -errno.EALREADY:
             self.running += 1
+        elif request is not None and request[2]:
+            target, interrupt, again = request
+            self.waiting.append((target, interrupt, again - 1))
         else:
             self.lost += 1

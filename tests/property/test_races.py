@@ -112,6 +112,47 @@ def test_race_02_what_succeeded_is_delivered_though_cancelled(result: int) -> No
     scripted_run(main)
 
 
+@pytest.mark.parametrize("misses", [1, 2, 10])
+def test_a_cancel_that_found_nothing_is_made_again(misses: int) -> None:
+    """The kernel finds no request that deferred work, which it has not run yet, is to try again."""
+
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        async with trio.open_nursery() as nursery:
+            busy = Busy(nursery, receive())
+            [request] = await in_flight(ring)
+            request.on_cancel = "deaf"
+            busy.outcome.scope.cancel()
+            await ticks(misses)
+            assert not busy.outcome.done
+            request.on_cancel = "cancel"
+            await until(lambda: busy.outcome.done)
+            assert isinstance(busy.outcome.error, trio.Cancelled)
+            await ticks()
+            found = manager.statistics()
+            assert (found.cancels_requested, found.cancels_won, found.cancels_lost) == (1, 1, 0)
+
+    scripted_run(main)
+
+
+def test_a_cancel_that_finds_nothing_is_not_made_for_ever() -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        async with trio.open_nursery() as nursery:
+            busy = Busy(nursery, receive())
+            [request] = await in_flight(ring)
+            request.on_cancel = "deaf"
+            busy.outcome.scope.cancel()
+            await ticks(100)
+            submitted = manager.statistics().submitted
+            await ticks(100)
+            assert manager.statistics().submitted == submitted
+            assert manager.statistics().cancels_lost == 1
+            ring.complete(request, 5)
+            await until(lambda: busy.outcome.done)
+            assert busy.outcome.value == 5
+
+    scripted_run(main)
+
+
 @pytest.mark.parametrize("result", [ECANCELED, EINTR, -512])
 @pytest.mark.parametrize("cancelled", [True, False])
 def test_race_02_only_who_asked_is_cancelled(result: int, cancelled: bool) -> None:
