@@ -581,15 +581,16 @@ async def test_serves_every_address_on_one_port_each(serve: Any) -> None:
 @pytest.mark.parametrize("taken", [1, 3, 16])
 async def test_a_port_that_is_free_for_one_address_only(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     others: list[socket.socket] = []
+    attempts = 0
 
     async def open_one(family: int, address: Any, *args: Any, **options: Any) -> uring_trio.UringListener:
+        nonlocal attempts
         listener = await open_listener(family, address, *args, **options)
-        if address[1] == 0 and len(others) < taken:
-            try:
-                others.append(socket.create_server(("0.0.0.0", listener.address[1])))
-            except OSError:  # a connection of this machine has it
-                listener.close()
-                raise
+        if address[1] == 0:
+            attempts += 1
+            if attempts <= taken:
+                with suppress(OSError):  # then somebody else on this machine has it, which is as good
+                    others.append(socket.create_server(("0.0.0.0", listener.address[1])))
         return listener
 
     open_listener = listener_module.open_listener
@@ -604,7 +605,7 @@ async def test_a_port_that_is_free_for_one_address_only(taken: int, monkeypatch:
     finally:
         for other in others:
             other.close()
-    assert len(others) == taken
+    assert attempts == 16 if taken == 16 else attempts > taken
 
 
 @BOTH
