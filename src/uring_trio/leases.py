@@ -94,15 +94,7 @@ class Lease:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        data = self._data
-        if data is not None:  # as `release`, a call less for each lease
-            group = self._group
-            if group is not None and get_ident() != group.thread and not group.closed:
-                raise _another_thread()
-            data.release()
-            self._data = None
-            if group is not None:
-                group.put(self._bid)
+        self.release()
 
     def __repr__(self) -> str:
         return "<Lease, given back>" if self._data is None else f"<Lease of {len(self._data)} bytes>"
