@@ -160,7 +160,7 @@ def compare(
 
 async def ring_facts() -> dict[str, Any]:
     from uring import abi
-    from uring_trio import manager
+    from uring_trio.core import manager
 
     ring: Any = manager.current().ring
     prefix = "IORING_SETUP_"

@@ -53,7 +53,8 @@ def perform(stack: ExitStack) -> Operation:
 def reused(stack: ExitStack) -> Operation:
     """What a socket does with its operation for a direction, all checks included, with a NOP in the entry."""
     from uring import ops
-    from uring_trio import manager, seams
+    from uring_trio import seams
+    from uring_trio.core import manager
 
     current = manager.current()
     operation = current.acquire("nop")

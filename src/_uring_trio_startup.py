@@ -2,7 +2,7 @@
 
 ``uring_trio.pth``, which is installed beside this module, imports it then and only then: a process without
 the variable pays for one look at its environment. A process with it that never imports Trio imports nothing
-of ours but this. `uring_trio.environment` knows what the variable may say.
+of ours but this. `uring_trio.launch.environment` knows what the variable may say.
 
 PYTEST_DONT_REWRITE: pytest would warn that it comes too late to.
 """

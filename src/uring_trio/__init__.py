@@ -5,17 +5,9 @@ import sys
 
 from uring.errors import RingUnavailable
 
-from . import environment
-from .channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
-from .chunks import read_chunks
-from .direct import DirectListener, DirectStream
-from .events import poll_events, ticks
-from .files import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
-from .leases import Lease
-from .listener import UringListener, listen_tcp, serve_tcp
-from .options import RingOptions
-from .path import Path
-from .paths import (
+from .core.perform import perform, perform_many
+from .fs import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
+from .fs.functions import (
     copy_file,
     getxattr,
     link,
@@ -31,15 +23,23 @@ from .paths import (
     tee,
     unlink,
 )
-from .perform import perform, perform_many
-from .processes import wait_process
-from .registered import RegisteredBuffer, RegisteredBuffers
-from .run import install, run, start_guest_run, uninstall
+from .fs.path import Path
+from .fs.registered import RegisteredBuffer, RegisteredBuffers
+from .ipc.channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
+from .ipc.processes import wait_process
+from .launch import environment
+from .launch.run import install, run, start_guest_run, uninstall
+from .multishot.events import poll_events, ticks
+from .multishot.leases import Lease
+from .multishot.subscription import subscribe
+from .net.chunks import read_chunks
+from .net.direct import DirectListener, DirectStream
+from .net.listener import UringListener, listen_tcp, serve_tcp
+from .net.stream import UringStream, open_tcp_stream
+from .net.udp import Datagram, UringDatagrams, open_udp
+from .net.unix import listen_unix, open_unix_stream, serve_unix
+from .options import RingOptions
 from .seams import UnsupportedTrio
-from .streams import UringStream, open_tcp_stream
-from .subscription import subscribe
-from .udp import Datagram, UringDatagrams, open_udp
-from .unix import listen_unix, open_unix_stream, serve_unix
 
 if "_uring_trio_startup" in sys.modules:
     environment.follow(os.environ)

@@ -4,7 +4,7 @@ The program is what Python itself would run (a script, a directory or archive wi
 after ``-m``), or the name of an installed console program. It runs as ``__main__`` in this process with its
 own ``sys.argv``; its exit status and Ctrl-C are its own. Only what uses Trio changes: asyncio stays asyncio.
 Python processes that the program starts (workers of a server, multiprocessing's children) are on the ring
-too, with the same options, by `uring_trio.environment`.
+too, with the same options, by `uring_trio.launch.environment`.
 
 Exit status before the program starts: 1 there is no usable io_uring, or no such module; 2 wrong usage, or no
 such script.
@@ -28,9 +28,9 @@ from zipfile import is_zipfile
 
 from uring.errors import RingUnavailable
 
-from .environment import Switch, print_stats_at_exit
+from .launch.environment import Switch, print_stats_at_exit
+from .launch.run import install
 from .options import RingOptions
-from .run import install
 from .seams import UnsupportedTrio
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from . import seams_anyio
-from .run import check_arguments, chosen_ring
+from .launch.run import check_arguments, chosen_ring
+from .seams import anyio as seams_anyio
 
 if TYPE_CHECKING:
     import types

@@ -23,12 +23,12 @@ import trio
 from uring import abi
 from uring.kernel import CQE
 
-from .manager import Manager, current
+from .core.manager import Manager, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .operation import Operation
+    from .core.operation import Operation
 
 __all__ = [
     "InFlight",

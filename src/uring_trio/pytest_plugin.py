@@ -11,8 +11,8 @@ import pytest
 
 from uring.errors import RingUnavailable
 
+from .launch.run import install, uninstall
 from .options import RingOptions
-from .run import install, uninstall
 from .seams import UnsupportedTrio, announce_backend
 
 __all__: list[str] = []

@@ -20,9 +20,9 @@ import trio
 
 from uring.scripted import FAKE_FD, RandomScheduler, Request, ScriptedBuffers, ScriptedRing
 
-from .manager import Manager, current
-from .run import chosen_manager, prepare
-from .statistics import process_totals
+from .core.manager import Manager, current
+from .core.statistics import process_totals
+from .launch.run import chosen_manager, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

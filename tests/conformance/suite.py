@@ -72,7 +72,7 @@ def main() -> int:
     marks: dict[str, pytest.MarkDecorator] = {}
     if options.way != "stock":
         # Not for a stock run: there Trio is as its authors left it.
-        from uring_trio.statistics import process_totals as totals
+        from uring_trio.core.statistics import process_totals as totals
 
         count_epoll_managers(fallbacks)
         use_ring(options.way)

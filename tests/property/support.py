@@ -15,7 +15,7 @@ from uring import abi, ops
 from uring.buffers import BufferRing
 from uring.kernel import CQE, KernelRing
 from uring.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
-from uring_trio.manager import Manager, current
+from uring_trio.core.manager import Manager, current
 from uring_trio.options import RingOptions
 from uring_trio.testing import run_scripted
 

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from tests.property.support import Outcome, scripted_run, ticks
 from uring import abi
-from uring_trio.files import open_file
+from uring_trio.fs import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from uring.scripted import Request, ScriptedRing
-    from uring_trio.manager import Manager
+    from uring_trio.core.manager import Manager
 
 CURRENT = (1 << 64) - 1
 WRITE, READ = int(abi.IORING_OP_WRITE), int(abi.IORING_OP_READ)

@@ -14,10 +14,10 @@ from tests.property.support import MORE, NOTIF, ORDERS, RECV, Outcome, scripted_
 from uring.lifecycle import TABLE, Event, State, step
 from uring.scripted import FAKE_FD, Request, ScriptedRing
 from uring_trio import seams
-from uring_trio.fd import Channel
+from uring_trio.core.fd import Channel
 
 if TYPE_CHECKING:
-    from uring_trio.manager import Manager
+    from uring_trio.core.manager import Manager
 
 FD = FAKE_FD + 7
 LEGAL = [(state, event) for state in State for event in Event if TABLE[state][event] is not None]

@@ -23,10 +23,10 @@ from tests.property.support import INTERNAL, ORDERS, POLL_ADD, RECV, Outcome, sc
 from uring import abi, ops
 from uring.scripted import FAKE_FD, RandomScheduler, Request, ScriptedRing
 from uring_trio import perform
-from uring_trio.fd import Channel
+from uring_trio.core.fd import Channel
 
 if TYPE_CHECKING:
-    from uring_trio.manager import Manager
+    from uring_trio.core.manager import Manager
 
 ACCEPT = int(abi.IORING_OP_ACCEPT)
 SELECT = int(abi.IOSQE_BUFFER_SELECT)

@@ -14,13 +14,13 @@ import trio
 
 from tests.property.support import Outcome, running, scripted_run, ticks, until
 from uring import abi
-from uring_trio.pipes import RingPipe
+from uring_trio.ipc.pipes import RingPipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from uring.scripted import Request, ScriptedRing
-    from uring_trio.manager import Manager
+    from uring_trio.core.manager import Manager
 
 READ, WRITE, SELECT = int(abi.IORING_OP_READ), int(abi.IORING_OP_WRITE), int(abi.IOSQE_BUFFER_SELECT)
 

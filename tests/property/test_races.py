@@ -29,11 +29,11 @@ from uring import abi, ops
 from uring.op import Op
 from uring.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
 from uring_trio import Lease, UringStream, perform
-from uring_trio.fd import Channel
-from uring_trio.leases import Group
-from uring_trio.manager import Manager
+from uring_trio.core.fd import Channel
+from uring_trio.core.manager import Manager
+from uring_trio.multishot.leases import Group
+from uring_trio.multishot.subscription import Subscription
 from uring_trio.options import RingOptions
-from uring_trio.subscription import Subscription
 
 FD = FAKE_FD + 1
 ECANCELED, EINTR = -errno.ECANCELED, -errno.EINTR

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from uring import abi
-from uring_trio import subscription
-from uring_trio.subscription import Event, State, Subscription
+from uring_trio.multishot import subscription
+from uring_trio.multishot.subscription import Event, State, Subscription
 
 MORE = int(abi.IORING_CQE_F_MORE)
 BUFFER = int(abi.IORING_CQE_F_BUFFER)

@@ -21,7 +21,7 @@ import trio
 import uring_trio
 from tests.trio.helpers import PAIRS, settled, statistics
 from uring_trio import RingOptions, UringStream
-from uring_trio.statistics import process_totals
+from uring_trio.core.statistics import process_totals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -13,7 +13,7 @@ import trio
 
 import uring_trio
 from tests.trio.helpers import settled
-from uring_trio.statistics import process_totals
+from uring_trio.core.statistics import process_totals
 
 PATIENCE = 20.0
 

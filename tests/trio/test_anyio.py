@@ -23,7 +23,7 @@ from anyio import from_thread, to_process, to_thread
 
 import uring_trio
 import uring_trio.anyio
-from uring_trio.manager import current
+from uring_trio.core.manager import current
 from uring_trio.testing import assert_nothing_in_flight, no_leaks
 
 if TYPE_CHECKING:
@@ -423,7 +423,7 @@ async def main():
         near = await anyio.connect_tcp("127.0.0.1", port)
         async with near, await listener.listeners[0].accept() as far:
             await near.send(b"x")
-            print(await far.receive(), type(near).receive.__code__.co_filename.endswith("seams_anyio.py"))
+            print(await far.receive(), type(near).receive.__code__.co_filename.endswith("seams/anyio.py"))
 
 anyio.run(main, backend="trio")
 """

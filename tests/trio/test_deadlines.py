@@ -17,7 +17,7 @@ import uring_trio
 from tests.trio.helpers import buffers_out, statistics, streams
 from uring import ops
 from uring.abi import IOSQE_ASYNC
-from uring_trio import manager
+from uring_trio.core import manager
 
 ROUNDS = int(os.environ.get("DEADLINE_ROUNDS", "25"))
 SCALE = float(os.environ.get("DEADLINE_SCALE", "0.1"))

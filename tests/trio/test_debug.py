@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from uring_trio import debug
-from uring_trio.pipes import RingPipe
+from uring_trio.ipc.pipes import RingPipe
 
 
 async def receive_for_ever(sock):

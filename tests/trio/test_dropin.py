@@ -21,7 +21,7 @@ from trio import open_file as trio_open
 
 import uring_trio
 from uring_trio import RingOptions
-from uring_trio.files import RingFile
+from uring_trio.fs import RingFile
 
 if TYPE_CHECKING:
     import pathlib

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from uring_trio import RingOptions
-from uring_trio.environment import NAME, Switch
+from uring_trio.launch.environment import NAME, Switch
 
 REFUSE = Path(__file__).parents[1] / "refuse.py"
 SETUP = 425
@@ -103,7 +103,7 @@ for backend in ("trio", "uring", "asyncio"):
 def test_the_settings_reach_the_ring() -> None:
     program = """
 import trio
-from uring_trio.manager import current
+from uring_trio.core.manager import current
 
 async def main():
     options = current().options

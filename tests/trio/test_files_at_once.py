@@ -18,7 +18,7 @@ from tests.trio.helpers import forget_contents, statistics
 from uring_trio import open_file, read_dir_stats
 
 if TYPE_CHECKING:
-    from uring_trio.files.base import RingFile
+    from uring_trio.fs.base import RingFile
 
 PAGE = 4096
 PAGES = 64

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import uring_trio
-from uring_trio.files import open_file
+from uring_trio.fs import open_file
 
 sizes = st.integers(-1, 40)
 places = st.integers(0, 60)

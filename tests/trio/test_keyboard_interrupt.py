@@ -19,8 +19,8 @@ import trio
 
 import uring_trio
 from uring import ops
-from uring_trio import manager as manager_module
 from uring_trio import seams
+from uring_trio.core import manager as manager_module
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -235,7 +235,7 @@ def test_interrupt_at_every_bytecode(scenario: str) -> None:
 @pytest.mark.parametrize("scenario", SERVERS)
 def test_interrupt_at_every_bytecode_of_a_listener(scenario: str) -> None:
     n = 1
-    while interrupted_run(scenario, n, "listener.py"):
+    while interrupted_run(scenario, n, "net/listener.py"):
         n += 1
         assert n < MOST
     assert n > 20

@@ -18,8 +18,8 @@ import uring_trio
 from tests.conftest import open_files
 from tests.trio.helpers import can_bind, in_flight, raises_inside, statistics
 from uring_trio import RingOptions, UringListener, UringStream
-from uring_trio import listener as listener_module
-from uring_trio.subscription import Subscription
+from uring_trio.multishot.subscription import Subscription
+from uring_trio.net import listener as listener_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -69,7 +69,7 @@ def limit_backlog(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
         def __init__(self, *args: Any) -> None:
             super().__init__(*args, limit=limit)
 
-    monkeypatch.setattr("uring_trio.listener.Subscription", Short)
+    monkeypatch.setattr("uring_trio.net.listener.Subscription", Short)
 
 
 # ---- listen_tcp --------------------------------------------------------------------------------------
@@ -466,7 +466,7 @@ logged = []
 class Keep(logging.Handler):
     def emit(self, record):
         logged.append(record.getMessage())
-logging.getLogger("uring_trio.listener").addHandler(Keep())
+logging.getLogger("uring_trio.net.listener").addHandler(Keep())
 
 async def main():
     served = 0

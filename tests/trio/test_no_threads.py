@@ -19,7 +19,7 @@ import trio
 
 import uring_trio
 from uring_trio import BufferedFile, DirectFile, RawFile, TextFile
-from uring_trio.path import PathMethods
+from uring_trio.fs.path import PathMethods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,8 +197,8 @@ async def test_functions(here: Path, started: list[str]) -> None:
         uring_trio.tee: (source, other_sink, 100),
         uring_trio.sync_file_range: (fd, 0, 0, 2),
     }
-    in_module = inspect.getmembers(uring_trio.paths, inspect.iscoroutinefunction)
-    assert {fn for name, fn in in_module if name in uring_trio.paths.__all__} == set(calls)
+    in_module = inspect.getmembers(uring_trio.fs.functions, inspect.iscoroutinefunction)
+    assert {fn for name, fn in in_module if name in uring_trio.fs.functions.__all__} == set(calls)
     try:
         for function, arguments in calls.items():
             await function(*arguments)
@@ -226,8 +226,8 @@ async def test_waiting_and_pipes(started: list[str]) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         async with (
-            uring_trio.pipes.RingPipe(os.dup(child.stdin.fileno())) as sink,
-            uring_trio.pipes.RingPipe(os.dup(child.stdout.fileno())) as source,
+            uring_trio.ipc.pipes.RingPipe(os.dup(child.stdin.fileno())) as sink,
+            uring_trio.ipc.pipes.RingPipe(os.dup(child.stdout.fileno())) as source,
         ):
             child.stdin.close()
             await sink.send_all(b"x" * 10_000)

@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from uring import abi, ops
 from uring_trio import perform, perform_many
-from uring_trio.manager import current
+from uring_trio.core.manager import current
 
 if TYPE_CHECKING:
     from pathlib import Path

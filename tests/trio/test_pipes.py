@@ -21,7 +21,7 @@ from trio.testing import check_half_closeable_stream, check_one_way_stream, wait
 
 import uring_trio
 from tests.trio.helpers import fill_pipe, in_flight, statistics
-from uring_trio.pipes import RingPipe
+from uring_trio.ipc.pipes import RingPipe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ async def test_a_waiting_read_holds_no_memory() -> None:
     async with sink, source, trio.open_nursery() as nursery:
         nursery.start_soon(source.receive_some)
         await wait_all_tasks_blocked()
-        assert not any(op.pins for op in uring_trio.manager.current().table.taken())
+        assert not any(op.pins for op in uring_trio.core.manager.current().table.taken())
         await sink.send_all(b"x")
 
 

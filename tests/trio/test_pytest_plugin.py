@@ -113,7 +113,7 @@ def test_tests_of_anyio_name_the_backend(tmp_path: Path) -> None:
 def test_options_of_the_ring(tmp_path: Path) -> None:
     tests = """
 import trio
-from uring_trio.manager import current
+from uring_trio.core.manager import current
 
 def test_it():
     async def main():

@@ -28,8 +28,8 @@ from uring import ops
 from uring.abi import IORING_ENTER_NO_IOWAIT, IORING_OP_MSG_RING, IOSQE_ASYNC
 from uring.kernel import KernelRing
 from uring_trio import perform
-from uring_trio.manager import current
-from uring_trio.statistics import process_totals
+from uring_trio.core.manager import current
+from uring_trio.core.statistics import process_totals
 
 if TYPE_CHECKING:
     from pathlib import Path

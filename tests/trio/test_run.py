@@ -23,13 +23,14 @@ import uring_trio
 from tests.trio.helpers import in_flight, statistics
 from uring import abi, ops
 from uring.errors import unavailable_from_errno
-from uring_trio import RingOptions, RingUnavailable, manager
-from uring_trio.statistics import process_totals, totals
+from uring_trio import RingOptions, RingUnavailable
+from uring_trio.core import manager
+from uring_trio.core.statistics import process_totals, totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-run_module = importlib.import_module("uring_trio.run")
+run_module = importlib.import_module("uring_trio.launch.run")
 REFUSE = Path(__file__).parents[1] / "refuse.py"
 
 

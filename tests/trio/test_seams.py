@@ -31,7 +31,8 @@ def test_trio_has(name: str) -> None:
 
 
 def test_every_private_name_in_use_is_listed() -> None:
-    text = "".join(path.read_text() for path in sorted(Path(seams.__file__).parent.glob("*.py")))
+    here = Path(seams.__file__).parent
+    text = "".join(path.read_text() for path in sorted(here.glob("*.py")) if path.name != "anyio.py")
     listed = {part for name in seams.NAMES for part in name.split(".")}
     code = text[: text.index("NAMES = (")] + text[text.index("class UnsupportedTrio") :]
     modules = "context|core_run|core_traps|socket_module|subprocess_module"

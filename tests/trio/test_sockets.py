@@ -29,9 +29,10 @@ from tests.trio.helpers import (
     tcp_sockets,
     unix_sockets,
 )
-from uring_trio import RingOptions, manager
-from uring_trio.manager import current
-from uring_trio.sockets import RingSocket
+from uring_trio import RingOptions
+from uring_trio.core import manager
+from uring_trio.core.manager import current
+from uring_trio.net.socket import RingSocket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -127,7 +127,7 @@ def stock() -> Any:
     code = (
         "import json, trio\nfrom tests.trio import test_socketstream as t\n"
         "print(json.dumps(trio.run(t.everything)))\n"
-        "assert trio.SocketStream.send_all.__module__ != 'uring_trio.socketstream'"
+        "assert trio.SocketStream.send_all.__module__ != 'uring_trio.net.trio_stream'"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
@@ -144,5 +144,5 @@ def test_on_epoll_in_the_same_process(stock: Any) -> None:
     async def nothing() -> None: ...
 
     uring_trio.run(nothing)
-    assert trio.SocketStream.send_all.__module__ == "uring_trio.socketstream"
+    assert trio.SocketStream.send_all.__module__ == "uring_trio.net.trio_stream"
     assert json.loads(json.dumps(trio.run(everything))) == stock

@@ -22,10 +22,11 @@ from trio.testing import wait_all_tasks_blocked
 import uring_trio
 from tests.trio.helpers import in_flight, receive_exactly, reset, statistics, streams
 from uring import abi, ops
-from uring_trio import Lease, RingOptions, manager
-from uring_trio.chunks import bundles_work
-from uring_trio.manager import current
-from uring_trio.subscription import State
+from uring_trio import Lease, RingOptions
+from uring_trio.core import manager
+from uring_trio.core.manager import current
+from uring_trio.multishot.subscription import State
+from uring_trio.net.chunks import bundles_work
 from uring_trio.testing import assert_no_leases, leased
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ async def test_bundles_fill_several_buffers_at_once() -> None:
 
 
 async def test_kernels_whose_bundles_fail_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uring_trio.streams.bundles_work", lambda: False)
+    monkeypatch.setattr("uring_trio.net.stream.bundles_work", lambda: False)
     near, far = await streams()
     async with near, far, far.chunks(bundle=True, chunk_size=64, buffers=32) as chunks:
         await near.send_all(b"x" * 128)
@@ -131,7 +132,7 @@ async def test_single_receives_where_the_kernel_has_no_room(
     def refuse(*arguments: object) -> None:
         raise OSError(errno.ENOMEM, "locked memory")
 
-    monkeypatch.setattr("uring_trio.chunks.borrow_group", refuse)
+    monkeypatch.setattr("uring_trio.net.chunks.borrow_group", refuse)
     near, far = await streams()
     async with near, far:
         await near.send_all(b"x" * 100)

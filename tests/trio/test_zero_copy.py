@@ -14,7 +14,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.trio.helpers import fill, in_flight, receive_exactly, reset, statistics, streams
-from uring_trio.manager import current
+from uring_trio.core.manager import current
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -230,7 +230,7 @@ async def test_what_is_refused_by_reference_goes_by_copy(
         tried.append(len(data))
         return (65536, False) if len(tried) == 1 else (-refusal, False)
 
-    monkeypatch.setattr("uring_trio.transfer._send_by_reference", refuse)
+    monkeypatch.setattr("uring_trio.net.transfer._send_by_reference", refuse)
     near, far = await streams()
     data = random.Random(2).randbytes(100_000)
     async with near, far:

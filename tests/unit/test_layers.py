@@ -20,25 +20,32 @@ SRC = ROOT / "src"
 LAYERS = [
     ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.pytest_plugin", "uring_trio.testing"],
     ["uring_trio"],
-    ["uring_trio.environment"],
-    ["uring_trio.run", "uring_trio.channels", "uring_trio.debug"],
-    ["uring_trio.dropin"],
-    ["uring_trio.path"],
-    ["uring_trio.files"],
-    ["uring_trio.paths", "uring_trio.processes"],
-    ["uring_trio.unix"],
-    ["uring_trio.listener"],
-    ["uring_trio.direct"],
-    ["uring_trio.streams"],
-    ["uring_trio.seams_anyio", "uring_trio.socketstream", "uring_trio.transfer", "uring_trio.udp"],
-    ["uring_trio.pipes", "uring_trio.sockets"],
-    ["uring_trio.accepting", "uring_trio.chunks", "uring_trio.events", "uring_trio.gathering"],
-    ["uring_trio.subscription"],
-    ["uring_trio.leases", "uring_trio.perform", "uring_trio.registered"],
-    ["uring_trio.manager"],
-    ["uring_trio.cancels", "uring_trio.fd", "uring_trio.statistics"],
-    ["uring_trio.operation"],
+    ["uring_trio.launch.environment"],
+    ["uring_trio.launch.run", "uring_trio.ipc.channels", "uring_trio.debug"],
+    ["uring_trio.launch.dropin"],
+    ["uring_trio.fs.path"],
+    ["uring_trio.fs"],
+    ["uring_trio.fs.functions", "uring_trio.ipc.processes"],
+    ["uring_trio.net.unix"],
+    ["uring_trio.net.listener"],
+    ["uring_trio.net.direct"],
+    ["uring_trio.net.stream"],
+    ["uring_trio.net.transfer", "uring_trio.net.trio_stream", "uring_trio.net.udp", "uring_trio.seams.anyio"],
+    ["uring_trio.ipc.pipes", "uring_trio.net.socket"],
+    [
+        "uring_trio.multishot.events",
+        "uring_trio.net.accept",
+        "uring_trio.net.chunks",
+        "uring_trio.net.coalescing",
+    ],
+    ["uring_trio.multishot.subscription"],
+    ["uring_trio.core.perform", "uring_trio.fs.registered", "uring_trio.multishot.leases"],
+    ["uring_trio.core.manager"],
+    ["uring_trio.core.cancels", "uring_trio.core.fd", "uring_trio.core.statistics"],
+    ["uring_trio.core.operation"],
     ["uring_trio.options", "uring_trio.seams"],
+    # Packages that hold nothing but their modules.
+    ["uring_trio.core", "uring_trio.ipc", "uring_trio.launch", "uring_trio.multishot", "uring_trio.net"],
     ["uring.__main__"],
     ["uring"],
     ["uring.incremental", "uring.listener", "uring.ring", "uring.zcrx"],
@@ -73,7 +80,7 @@ ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 # Addresses and mappings are handled here and nowhere else.
 MAY_IMPORT_FFI = {"uring.kernel", "uring.memory", "uring.buffers"}
-MAY_USE_PRIVATE_NAMES = ("uring_trio.seams", "uring_trio.seams_anyio")
+MAY_USE_PRIVATE_NAMES = ("uring_trio.seams",)
 HOSTS = ("trio", "anyio")
 
 PRIVATE_IN_STRING = re.compile(rf"({'|'.join(HOSTS)})(\.\w+)*\._[a-z]\w*(\.\w+)*", re.IGNORECASE)
@@ -146,7 +153,7 @@ def test_names_no_machine(path: Path) -> None:
         ("uring.opcodes", "def f():\n from uring.memory import pin", ["uring.memory"]),
         ("uring.opcodes", "if TYPE_CHECKING:\n import uring.memory\nelse:\n import uring.ops", ["uring.ops"]),
         ("uring.ops.socket", "from .poll import poll_add", []),
-        ("uring_trio.sockets", "import uring\nfrom uring import ops", []),
+        ("uring_trio.net.socket", "import uring\nfrom uring import ops", []),
     ],
 )
 def test_the_import_rule_sees(module: str, source: str, wrong: list[str]) -> None:

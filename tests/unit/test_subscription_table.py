@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from uring_trio.subscription import TABLE, Event, State
+from uring_trio.multishot.subscription import TABLE, Event, State
 
 IN_FLIGHT = {State.ARMED, State.PAUSING, State.CLOSING}
 COMPLETIONS = {Event.DATA, Event.FULL, Event.LAST, Event.FINAL}

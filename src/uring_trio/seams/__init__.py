@@ -1,6 +1,6 @@
 """The one place that touches private names of Trio; every name in use is listed in `NAMES`.
 
-``names`` says which there are and checks them, ``runs`` knows the current run and chooses managers, ``traps``
+``names`` says which there are and checks them, ``runs`` knows the current run and chooses managers, ``waits``
 parks tasks and resumes them, ``patches`` puts things of ours in the place of Trio's. Nothing here knows what
 an operation does.
 """
@@ -42,7 +42,7 @@ from .runs import (
     stock_manager,
     use_manager_class,
 )
-from .traps import (
+from .waits import (
     DONE,
     INTERRUPTED,
     Abort,

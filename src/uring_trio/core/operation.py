@@ -1,0 +1,180 @@
+"""An operation as the manager sees it: a slot of the in-flight table with a task parked on it.
+
+One object serves many operations in turn. Sockets keep one per direction with its entry ready in C
+(``template``) and its park message, so that nothing is allocated per call; `perform` borrows one from the
+table for a single request.
+
+Invariants
+  - ``task`` is set from before the task parks until the last completion is delivered: it marks the
+    operation as busy. Another task may queue it again before the first has resumed, so all that belongs
+    to one use (pins, what to raise) is settled on delivery; ``res`` and ``flags`` last until the next tick.
+  - ``interrupt`` is what to raise if the operation comes back interrupted; a cancel beats a close.
+  - ``pooled`` operations serve one transfer after the other under the same ``user_data``. One that was
+    cancelled does not go back to the pool: the cancel request may still be under way.
+  - What completes without a task (subscriptions, cancels, wake-ups) has a ``handler``.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import outcome
+import trio
+
+from uring import abi
+from uring.inflight import Entry
+from uring.memory import zeroed
+
+from .. import seams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .manager import Manager
+
+__all__ = ["COPIED", "KernelDeadline", "Operation", "hold"]
+
+COPIED = 1 << 31
+"""In an operation's ``flags``: the notification of a zero-copy send said that the kernel copied."""
+
+_NOTIF = 1 << 3
+_SECOND = 1_000_000_000
+_TIMESPEC = struct.Struct("=qq")
+_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
+_TIMEOUT_ABS = int(abi.IORING_TIMEOUT_ABS)
+
+
+class Operation(Entry):
+    """A request in flight or ready to be."""
+
+    __slots__ = (
+        "deadline",
+        "discard",
+        "fd",
+        "handler",
+        "interrupt",
+        "manager",
+        "name",
+        "park",
+        "pooled",
+        "put",
+        "queue",
+        "queue_at",
+        "reach",
+        "retired",
+        "runner",
+        "task",
+        "template",
+        "until",
+    )
+
+    NEVER_QUEUED = -errno.ECANCELED
+    """The result of an operation that was closed before the kernel took it."""
+
+    def __init__(self, user_data: int, manager: Manager) -> None:
+        super().__init__(user_data)
+        self.manager: Manager = manager
+        self.runner: Any = manager.runner
+        self.queue: Callable[[Any], int] = manager.ring.queue
+        self.put: Callable[..., int] = manager.ring.put
+        self.park: Any = seams.park_message(self.abort)
+        self.queue_at: Callable[..., int] = manager.ring.queue_at
+        self.task: Any = None
+        self.interrupt: Callable[[], Any] | None = None
+        self.handler: Callable[[Operation, int, int], None] = hold
+        self.discard: Callable[[int], None] | None = None
+        self.template: Any = None
+        self.reach: float | None = manager.reach
+        self.until: float = inf  # when the timer that is linked to it fires, on the monotonic clock
+        self.deadline: KernelDeadline | None = None
+        self.retired: bool = False
+        self.name: str = ""
+        self.fd: int = -1
+        self.pooled: bool = False
+
+    def abort(self, raise_cancel: Callable[[], Any]) -> seams.Abort:
+        """Trio's abort function: asks the kernel to cancel; the task resumes at the operation's own end."""
+        self.interrupt = raise_cancel
+        self.retired |= self.pooled
+        if self.until <= perf_counter() and not self.manager.ring.eager:
+            # Where a guest's worker is waiting nobody would come round to it.
+            self.manager.cancels.cancel_after_timers(self)
+        else:
+            self.manager.cancels.cancel(self)
+        return seams.Abort.FAILED
+
+    def close(self) -> bool:
+        """Makes a task parked here wake with `trio.ClosedResourceError`; True if there is one.
+
+        The caller cancels the operation in the kernel.
+        """
+        if self.task is None:
+            return False
+        if self.interrupt is None:
+            self.interrupt = _raise_closed
+        return True
+
+    def settle(self) -> Any:
+        """What the task resumes with after its last completion, for an operation that somebody
+        interrupted or whose owner went away. A result that arrived beats a cancel."""
+        interrupt, self.interrupt = self.interrupt, None
+        if self.retired:
+            self.manager.release(self)
+        if interrupt is not None and self.res in seams.INTERRUPTED:
+            return outcome.capture(interrupt)
+        return seams.DONE
+
+    def kernel_deadline(self, when: float) -> Any:
+        """The entry of a linked timeout at this time of the monotonic clock."""
+        if self.deadline is None:
+            self.deadline = KernelDeadline(self.manager)
+        self.deadline.set(when)
+        return self.deadline.template
+
+    def refuse(self, runner: Any) -> None:
+        """Raises what is wrong with using this operation now."""
+        if runner is not self.runner:
+            raise seams.OtherRun("this object belongs to another Trio run")
+        raise trio.BusyResourceError("another task is already using this socket in that direction")
+
+
+class KernelDeadline:
+    """A ``LINK_TIMEOUT`` behind an operation, by a time on the monotonic clock; reusable.
+
+    Its own completions say nothing that the operation's does not, so that all of a run share one
+    ``user_data``.
+    """
+
+    __slots__ = ("_spec", "template")
+
+    def __init__(self, manager: Manager) -> None:
+        self._spec = zeroed(16)
+        self.template: Any = manager.ring.template(
+            manager.deadline_data, _LINK_TIMEOUT, 0, -1, 0, self._spec.address, 1, _TIMEOUT_ABS
+        )
+
+    def set(self, when: float) -> None:
+        """Rounded up to the nanosecond: the kernel's timer is never before Trio's."""
+        seconds = max(0, int(when))
+        nanoseconds = min(_SECOND - 1, max(0, int((when - seconds) * 1e9) + 1))
+        _TIMESPEC.pack_into(self._spec.view, 0, seconds, nanoseconds)
+
+
+def hold(op: Operation, res: int, flags: int) -> None:
+    """A parked operation that completes twice (zero-copy send): the first completion has the result, the
+    notification wakes the task."""
+    if not flags & _NOTIF:
+        op.res = res
+        op.flags = flags
+    elif op.task is not None:
+        if res < 0:
+            op.flags |= COPIED
+        op.manager.wake(op)
+
+
+def _raise_closed() -> None:
+    raise trio.ClosedResourceError("another task closed this fd")

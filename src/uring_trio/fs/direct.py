@@ -1,0 +1,169 @@
+"""Files past the page cache (``O_DIRECT``), with the aligned memory that they need.
+
+The kernel reads and writes such a file in whole blocks at block boundaries, from and to aligned memory. Here
+the memory is taken care of, and reads may have any place and size: whole blocks around it are read. A write
+covers whole blocks, since the rest of a block is not known; `DirectFile.truncate` gives the file another end.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import mmap
+import os
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from uring import abi, ops
+from uring.memory import pin, pin_writable
+
+from ..core.perform import perform
+from .base import READ, WRITE, Descriptor
+from .functions import absolute
+from .registered import RegisteredBuffer
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["DirectFile", "open_direct"]
+
+_STATX_DIOALIGN = int(abi.STATX_DIOALIGN)
+_DEFAULT_ALIGN = 4096
+
+
+class DirectFile:
+    """A file opened with ``O_DIRECT``; made by `open_direct`, an asynchronous context manager.
+
+    ``align`` is what offsets and sizes of writes are multiples of.
+    """
+
+    def __init__(self, fd: int, align: int) -> None:
+        self._raw = io.FileIO(fd, "r+b" if _writable(fd) else "rb")
+        self._file = Descriptor(self._raw)
+        self.align: int = align
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._raw.fileno()
+
+    async def pread(self, n: int, offset: int, /) -> bytes:
+        """``n`` bytes from ``offset`` on, fewer only at the end of the file; any place and size."""
+        if n < 0 or offset < 0:
+            raise ValueError(f"n and offset are 0 or more, not {n} and {offset}")
+        start = offset - offset % self.align
+        size = self._whole(offset + n - start)
+        address, _, view = pin(mmap.mmap(-1, max(size, self.align)))
+        done = await self._read_whole(address, size, start, view)
+        skip = offset - start
+        return bytes(view[skip : min(done, skip + n)])
+
+    async def readinto_at(self, buffer: Any, offset: int, /) -> int:
+        """Fills a buffer from ``offset`` on, without a copy; returns the number of bytes, less than its size
+        only at the end of the file.
+
+        Its size, where it begins in memory and ``offset`` are multiples of ``align``: those of a
+        `RegisteredBuffer` of a suitable size are, and those of an `mmap.mmap`.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if type(buffer) is RegisteredBuffer:
+            self._check_aligned(buffer.address, len(buffer), offset)
+            return await buffer.transfer(self._file, READ, offset, self.align)
+        address, size, view = pin_writable(buffer)
+        self._check_aligned(address, size, offset)
+        return await self._read_whole(address, size, offset, view)
+
+    async def pwrite(self, data: Any, offset: int, /) -> int:
+        """Writes all of ``data``, whose size and ``offset`` are multiples of ``align``; returns its size.
+        A `RegisteredBuffer` is written without a copy.
+
+        Raises:
+            ValueError: they are not.
+        """
+        if type(data) is RegisteredBuffer:
+            self._check_aligned(data.address, len(data), offset)
+            return await data.transfer(self._file, WRITE, offset)
+        with memoryview(data).cast("B") as octets:
+            size = len(octets)
+            if offset < 0 or offset % self.align or size % self.align:
+                raise ValueError(
+                    f"a direct write covers whole blocks of {self.align} bytes, not {size} bytes at {offset}"
+                )
+            memory = mmap.mmap(-1, max(size, self.align))
+            memory[:size] = octets
+        address, _, view = pin(memory)
+        done = 0
+        while done < size:
+            done += await self._at(WRITE, address + done, size - done, offset + done, view)
+        return done
+
+    async def truncate(self, size: int) -> None:
+        """Makes the file ``size`` bytes long, which need be no multiple of a block."""
+        if self._file.closing:
+            raise ValueError("I/O operation on closed file.")
+        await self._file.perform(ops.ftruncate(self._file.fd, size))
+
+    async def _read_whole(self, address: int, size: int, offset: int, view: memoryview) -> int:
+        done = 0
+        while done < size:
+            more = await self._at(READ, address + done, size - done, offset + done, view)
+            done += more
+            if more % self.align or not more:
+                break
+        return done
+
+    def _check_aligned(self, address: int, size: int, offset: int) -> None:
+        if self._file.closing:
+            raise ValueError("I/O operation on closed file.")
+        if offset < 0 or (address | size | offset) % self.align:
+            raise ValueError(
+                f"without a copy, memory, size and offset are multiples of {self.align}: not {size} bytes at "
+                f"{address:#x}, offset {offset}"
+            )
+
+    async def _at(self, opcode: int, address: int, length: int, offset: int, view: Any) -> int:
+        if self._file.closing:
+            raise ValueError("I/O operation on closed file.")
+        return await self._file.at(opcode, address, length, offset, view)
+
+    def _whole(self, size: int) -> int:
+        return -(-size // self.align) * self.align
+
+    async def aclose(self) -> None:
+        """Closes the file when nothing is under way on it; a checkpoint."""
+        with trio.CancelScope(shield=True):
+            self._file.closing = True
+            try:
+                await self._file.drain()
+            finally:
+                self._raw.close()
+        await trio.lowlevel.checkpoint()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+
+async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666) -> DirectFile:
+    """Opens a file past the page cache; ``flags`` are those of `os.open`.
+
+    Raises:
+        OSError: ``EINVAL`` where the file system does not do it.
+    """
+    name = absolute(path)
+    fd = await perform(ops.openat(name, flags | os.O_DIRECT, file_mode=mode))
+    try:
+        found = await perform(ops.statx("", flags=abi.AT_EMPTY_PATH, mask=_STATX_DIOALIGN, dir_fd=fd))
+        align = max(found.dio_offset_align, found.dio_mem_align) or _DEFAULT_ALIGN
+        return DirectFile(fd, align)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _writable(fd: int) -> bool:
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY

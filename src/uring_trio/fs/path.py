@@ -1,0 +1,258 @@
+"""`Path`: `trio.Path` with its system calls on the ring.
+
+On the ring: ``open``, ``read_*``, ``write_*``, ``stat``, ``lstat``, ``exists``, ``is_*``,
+``samefile``, ``mkdir``, ``rename``, ``replace``, ``unlink``, ``rmdir``, ``symlink_to``, ``hardlink_to``,
+``touch``.
+
+The ring has no operation for the others (listing a directory and what builds on it, ``readlink``,
+``resolve``, ``chmod``, ``owner`` and the like): they use a thread, as they do in Trio.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import stat as modes
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import trio
+
+from uring import ops
+from uring.cached import find_stat
+
+from .. import seams
+from ..core.manager import Manager
+from ..core.perform import perform
+from . import functions as paths
+from . import open_file
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Path", "PathMethods"]
+
+_FOLLOWS_TO_MOUNT = sys.version_info < (3, 12)
+"""Whether this Python's pathlib says of a symbolic link to a mount that it is one."""
+
+_ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP))
+
+
+class PathMethods:
+    """The methods of `Path` that are on the ring; see `pathlib.Path` for what each does.
+
+    They use nothing of ``self`` but what every kind of path has, and each other not through ``self``: so they
+    serve as methods of other classes of paths too.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        def __fspath__(self) -> str: ...
+
+    async def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> Any:
+        """Opens the file; see `open_file`."""
+        return await open_file(self, mode, buffering, encoding, errors, newline)
+
+    async def read_bytes(self) -> bytes:
+        """All of the file."""
+        async with await open_file(self, "rb") as file:
+            data: bytes = await file.read()
+        return data
+
+    async def read_text(
+        self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
+    ) -> str:
+        """All of the file as text."""
+        async with await open_file(self, "r", -1, encoding, errors, newline) as file:
+            text: str = await file.read()
+        return text
+
+    async def write_bytes(self, data: Any) -> int:
+        """Makes the file anew with these bytes; returns their number."""
+        with memoryview(data) as view:
+            async with await open_file(self, "wb") as file:
+                return int(await file.write(view))
+
+    async def write_text(
+        self,
+        data: str,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> int:
+        """Makes the file anew with this text; returns the number of characters."""
+        if not isinstance(data, str):
+            raise TypeError(f"data must be str, not {type(data).__name__}")
+        async with await open_file(self, "w", -1, encoding, errors, newline) as file:
+            return int(await file.write(data))
+
+    async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """What the file system knows of it; see `os.stat`."""
+        # As `paths.stat`: a frame less for what programs ask very many paths for.
+        found: os.stat_result | int | None
+        found = await seams.attempt_on(Manager, find_stat, self, follow_symlinks)
+        if isinstance(found, os.stat_result):
+            return found
+        return await paths.ask_for_stat(self, follow_symlinks, found)
+
+    async def lstat(self) -> os.stat_result:
+        """`stat` of the symbolic link itself, if it is one."""
+        return await paths.stat(os.fspath(self), follow_symlinks=False)
+
+    async def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether there is something."""
+        return await _mode(self, follow_symlinks) is not None
+
+    async def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a directory."""
+        return modes.S_ISDIR(await _mode(self, follow_symlinks) or 0)
+
+    async def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        """Whether it is a regular file."""
+        return modes.S_ISREG(await _mode(self, follow_symlinks) or 0)
+
+    async def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return modes.S_ISLNK(await _mode(self, False) or 0)
+
+    async def is_socket(self) -> bool:
+        """Whether it is a socket."""
+        return modes.S_ISSOCK(await _mode(self, True) or 0)
+
+    async def is_fifo(self) -> bool:
+        """Whether it is a FIFO."""
+        return modes.S_ISFIFO(await _mode(self, True) or 0)
+
+    async def is_block_device(self) -> bool:
+        """Whether it is a block device."""
+        return modes.S_ISBLK(await _mode(self, True) or 0)
+
+    async def is_char_device(self) -> bool:
+        """Whether it is a character device."""
+        return modes.S_ISCHR(await _mode(self, True) or 0)
+
+    async def is_mount(self) -> bool:
+        """Whether a file system is mounted here: it is on another one than its parent, or is the root."""
+        follow = _FOLLOWS_TO_MOUNT
+        try:
+            here = await paths.stat(os.fspath(self), follow_symlinks=follow)
+            if not modes.S_ISDIR(here.st_mode):
+                return False
+            above = self.parent if follow else os.path.join(os.fspath(self), "..")  # type: ignore[attr-defined]
+            there = await paths.stat(os.fspath(above))
+        except OSError as exc:
+            if follow and exc.errno not in _ABSENT:
+                raise
+            return False
+        except ValueError:  # a name that the file system cannot have
+            await trio.lowlevel.checkpoint()
+            return False
+        return here.st_dev != there.st_dev or here.st_ino == there.st_ino
+
+    async def samefile(self, other_path: Any) -> bool:
+        """Whether the other path leads to the same file."""
+        mine = await paths.stat(os.fspath(self))
+        return os.path.samestat(mine, await paths.stat(os.fspath(other_path)))
+
+    async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Makes a directory, with ``parents`` those above it too."""
+        try:
+            await paths.mkdir(os.fspath(self), mode)
+        except FileNotFoundError:
+            above: Any = self.parent  # type: ignore[attr-defined]
+            if not parents or above == self:
+                raise
+            await PathMethods.mkdir(above, parents=True, exist_ok=True)
+            await PathMethods.mkdir(self, mode, parents=False, exist_ok=exist_ok)
+        except OSError:
+            if not exist_ok or not await PathMethods.is_dir(self):
+                raise
+
+    async def rename(self, target: Any) -> Self:
+        """Renames it; returns the new path."""
+        await paths.rename(os.fspath(self), target)
+        return self.__class__(target)  # type: ignore[call-arg]
+
+    async def replace(self, target: Any) -> Self:
+        """Renames it, replacing the target; returns the new path."""
+        await paths.rename(os.fspath(self), target)
+        return self.__class__(target)  # type: ignore[call-arg]
+
+    async def unlink(self, missing_ok: bool = False) -> None:
+        """Removes the file."""
+        try:
+            await paths.unlink(os.fspath(self))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    async def rmdir(self) -> None:
+        """Removes the directory, which must be empty."""
+        await paths.rmdir(os.fspath(self))
+
+    async def symlink_to(self, target: Any, target_is_directory: bool = False) -> None:
+        """Makes this path a symbolic link to the target."""
+        await paths.symlink(target, os.fspath(self))
+
+    async def hardlink_to(self, target: Any) -> None:
+        """Makes this path another name of the target."""
+        await paths.link(target, os.fspath(self))
+
+    async def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        """Makes the file, or sets its times to now.
+
+        The ring finds the file; setting the times of one that is found is a system call in this thread.
+        """
+        name = os.fspath(self)
+        if exist_ok:
+            try:
+                fd = await perform(ops.openat(paths.absolute(name), os.O_PATH))
+                try:
+                    os.utime(f"/proc/self/fd/{fd}")
+                finally:
+                    os.close(fd)
+            except OSError:
+                pass  # opening it says why not
+            else:
+                return
+        flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
+        try:
+            os.close(await perform(ops.openat(paths.absolute(name), flags, file_mode=mode)))
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, name) from None
+
+
+class Path(PathMethods, trio.Path, pathlib.PurePosixPath):
+    """A `trio.Path` whose methods use the ring; a few still need a thread (see this module's text).
+
+    Needs a ring run. Its instances are `trio.Path` objects, and what makes a path of one makes a `Path`.
+    """
+
+    __slots__ = ()
+
+    _wrapped_cls: ClassVar[type[pathlib.Path]] = pathlib.PosixPath
+
+    def __repr__(self) -> str:
+        return f"uring_trio.Path({str(self)!r})"
+
+
+async def _mode(path: Any, follow: bool) -> int | None:
+    """The mode of what is there, None if nothing is."""
+    try:
+        return (await paths.stat(os.fspath(path), follow_symlinks=follow)).st_mode
+    except OSError as exc:
+        if exc.errno not in _ABSENT:
+            raise
+    except ValueError:  # a name that the file system cannot have
+        await trio.lowlevel.checkpoint()
+    return None

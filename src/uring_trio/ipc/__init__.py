@@ -1,0 +1,1 @@
+"""Pipes, child processes, and channels between runs."""

@@ -1,0 +1,269 @@
+"""Between runs and processes: a channel between ring runs in different threads, futexes on shared memory.
+
+A value crosses threads in a deque of both sides; what crosses through the kernel is the wake-up, a completion
+that one ring posts on the other (``MSG_RING``). So a waiting run needs no pipe and no thread.
+
+Invariants
+  - The lock guards everything but the deque's own operations; it is never held across a yield.
+  - Each side holds a descriptor of its own for the other's ring: a wake-up can come late, at a ring whose run
+    is over, but never at something else.
+  - Whoever waits says so before it looks a last time: no wake-up is lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import trio
+
+from uring import abi, ops
+
+from .. import seams
+from ..core.manager import FOREIGN, current
+from ..core.perform import perform
+
+if TYPE_CHECKING:
+    from ..core.manager import Manager
+    from ..core.operation import Operation
+
+__all__ = ["RingReceiveChannel", "RingSendChannel", "futex_wait", "futex_wake", "open_ring_channel"]
+
+T = TypeVar("T")
+_MSG_RING = int(abi.IORING_OP_MSG_RING)
+
+
+def open_ring_channel(capacity: int = 1) -> tuple[RingSendChannel[Any], RingReceiveChannel[Any]]:
+    """A bounded channel between two ring runs: (sender, receiver), one task of one run on each side.
+
+    The ends may be made anywhere and carried to the thread that uses them; each belongs to the first run
+    that uses it. ``capacity`` values wait in between.
+
+    Raises:
+        ValueError: a capacity below 1.
+    """
+    if isinstance(capacity, bool) or not isinstance(capacity, int):
+        raise TypeError(f"capacity is an int, not {type(capacity).__name__}")
+    if capacity < 1:
+        raise ValueError(f"capacity is at least 1, not {capacity}")
+    shared: _Shared = _Shared(capacity)
+    return RingSendChannel(shared), RingReceiveChannel(shared)
+
+
+async def futex_wait(word: Any, value: int) -> bool:
+    """Waits while the 32-bit word at the start of a shared, writable buffer has this value (Linux 6.7).
+
+    Returns True when woken, False if the word had another value already. Cancelling it leaves the word alone.
+    """
+    try:
+        await perform(ops.futex_wait(word, value))
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def futex_wake(word: Any, n: int = 1) -> int:
+    """Wakes up to ``n`` waiters of a word, in any process; returns how many (Linux 6.7)."""
+    woken: int = await perform(ops.futex_wake(word, n))
+    return woken
+
+
+class _Shared:
+    """What both ends see."""
+
+    def __init__(self, capacity: int) -> None:
+        self.lock: threading.Lock = threading.Lock()
+        self.capacity: int = capacity
+        self.values: deque[Any] = deque()
+        self.sender: _End = _End()
+        self.receiver: _End = _End()
+
+
+class _End:
+    """One side: the run it belongs to, and the task of that run that waits."""
+
+    def __init__(self) -> None:
+        self.closed: bool = False
+        self.waiting: bool = False
+        self._manager: Manager | None = None
+        self._slot: Operation | None = None
+        self._task: Any = None
+        self._park: Any = None
+        self._ring_fd = -1  # a descriptor of this side's ring, for the other side to post to
+
+    def enter(self) -> None:
+        """Binds this side to the current run, once."""
+        manager = current()
+        if self.closed:
+            raise trio.ClosedResourceError("this end of the channel is closed")
+        if self._manager is None:
+            self._manager = manager
+            self._slot = manager.acquire("ring_channel")
+            self._slot.handler = self._on_message
+            self._park = seams.park_message(self._abort)
+            self._ring_fd = os.dup(manager.ring.fd)
+        elif self._manager is not manager:
+            raise RuntimeError("this end of the channel belongs to another run")
+
+    async def wait(self) -> None:
+        """Parks until the other side wakes this one."""
+        if self._task is not None:
+            raise trio.BusyResourceError("another task is using this end of the channel")
+        self._task = seams.current_task()
+        try:
+            await seams.wait(self._park)
+        finally:
+            self.waiting = False
+
+    def wake(self, other: _End) -> None:
+        """Wakes this side from ``other``'s run, or from outside any run."""
+        manager, slot = self._manager, self._slot
+        if manager is None or slot is None or manager.closed:
+            return
+        here = seams.manager_here()
+        if here is manager:
+            self._resume()
+        elif other._manager is not None and here is other._manager and other._slot is not None:
+            other._post(self._ring_fd, slot.user_data | FOREIGN)
+        else:
+            manager.run_soon(self._resume)
+
+    def _post(self, ring_fd: int, user_data: int) -> None:
+        manager = self._manager
+        assert manager is not None
+        messenger = manager.acquire("msg_ring", ring_fd)
+        fields = (_MSG_RING, 0, ring_fd, user_data, 0, 0, 0, 0, 0, 0)
+
+        def sent(op: Operation, res: int, flags: int) -> None:
+            if res == -errno.EOVERFLOW and op.put(op.user_data, *fields) == 0:
+                return  # its completion queue was full: once more
+            manager.release(op)
+
+        messenger.handler = sent
+        while messenger.put(messenger.user_data, *fields) < 0:
+            manager.check_usable()
+            manager.ring.flush(1)
+        # The other side must not wait for the end of our tick.
+        manager.ring.flush(0)
+
+    def release(self) -> None:
+        if self._manager is not None and self._slot is not None and not self._manager.closed:
+            self._manager.release(self._slot)
+        self._slot = None
+        if self._ring_fd >= 0:
+            os.close(self._ring_fd)
+            self._ring_fd = -1
+
+    def _on_message(self, op: Operation, res: int, flags: int) -> None:
+        self._resume()
+
+    def _resume(self) -> None:
+        task, self._task = self._task, None
+        if task is not None and self._manager is not None:
+            self._manager.reschedule(task)
+
+    def _abort(self, raise_cancel: object) -> seams.Abort:
+        self._task = None
+        return seams.Abort.SUCCEEDED
+
+
+class RingSendChannel(trio.abc.SendChannel[T], Generic[T]):
+    """The sending end of `open_ring_channel`."""
+
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
+
+    async def send(self, value: T) -> None:
+        """Passes a value to the other side, waiting while the channel is full. A cancelled send has passed
+        nothing.
+
+        Raises:
+            trio.BrokenResourceError: the receiving end is closed.
+            trio.ClosedResourceError: this end is closed.
+            trio.BusyResourceError: another task is sending.
+        """
+        shared = self._shared
+        await trio.lowlevel.checkpoint_if_cancelled()
+        shared.sender.enter()
+        while True:
+            with shared.lock:
+                if shared.sender.closed:
+                    raise trio.ClosedResourceError("this end of the channel is closed")
+                if shared.receiver.closed:
+                    raise trio.BrokenResourceError("the other end of the channel is closed")
+                if len(shared.values) < shared.capacity:
+                    shared.values.append(value)
+                    if shared.receiver.waiting:
+                        shared.receiver.wake(shared.sender)
+                    break
+                shared.sender.waiting = True
+            await shared.sender.wait()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def close(self) -> None:
+        """Ends the channel: the other side takes what is in it, then sees `trio.EndOfChannel`. Idempotent."""
+        _close(self._shared, self._shared.sender, self._shared.receiver)
+
+    async def aclose(self) -> None:
+        """As `close`, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+class RingReceiveChannel(trio.abc.ReceiveChannel[T], Generic[T]):
+    """The receiving end of `open_ring_channel`; iterating it receives until the end."""
+
+    def __init__(self, shared: _Shared) -> None:
+        self._shared = shared
+
+    async def receive(self) -> T:
+        """The next value; waits for one. A cancelled receive has taken nothing.
+
+        Raises:
+            trio.EndOfChannel: the sending end is closed and everything was received.
+            trio.ClosedResourceError: this end is closed.
+            trio.BusyResourceError: another task is receiving.
+        """
+        shared = self._shared
+        await trio.lowlevel.checkpoint_if_cancelled()
+        shared.receiver.enter()
+        while True:
+            with shared.lock:
+                if shared.receiver.closed:
+                    raise trio.ClosedResourceError("this end of the channel is closed")
+                if shared.values:
+                    value: T = shared.values.popleft()
+                    if shared.sender.waiting:
+                        shared.sender.wake(shared.receiver)
+                    break
+                if shared.sender.closed:
+                    raise trio.EndOfChannel
+                shared.receiver.waiting = True
+            await shared.receiver.wait()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return value
+
+    def close(self) -> None:
+        """Ends the channel: the other side's sends fail from now on. Idempotent."""
+        _close(self._shared, self._shared.receiver, self._shared.sender)
+
+    async def aclose(self) -> None:
+        """As `close`, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+
+def _close(shared: _Shared, mine: _End, other: _End) -> None:
+    with shared.lock:
+        if mine.closed:
+            return
+        mine.closed = True
+        mine._resume()
+        other.wake(mine)
+        if other.closed:
+            # Nobody posts any more.
+            mine.release()
+            other.release()

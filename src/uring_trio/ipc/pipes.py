@@ -1,0 +1,260 @@
+"""Pipes on the ring: those of child processes, and descriptors of one's own.
+
+Once a ring run was started in this process, Trio's `Process` has a `RingPipe` at our end of each pipe. In a
+ring run its reads and writes are operations; anywhere else it behaves as the `trio.lowlevel.FdStream` that
+it is.
+
+  - What is small is written by the ring, together with all else of this tick. What is large is tried
+    at once first, as Trio does it: a reader that keeps up never makes it wait. The ring takes over when the
+    pipe is full.
+  - A read that waits holds no memory: the kernel takes a buffer of the run's when data arrives. After a large
+    one more is likely: the next one tries first, and waits with memory of its own, which spares a copy.
+
+Invariants
+  - ``_channel`` is the state for one run and one descriptor number; both are compared at each use.
+  - What may be in flight is in the channel, so that closing ends it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
+
+from uring import abi
+from uring.errors import error_from_result
+from uring.memory import bytes_address, new_bytes, pin
+
+from .. import seams
+from ..core.fd import Channel
+from ..core.manager import RECEIVE_GROUP, Manager
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ..core.operation import Operation
+
+__all__ = ["RingPipe"]
+
+_READ = int(abi.IORING_OP_READ)
+_WRITE = int(abi.IORING_OP_WRITE)
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_BUFFER = int(abi.IORING_CQE_F_BUFFER)
+_CURRENT = (1 << 64) - 1
+_LENGTH_MAX = 0x7FFF_F000
+_DEFAULT = 65536
+_ENOBUFS = -errno.ENOBUFS
+
+_STREAMING = 16384
+"""After a read of this size more of the kind is likely."""
+
+_SMALL = 4096
+"""What a pipe takes as a whole or not at all; it seldom has to wait."""
+
+_BURST = 1 << 18
+"""How much is written without letting other tasks run."""
+
+
+class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc]
+    """A stream over the descriptor of a pipe, terminal or the like, which it takes over; see
+    `trio.lowlevel.FdStream`.
+
+    What was sent before a cancel is in the pipe; a cancelled receive has taken
+    nothing. Linux 6.18.
+    """
+
+    _channel: Channel | None = None
+    _receive_size = 0  # what the reader's entry is set up for; 0: something else
+    _streaming = False
+    _sending = False
+    _receiving = False
+
+    # ---- receiving -----------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        channel = self._attach()
+        if channel is None:
+            return await super().receive_some(max_bytes)
+        if self._receiving:
+            raise trio.BusyResourceError("another task is using this stream for receive")
+        size = _DEFAULT if max_bytes is None else max_bytes
+        if not isinstance(size, int):
+            raise TypeError("max_bytes must be integer >= 1")
+        if size < 1:
+            raise ValueError("max_bytes must be integer >= 1")
+        self._receiving = True
+        try:
+            return await (self._read_more if self._streaming else self._read)(channel, size)
+        except OSError as exc:
+            _fail(exc)
+        finally:
+            self._receiving = False
+
+    async def _read(self, channel: Channel, size: int) -> bytes:
+        """A read into a buffer that the kernel takes when there is data."""
+        op = channel.reader
+        if op is None or self._receive_size != size:
+            op = self._reader(channel)
+            op.template = channel.manager.ring.template(
+                op.user_data,
+                _READ,
+                _SELECT,
+                channel.fd,
+                _CURRENT,
+                0,
+                min(size, _LENGTH_MAX),
+                0,
+                RECEIVE_GROUP,
+            )
+            self._receive_size = size
+        res = await seams.transact(op)
+        data = b""
+        if op.flags & _BUFFER:
+            bid = op.flags >> 16
+            data = channel.views[bid][: max(res, 0)].tobytes()
+            channel.give_back(bid)
+            self._streaming = res >= _STREAMING
+        elif res == _ENOBUFS:  # more arrived in one tick than there are buffers
+            channel.manager.more_buffers()
+            return await self._read_into_own(channel, size)
+        if res < 0:
+            raise error_from_result(res)
+        return data
+
+    async def _read_more(self, channel: Channel, size: int) -> bytes:
+        """A read that probably finds something."""
+        try:
+            data = await seams.inline(os.read, channel.fd, size)
+        except BlockingIOError:
+            return await self._read_into_own(channel, size)
+        self._streaming = len(data) >= _STREAMING
+        return data
+
+    async def _read_into_own(self, channel: Channel, size: int) -> bytes:
+        size = min(size, _LENGTH_MAX)
+        op = self._reader(channel)
+        # A bytes object of one byte is shared by all who have the same one.
+        memory: Any = new_bytes(size) if size > 1 else bytearray(1)
+        address = bytes_address(memory) if size > 1 else pin(memory)[0]
+        op.pins = memory
+        res = await seams.perform_fields(op, (_READ, 0, channel.fd, _CURRENT, address, size, 0, 0, 0, 0))
+        if res < 0:
+            raise error_from_result(res)
+        self._streaming = res >= _STREAMING
+        data: bytes = memory if res == size > 1 else bytes(memory[:res])
+        return data
+
+    def _reader(self, channel: Channel) -> Operation:
+        """The operation of this direction, about to be set up for something else than before."""
+        if channel.fd < 0:
+            raise trio.ClosedResourceError("another task closed this file")
+        op = channel.reader
+        if op is None:
+            op = channel.reader = channel.operation("read")
+        self._receive_size = 0
+        return op
+
+    # ---- sending -------------------------------------------------------------------------------------
+
+    @enable_ki_protection
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        channel = self._attach()
+        if channel is None:
+            await super().send_all(data)
+            return
+        if self._sending:
+            raise trio.BusyResourceError("another task is using this stream for send")
+        self._sending = True
+        try:
+            size = len(data) if data.__class__ is bytes else memoryview(data).nbytes
+            sent = 0
+            while sent < size:
+                if size > _SMALL:
+                    try:
+                        sent += await seams.inline(_write_now, channel.fd, data, sent)
+                        continue
+                    except BlockingIOError:
+                        pass
+                sent += await self._write(channel, data, sent)
+            if not size:
+                await checkpoint()
+        except OSError as exc:
+            _fail(exc)
+        finally:
+            self._sending = False
+
+    async def _write(self, channel: Channel, data: Any, sent: int) -> int:
+        """One write of what is left, which waits until the pipe has room."""
+        if channel.fd < 0:
+            raise trio.ClosedResourceError("another task closed this file")
+        op = channel.writer
+        if op is None:
+            op = channel.writer = channel.operation("write")
+        if data.__class__ is bytes:
+            address, size, op.pins = bytes_address(data), len(data), data
+        else:
+            # Not to be left pinned by a write that is never queued: the caller may want to resize it.
+            await checkpoint_if_cancelled()
+            address, size, op.pins = pin(data)
+        length = min(size - sent, _LENGTH_MAX)
+        fields = (_WRITE, 0, channel.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)
+        res = await seams.perform_fields(op, fields)
+        if res < 0:
+            raise error_from_result(res)
+        return res
+
+    async def wait_send_all_might_not_block(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is using this stream for send")
+        self._sending = True
+        try:
+            await super().wait_send_all_might_not_block()
+        finally:
+            self._sending = False
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    def _attach(self) -> Channel | None:
+        """The channel of this descriptor in the current run; None where Trio's own code must do."""
+        manager = seams.current_manager()
+        fd = self.fileno()
+        channel = self._channel
+        if channel is not None and channel.manager is manager and channel.fd == fd >= 0:
+            return channel
+        self._channel = None
+        self._receive_size = 0
+        if type(manager) is not Manager or fd < 0:
+            return None
+        self._channel = Channel.open(manager, fd)
+        return self._channel
+
+
+def _write_now(fd: int, data: Any, sent: int) -> int:
+    """Writes what goes without waiting, up to a bound; returns how much that was.
+
+    Raises:
+        BlockingIOError: nothing.
+    """
+    done = 0
+    with memoryview(data) as view, view.cast("B") as octets:
+        end = min(sent + _BURST, len(octets))
+        while sent + done < end:
+            try:
+                with octets[sent + done : end] as rest:
+                    done += os.write(fd, rest)
+            except BlockingIOError:
+                if not done:
+                    raise
+                break
+    return done
+
+
+def _fail(exc: OSError) -> NoReturn:
+    """Raises what Trio's own streams say to an error of the kernel's."""
+    if exc.errno == errno.EBADF:
+        raise trio.ClosedResourceError("file was already closed") from None
+    raise trio.BrokenResourceError from exc

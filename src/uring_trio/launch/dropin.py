@@ -1,0 +1,231 @@
+"""Files of programs that do not know of the ring: Trio's and AnyIO's own functions and classes, put on it.
+
+Names that a program imported before must follow, so nothing is put in the place of a function or class: the
+code of ``trio.open_file`` and ``anyio.open_file`` is exchanged inside these functions, and methods inside
+``trio.Path``, ``anyio.Path`` and AnyIO's file streams. So is that of ``anyio.to_thread.run_sync``, for one
+call that needs no thread here: ``os.stat`` of a path, with which servers start an answer that is a file.
+
+What is put there looks where it is called: in a task of a ring run it uses the ring, anywhere else (another
+loop, a run on epoll, no run) it is what was there before. `uninstall` restores all of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .. import seams
+from ..core.manager import Manager
+from ..fs import RingFile, open_file
+from ..fs.functions import stat
+from ..fs.path import PathMethods
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["install", "uninstall"]
+
+_HOOK = "__uring_trio_instead__"
+_undo: list[Callable[[], None]] = []
+
+
+def install() -> None:
+    """Puts the files of Trio, and of AnyIO if it can be imported, on the ring in ring runs. Idempotent."""
+    if _undo:
+        return
+    try:
+        _exchange_open_file(trio.open_file, open_file)
+        _exchange_path_methods(trio.Path, {})
+        try:
+            import anyio
+            import anyio.streams.file
+            import anyio.to_thread
+        except ImportError:
+            return
+        _put_on_anyio(anyio)
+    except BaseException:
+        uninstall()
+        raise
+
+
+def uninstall() -> None:
+    """Restores what `install` has changed. Files that are open stay what they are."""
+    while _undo:
+        _undo.pop()()
+
+
+def _in_ring_run() -> bool:
+    return seams.runs_on(Manager)
+
+
+def _exchange_open_file(function: Any, ring_open: Callable[..., Any]) -> None:
+    """Makes a function of the signature of `open` call ``ring_open`` in ring runs."""
+
+    async def open_on_ring(*args: Any, limiter: object = None, **kwargs: Any) -> Any:
+        return await ring_open(*args, **kwargs)  # without AnyIO's bound on threads
+
+    _exchange_function(function, open_on_ring, lambda *_: True)
+
+
+def _exchange_function(function: Any, ring_function: Callable[..., Any], wanted: Callable[..., bool]) -> None:
+    """Makes a function call another in ring runs, with the positional arguments that are ``wanted``."""
+    stock = types.FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    stock.__kwdefaults__ = function.__kwdefaults__
+    room, code = function.__globals__, function.__code__
+
+    async def choose(*args: Any, **kwargs: Any) -> Any:
+        if _in_ring_run() and wanted(*args):
+            return await ring_function(*args, **kwargs)
+        return await stock(*args, **kwargs)
+
+    def undo() -> None:
+        function.__code__ = code
+        del room[_HOOK], function.__signature__
+
+    function.__signature__ = inspect.signature(function)
+    room[_HOOK] = choose
+    function.__code__ = _calls_hook.__code__
+    _undo.append(undo)
+
+
+async def _calls_hook(*args: Any, **kwargs: Any) -> Any:
+    # This code runs with the globals of the function that it is put into.
+    return await __uring_trio_instead__(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
+
+
+def _exchange(cls: type, name: str, ring_method: Callable[..., Any], on_ring: Callable[[Any], bool]) -> None:
+    """Makes a method of ``cls`` be ``ring_method`` for the objects that ``on_ring`` accepts."""
+    absent = name not in vars(cls)
+    before = vars(cls).get(name)
+    stock = getattr(cls, name)
+
+    @functools.wraps(stock)
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await (ring_method if on_ring(self) else stock)(self, *args, **kwargs)
+
+    def undo() -> None:
+        if absent:
+            delattr(cls, name)
+        else:
+            setattr(cls, name, before)
+
+    setattr(cls, name, method)
+    _undo.append(undo)
+
+
+def _exchange_path_methods(cls: type, instead: dict[str, Callable[..., Any]]) -> None:
+    methods: dict[str, Any] = {
+        name: fn for name, fn in vars(PathMethods).items() if isinstance(fn, types.FunctionType)
+    }
+    for name, method in {**methods, **instead}.items():
+        if hasattr(cls, name):
+            _exchange(cls, name, method, lambda _: _in_ring_run())
+
+
+def _put_on_anyio(anyio: Any) -> None:
+    class RingAsyncFile(anyio.AsyncFile):  # type: ignore[misc]
+        """AnyIO's asynchronous file, on a file of the ring."""
+
+        @property
+        def wrapped(self) -> Any:
+            return self._fp.wrapped
+
+        def __aiter__(self) -> Any:
+            return self._fp
+
+    for name in (
+        "aclose", "flush", "peek", "read", "read1", "readinto", "readinto1", "readline", "readlines", "seek",
+        "tell", "truncate", "write", "writelines",
+    ):  # fmt: skip
+        setattr(RingAsyncFile, name, _forward("_fp", name, getattr(anyio.AsyncFile, name, None)))
+
+    async def ring_open(*args: Any, **kwargs: Any) -> Any:
+        return RingAsyncFile(await open_file(*args, **kwargs))
+
+    async def open_path(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return RingAsyncFile(await open_file(self, *args, **kwargs))
+
+    async def stat_path(call: object, path: Any, **of_threads: Any) -> os.stat_result:
+        return await stat(path)
+
+    def is_stat(call: object = None, *args: Any) -> bool:
+        return call is os.stat and len(args) == 1 and not isinstance(args[0], int)
+
+    _exchange_open_file(anyio.open_file, ring_open)
+    _exchange_function(anyio.to_thread.run_sync, stat_path, is_stat)
+    _exchange_path_methods(anyio.Path, {"open": open_path})
+
+    streams = sys.modules["anyio.streams.file"]
+    reader, writer = streams.FileReadStream, streams.FileWriteStream
+    for cls, names in ((reader, ("aclose", "receive", "seek", "tell")), (writer, ("aclose", "send"))):
+        for name in names:
+            _exchange(cls, name, _stream_method(anyio, name), _is_ring_stream)
+    _exchange_from_path(reader, lambda *_: "rb")
+    _exchange_from_path(writer, lambda _, append=False: "ab" if append else "wb")
+
+
+def _forward(attribute: str, name: str, stock: Any) -> Any:
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await getattr(getattr(self, attribute), name)(*args, **kwargs)
+
+    if stock is None:
+        return method
+    return functools.wraps(stock)(method)
+
+
+def _is_ring_stream(stream: Any) -> bool:
+    return isinstance(stream._file, RingFile)
+
+
+def _stream_method(anyio: Any, name: str) -> Callable[..., Any]:
+    """What a file stream of AnyIO does in this method, for a file of the ring."""
+
+    async def receive(self: Any, max_bytes: int = 65536) -> bytes:
+        if max_bytes < 1:
+            raise ValueError("max_bytes must be a positive integer")
+        try:
+            data: bytes = await self._file.read(max_bytes)
+        except ValueError:
+            raise anyio.ClosedResourceError from None
+        except OSError as exc:
+            raise anyio.BrokenResourceError from exc
+        if data:
+            return data
+        raise anyio.EndOfStream
+
+    async def send(self: Any, item: bytes) -> None:
+        try:
+            await self._file.write(item)
+        except ValueError:
+            raise anyio.ClosedResourceError from None
+        except OSError as exc:
+            raise anyio.BrokenResourceError from exc
+
+    if name == "receive":
+        return receive
+    return send if name == "send" else _forward("_file", name, None)
+
+
+def _exchange_from_path(cls: Any, mode: Callable[..., str]) -> None:
+    before = vars(cls)["from_path"]
+
+    @functools.wraps(before.__func__)
+    async def from_path(cls: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+        if _in_ring_run():
+            return cls(await open_file(path, mode(path, *args, **kwargs)))
+        return await before.__get__(None, cls)(path, *args, **kwargs)
+
+    cls.from_path = classmethod(from_path)
+    _undo.append(lambda: setattr(cls, "from_path", before))

@@ -1,0 +1,186 @@
+"""Starting Trio on a ring: one run, a guest run, or every run of the process."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import trio
+
+from uring.errors import RingUnavailable
+
+from .. import seams
+from ..core.manager import Manager
+from ..ipc.pipes import RingPipe
+from ..net import trio_stream as socketstream
+from ..net.socket import RingSocket
+from ..options import RingOptions
+from . import dropin
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["install", "run", "start_guest_run", "uninstall"]
+
+RetT = TypeVar("RetT")
+Unavailable = Literal["raise", "epoll"]
+
+
+def run(
+    async_fn: Callable[..., Awaitable[RetT]],
+    *args: Any,
+    ring: RingOptions | None = None,
+    unavailable: Unavailable = "raise",
+    **trio_run_options: Any,
+) -> RetT:
+    """`trio.run` with an io_uring in place of epoll.
+
+    Args:
+        async_fn, args: as for `trio.run`.
+        ring: sizes and behaviour of the ring.
+        unavailable: what to do where this machine has no usable io_uring: ``"raise"`` explains why,
+            ``"epoll"`` warns once and runs stock Trio.
+        trio_run_options: ``clock``, ``instruments`` and the other keywords of `trio.run`.
+
+    Raises:
+        RingUnavailable: no io_uring here; the message names the setting to change.
+        UnsupportedTrio: this Trio's internals do not look as expected.
+    """
+    check_arguments(ring, unavailable)
+    with chosen_ring(ring, unavailable):
+        return trio.run(async_fn, *args, **trio_run_options)
+
+
+def start_guest_run(
+    async_fn: Callable[..., Awaitable[Any]],
+    *args: Any,
+    ring: RingOptions | None = None,
+    unavailable: Unavailable = "raise",
+    **guest_options: Any,
+) -> None:
+    """`trio.lowlevel.start_guest_run` on a ring: Trio inside another loop's thread.
+
+    The worker thread waits on an eventfd that the ring signals; the host thread alone enters the ring.
+    Arguments and errors as for `run`; ``guest_options`` are those of Trio's function.
+    """
+    check_arguments(ring, unavailable)
+    with chosen_ring(ring, unavailable):
+        trio.lowlevel.start_guest_run(async_fn, *args, **guest_options)
+
+
+def install(
+    *, ring: RingOptions | None = None, unavailable: Unavailable = "raise", files: bool = False
+) -> None:
+    """Makes plain ``trio.run`` (and AnyIO's on its Trio backend) use a ring in this process, and AnyIO know
+    the backend ``uring``.
+
+    Runs that are under way stay as they are. Calling it again replaces the options. With ``files``
+    ``trio.open_file``, ``trio.Path``, ``anyio.open_file``, ``anyio.Path`` and AnyIO's file streams use the
+    ring in ring runs, also where these names were imported before.
+
+    Raises:
+        RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
+    """
+    check_arguments(ring, unavailable)
+    if unavailable == "raise":
+        Manager.create(ring).close()
+    switch_on(ring, unavailable, files=files)
+
+
+def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool) -> None:
+    """As `install`, with arguments known to be right, and without asking whether a ring can be opened: a run
+    that needs one and cannot have it says so."""
+    prepare()
+    seams.announce_backend("uring", "uring_trio.anyio")
+    seams.set_default_manager(partial(_make_manager, ring, unavailable))
+    if files:
+        dropin.install()
+    else:
+        dropin.uninstall()
+
+
+def uninstall() -> None:
+    """Undoes `install` for runs that start from now on, and for files at once."""
+    seams.set_default_manager(None)
+    dropin.uninstall()
+
+
+def check_arguments(ring: RingOptions | None, unavailable: str) -> None:
+    if ring is not None and not isinstance(ring, RingOptions):
+        raise TypeError(f"ring is a RingOptions, not {type(ring).__name__}")
+    if unavailable not in ("raise", "epoll"):
+        raise ValueError(f'unavailable is "raise" or "epoll", not {unavailable!r}')
+
+
+def chosen_ring(ring: RingOptions | None, unavailable: Unavailable) -> chosen_manager:
+    """Chooses a ring, or what is to be there without one, for the run set up inside the block."""
+    prepare()
+    return chosen_manager(_make_manager(ring, unavailable))
+
+
+class chosen_manager:
+    """Chooses the manager of the run set up inside the block, in this thread; closes it if there is none."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._taken = False
+
+    def __enter__(self) -> None:
+        seams.choose_for_next_run(self._take)
+
+    def _take(self) -> Any:
+        self._taken = True
+        return self._manager
+
+    def __exit__(self, *exc_info: object) -> None:
+        seams.choose_for_next_run(None)
+        if not self._taken:  # trio.run refused before it set a run up
+            self._manager.close()
+
+
+def prepare() -> None:
+    """Makes this process able to run Trio on rings.
+
+    Raises:
+        UnsupportedTrio: this Trio's internals do not look as expected.
+    """
+    seams.check()
+    seams.use_manager_class(Manager)
+    seams.patch_socket_type(RingSocket)
+    seams.patch_pipe_type(RingPipe)
+    seams.patch_stream_methods(socketstream.receive_some, socketstream.send_all)
+
+
+_met_anyio = False
+
+
+def _meet_anyio() -> None:
+    """Makes the streams of AnyIO's backend ``trio`` use ring sockets directly, once a program has come to it:
+    AnyIO imports that backend just before its first run gets here. An AnyIO that looks different stays as it
+    is, which works and takes longer."""
+    global _met_anyio
+    if not _met_anyio and seams.anyio_is_on_trio():
+        _met_anyio = True
+        try:
+            importlib.import_module("uring_trio.seams.anyio").shorten_streams()
+        except ImportError:
+            pass
+
+
+_warned = False
+
+
+def _make_manager(ring: RingOptions | None, unavailable: Unavailable) -> Any:
+    global _warned
+    _meet_anyio()
+    try:
+        return Manager.create(ring)
+    except RingUnavailable as exc:
+        if unavailable == "raise":
+            raise
+        if not _warned:
+            _warned = True
+            warnings.warn(f"running on epoll: {exc}", RuntimeWarning, stacklevel=4)
+        return seams.stock_manager()

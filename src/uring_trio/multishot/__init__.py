@@ -1,0 +1,1 @@
+"""Multishot operations as async iterators: subscriptions, and the buffers that they lend."""

@@ -1,0 +1,336 @@
+"""Receive buffers of subscriptions: a group for each consumer, and leases on what is in them.
+
+A multishot receive takes memory as data arrives, and its consumer may keep it. So each consumer has a group
+of its own: however many buffers it keeps, it can starve nobody but itself, and the group is the bound on
+what is received ahead of it. Groups are made when one is asked for and kept for the next consumer of the
+same shape. A group starts with a few buffers and doubles them each time the kernel finds none left, up to its
+bound; where that has not happened for a while it shrinks again, and one that nobody uses is given up.
+
+Invariants
+  - A buffer is in one place: with the kernel (``home`` counts those), in a completion that nobody took yet,
+    or in a `Lease`.
+  - The kernel takes buffers in the order they were given to it, which ``order`` repeats: a bundle names its
+    first buffer only.
+  - A group changes hands with all buffers home; until then whoever has a lease keeps it.
+  - All of this belongs to the thread of the run, like the ring; once the run is over a lease is only memory.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from uring import abi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core.manager import Manager
+
+__all__ = ["Group", "Lease", "borrow_group"]
+
+_BUFFER = int(abi.IORING_CQE_F_BUFFER)
+_SPARE = 16
+"""Groups kept for the next consumer, for a while; each page that was used stays in memory."""
+
+_FIRST_BYTES = 1 << 19
+"""What the buffers that a group starts with have together; there are two at least, if it may have as many."""
+
+_GROUPS_MAX = 0xFFFF
+
+
+class Lease:
+    """Memory that the kernel filled, on loan: a context manager that gives it back.
+
+    Attributes:
+        data: the bytes that arrived. Copy what is to outlive the lease: slices of it would show whatever is
+            received into that memory next.
+    """
+
+    __slots__ = ("_bid", "_data", "_group")
+
+    def __init__(self, data: memoryview, group: Group | None = None, bid: int = 0) -> None:
+        self._data: memoryview | None = data
+        self._group = group
+        self._bid = bid
+
+    @property
+    def data(self) -> memoryview:
+        """Raises ValueError once the lease was given back."""
+        if self._data is None:
+            raise ValueError("this lease was given back")
+        return self._data
+
+    def release(self) -> None:
+        """Gives the memory back to the kernel, which may receive into it at once. Idempotent.
+
+        In the thread of its run; any other one asks that thread to (``trio.from_thread.run_sync``). Leaving
+        the ``with`` block of the lease gives it back too, likewise.
+
+        Raises:
+            BufferError: something still shares the memory of ``data``, such as an array made from it.
+            RuntimeError: this is another thread than that of the run, which goes on; the lease stays out.
+        """
+        data = self._data
+        if data is not None:
+            group = self._group
+            if group is not None and get_ident() != group.thread and not group.closed:
+                raise _another_thread()
+            data.release()
+            self._data = None
+            if group is not None:
+                group.put(self._bid)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bytes__(self) -> bytes:
+        return self.data.tobytes()
+
+    def __enter__(self) -> Lease:
+        if self._data is None:
+            raise ValueError("this lease was given back")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        return "<Lease, given back>" if self._data is None else f"<Lease of {len(self._data)} bytes>"
+
+
+class Group:
+    """The buffers of one consumer.
+
+    Attributes:
+        home: how many the kernel has.
+        in_use: how many there are, so far.
+        on_return: called after a buffer came home.
+        idle: whether a sweep found it as it is and nothing has changed since.
+        thread: the one that the run is in.
+    """
+
+    __slots__ = (
+        "_bundles",
+        "_give",
+        "_groups",
+        "buffers",
+        "closed",
+        "first",
+        "home",
+        "idle",
+        "in_use",
+        "on_return",
+        "order",
+        "size",
+        "thread",
+        "used",
+        "views",
+    )
+
+    def __init__(self, groups: Groups, buffers: Any) -> None:
+        self._groups = groups
+        self.buffers: Any = buffers
+        self._give: Callable[[int], int] = buffers.put
+        self.thread: int = get_ident()
+        self.size: int = buffers.size
+        self.views: list[memoryview] = buffers.views
+        self.first: int = buffers.in_use
+        self.in_use: int = self.first
+        self.home: int = self.first
+        self.order: deque[int] = deque(range(self.first))
+        self._bundles: dict[int, list[int]] = {}
+        self.on_return: Callable[[], None] | None = None
+        self.used: bool = True
+        self.idle: bool = False
+        self.closed: bool = False
+
+    @property
+    def number(self) -> int:
+        """What an entry names the group by."""
+        return int(self.buffers.group)
+
+    def took(self, res: int, flags: int) -> None:
+        """Notes that the kernel handed out the buffers of a completion."""
+        if not flags & _BUFFER:
+            return
+        if res <= self.size:
+            self.order.popleft()
+            self.home -= 1
+            return
+        taken = [self.order.popleft() for _ in range(-(-res // self.size))]
+        self.home -= len(taken)
+        self._bundles[taken[0]] = taken
+
+    def bundle(self, bid: int, res: int) -> list[tuple[int, int]]:
+        """The buffers of a completion that names ``bid``, with the bytes in each."""
+        size = self.size
+        taken = self._bundles.pop(bid) if res > size else [bid]
+        return [(each, min(size, res - i * size)) for i, each in enumerate(taken)]
+
+    def put(self, bid: int) -> None:
+        """Gives a buffer to the kernel; after the run there is nobody to give it to."""
+        if self.closed:
+            return
+        self._give(bid)
+        self.order.append(bid)
+        self.home += 1
+        if self.on_return is not None:
+            self.on_return()
+        elif not self.used and self.home == self.in_use:
+            self._groups.keep(self)
+
+    def copy(self, bid: int, size: int) -> bytes:
+        """The bytes of a buffer, which goes home."""
+        view = self.views[bid]
+        data: bytes = view.tobytes() if size == self.size else view[:size].tobytes()
+        self.put(bid)
+        return data
+
+    def lease(self, bid: int, size: int) -> Lease:
+        """The bytes of a buffer, on loan."""
+        return Lease(self.views[bid][:size], self, bid)
+
+    def take(self) -> int:
+        """The buffer that came home last, which the processor's cache still has, for a receive of the
+        consumer's own; negative: all are out. Only while nothing is armed that selects from this group."""
+        if not self.home:
+            self.grow()
+        bid: int = self.buffers.take() if self.home else -1
+        if bid >= 0:
+            self._withdrew(bid)
+        return bid
+
+    def give_back(self) -> None:
+        """The consumer is done; leases that are out keep the group until they come home."""
+        self.on_return = None
+        self.used = False
+        if self.home == self.in_use:
+            self._groups.keep(self)
+
+    def grow(self) -> None:
+        """More buffers, if it may have more: the kernel found none left."""
+        new = self.buffers.grow()
+        self.idle = False
+        if new:
+            self.order += new
+            self.home += len(new)
+            self.in_use += len(new)
+            self._groups.changed()
+
+    def shrink(self) -> None:
+        """Half of the buffers that it grew by go, if they are home."""
+        gone = self.buffers.shrink(max(self.first, self.in_use // 2))
+        for bid in reversed(gone):
+            self._withdrew(bid)
+        self.in_use -= len(gone)
+
+    def _withdrew(self, bid: int) -> None:
+        last = self.order.pop()
+        assert last == bid
+        self.home -= 1
+
+    def close(self) -> None:
+        """Unregisters the buffers; what a lease shows stays there as long as the lease."""
+        self.closed = True
+        self.buffers.close()
+
+
+class Groups:
+    """All groups of a run. The manager closes them at its end."""
+
+    def __init__(self, manager: Manager) -> None:
+        self._ring: Any = manager.ring
+        self._provide = manager.provide
+        self.changed: Callable[[], None] = manager.sweep_later
+        self._limit = manager.options.group_memory
+        self._spare: deque[Group] = deque()
+        self.open: set[Group] = set()
+        self._numbers: list[int] = []
+        self._next = 1  # 0 is the group of single receives
+
+    def borrow(self, count: int, size: int) -> Group:
+        for group in self._spare:
+            if (group.buffers.count, group.buffers.size) == (count, size):
+                self._spare.remove(group)
+                group.used, group.idle = True, False
+                return group
+        if count * size > self._limit:
+            raise ValueError(
+                f"{count} buffers of {size} bytes are more than one consumer may have ({self._limit} bytes, "
+                "RingOptions.group_memory)"
+            )
+        if self._numbers:
+            number = self._numbers.pop()
+        elif self._next <= _GROUPS_MAX:
+            number = self._next
+            self._next += 1
+        else:
+            raise MemoryError(f"more than {_GROUPS_MAX} buffer groups")
+        try:
+            first = min(count, max(2, _FIRST_BYTES // size))
+            buffers = self._provide(self._ring, number, count, size, first=first)
+        except BaseException:
+            self._numbers.append(number)
+            raise
+        group = Group(self, buffers)
+        self.open.add(group)
+        return group
+
+    def keep(self, group: Group) -> None:
+        """Takes a group whose buffers are all home; the one that was spare longest makes room for it."""
+        group.idle = False
+        self._spare.append(group)
+        self.changed()
+        if len(self._spare) > _SPARE:
+            self._give_up(self._spare.popleft())
+
+    def sweep(self) -> bool:
+        """Gives memory back of groups that are as the last sweep found them; whether there may be more."""
+        for group in [group for group in self.open if group.idle]:
+            if group.used:
+                group.shrink()
+            elif group in self._spare:
+                self._spare.remove(group)
+                self._give_up(group)
+        waiting = [group for group in self.open if group.in_use > group.first or not group.used]
+        for group in waiting:
+            group.idle = True
+        return bool(waiting)
+
+    def _give_up(self, group: Group) -> None:
+        self.open.remove(group)
+        self._numbers.append(group.number)
+        group.close()
+
+    def close(self) -> None:
+        """Frees every group; the ring has nothing in flight any more."""
+        for group in self.open:
+            group.close()
+        self.open.clear()
+        self._spare.clear()
+
+
+def borrow_group(manager: Manager, count: int, size: int) -> Group:
+    """``count`` buffers of ``size`` bytes for one consumer, until ``give_back``.
+
+    Raises:
+        TypeError, ValueError: no such sizes, or more memory than `RingOptions.group_memory`.
+        OSError: the kernel has no memory for it; ``RLIMIT_MEMLOCK`` bounds that of unprivileged processes.
+    """
+    for name, value, most in (("a number of buffers", count, 32768), ("a chunk size", size, 1 << 30)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} is an int, not {type(value).__name__}")
+        if not 1 <= value <= most:
+            raise ValueError(f"{name} is 1 to {most}, not {value}")
+    if manager.groups is None:
+        manager.groups = Groups(manager)
+    return manager.groups.borrow(count, size)
+
+
+def _another_thread() -> RuntimeError:
+    return RuntimeError(
+        "a lease is given back in the thread of its run: use trio.from_thread.run_sync(lease.release), or "
+        "copy the data before it goes to another thread"
+    )

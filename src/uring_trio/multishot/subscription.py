@@ -1,0 +1,582 @@
+"""A multishot operation in progress: one request, many completions, taken one by one.
+
+`TABLE` has every state against every event; `Subscription.step` is the only thing that changes the state.
+
+Rules that the table shows
+  - Only a completion without ``F_MORE`` ends an arming, with an error or not. Each arming takes a slot of
+    its own, so that what is left of an old one cannot be taken for the new one.
+  - The queue is bounded: at ``limit`` the multishot is cancelled, or the kernel ends it because the
+    consumer's buffers are used up. It is armed again once half of the queue is taken and a buffer is home,
+    never on a timer. Nothing is lost, nothing grows without bound.
+  - What nobody takes is given back by ``discard``, in order, when the last completion has come:
+    descriptors are closed, buffers returned.
+  - Waiting for a completion is not an operation: a cancelled ``get`` leaves the completion in the queue.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from uring import abi
+from uring.errors import error_from_result
+from uring.op import Multishot, Op, descriptor
+
+from .. import seams
+from ..core.fd import Channel
+from ..core.manager import current
+from ..core.perform import check_alone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core.operation import Operation
+    from ..net.coalescing import Gathering
+    from .leases import Group
+
+__all__ = ["TABLE", "Event", "Items", "State", "Subscription", "subscribe"]
+
+_MORE = int(abi.IORING_CQE_F_MORE)
+_ECANCELED = -errno.ECANCELED
+_ENOBUFS = -errno.ENOBUFS
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_TIMEOUT = int(abi.IORING_OP_TIMEOUT)
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class State(Enum):
+    """Where a subscription is."""
+
+    IDLE = "nothing armed; the next get arms"
+    ARMED = "in flight"
+    PAUSING = "in flight, asked to end because the queue is full"
+    RESTING = "not in flight until there is room"
+    ENDED = "over, which the next get tells"
+    CLOSING = "in flight, nobody listens any more"
+    CLOSED = "over for good"
+
+
+class Event(Enum):
+    """What happens to a subscription."""
+
+    GET = "a consumer found the queue empty"
+    ROOM = "half of the queue is free and a buffer is home"
+    DATA = "completion, more to come"
+    FULL = "completion that filled the queue, more to come; or the consumer wants no more for now"
+    LAST = "last completion, for a passing reason"
+    FINAL = "last completion: the end, or an error"
+    CLOSE = "the block was left, or the descriptor closed"
+
+
+_ILLEGAL: Final = None
+S = State
+_ARMED: Final = State.ARMED
+
+TABLE: Final[dict[State, dict[Event, State | None]]] = {
+    S.IDLE: {
+        Event.GET: S.ARMED,
+        Event.ROOM: S.IDLE,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+    S.ARMED: {
+        Event.GET: S.ARMED,
+        Event.ROOM: S.ARMED,
+        Event.DATA: S.ARMED,
+        Event.FULL: S.PAUSING,
+        Event.LAST: S.RESTING,
+        Event.FINAL: S.ENDED,
+        Event.CLOSE: S.CLOSING,
+    },
+    S.PAUSING: {
+        Event.GET: S.PAUSING,
+        Event.ROOM: S.PAUSING,
+        Event.DATA: S.PAUSING,
+        Event.FULL: S.PAUSING,
+        Event.LAST: S.RESTING,
+        Event.FINAL: S.ENDED,
+        Event.CLOSE: S.CLOSING,
+    },
+    S.RESTING: {
+        Event.GET: S.RESTING,
+        Event.ROOM: S.ARMED,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+    S.ENDED: {
+        Event.GET: S.IDLE,
+        Event.ROOM: S.ENDED,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+    S.CLOSING: {
+        Event.GET: S.CLOSING,
+        Event.ROOM: S.CLOSING,
+        Event.DATA: S.CLOSING,
+        Event.FULL: S.CLOSING,
+        Event.LAST: S.CLOSED,
+        Event.FINAL: S.CLOSED,
+        Event.CLOSE: S.CLOSING,
+    },
+    S.CLOSED: {
+        Event.GET: S.CLOSED,
+        Event.ROOM: S.CLOSED,
+        Event.DATA: _ILLEGAL,
+        Event.FULL: _ILLEGAL,
+        Event.LAST: _ILLEGAL,
+        Event.FINAL: _ILLEGAL,
+        Event.CLOSE: S.CLOSED,
+    },
+}
+"""The state that follows; None where the event cannot happen. Entering ``ARMED`` from another state arms,
+entering ``PAUSING`` cancels."""
+
+
+class Subscription:
+    """Completions of one multishot request on a channel.
+
+    Args:
+        channel: the descriptor; closing it ends the subscription with `trio.ClosedResourceError`.
+        name: the operation's name in the statistics.
+        fields: the entry, as ``KernelRing.put`` takes it.
+        discard: gives back what a completion (its result and flags) holds.
+        limit: completions queued before the multishot is paused.
+        pins: what the entry points to.
+        group: the buffers that the entry selects from; ``ENOBUFS`` then means that they are used up.
+        ends: whether a last completion with this result is the end, and not a reason to arm again.
+        merge: makes one queued completion's result of two, so that at most one is queued.
+    """
+
+    __slots__ = (
+        "_abandoned",
+        "_discard",
+        "_ends",
+        "_fields",
+        "_last",
+        "_limit",
+        "_merge",
+        "_op",
+        "_paused",
+        "_pins",
+        "_taking",
+        "channel",
+        "failure",
+        "gathering",
+        "group",
+        "name",
+        "park",
+        "queue",
+        "state",
+        "task",
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        name: str,
+        fields: tuple[int, ...],
+        discard: Callable[[int, int], None],
+        limit: int = 256,
+        *,
+        pins: object = None,
+        group: Group | None = None,
+        ends: Callable[[int], bool] | None = None,
+        merge: Callable[[int, int], int] | None = None,
+    ) -> None:
+        self.channel: Channel = channel
+        self.group: Group | None = group
+        self.gathering: Gathering | None = None
+        self.state: State = S.IDLE
+        self.name: str = name
+        self._fields = fields
+        self._discard = discard
+        self._limit = limit
+        self._pins = pins
+        self._ends = ends
+        self._merge = merge
+        self.queue: deque[tuple[int, int]] = deque()
+        self._op: Operation | None = None
+        self.task: Any = None  # who waits for a completion
+        self._last = 0  # the result of the final completion
+        self.failure: int = 0  # the same if it is an errno, negative, that nobody was told yet
+        self._taking = False
+        self._paused = False
+        self._abandoned = False
+        self.park: Any = seams.park_message(self._abort)
+        channel.others.append(self)
+
+    @property
+    def op(self) -> Operation | None:
+        """The operation of the current arming; None while nothing is armed."""
+        return self._op
+
+    @enable_ki_protection
+    async def get(self) -> tuple[int, int]:
+        """The next completion's result and flags, or the result that ended the multishot: an errno,
+        negative, or what ``ends`` says. That is told once; the next call arms again.
+
+        Checks for cancellation each time. It yields where the queue is empty, and so at least once per
+        refill: completions are delivered between the steps of tasks.
+
+        Raises:
+            trio.BusyResourceError: another task is taking completions.
+            trio.ClosedResourceError: the descriptor was closed.
+        """
+        if seams.interrupted():
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if self._taking:
+            raise trio.BusyResourceError("another task is already iterating here")
+        self._taking = True
+        try:
+            while not self.queue:
+                if self.state is not _ARMED:
+                    if self.state in _OVER:
+                        raise trio.ClosedResourceError("another task closed this fd")
+                    if self.state is S.ENDED:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                        if self.state is not S.ENDED:
+                            continue  # closed meanwhile: whoever asks takes no end from one that is over
+                        self.step(Event.GET)
+                        self.failure = 0
+                        return self._last, 0
+                    self._refill()
+                    self.step(Event.GET)
+                    if self.state is S.IDLE or self._has_room():
+                        await trio.lowlevel.checkpoint()  # the kernel takes no more now
+                        continue
+                await seams.wait_for(self)
+        finally:
+            self._taking = False
+        return self._take()
+
+    def get_nowait(self) -> tuple[int, int] | None:
+        """What `get` would return without waiting, or None where it would wait or raise."""
+        if not self.queue or self._taking or seams.interrupted():
+            return None
+        return self._take()
+
+    def _take(self) -> tuple[int, int]:
+        taken = self.queue.popleft()
+        if self.state is S.RESTING:
+            self._refill()
+        return taken
+
+    @property
+    def paused(self) -> bool:
+        """Whether `pause` is through: nothing is in flight, and nothing is left to take."""
+        return self._paused and self.state is S.RESTING and not self.queue
+
+    async def pause(self) -> bool:
+        """Cancels the multishot and waits for its last completion; it is armed again by `resume` alone.
+
+        A checkpoint only where there is something to wait for. Cancelled it goes on pausing.
+
+        Returns:
+            `paused`. If not, `get` has something to tell, and after that this is called again.
+
+        Raises:
+            trio.BusyResourceError: another task is taking completions.
+        """
+        if self._taking:
+            raise trio.BusyResourceError("another task is already iterating here")
+        self._paused = True
+        if self.state is _ARMED:
+            self.step(Event.FULL)
+        self._taking = True
+        try:
+            while self._op is not None and not self.queue and self.state is S.PAUSING:
+                await seams.wait_for(self)
+        finally:
+            self._taking = False
+        return self.paused
+
+    def resume(self) -> None:
+        """Arms the multishot again after `pause`, or lets the next `get` do so."""
+        self._paused = False
+        self._refill()
+
+    @enable_ki_protection
+    async def aclose(self) -> None:
+        """Cancels the multishot, waits for its last completion and gives back what nobody took.
+
+        A task that waits in `get` wakes with `trio.ClosedResourceError`.
+        """
+        if self in self.channel.others:
+            self.channel.others.remove(self)
+        self.close()
+        if self._op is not None:
+            self._op.manager.cancels.cancel(self._op)
+            with trio.CancelScope(shield=True):
+                while self._op is not None:
+                    await seams.wait_for(self)
+        while self.queue:
+            self._discard(*self.queue.popleft())
+        if self.group is not None:
+            self.group.give_back()
+        if self.channel.receiving is self:
+            self.channel.receiving = None
+
+    def close(self) -> None:
+        """Marks the subscription as closed; whoever closes the descriptor cancels in the kernel."""
+        self._close()
+        self._wake()
+
+    def abandon(self) -> None:
+        """As `aclose` where the run is over: nothing is waited for, and there is nobody left to wake."""
+        self._close()
+        self._abandoned = True
+        self.task = None
+        while self.queue:
+            self._discard(*self.queue.popleft())
+
+    def _close(self) -> None:
+        self.step(Event.CLOSE)
+        if self.gathering is not None:
+            self.gathering.close()
+
+    def step(self, event: Event) -> None:
+        """Follows the table."""
+        before = self.state
+        after = TABLE[before][event]
+        assert after is not None, f"{event.name} cannot happen to a subscription that is {before.name}"
+        if after is before:
+            return
+        if after is S.ARMED and not self._arm():
+            return
+        if after is S.PAUSING and self._op is not None:
+            self._op.manager.cancels.cancel(self._op)
+        if self.group is not None:
+            self.group.on_return = self._returned if after is S.RESTING else None
+        self.state = after
+
+    def _returned(self) -> None:
+        if self._paused:
+            return
+        self._refill()
+        if self._has_room():
+            self._wake()  # the kernel takes no more now: the consumer goes on trying
+
+    def _refill(self) -> None:
+        """Arms a resting multishot again if there is room for what it brings. Where the kernel takes no more
+        now, the next `get` tries again."""
+        group = self.group
+        if group is not None and not group.home and self.state is S.RESTING and not self._paused:
+            # Not only ENOBUFS tells of it: a bundle has the last buffer, or the consumer took it.
+            group.grow()
+        if self._has_room():
+            self.step(Event.ROOM)
+
+    def _has_room(self) -> bool:
+        enough = len(self.queue) <= self._limit // 2 and (self.group is None or self.group.home > 0)
+        return enough and self.state is S.RESTING and not self._paused
+
+    def _arm(self) -> bool:
+        """Queues the request; False if the kernel takes no more now."""
+        manager = self.channel.manager
+        op = self.channel.operation(self.name)
+        if op.put(op.user_data, *self._fields) < 0:
+            manager.release(op)
+            manager.check_usable()
+            return False
+        op.handler = self._on_completion
+        op.pins = self._pins
+        self._op = op
+        return True
+
+    def _on_completion(self, op: Operation, res: int, flags: int) -> None:
+        more = flags & _MORE
+        group = self.group
+        if group is not None:
+            group.took(res, flags)
+            if more and self.state is _ARMED and self._merge is None:
+                # What happens almost always, without the questions.
+                self.queue.append((res, flags))
+                task = self.task
+                if task is not None:
+                    self.task = None
+                    seams.reschedule(op.runner, task, seams.DONE)
+                return
+        ends = not more and res >= 0 and self._ends is not None and self._ends(res)
+        if self._abandoned:
+            if res >= 0:
+                self._discard(res, flags)
+        elif (more or res >= 0) and not ends:
+            queue = self.queue
+            if self._merge is not None and queue:
+                queue[0] = self._merge(queue[0][0], res), flags
+            else:
+                queue.append((res, flags))
+                if more and len(queue) == self._limit and self.group is None:
+                    self.step(Event.FULL)
+        if not more:
+            self._op = None
+            op.manager.release(op)
+            if res == _ENOBUFS and self.group is not None:
+                self.group.grow()
+            passing = res >= 0 or res == _ECANCELED or (res == _ENOBUFS and self.group is not None)
+            if ends or not passing:
+                self._last = res
+                self.failure = min(res, 0)
+                self.step(Event.FINAL)
+            else:
+                self.step(Event.LAST)
+                self._refill()
+        elif self.state is S.CLOSING:
+            # A cancel that meets a timer just as it fires finds nothing to stop: ask again.
+            op.manager.cancels.cancel(op)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.task is not None:
+            task, self.task = self.task, None
+            self.channel.manager.reschedule(task)
+
+    def _abort(self, raise_cancel: object) -> seams.Abort:
+        self.task = None
+        return seams.Abort.SUCCEEDED
+
+
+_OVER = frozenset((S.CLOSING, S.CLOSED))
+
+
+class Items(Generic[T_co]):
+    """What a subscription brings, as an async context manager and the iterator of its block.
+
+    Entering costs no system call; the first iteration arms the multishot. Leaving the block, in whatever
+    way, cancels it, waits for its last completion and gives back what nobody took. One task iterates at a
+    time.
+    """
+
+    __slots__ = ("_done", "_subscription")
+
+    def __init__(self) -> None:
+        self._subscription: Subscription | None = None
+        self._done = False
+
+    def _open(self) -> Subscription:
+        """Makes the subscription; raises what is wrong with it."""
+        raise NotImplementedError
+
+    def _item(self, res: int, flags: int) -> T_co:
+        """What a completion is to the user."""
+        raise NotImplementedError
+
+    def _last(self, res: int) -> T_co:
+        """What a final result is to the user: a last item, or what this raises."""
+        if res < 0:
+            subscription = self._subscription
+            assert subscription is not None
+            raise error_from_result(res, subscription.name, subscription.channel.fd)
+        self._done = True
+        raise StopAsyncIteration
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Items[T_co]:
+        if self._subscription is not None:
+            raise RuntimeError("this was entered before; make a new one")
+        await trio.lowlevel.checkpoint()
+        self._subscription = self._open()
+        return self
+
+    @enable_ki_protection
+    async def __aexit__(self, *exc_info: object) -> None:
+        subscription = self._subscription
+        assert subscription is not None
+        self._done = True
+        await subscription.aclose()
+        subscription.channel.forget()
+
+    def __aiter__(self) -> Items[T_co]:
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> T_co:
+        subscription = self._subscription
+        if subscription is None:
+            if self._done:
+                raise trio.ClosedResourceError("the block of this iterator was left")
+            raise RuntimeError("enter it first: async with … as items, then async for item in items")
+        if self._done:  # what is queued still is given back: a block that is being left waits for it
+            await trio.lowlevel.checkpoint()
+            if subscription.state in _OVER:
+                raise trio.ClosedResourceError("the block of this iterator was left")
+            raise StopAsyncIteration
+        taken = subscription.get_nowait() if subscription.queue else None
+        if taken is None:
+            taken = await subscription.get()
+            if taken[0] <= 0 and subscription.state is S.IDLE:
+                return self._last(taken[0])
+        return self._item(*taken)
+
+
+class subscribe(Items[Any]):
+    """The completions of any multishot operation of ``uring.ops``, decoded:
+
+        async with uring_trio.subscribe(ops.poll_add_multishot(fd, select.POLLIN)) as completions:
+            async for events in completions:
+                ...
+
+    The queue is bounded: a consumer that falls behind pauses the operation. It is armed again where it ends
+    for a passing reason, an overflow of the completion queue; on an error it raises. A timeout that fires
+    brings 0; one with a count ends after it.
+
+    Raises:
+        ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
+            `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those), or is linked to the next
+            one, which is some other task's, or has no completion if it succeeds. Nothing is armed.
+        TypeError: not an operation.
+        OSError: while iterating, the kernel's errno.
+        trio.ClosedResourceError: while iterating, the descriptor was closed.
+        RuntimeError: outside a ring run.
+    """
+
+    __slots__ = ("_op",)
+
+    def __init__(self, op: Op) -> None:
+        super().__init__()
+        if not isinstance(op, Op):
+            raise TypeError(f"subscribe takes an operation made by uring.ops, not {type(op).__name__}")
+        if op.fields[1] & _SELECT:
+            raise ValueError(f"{op.name} takes buffers of a group: use chunks, datagrams or read_chunks")
+        if not isinstance(op, Multishot):
+            raise ValueError(f"{op.name} completes once: perform it, or use its multishot form")
+        check_alone(op)
+        self._op = op
+
+    def _open(self) -> Subscription:
+        manager, op = current(), self._op
+        channel = Channel.borrow(manager, descriptor(op.fields))
+        release = op.discard
+
+        def discard(res: int, flags: int) -> None:
+            if release is not None and res >= 0:
+                release(res)
+
+        ends = (lambda res: True) if op.opcode == _TIMEOUT else None
+        return Subscription(channel, op.name, op.fields, discard, pins=op.pins, ends=ends)
+
+    def _item(self, res: int, flags: int) -> Any:
+        if res < 0:
+            return 0
+        return res if self._op.decode is None else self._op.decode(res)
+
+    def _last(self, res: int) -> Any:
+        if self._op.opcode == _TIMEOUT and res == -errno.ETIME:
+            self._done = True
+            return 0
+        return super()._last(res)

@@ -1,0 +1,1 @@
+"""Sockets, streams, listeners and datagrams."""

@@ -1,0 +1,128 @@
+"""Fewer and larger receives: a fast flow gathers in its socket before the kernel tells of it.
+
+A wake-up costs a task's step and the system calls around it, whatever it brings, and a bulk flow over a fast
+network wakes its reader for every few segments. So once `_AFTER` bytes came without a break, ``SO_RCVLOWAT``
+makes the socket hold back its data until about as much is there as arrives in ``RingOptions.gather_us``. What
+is there is then read by plain calls: straight into bytes, where a multishot would have them copied out of a
+buffer, or into the buffer that came home last, where the kernel would use the one that did so first.
+
+Bounds
+  - Nothing else waits longer: it is the socket that waits, not the ring. Other operations, deadlines and
+    wake-ups are as they were.
+  - What came is held back for ``gather_us`` at most, counted from the loop's next round. When that time has
+    passed the flow is over, or slower than it was: the socket is as before, and the count starts anew.
+  - The end of the stream, an error and a receive buffer that is nearly full are told at once, by the kernel.
+  - The option goes back to 1 before anybody else can have the socket: when the block is left, the socket is
+    closed or detached, the run is over. A socket whose option is not 1 is its user's business.
+
+It must not know what a subscription does with the bytes.
+"""
+
+from __future__ import annotations
+
+import socket as _stdlib
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..core.manager import Manager
+
+__all__ = ["Gathering"]
+
+_AFTER = 8 << 20
+"""Bytes that come in one go before anything is held back: at any rate they take longer than what gathers."""
+
+_LEAST = 65536
+"""A smaller piece is not worth waiting for."""
+
+_MOST = 524288
+"""A larger one is not cheaper, and falls out of the processor's cache."""
+
+
+class Gathering:
+    """Of one flow.
+
+    Args:
+        manager: of the run, which minds the time.
+        sock: where it arrives.
+        room: bytes of all buffers that it is received into.
+
+    Attributes:
+        receive, receive_into: take what is in the socket; BlockingIOError if that is nothing.
+    """
+
+    __slots__ = ("_active", "_count", "_manager", "_most", "_since", "_sock", "receive", "receive_into")
+
+    def __init__(self, manager: Manager, sock: _stdlib.socket, room: int) -> None:
+        self._manager = manager
+        self._sock = sock
+        self.receive: Callable[[int], bytes] = sock.recv
+        self.receive_into: Callable[[memoryview], int] = sock.recv_into
+        self._most = min(_MOST, room // 2)
+        self._active = False
+        self._count = 0
+        self._since = monotonic()
+
+    @property
+    def active(self) -> bool:
+        """Whether the socket holds back what it has."""
+        return self._active
+
+    def took(self, size: int) -> None:
+        """Notes that the consumer took ``size`` bytes."""
+        if self._active:
+            self._manager.hold(self)
+            return
+        self._count += size
+        if self._count >= _AFTER:
+            self._consider()
+
+    def let_go(self) -> None:
+        """The socket tells of what it has. Idempotent."""
+        if not self._active:
+            return
+        self._active = False
+        self._manager.unhold(self)
+        self._start_anew()
+        try:
+            self._sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_RCVLOWAT, 1)
+        except OSError:
+            pass  # closed meanwhile
+
+    def close(self) -> None:
+        """Lets go for good: what the consumer takes from now on came before."""
+        self._most = 0
+        self.let_go()
+
+    def _start_anew(self) -> None:
+        self._count = 0
+        self._since = monotonic()
+
+    def _consider(self) -> None:
+        """Begins to hold back if the bytes counted came fast enough: three quarters of what comes in the time
+        that they may be held back, so that this does not end at the first hesitation."""
+        rate = self._count / max(monotonic() - self._since, 1e-6)
+        self._start_anew()
+        at_least = min(self._most, int(rate * self._manager.hold_seconds * 0.75))
+        if at_least < _LEAST:
+            return
+        try:
+            at_least = min(at_least, self._may_gather())
+            if at_least < _LEAST or not self._manager.hold(self):
+                return
+            self._active = True
+            self._sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_RCVLOWAT, at_least)
+        except OSError:
+            self.let_go()
+
+    def _may_gather(self) -> int:
+        """How much may gather while the peer goes on sending: a quarter of the receive buffer, as its size
+        counts what surrounds the bytes too. 0: not in this socket."""
+        option = self._sock.getsockopt
+        if option(_stdlib.SOL_SOCKET, _stdlib.SO_PROTOCOL) != _stdlib.IPPROTO_TCP:
+            return 0
+        if option(_stdlib.SOL_SOCKET, _stdlib.SO_RCVLOWAT) != 1:
+            return 0
+        return option(_stdlib.SOL_SOCKET, _stdlib.SO_RCVBUF) // 4

@@ -1,0 +1,502 @@
+"""Direct descriptors: sockets in a table of the ring, which no other part of the process can name.
+
+A listener is set up by one submission: socket, options, bind, listen, each linked to the one before. It
+accepts into free slots of the table. A stream over a slot costs no descriptor of the process and no socket
+object, and is out of reach of ``fork`` and ``exec``; in turn there is nothing but the ring to use it with.
+`DirectStream.install` makes an ordinary stream of it, for what needs one.
+
+Invariants
+  - Of the table's slots the first few are ours to choose, for listeners; the kernel chooses from the rest.
+  - A slot is emptied when its owner closes, after what is in flight on it was cancelled by slot; so a number
+    is not used again before the old connection has ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+import socket as _stdlib
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from uring import abi, ops
+from uring.abi.layouts import FILE_INDEX_RANGE, RSRC_REGISTER
+from uring.errors import error_from_result
+from uring.memory import pin, pin_writable, zeroed
+from uring.volley import Volley
+
+from .. import seams
+from ..core.fd import Channel
+from ..core.manager import RECEIVE_GROUP, Manager, current
+from ..core.perform import check_timeout, perform, run_volley
+from ..multishot.subscription import Subscription
+from .accept import CONNECTION_LOST, Connections
+from .socket import adopt
+from .stream import ByteReceiver, UringStream, stream_error
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from uring.op import Op
+
+    from ..core.operation import Operation
+
+__all__ = ["DirectListener", "DirectStream", "Slots", "open_direct_listener"]
+
+_RECV = int(abi.IORING_OP_RECV)
+_SEND = int(abi.IORING_OP_SEND)
+_ACCEPT = int(abi.IORING_OP_ACCEPT)
+_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
+_FIXED = int(abi.IOSQE_FIXED_FILE)
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_LINK = int(abi.IOSQE_IO_LINK)
+_ECANCELED = -errno.ECANCELED
+_ENOBUFS = -errno.ENOBUFS
+_LENGTH_MAX = 0x7FFF_F000
+_DEFAULT_SIZE = 65536
+_ANY_SLOT = -1
+_LISTENERS = 16
+"""Slots that are ours to choose; half of the table if it is smaller than twice as many."""
+
+
+class Slots:
+    """The table of a run, made for its first direct listener. It has no more slots than the process may have
+    descriptors then: the kernel holds both to ``RLIMIT_NOFILE``.
+
+    Raises:
+        OSError: the kernel refused it (``ENOMEM``), or that limit leaves no room for a listener and a
+            connection (``EMFILE``).
+    """
+
+    def __init__(self, manager: Manager) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        count = manager.options.direct_slots
+        if limit != resource.RLIM_INFINITY:
+            count = min(count, limit)
+        if count < 2:
+            raise OSError(
+                errno.EMFILE,
+                f"direct descriptors need a table of two slots at least, and RLIMIT_NOFILE is {limit}",
+            )
+        self._listeners = min(_LISTENERS, count // 2)
+        table = zeroed(RSRC_REGISTER.size)
+        RSRC_REGISTER.pack_into(table.view, 0, count, abi.IORING_RSRC_REGISTER_SPARSE, 0, 0)
+        what = "register a table of direct descriptors"
+        ring: Any = manager.ring
+        register = ring.register
+        register(int(abi.IORING_REGISTER_FILES2), table.address, RSRC_REGISTER.size, what)
+        chosen = zeroed(FILE_INDEX_RANGE.size)
+        FILE_INDEX_RANGE.pack_into(chosen.view, 0, self._listeners, count - self._listeners)
+        register(int(abi.IORING_REGISTER_FILE_ALLOC_RANGE), chosen.address, 0, what)
+        self._manager = manager
+        self._free = list(range(self._listeners))
+
+    @classmethod
+    def of(cls, manager: Manager) -> Slots:
+        """The table of that run."""
+        if manager.slots is None:
+            manager.slots = cls(manager)
+        slots: Slots = manager.slots
+        return slots
+
+    def reserve(self) -> int:
+        """A slot for a listener.
+
+        Raises:
+            OSError: ``ENFILE``, there are too many.
+        """
+        if not self._free:
+            raise OSError(errno.ENFILE, f"this run has at most {self._listeners} direct listeners")
+        return self._free.pop()
+
+    def empty(self, slot: int) -> None:
+        """Closes what is in a slot before this returns; nothing may be in flight on it."""
+        manager = self._manager
+        if manager.closed:
+            return
+        op = manager.acquire("close_direct")
+        op.handler = _released
+        fields = ops.close_direct(slot).fields
+        while op.put(op.user_data, *fields) < 0:
+            manager.check_usable()
+            manager.ring.flush(1)
+        manager.ring.flush(0)
+        if slot < self._listeners:
+            self._free.append(slot)
+
+
+class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
+    """A connection in a slot, as `DirectListener` accepts it.
+
+    Everything goes through the ring: a send waits for its completion, where `UringStream` sends at once what
+    the socket takes. Methods that this has in common with `UringStream` behave as there.
+    """
+
+    __slots__ = ("_channel", "_ending", "_eof", "_family", "_sending", "_size")
+
+    def __init__(self, manager: Manager, slot: int, family: int) -> None:
+        super().__init__()
+        self._channel: Channel | None = Channel.open(manager, slot, fixed=True)
+        self._family = family
+        self._size = 0  # what the reader's entry is set up to receive into provided buffers
+        self._sending = False
+        self._ending = False  # a kernel worker has the slot's number, and may look it up late
+        self._eof = False
+
+    @property
+    def slot(self) -> int:
+        """Its place in the ring's table; -1 once it is closed."""
+        return -1 if self._channel is None else self._channel.fd
+
+    @enable_ki_protection
+    async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
+        """See `UringStream.receive_some`."""
+        if max_bytes is None:
+            max_bytes = _DEFAULT_SIZE
+        elif max_bytes < 1:
+            raise ValueError(f"max_bytes is at least 1, not {max_bytes}")
+        check_timeout(timeout)
+        if self._unread is not None:
+            return await self._receive_unread(max_bytes, timeout)
+        for _ in range(2):
+            channel = self._open()
+            op = channel.reader
+            if op is None or self._size != max_bytes:
+                op = self._reader(channel)
+                flags = _SELECT | _FIXED
+                op.template = channel.manager.ring.template(
+                    op.user_data,
+                    _RECV,
+                    flags,
+                    channel.fd,
+                    0,
+                    0,
+                    min(max_bytes, _LENGTH_MAX),
+                    0,
+                    RECEIVE_GROUP,
+                )
+                self._size = max_bytes
+            res = await seams.transact_within(op, timeout)
+            if res > 0:
+                bid = op.flags >> 16
+                data = channel.views[bid][:res].tobytes()
+                channel.give_back(bid)
+                return data
+            if res == 0:
+                return b""
+            if res != _ENOBUFS:
+                raise stream_error(error_from_result(res, "recv"))
+            channel.manager.more_buffers()
+        memory = bytearray(min(max_bytes, _DEFAULT_SIZE))
+        return bytes(memory[: await self._receive(memory, timeout)])
+
+    @enable_ki_protection
+    async def receive_into(self, buffer: Any, *, timeout: float | None = None) -> int:
+        """See `UringStream.receive_into`."""
+        check_timeout(timeout)
+        with memoryview(buffer) as view, view.cast("B") as octets:
+            if self._unread is not None:
+                data = await self._receive_unread(len(octets), timeout)
+                octets[: len(data)] = data
+                return len(data)
+            return await self._receive(octets, timeout)
+
+    @enable_ki_protection
+    async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
+        """See `UringStream.send_all`."""
+        check_timeout(timeout)
+        until = None if timeout is None else perf_counter() + timeout
+        self._start_sending()
+        try:
+            with memoryview(data) as view, view.cast("B") as octets:
+                if not octets:
+                    await trio.lowlevel.checkpoint()
+                sent = 0
+                while sent < len(octets):
+                    with octets[sent:] as rest:
+                        left = None if until is None else max(0.0, until - perf_counter())
+                        sent += await self._send(rest, left)
+        finally:
+            self._sending = False
+
+    @enable_ki_protection
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `UringStream.wait_send_all_might_not_block`."""
+        self._start_sending()
+        channel = self._open()
+        op = channel.poll_write = channel.operation("wait_writable")
+        try:
+            fields = (_POLL_ADD, _FIXED, channel.fd, 0, 0, 0, int(abi.POLLOUT), 0, 0, 0)
+            res = await seams.perform_fields(op, fields)
+        finally:
+            self._sending = False
+            channel.poll_write = None
+            channel.manager.release(op)
+        if res < 0:
+            raise stream_error(error_from_result(res, "poll_add"))
+
+    @enable_ki_protection
+    async def send_eof(self) -> None:
+        """See `UringStream.send_eof`."""
+        if self._eof:
+            self._open()
+            await trio.lowlevel.checkpoint()
+            return
+        self._start_sending()
+        channel = self._open()
+        slot = channel.fd
+        self._ending = True
+        try:
+            await perform(ops.shutdown(slot, _stdlib.SHUT_WR, fixed_file=True))
+            self._eof = True
+        except OSError as exc:
+            raise stream_error(exc) from exc
+        finally:
+            self._sending = self._ending = False
+            if self._channel is None:
+                Slots.of(channel.manager).empty(slot)
+
+    @enable_ki_protection
+    async def install(self) -> UringStream:
+        """Makes an ordinary stream of it, with a descriptor and a socket: for socket options, the peer's
+        address, `UringStream.send_file` and the like. This one is closed then.
+
+        Raises:
+            trio.BusyResourceError: a task is using it.
+            trio.ClosedResourceError: it is closed.
+            OSError: ``EMFILE``; it stays open.
+        """
+        channel = self._open()
+        busy = (channel.reader, channel.writer, channel.poll_write)
+        if self._sending or channel.receiving is not None or any(op and op.task is not None for op in busy):
+            raise trio.BusyResourceError("another task is using this stream")
+        fd = await perform(ops.fixed_fd_install(channel.fd))
+        stream = UringStream(adopt(fd, self._family, _stdlib.SOCK_STREAM))
+        stream._unread, self._unread = self._unread, None
+        self.close()
+        return stream
+
+    def close(self) -> None:
+        """Closes the connection; tasks that wait on it get `trio.ClosedResourceError`. Idempotent."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            slot, manager = channel.fd, channel.manager
+            channel.close()
+            if not self._ending:  # else `send_eof` empties the slot
+                Slots.of(manager).empty(slot)
+
+    async def aclose(self) -> None:
+        """As `close`, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def receiving_channel(self) -> Channel:
+        """For a subscription that takes what arrives; see `RingSocket.receiving_channel`."""
+        channel = self._open()
+        if channel.receiving is not None:
+            raise trio.BusyResourceError("another subscription is receiving from this stream")
+        if channel.reader is not None and channel.reader.task is not None:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._size = 0
+        return channel
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    def _open(self) -> Channel:
+        if self._channel is None:
+            raise trio.ClosedResourceError("this stream is closed")
+        return self._channel
+
+    def _check_open(self) -> None:
+        self._open()
+
+    def _start_sending(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is currently sending data on this stream")
+        self._open()
+        if self._eof:
+            raise trio.ClosedResourceError("can't send data after sending EOF")
+        self._sending = True
+
+    def _reader(self, channel: Channel) -> Operation:
+        if channel.receiving is not None:
+            raise trio.BusyResourceError("a subscription is receiving from this stream")
+        op = channel.reader
+        if op is None:
+            op = channel.reader = channel.operation("recv")
+        elif op.task is not None:
+            op.refuse(op.runner)
+        self._size = 0
+        return op
+
+    async def _receive(self, memory: Any, timeout: float | None) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        channel = self._open()
+        op = self._reader(channel)
+        address, length, held = pin_writable(memory)
+        op.template = channel.manager.ring.template(
+            op.user_data, _RECV, _FIXED, channel.fd, 0, address, min(length, _LENGTH_MAX)
+        )
+        op.pins = held
+        del held  # a traceback would keep it, and with it the caller's buffer from being resized
+        res = await seams.transact_within(op, timeout)
+        if res < 0:
+            raise stream_error(error_from_result(res, "recv"))
+        return res
+
+    async def _send(self, data: memoryview, timeout: float | None) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        channel = self._open()
+        op = channel.writer
+        if op is None:
+            op = channel.writer = channel.operation("send")
+        address, length, held = pin(data)
+        op.template = channel.manager.ring.template(
+            op.user_data, _SEND, _FIXED, channel.fd, 0, address, min(length, _LENGTH_MAX), _stdlib.MSG_WAITALL
+        )
+        op.pins = held
+        del held
+        res = await seams.transact_within(op, timeout)
+        if res < 0:
+            raise stream_error(error_from_result(res, "send"))
+        return res
+
+    def __repr__(self) -> str:
+        return (
+            f"<DirectStream in slot {self.slot}>" if self._channel is not None else "<DirectStream, closed>"
+        )
+
+
+class DirectListener(trio.abc.Listener[DirectStream]):
+    """A listening socket in a slot, and what it accepts in others.
+
+    The kernel accepts before it looks for a slot. Where all are taken (`RingOptions.direct_slots`) it closes
+    the connection, which is logged, or raised by `accept`.
+
+    Attributes:
+        address: the address it listens on, as ``getsockname`` gives it.
+    """
+
+    def __init__(self, manager: Manager, slot: int, family: int, address: Any) -> None:
+        self._channel: Channel | None = Channel.open(manager, slot, fixed=True)
+        self._family = family
+        self.address: Any = address
+
+    @enable_ki_protection
+    async def accept(self) -> DirectStream:
+        """See `UringListener.accept`; ``ENFILE``: every slot was taken, and the connection was closed."""
+        while True:
+            channel = self._open()
+            op = channel.reader
+            if op is None:
+                op = channel.reader = channel.operation("accept")
+                fields = (_ACCEPT, _FIXED, channel.fd, 0, 0, 0, 0, 0, _ANY_SLOT)
+                op.template = channel.manager.ring.template(op.user_data, *fields)
+            slot = await seams.transact(op)
+            if slot >= 0:
+                return self._make(slot)
+            if -slot not in CONNECTION_LOST:
+                raise error_from_result(slot, "accept")
+
+    @asynccontextmanager
+    async def connections(self) -> AsyncGenerator[Connections[DirectStream], None]:
+        """See `UringListener.connections`."""
+        channel = self._open()
+        slots = Slots.of(channel.manager)
+        fields = ops.accept_direct_multishot(channel.fd, fixed_file=True).fields
+        accepts = Subscription(
+            channel, "accept_direct_multishot", fields, lambda slot, flags: slots.empty(slot)
+        )
+        try:
+            yield Connections(accepts, self._make)
+        finally:
+            await accepts.aclose()
+
+    def close(self) -> None:
+        """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            slot, manager = channel.fd, channel.manager
+            channel.close()
+            Slots.of(manager).empty(slot)
+
+    async def aclose(self) -> None:
+        """As `close`, and a checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def _open(self) -> Channel:
+        if self._channel is None:
+            raise trio.ClosedResourceError("this listener is closed")
+        return self._channel
+
+    def _make(self, slot: int) -> DirectStream:
+        return DirectStream(current(), slot, self._family)
+
+
+async def open_direct_listener(
+    family: int, address: Any, backlog: int, options: list[tuple[int, int, int]]
+) -> DirectListener:
+    """Socket, options (level, name, value), bind and listen, in one submission.
+
+    Raises:
+        OSError: the message names the stage and the address.
+    """
+    manager = current()
+    slots = Slots.of(manager)
+    slot = slots.reserve()
+    chain = [
+        ops.socket_direct(family, _stdlib.SOCK_STREAM, file_index=slot),
+        *(ops.setsockopt(slot, *option, fixed_file=True) for option in options),
+        ops.bind(slot, family, address, fixed_file=True),
+        ops.listen(slot, backlog, fixed_file=True),
+        ops.fixed_fd_install(slot),  # only a descriptor can be asked for its address
+    ]
+    try:
+        fd = await _run_chain(manager, chain, address)
+    except BaseException:
+        slots.empty(slot)
+        raise
+    with _stdlib.socket(fileno=fd) as sock:
+        return DirectListener(manager, slot, family, sock.getsockname())
+
+
+async def _run_chain(manager: Manager, chain: list[Op], address: Any) -> int:
+    """Runs operations one after the other, each linked to the next; returns the result of the last one."""
+    ring: Any = manager.ring
+    if ring.pending + len(chain) > ring.sq_entries:
+        ring.flush(0)
+    if ring.pending + len(chain) <= ring.sq_entries:
+        volley = Volley(ring, len(chain))
+        volley.set([op.with_flags(_LINK).fields for op in chain[:-1]] + [chain[-1].fields])
+        results, interrupt = await run_volley(volley, "listen_direct", [op.pins for op in chain])
+    else:
+        # The queue cannot take the chain as a whole, and what is submitted in parts is not linked.
+        results, interrupt = [], None
+        for op in chain:
+            results.append(await _result(op))
+            if results[-1] < 0:
+                break
+    failed = next((i for i, res in enumerate(results) if res < 0), None)
+    if failed is None:
+        return results[-1]
+    if interrupt is not None and results[failed] == _ECANCELED:
+        interrupt()
+    # What follows a member that failed is cancelled.
+    raise error_from_result(results[failed], chain[failed].name.removesuffix("_direct"), None, address)
+
+
+async def _result(op: Op) -> int:
+    try:
+        result = await perform(op)
+    except OSError as exc:
+        return -(exc.errno or errno.EIO)
+    return result if isinstance(result, int) else 0
+
+
+def _released(op: Operation, res: int, flags: int) -> None:
+    op.manager.release(op)

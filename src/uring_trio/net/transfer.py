@@ -1,0 +1,188 @@
+"""Sending what is large without copying it in this process: from the caller's memory, or out of a file.
+
+Both fall back by themselves: memory that the socket will not take by reference is sent by copy, a file that
+cannot be spliced is read and sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket as _stdlib
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from uring import abi, ops
+from uring.errors import error_from_result
+from uring.memory import pin
+
+from .. import seams
+from ..core.operation import COPIED
+from ..core.perform import perform
+
+if TYPE_CHECKING:
+    from .socket import RingSocket
+
+__all__ = ["SocketFailed", "send_file", "send_zero_copy"]
+
+_SEND_ZC = int(abi.IORING_OP_SEND_ZC)
+_REPORT_USAGE = int(abi.IORING_SEND_ZC_REPORT_USAGE) << 8
+_REFUSED = frozenset((errno.EOPNOTSUPP, errno.ENOMEM, errno.EINVAL))
+_LENGTH_MAX = 0x7FFF_F000
+_PIPE = 1 << 20
+_PART = 1 << 16
+
+
+class SocketFailed(Exception):
+    """It was the socket, not the file, that failed; ``cause`` says how."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
+    """Sends all; returns whether the kernel copied any of it.
+
+    Raises:
+        OSError: the socket's errno.
+        trio.ClosedResourceError: the socket was closed.
+    """
+    copied = False
+    with memoryview(data) as view, view.cast("B") as octets:
+        sent = 0
+        while sent < len(octets):
+            with octets[sent:] as rest:
+                res, by_copy = await _send_by_reference(sock, rest)
+                if -res in _REFUSED:
+                    await _send_by_copy(sock, rest)
+                    return True
+                if res < 0:
+                    raise error_from_result(res, "send_zc", sock.fileno())
+                copied |= by_copy
+                sent += res
+        if not sent:
+            await trio.lowlevel.checkpoint()
+    return copied
+
+
+async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, bool]:
+    await trio.lowlevel.checkpoint_if_cancelled()
+    channel = sock.channel()
+    op = sock.writing_operation(channel)
+    address, length, held = pin(data)
+    op.name = "send_zc"
+    op.template = channel.manager.ring.template(
+        op.user_data,
+        _SEND_ZC,
+        _REPORT_USAGE,
+        channel.fd,
+        0,
+        address,
+        min(length, _LENGTH_MAX),
+        _stdlib.MSG_WAITALL,
+    )
+    op.pins = held
+    del held  # a traceback would keep it, and with it the caller's buffer from being resized
+    res = await seams.transact(op)
+    return res, bool(op.flags & COPIED)
+
+
+async def _send_by_copy(sock: RingSocket, data: memoryview) -> None:
+    sent = 0
+    while sent < len(data):
+        with data[sent:] as rest:
+            sent += await sock.send(rest, _stdlib.MSG_NOSIGNAL)
+
+
+async def send_file(sock: RingSocket, file: Any, offset: int, count: int | None) -> int:
+    """Sends ``count`` bytes of a file from ``offset`` on, or all; returns how many there were.
+
+    Splices run in kernel workers. The socket does not block, so that one which is full gives its worker
+    back, and the task waits until it takes more.
+
+    Raises:
+        OSError: the file's errno.
+        SocketFailed: with the socket's.
+        trio.ClosedResourceError: the socket was closed.
+    """
+    fd = file if isinstance(file, int) else file.fileno()
+    await trio.lowlevel.checkpoint_if_cancelled()
+    _check_open(sock)
+    # A worker looks its descriptor up late: by then the socket's own may be closed, and the number another
+    # connection's.
+    held = os.dup(sock.fileno())
+    try:
+        return await _send_file(sock, held, fd, offset, count)
+    finally:
+        os.close(held)
+
+
+async def _send_file(sock: RingSocket, held: int, fd: int, offset: int, count: int | None) -> int:
+    source, sink = os.pipe2(os.O_CLOEXEC)
+    total = 0
+    try:
+        room = _enlarged(sink)
+        while count is None or total < count:
+            wanted = room if count is None else min(room, count - total)
+            try:
+                there = await perform(ops.splice(fd, sink, wanted, offset_in=offset + total))
+            except OSError as exc:
+                if exc.errno != errno.EINVAL:
+                    raise
+                return total + await _send_file_by_copy(sock, fd, offset + total, count and count - total)
+            if not there:
+                break
+            await _splice_to_socket(source, sock, held, there)
+            total += there
+        if count == 0:
+            await trio.lowlevel.checkpoint()
+    finally:
+        os.close(source)
+        os.close(sink)
+    return total
+
+
+async def _splice_to_socket(source: int, sock: RingSocket, held: int, size: int) -> None:
+    while size:
+        _check_open(sock)
+        try:
+            size -= await perform(ops.splice(source, held, size))
+        except OSError as exc:
+            if exc.errno != errno.EAGAIN:
+                raise SocketFailed(exc) from exc
+            _check_open(sock)
+            await sock.wait_writable()
+
+
+def _check_open(sock: RingSocket) -> None:
+    """Whatever was waited for, another task may have closed the socket meanwhile."""
+    if sock.fileno() < 0:
+        raise trio.ClosedResourceError("this stream is closed")
+
+
+async def _send_file_by_copy(sock: RingSocket, fd: int, offset: int, count: int | None) -> int:
+    memory = bytearray(_PART)
+    total = 0
+    while count is None or total < count:
+        wanted = _PART if count is None else min(_PART, count - total)
+        with memoryview(memory)[:wanted] as part:
+            n = await perform(ops.read(fd, part, offset=offset + total))
+            if not n:
+                break
+            try:
+                await _send_by_copy(sock, part[:n])
+            except OSError as exc:
+                raise SocketFailed(exc) from exc
+            total += n
+    return total
+
+
+def _enlarged(pipe: int) -> int:
+    """Makes a pipe as large as it is of use and allowed; its size."""
+    try:
+        return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+    except PermissionError:
+        return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)

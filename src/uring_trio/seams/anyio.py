@@ -1,0 +1,139 @@
+"""The one place that touches private names of AnyIO.
+
+AnyIO finds a backend by name in a table, and what is not there as a module among its own. Inside a ring run
+the library is Trio and AnyIO uses its Trio backend; ours are entering a run (``anyio.run``, the test runner)
+and, inside AnyIO's socket streams, the two methods that every byte goes through.
+
+Those two replace AnyIO's in its class, so that types, attributes and what AnyIO's other methods do stay. They
+do the same with fewer calls on a ring socket, in a run on epoll too, and leave all else (other sockets,
+items that are not ``bytes``) to the methods that were there.
+
+Importing this imports AnyIO, and fails where AnyIO does not look as expected.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket as _stdlib
+import warnings
+from importlib.metadata import version
+from typing import Any
+
+from trio.lowlevel import enable_ki_protection
+
+from .. import seams
+from ..net.socket import RingSocket
+
+try:
+    import anyio  # first, to tell a missing AnyIO from one that looks different
+except ModuleNotFoundError as _exc:
+    raise ModuleNotFoundError(
+        "AnyIO is not installed: install it, or this package as uring-trio[anyio]", name=_exc.name
+    ) from _exc
+
+__all__ = [
+    "TESTED",
+    "TestRunner",
+    "TrioBackend",
+    "UnsupportedAnyIO",
+    "enter",
+    "leave",
+    "register",
+    "shorten_streams",
+]
+
+TESTED = ("4.14", "4.15", "4.16")
+"""Minor versions of AnyIO whose own test-suite has passed on the ring."""
+
+
+class UnsupportedAnyIO(ImportError):
+    """The installed AnyIO lacks internals that the backend needs."""
+
+
+_installed = version("anyio")
+
+try:
+    from anyio._backends._trio import SocketStream, TestRunner, TrioBackend
+    from anyio._core._eventloop import (
+        loaded_backends,
+        reset_current_async_library,
+        set_current_async_library,
+    )
+
+    # Overridden or replaced, so they have to be there.
+    TestRunner._call_in_runner_task, SocketStream._convert_socket_error  # noqa: B018
+    _stock_receive, _stock_send = SocketStream.receive, SocketStream.send
+    anyio.ResourceGuard("looking at")._guarded  # noqa: B018
+except (ImportError, AttributeError) as _exc:
+    raise UnsupportedAnyIO(
+        f"AnyIO {_installed} does not look as expected ({_exc}); "
+        f"the backend is tested with AnyIO {', '.join(TESTED)}"
+    ) from _exc
+
+
+def register(name: str, backend: type[anyio.abc.AsyncBackend]) -> None:
+    """Makes ``anyio.run(backend=name)`` use ``backend``; warns about a version of AnyIO never tested."""
+    loaded_backends[name] = backend
+    if ".".join(_installed.split(".")[:2]) not in TESTED:
+        warnings.warn(
+            f"AnyIO {_installed} was never tested on the ring, only {', '.join(TESTED)}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def enter() -> Any:
+    """Makes Trio the name of the running library, in this context; give what it returns to `leave`."""
+    return set_current_async_library("trio")
+
+
+def leave(token: Any) -> None:
+    reset_current_async_library(token)
+
+
+@functools.wraps(_stock_receive)
+@enable_ki_protection
+async def _receive(self: Any, max_bytes: int = 65536) -> bytes:
+    sock, guard = self._trio_socket, self._receive_guard
+    if sock.__class__ is not RingSocket or guard._guarded or max_bytes < 1:
+        return await _stock_receive(self, max_bytes)
+    guard._guarded = True
+    try:
+        data: bytes = await sock.recv(max_bytes)
+    except BaseException as exc:
+        self._convert_socket_error(exc)
+    finally:
+        guard._guarded = False
+    if data:
+        return data
+    raise anyio.EndOfStream
+
+
+@functools.wraps(_stock_send)
+@enable_ki_protection
+async def _send(self: Any, item: bytes) -> None:
+    sock, guard = self._trio_socket, self._send_guard
+    if sock.__class__ is not RingSocket or guard._guarded or item.__class__ is not bytes or not item:
+        await _stock_send(self, item)
+        return
+    guard._guarded = True
+    try:
+        try:
+            sent = await seams.inline(seams.stdlib_socket(sock).send, item)
+            if sent == len(item):
+                return
+        except BlockingIOError:
+            sent = 0
+        with memoryview(item) as view:
+            while sent < len(item):
+                with view[sent:] as rest:
+                    sent += await sock.send_in_ring(rest, _stdlib.MSG_WAITALL)
+    except BaseException as exc:
+        self._convert_socket_error(exc)
+    finally:
+        guard._guarded = False
+
+
+def shorten_streams() -> None:
+    """Puts the two methods into AnyIO's class of socket streams, for good. Idempotent."""
+    SocketStream.receive, SocketStream.send = _receive, _send  # type: ignore[method-assign]

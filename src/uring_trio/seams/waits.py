@@ -1,0 +1,512 @@
+"""How tasks wait for operations: each trap queues what it is given, parks and returns a number.
+
+They live here because they read a task's cancel status and yield Trio's own messages: the public functions
+for that cost almost a microsecond more per operation. `deliver` is the other end, which resumes the tasks.
+
+Nothing here knows what an operation does. What is marked as protected from Ctrl-C is marked last:
+``types.coroutine`` gives a function new code.
+"""
+
+from __future__ import annotations
+
+import errno
+import types
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import outcome
+import trio
+from trio.lowlevel import Abort, cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
+
+from uring import abi
+from uring.inflight import GENERATION, INDEX_MASK, USER_DATA_MASK
+
+from .names import context, core_traps
+from .runs import NoRing, current_task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    from uring.op import Op
+    from uring.volley import Volley
+
+    from ..core.manager import Manager
+    from ..core.operation import Operation
+
+__all__ = [
+    "DONE",
+    "INTERRUPTED",
+    "Abort",
+    "attempt",
+    "cancelled",
+    "deliver",
+    "inline",
+    "interrupted",
+    "park_message",
+    "pause",
+    "perform_fields",
+    "perform_in",
+    "transact",
+    "transact_volley",
+    "transact_within",
+    "transfer",
+    "wait",
+    "wait_for",
+]
+
+_Park: Any = getattr(core_traps, "WaitTaskRescheduled", None)
+_Yield: Any = getattr(core_traps, "CancelShieldedCheckpoint", None)
+
+_SHIELDED: Any = None if _Park is None else _Park(lambda raise_cancel: Abort.FAILED)
+"""Parks a task that nothing but its operation's end may wake."""
+
+DONE: outcome.Value[None] = outcome.Value(None)
+"""What every operation's task is rescheduled with; never unwrapped, so one object serves all."""
+
+INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
+"""Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
+_UNUSUAL = int(abi.IORING_CQE_F_MORE | abi.IORING_CQE_F_NOTIF)
+_T = TypeVar("_T")
+
+
+def park_message(abort: Callable[[Any], Abort]) -> Any:
+    """The message that parks a task with this abort function; reusable."""
+    return _Park(abort)
+
+
+@enable_ki_protection
+@types.coroutine
+def transact(op: Operation) -> Generator[Any, Any, int]:
+    """Queues ``op.template``, parks until its last completion and returns the result.
+
+    The result is the completion's number, negative for an errno. A task whose scope is cancelled already
+    queues nothing. A result that arrived beats a cancel; an interrupted operation raises what interrupted
+    it (``Cancelled``, ``KeyboardInterrupt``, ``ClosedResourceError``).
+    """
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    if op.task is not None or runner is not op.runner:
+        op.refuse(runner)
+    if op.reach is not None:
+        deadlines = runner.deadlines._heap
+        if deadlines and deadlines[0][0] <= op.reach + perf_counter():
+            return (yield from _transact_by_deadline(op, task))
+    if op.queue(op.template) < 0:
+        yield from _queue_later(op, task, op.queue, (op.template,))
+    op.task = task
+    got = yield op.park
+    if got is not DONE:
+        got.unwrap()
+    return op.res
+
+
+@enable_ki_protection
+@types.coroutine
+def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any, int]:
+    """As `transact`, for an operation whose fields come as numbers."""
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    if op.reach is not None:
+        deadlines = runner.deadlines._heap
+        if deadlines and deadlines[0][0] <= op.reach + perf_counter():
+            op.template = op.manager.ring.template(op.user_data, *fields)
+            return (yield from _transact_by_deadline(op, task))
+    if op.put(op.user_data, *fields) < 0:
+        yield from _queue_later(op, task, op.put, (op.user_data, *fields))
+    op.task = task
+    got = yield op.park
+    if got is not DONE:
+        got.unwrap()
+    return op.res
+
+
+@enable_ki_protection
+@types.coroutine
+def perform_in(kind: type[Manager], op: Op) -> Generator[Any, Any, int]:
+    """As `transact`, for one request under an operation of its own: from an operation taken out of the run's
+    table to its return, in one piece, since each call in between costs two per cent of the whole.
+
+    From here on the operation alone holds what the request pins: a traceback keeps this frame, and must not
+    keep a caller's buffer from being resized.
+
+    Args:
+        kind: the class of the manager that a ring run has.
+
+    Raises:
+        NoRing: this run is not on a ring.
+    """
+    task = current_task()
+    runner = task._runner
+    manager: Manager = runner.io_manager
+    if manager.__class__ is not kind:
+        raise NoRing
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    fields = op.fields
+    free = manager.table.free
+    slot = free.pop() if free else manager.acquire(op.name)
+    slot.name = op.name
+    slot.fd = fields[2]
+    slot.pins = op.pins
+    slot.discard = op.discard
+    del op
+    try:
+        near = False
+        if slot.reach is not None:
+            deadlines = runner.deadlines._heap
+            near = bool(deadlines) and deadlines[0][0] <= slot.reach + perf_counter()
+        if near:
+            slot.template = manager.ring.template(slot.user_data, *fields)
+            res = yield from _transact_by_deadline(slot, task)
+        else:
+            if slot.put(slot.user_data, *fields) < 0:
+                yield from _queue_later(slot, task, slot.put, (slot.user_data, *fields))
+            slot.task = task
+            got = yield slot.park
+            if got is not DONE:
+                got.unwrap()
+            res = slot.res
+    except BaseException:
+        manager.release(slot)
+        raise
+    slot.discard = slot.template = None
+    slot.user_data = (slot.user_data + GENERATION) & USER_DATA_MASK
+    free.append(slot)
+    return res
+
+
+@enable_ki_protection
+@types.coroutine
+def _queue_later(
+    op: Operation, task: Any, queue: Callable[..., int], entry: tuple[Any, ...]
+) -> Generator[Any, Any, None]:
+    """Queues an entry once the kernel takes some, unless the operation is closed or cancelled first.
+
+    The operation counts as busy from now on, so that nobody else sets it up and a close finds it.
+    """
+    op.task = task
+    try:
+        while True:
+            op.manager.check_usable()
+            yield from cancel_shielded_checkpoint()
+            if op.interrupt is not None:
+                op.task = None
+                op.res = op.NEVER_QUEUED
+                op.settle().unwrap()
+            if task._cancel_status.effectively_cancelled:
+                yield from checkpoint_if_cancelled()
+            if queue(*entry) >= 0:
+                return
+    except BaseException:
+        op.task = op.pins = None
+        raise
+
+
+@enable_ki_protection
+@types.coroutine
+def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any, int]:
+    """As `transact`, with a time limit that the kernel holds, if any.
+
+    Raises:
+        trio.TooSlowError: the limit passed and the operation was cancelled; nothing of it took effect.
+    """
+    if seconds is None:
+        return (yield from transact(op))
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    if op.task is not None or runner is not op.runner:
+        op.refuse(runner)
+    res = yield from _transact_linked(op, op.template, task, perf_counter() + seconds)
+    if res in INTERRUPTED:
+        raise trio.TooSlowError
+    return res
+
+
+@enable_ki_protection
+@types.coroutine
+def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
+    """Runs ``op`` with the deadline of its task linked to it, if that is within reach.
+
+    When the kernel's timer wins, Trio expires the same deadline before the task runs again, and the
+    cancellation is raised here. If the deadline has been moved meanwhile, or is shielded, the operation
+    is armed again unseen: as it was, for other tasks may have set ``op`` up for something else meanwhile and
+    not have queued it, because they were cancelled.
+    """
+    offset, reach = op.manager.clock_offset, op.reach
+    user_data, pins, template = op.user_data, op.pins, op.template
+    assert reach is not None
+    try:
+        while True:
+            when = task._cancel_status.effective_deadline()
+            until = when - offset if when <= reach + perf_counter() else inf
+            res = yield from _transact_linked(op, template, task, until)
+            if res not in INTERRUPTED:
+                return res
+            if task._cancel_status.effectively_cancelled:
+                yield from checkpoint_if_cancelled()
+            if op.user_data != user_data:
+                raise trio.ClosedResourceError("another task closed this fd")
+            if op.task is not None:
+                op.refuse(op.runner)
+            op.pins = pins
+    finally:
+        del pins  # a traceback keeps this frame, see `perform_in`
+
+
+@enable_ki_protection
+@types.coroutine
+def _transact_linked(op: Operation, template: Any, task: Any, when: float) -> Generator[Any, Any, int]:
+    queue: Callable[..., int] = op.queue
+    entry: tuple[Any, ...] = (template,)
+    if when != inf:
+        queue, entry = op.manager.ring.queue_pair, (template, op.kernel_deadline(when))
+    if queue(*entry) < 0:
+        yield from _queue_later(op, task, queue, entry)
+    op.task = task
+    op.until = when
+    got = yield op.park
+    op.until = inf
+    if got is not DONE:
+        got.unwrap()
+    return op.res
+
+
+@enable_ki_protection
+@types.coroutine
+def transfer(
+    active: set[Any],
+    name: str,
+    opcode: int,
+    fd: int,
+    off: int,
+    addr: int,
+    length: int,
+    pins: object,
+    shielded: bool = False,
+) -> Generator[Any, Any, int]:
+    """As `transact`, for a read or write with an operation out of the run's pool.
+
+    While it is in flight it is in ``active``. ``pins`` live until the kernel is done. ``shielded``: nothing
+    cancels it.
+
+    Raises:
+        NoRing: this run is not on a ring.
+    """
+    task = context.task
+    runner = task._runner
+    if not shielded and (
+        task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task)
+    ):
+        yield from checkpoint_if_cancelled()
+    manager = runner.io_manager
+    try:
+        pool = manager.pool
+    except AttributeError:
+        raise NoRing from None
+    op = pool.pop() if pool else manager.pooled()
+    op.pins = pins
+    op.name = name
+    while op.queue_at(op.template, opcode, fd, off, addr, length) < 0:
+        try:
+            manager.check_usable()
+        except BaseException:
+            manager.release(op)
+            raise
+        yield from cancel_shielded_checkpoint()
+    op.task = task
+    active.add(op)
+    got = yield _SHIELDED if shielded else op.park
+    active.remove(op)
+    if op.pooled:
+        pool.append(op)
+    if got is not DONE:
+        got.unwrap()
+    return op.res  # type: ignore[no-any-return]
+
+
+@enable_ki_protection
+@types.coroutine
+def transact_volley(op: Operation, volley: Volley) -> Generator[Any, Any, Callable[[], Any] | None]:
+    """Queues a volley and parks until all its members are through; returns what raises the cancellation, if
+    there was one meanwhile. A task whose scope is cancelled already queues nothing."""
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    while volley.queue(op.user_data) < 0:
+        op.manager.check_usable()
+        yield from cancel_shielded_checkpoint()
+    interrupt = None
+
+    def abort(raise_cancel: Callable[[], Any]) -> Abort:
+        nonlocal interrupt
+        interrupt = raise_cancel
+        op.manager.cancels.cancel_volley(volley)
+        return Abort.FAILED
+
+    op.task = task
+    yield _Park(abort)
+    return interrupt
+
+
+@enable_ki_protection
+@types.coroutine
+def pause() -> Generator[Any, Any, None]:
+    """A checkpoint for what needs no operation: cancelled tasks do not get past it, and others run."""
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    task._cancel_points += 1
+    yield _Yield
+
+
+@enable_ki_protection
+@types.coroutine
+def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator[Any, Any, _T | None]:
+    """Calls a function that does not wait, as a checkpoint, in the run that ``manager`` is of.
+
+    None, without a yield: the function gave up (its None), this is another run, or a checkpoint would raise
+    now, which is left to the operation that is to follow.
+
+    Hot, as `attempt_on` is, which says the same of runs on a kind of manager.
+    """
+    task = context.task
+    runner = task._runner
+    if (
+        runner.io_manager is not manager
+        or task._cancel_status.effectively_cancelled
+        or (runner.ki_pending and task is runner.main_task)
+    ):
+        return None
+    result = fn(*args)
+    if result is not None:
+        task._cancel_points += 1
+        yield _Yield
+    return result
+
+
+@enable_ki_protection
+@types.coroutine
+def attempt_on(
+    kind: type, fn: Callable[[Any, Any], _T | None], first: Any, second: Any
+) -> Generator[Any, Any, _T | None]:
+    """`attempt`, with two arguments, in whatever run has a manager that is a ``kind``.
+
+    Raises:
+        RuntimeError: not inside a Trio run.
+    """
+    try:
+        task = context.task
+    except AttributeError:
+        raise RuntimeError("must be called from async context") from None
+    runner = task._runner
+    if (
+        type(runner.io_manager) is not kind
+        or task._cancel_status.effectively_cancelled
+        or (runner.ki_pending and task is runner.main_task)
+    ):
+        return None
+    result = fn(first, second)
+    if result is not None:
+        task._cancel_points += 1
+        yield _Yield
+    return result
+
+
+def cancelled() -> bool:
+    """Whether a checkpoint would raise now: the cheap look of an iterator between two yields."""
+    task = context.task
+    if task._cancel_status.effectively_cancelled:
+        return True
+    runner = task._runner
+    return bool(runner.ki_pending and task is runner.main_task)
+
+
+@enable_ki_protection
+@types.coroutine
+def wait(park: Any) -> Generator[Any, Any, None]:
+    """Parks the current task with a message of `park_message`'s; the caller keeps `current_task`."""
+    got = yield park
+    if got is not DONE:
+        got.unwrap()
+
+
+@enable_ki_protection
+@types.coroutine
+def wait_for(waiter: Any) -> Generator[Any, Any, None]:
+    """Parks the current task, noted as ``waiter.task``, with the message ``waiter.park``."""
+    waiter.task = context.task
+    got = yield waiter.park
+    if got is not DONE:
+        got.unwrap()
+
+
+@enable_ki_protection
+@types.coroutine
+def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
+    """Calls a function that does not block, as a checkpoint: cancelled tasks do not get to call it, and
+    other tasks run before it returns. ``BlockingIOError`` and all else come through without a yield.
+    """
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    task._cancel_points += 1
+    result = fn(*args)
+    yield _Yield
+    return result
+
+
+def interrupted() -> bool:
+    """Whether a checkpoint would raise now. Otherwise this counts as having passed one, without a yield."""
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        return True
+    task._cancel_points += 1
+    return False
+
+
+def deliver(manager: Manager, completions: Iterable[tuple[int, int, int]]) -> None:
+    """Stores each completion's result in its operation and resumes the task that is parked on it.
+
+    What `trio.lowlevel.reschedule` does for each task is done here in place where nobody watches: it is a
+    sixth of an operation's way through Python.
+    """
+    runner = manager.runner or manager.bind()
+    entries = manager.table.entries
+    runnable = runner.runq
+    # A guest's host has to be told of the first; instruments want to know of each.
+    reschedule = runner.reschedule if runner.is_guest or "task_scheduled" in runner.instruments else None
+    for user_data, res, flags in completions:
+        try:
+            op = entries[user_data & INDEX_MASK]
+        except IndexError:  # another ring may post anything
+            manager.stray(user_data, res, flags)
+            continue
+        if op.user_data != user_data:
+            manager.stray(user_data, res, flags)
+            continue
+        task = op.task
+        if task is None or flags & _UNUSUAL:
+            op.handler(op, res, flags)
+            continue
+        op.res = res
+        op.flags = flags
+        op.task = op.pins = None
+        if reschedule is not None:
+            reschedule(task, DONE if op.interrupt is None else op.settle())
+            continue
+        task._next_send = DONE if op.interrupt is None else op.settle()
+        task._next_send_fn = task.coro.send
+        task._abort_func = None
+        task.custom_sleep_data = None
+        runnable.append(task)
