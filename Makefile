@@ -84,7 +84,7 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-f
 sanitize: $(SANITIZED)/ready
 	@$(SANITIZED)/bin/python -m tests.sanitize $(ARGS)
 
-$(SANITIZED)/ready: pyproject.toml $(SHIM) $(wildcard src/uring/*.py src/uring/*/*.py src/uring_trio/*.py src/uring_trio/*/*.py)
+$(SANITIZED)/ready: pyproject.toml $(SHIM) $(wildcard src/*/*.py src/*/*/*.py src/*/*/*/*.py)
 	@echo "Setting up $(SANITIZED)"
 	@rm -rf $(SANITIZED)
 	@$(PYTHON) -m venv $(SANITIZED)

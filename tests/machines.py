@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from uring import ContextPools, CQEView, PoolExhausted, SQEContext, abi
-from uring.contexts import find_slot
-from uring.multishot import MultishotMethods
+from uring.contexts.context import find_slot
+from uring.machines.multishot import MultishotMethods
 
 MORE = int(abi.IORING_CQE_F_MORE)
 NOTIF = int(abi.IORING_CQE_F_NOTIF)

@@ -6,7 +6,7 @@ Run: python examples/uring/echo_udp.py
 import socket
 
 from uring import Message, Ring, ops
-from uring.addresses import SOCKADDR_SIZE, decode_address
+from uring.kernel.addresses import SOCKADDR_SIZE, decode_address
 
 ROUNDS = 5
 SERVER, CLIENT, SENT = 1, 2, 3

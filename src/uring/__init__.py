@@ -6,10 +6,7 @@ needs Linux 6.18.
 """
 
 from . import abi, ops
-from .batch import Batch
-from .buffers import BufferRing
-from .bundles import BundleIterator
-from .contexts import (
+from .contexts.context import (
     CTX_MODE_DIRECT,
     CTX_MODE_EXTENDED,
     CTX_MODE_INDIRECT,
@@ -25,7 +22,9 @@ from .contexts import (
     pack_extended,
     pack_indirect,
 )
-from .dispatch import CompletionOwner, dispatch
+from .contexts.shapes import Ctx
+from .contexts.userdata import context_user_data, context_with_user_data
+from .contexts.views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
 from .errors import (
     CQOverflow,
     ListenerNotReady,
@@ -35,8 +34,12 @@ from .errors import (
     RingUnavailable,
     error_from_result,
 )
-from .incremental import IncrementalHandler, IncrementalReceiver
-from .listener import (
+from .kernel.buffers import BufferRing
+from .kernel.messages import Message
+from .kernel.op import Op
+from .machines.dispatch import CompletionOwner, dispatch
+from .machines.incremental import IncrementalHandler, IncrementalReceiver
+from .machines.listener import (
     ListenerHandler,
     ListenerManager,
     ListenerOp,
@@ -48,16 +51,17 @@ from .listener import (
     prepare_listener_socket,
     set_listener_ready,
 )
-from .machine import IllegalEvent
-from .messages import Message
-from .multishot import (
+from .machines.machine import IllegalEvent
+from .machines.multishot import (
     MultishotAction,
     MultishotHandler,
     MultishotStep,
     MultishotSubscription,
     SubscriptionState,
 )
-from .op import Op
+from .machines.refill import ZCRXOffsets, ZCRXQueue
+from .machines.zcrx import ZCRXBuffer, ZCRXConfig, ZCRXHandler, ZCRXReceiver, ZCRXState
+from .machines.zerocopy import ZCHandler, ZCTracker
 from .options import (
     BUFFER_SIZES,
     LARGE_LOCKED_BUFFER_MEM,
@@ -67,9 +71,12 @@ from .options import (
     options_for_budget,
     options_for_system,
 )
-from .pools import BufferPool, RegisterBufferPool
-from .provided import BufferGroups
-from .queries import (
+from .ring import Ring
+from .session.batch import Batch
+from .session.bundles import BundleIterator
+from .session.pools import BufferPool, RegisterBufferPool
+from .session.provided import BufferGroups
+from .session.queries import (
     QueryOpcode,
     QuerySCQ,
     QueryZCRX,
@@ -78,15 +85,10 @@ from .queries import (
     query_zcrx,
     send_msg_ring,
 )
-from .refill import ZCRXOffsets, ZCRXQueue
-from .regions import MemRegion, WaitRegion, aligned_mem_block
-from .ring import Ring
-from .shapes import Ctx
-from .state import Features
-from .userdata import context_user_data, context_with_user_data
-from .views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
-from .zcrx import ZCRXBuffer, ZCRXConfig, ZCRXHandler, ZCRXReceiver, ZCRXState
-from .zerocopy import ZCHandler, ZCTracker
+from .session.regions import MemRegion, WaitRegion, aligned_mem_block
+from .session.state import Features
+
+__path__ = [*__path__, f"{__path__[0]}/_moved"]  # modules under their earlier paths
 
 __all__ = [
     "BUFFER_SIZES",

@@ -34,7 +34,8 @@ from .abi import (
     Sqe,
 )
 from .errors import RingUnavailable, unavailable_from_errno
-from .kernel import NOT_BUILT, KernelRing, lib
+from .kernel.lib import NOT_BUILT, lib
+from .kernel.ring import KernelRing
 from .opcodes import OPCODES
 from .probe import probe
 

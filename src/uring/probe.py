@@ -19,8 +19,8 @@ from . import abi
 from .abi import Enter, Feature, Register, Setup, Sqe
 from .abi.layouts import PROBE, PROBE_OP, QUERY_HDR, QUERY_OPCODE
 from .errors import NotSupported, unavailable_from_errno
-from .kernel import KernelRing
-from .memory import zeroed
+from .kernel.memory import zeroed
+from .kernel.ring import KernelRing
 from .opcodes import by_number
 
 __all__ = ["Probe", "probe"]

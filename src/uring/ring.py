@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .methods.control import ControlMethods
-from .methods.files import FileMethods
-from .methods.paths import PathMethods
-from .methods.sockets import SocketMethods
-from .methods.transfers import TransferMethods
-from .multicast import MulticastMethods
-from .multishot import MultishotMethods
-from .refill import ZCRXMethods
+from .machines.multishot import MultishotMethods
+from .machines.refill import ZCRXMethods
+from .session.methods.control import ControlMethods
+from .session.methods.files import FileMethods
+from .session.methods.multicast import MulticastMethods
+from .session.methods.paths import PathMethods
+from .session.methods.sockets import SocketMethods
+from .session.methods.transfers import TransferMethods
 
 __all__ = ["Ring"]
 

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from uring import abi
-from uring.kernel import CQE
+from uring.kernel.ring import CQE
 
 from .core.manager import Manager, current
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from uring.scripted import FAKE_FD, RandomScheduler, Request, ScriptedBuffers, ScriptedRing
+from uring.kernel.scripted import FAKE_FD, RandomScheduler, Request, ScriptedBuffers, ScriptedRing
 
 from .core.manager import Manager, current
 from .core.statistics import process_totals

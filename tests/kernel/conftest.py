@@ -12,8 +12,9 @@ import pytest
 
 from uring import abi, opcodes
 from uring.errors import error_from_result
-from uring.kernel import CQE, CQE_BIG, KernelRing, ffi
-from uring.memory import pin
+from uring.kernel.lib import ffi
+from uring.kernel.memory import pin
+from uring.kernel.ring import CQE, CQE_BIG, KernelRing
 
 SETUP = int(
     abi.IORING_SETUP_SINGLE_ISSUER

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uring.cached import PART, find_stat, read_cached, read_piece, read_pieces, stat_is_local
-from uring.memory import pin_writable
+from uring.kernel.memory import pin_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,7 @@ from uring.abi import (
     Setup,
 )
 from uring.errors import NotSupported, RingClosed
-from uring.kernel import KernelRing
+from uring.kernel.ring import KernelRing
 from uring.opcodes import OPCODES
 from uring.probe import Probe, probe
 

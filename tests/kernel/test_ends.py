@@ -18,7 +18,7 @@ import pytest
 
 from tests.ringside import take
 from uring import Message, Op, Ring, abi, ops
-from uring.listener import prepare_listener_bind, prepare_listener_socket
+from uring.machines.listener import prepare_listener_bind, prepare_listener_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ import pytest
 
 from tests.ringside import run, take
 from uring import Message, NotSupported, Ring, abi, for_fd, ops
-from uring.addresses import SOCKADDR_SIZE, decode_address, encode_address
+from uring.kernel.addresses import SOCKADDR_SIZE, decode_address, encode_address
 
 ALLOC = abi.IORING_FILE_INDEX_ALLOC
 CANCELLED = -errno.ECANCELED

@@ -68,7 +68,7 @@ def test_nop128_runs_where_the_kernel_has_it(open_kernel, flags):
 
 
 def supported(kernel, opcode):
-    from uring.kernel import ffi
+    from uring.kernel.lib import ffi
 
     probe = ffi.new("uint8_t[]", 16 + 8 * 256)
     kernel.ring.register(abi.IORING_REGISTER_PROBE, probe, 256)

@@ -136,7 +136,7 @@ def test_the_data_of_a_command_ends_the_entry(open_kernel):
     data = bytes(range(80))
     op = ops.uring_cmd(0, 1, data)
     template = kernel.ring.template(9, *op.fields, command=op.command)
-    from uring.kernel import ffi
+    from uring.kernel.lib import ffi
 
     entry = bytes(ffi.buffer(ffi.addressof(template.sqe), 64)) + bytes(ffi.buffer(template.tail, 64))
     assert entry[48:] == data

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from uring import abi, ops
-from uring.buffers import BufferRing
+from uring.kernel.buffers import BufferRing
 
 WHAT = b"the quick brown fox jumps over the lazy dog"
 

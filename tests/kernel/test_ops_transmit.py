@@ -9,9 +9,9 @@ import struct
 import pytest
 
 from uring import abi, ops
-from uring.addresses import SOCKADDR_SIZE, decode_address, encode_address
-from uring.buffers import BufferRing
-from uring.messages import Message, ReceivedMessage, decode_control
+from uring.kernel.addresses import SOCKADDR_SIZE, decode_address, encode_address
+from uring.kernel.buffers import BufferRing
+from uring.kernel.messages import Message, ReceivedMessage, decode_control
 
 NOTIF = abi.IORING_CQE_F_NOTIF
 MORE = abi.IORING_CQE_F_MORE

@@ -31,7 +31,7 @@ from uring import (
     pack_indirect,
     send_msg_ring,
 )
-from uring.kernel import CQE
+from uring.kernel.ring import CQE
 
 LINK = int(abi.IOSQE_IO_LINK)
 SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
@@ -951,7 +951,7 @@ def test_stop_closes_no_descriptor_that_may_be_anothers(first):
 
 def test_what_does_not_end_is_leaked_with_a_warning(tmp_path):
     """Opening a fifo blocks a kernel worker; a drain of no time at all cannot wait for it."""
-    from uring import core
+    from uring.session import life as core
 
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -262,9 +262,9 @@ def test_no_descriptor_left():
 
 
 def test_a_machine_without_io_uring(monkeypatch):
-    from uring import kernel
+    from uring.kernel import ring
 
-    monkeypatch.setattr(kernel, "lib", None)
+    monkeypatch.setattr(ring, "lib", None)
     with pytest.raises(RingUnavailable) as caught:
         Ring(entries=8)
     assert caught.value.errno == errno.ENOSYS

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from uring import abi, ops
-from uring.kernel import CQE, KernelRing
-from uring.memory import bytes_address, new_bytes
-from uring.volley import Volley
+from uring.kernel.memory import bytes_address, new_bytes
+from uring.kernel.ring import CQE, KernelRing
+from uring.kernel.volley import Volley
 
 READ = int(abi.IORING_OP_READ)
 

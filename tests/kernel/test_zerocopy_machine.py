@@ -19,7 +19,7 @@ from uring import (
     dispatch,
     ops,
 )
-from uring.regions import aligned_mem_block
+from uring.session.regions import aligned_mem_block
 
 
 class Log(ZCHandler):

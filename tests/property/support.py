@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from uring import abi, ops
-from uring.buffers import BufferRing
-from uring.kernel import CQE, KernelRing
-from uring.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
+from uring.kernel.buffers import BufferRing
+from uring.kernel.ring import CQE, KernelRing
+from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
 from uring_trio.core.manager import Manager, current
 from uring_trio.options import RingOptions
 from uring_trio.testing import run_scripted

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from uring.scripted import Request, ScriptedRing
+    from uring.kernel.scripted import Request, ScriptedRing
     from uring_trio.core.manager import Manager
 
 CURRENT = (1 << 64) - 1

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.property.support import MORE, NOTIF, ORDERS, RECV, Outcome, scripted_run, ticks, until
-from uring.lifecycle import TABLE, Event, State, step
-from uring.scripted import FAKE_FD, Request, ScriptedRing
+from uring.kernel.scripted import FAKE_FD, Request, ScriptedRing
+from uring.machines.lifecycle import TABLE, Event, State, step
 from uring_trio import seams
 from uring_trio.core.fd import Channel
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from tests.property.support import INTERNAL, ORDERS, POLL_ADD, RECV, Outcome, scripted_run, ticks, until
 from uring import abi, ops
-from uring.scripted import FAKE_FD, RandomScheduler, Request, ScriptedRing
+from uring.kernel.scripted import FAKE_FD, RandomScheduler, Request, ScriptedRing
 from uring_trio import perform
 from uring_trio.core.fd import Channel
 

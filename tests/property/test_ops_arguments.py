@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uring import abi, ops
-from uring.messages import Message
-from uring.op import Op
+from uring.kernel.messages import Message
+from uring.kernel.op import Op
 
 MAKERS = {
     name: getattr(ops, name)

@@ -19,7 +19,7 @@ from uring_trio.ipc.pipes import RingPipe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from uring.scripted import Request, ScriptedRing
+    from uring.kernel.scripted import Request, ScriptedRing
     from uring_trio.core.manager import Manager
 
 READ, WRITE, SELECT = int(abi.IORING_OP_READ), int(abi.IORING_OP_WRITE), int(abi.IOSQE_BUFFER_SELECT)

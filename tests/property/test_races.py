@@ -26,8 +26,8 @@ from tests.property.support import (
     until,
 )
 from uring import abi, ops
-from uring.op import Op
-from uring.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
+from uring.kernel.op import Op
+from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
 from uring_trio import Lease, UringStream, perform
 from uring_trio.core.fd import Channel
 from uring_trio.core.manager import Manager

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from tests.property.support import F_BUFFER, MORE, ORDERS, KernelStage, ScriptedStage, Stage
 from uring import abi, ops
-from uring.buffers import BufferRing
-from uring.kernel import CQE
+from uring.kernel.buffers import BufferRing
+from uring.kernel.ring import CQE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uring
-from uring import Ring, core, ops
+from uring import Ring, ops
+from uring.session import life as core
 
 from .world import World, arguments
 

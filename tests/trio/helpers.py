@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from uring.kernel import ffi
+from uring.kernel.lib import ffi
 from uring_trio import UringStream
 from uring_trio.core.manager import RECEIVE_GROUP, current
 from uring_trio.testing import assert_no_leases

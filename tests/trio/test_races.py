@@ -26,7 +26,7 @@ from tests.trio.helpers import fill, in_flight, raises_inside, reset, statistics
 from tests.trio.test_run import Host
 from uring import ops
 from uring.abi import IORING_ENTER_NO_IOWAIT, IORING_OP_MSG_RING, IOSQE_ASYNC
-from uring.kernel import KernelRing
+from uring.kernel.ring import KernelRing
 from uring_trio import perform
 from uring_trio.core.manager import current
 from uring_trio.core.statistics import process_totals

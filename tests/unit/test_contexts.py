@@ -19,7 +19,6 @@ from uring import (
     cast_user_data,
     context_user_data,
     context_with_user_data,
-    contexts,
     for_fd,
     ops,
     pack_direct,
@@ -28,7 +27,8 @@ from uring import (
     view_ext_sqe,
     view_sqe,
 )
-from uring.views import CQEView, DirectCQE, ExtCQE
+from uring.contexts import context
+from uring.contexts.views import CQEView, DirectCQE, ExtCQE
 
 ops_ = st.integers(0, 255)
 groups = st.integers(0, 0xFFFF)
@@ -156,7 +156,7 @@ def test_numbers_of_pools_that_come_round_again(monkeypatch: pytest.MonkeyPatch)
     old = ContextPools(1)
     slot = old.extended()
     number = slot.context >> 44 & (1 << 18) - 1
-    monkeypatch.setattr(contexts, "_numbers", itertools.count(number + (1 << 18)))
+    monkeypatch.setattr(context, "_numbers", itertools.count(number + (1 << 18)))
     new = ContextPools(1)
     other = new.extended()
     assert other.context != slot.context

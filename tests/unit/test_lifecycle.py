@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uring.lifecycle import TABLE, Event, IllegalTransition, State, diagram, step
+from uring.machines.lifecycle import TABLE, Event, IllegalTransition, State, diagram, step
 
 DOCS = Path(__file__).parents[2] / "docs" / "life-of-an-operation.md"
 IN_KERNEL = {State.IN_FLIGHT, State.CANCELLING, State.FINISHING}
@@ -73,7 +73,7 @@ def test_the_documentation_has_this_diagram() -> None:
 
 def test_the_module_prints_the_diagram() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "uring.lifecycle"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "uring.machines.lifecycle"], capture_output=True, text=True, check=True
     )
     assert done.stdout == diagram() + "\n"
     assert not done.stderr

@@ -4,8 +4,9 @@ from enum import Enum
 
 import pytest
 
-from uring import IllegalEvent, listener, multishot, zcrx, zerocopy
-from uring.machine import Table
+from uring import IllegalEvent
+from uring.machines import listener, multishot, zcrx, zerocopy
+from uring.machines.machine import Table
 
 # Every legal transition, written down again: "STATE EVENT -> STATE does", the rest is illegal.
 LEGAL = {

@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from uring import abi, ops
-from uring.messages import Message
-from uring.op import Multishot
+from uring.kernel.messages import Message
+from uring.kernel.op import Multishot
 
 
 @pytest.mark.parametrize(

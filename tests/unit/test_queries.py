@@ -7,18 +7,9 @@ import errno
 
 import pytest
 
-from uring import (
-    NotSupported,
-    QueryOpcode,
-    QuerySCQ,
-    QueryZCRX,
-    abi,
-    queries,
-    query_opcodes,
-    query_scq,
-    query_zcrx,
-)
+from uring import NotSupported, QueryOpcode, QuerySCQ, QueryZCRX, abi, query_opcodes, query_scq, query_zcrx
 from uring.abi.layouts import QUERY_HDR, QUERY_OPCODE, QUERY_SCQ, QUERY_ZCRX
+from uring.session import queries
 
 
 @pytest.fixture

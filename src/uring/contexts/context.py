@@ -21,8 +21,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from .errors import PoolExhausted
-from .op import Op
+from ..errors import PoolExhausted
+from ..kernel.op import Op
 from .shapes import Ctx
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class IndirectSQE:
 
     Attributes:
         context: what to submit under.
-        fields: the entry, as `uring.op.Op.fields`; see `uring.views.SQEView`.
+        fields: the entry, as `uring.kernel.op.Op.fields`; see `uring.contexts.views.SQEView`.
         op: the prepared request that `uring.Ring.submit_extended` submits.
         in_flight: from submission to the last completion.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
-from .contexts import ExtSQE, IndirectSQE, SQEContext, find_slot
+from .context import ExtSQE, IndirectSQE, SQEContext, find_slot
 
 __all__ = ["CQEView", "Completion", "DirectCQE", "ExtCQE", "SQEView", "view_ext_sqe", "view_sqe"]
 

@@ -16,15 +16,15 @@ import mmap
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .abi import IOU_PBUF_RING_INC
-from .errors import NotSupported, RingClosed, error_from_result
-from .kernel import ffi, lib
+from ..abi import IOU_PBUF_RING_INC
+from ..errors import NotSupported, RingClosed, error_from_result
+from .lib import ffi, lib
 from .memory import pin_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .kernel import KernelRing
+    from .ring import KernelRing
 
 __all__ = ["BufferRing"]
 
@@ -98,7 +98,7 @@ class BufferRing:
         handle = ffi.new("struct ur_buffers *")
         self._map = mmap.mmap(-1, count * size, _PRIVATE) if size else None
         self._memory = memoryview(b"" if self._map is None else self._map)
-        # Dropped at once, as `uring.memory` says why: the memoryview keeps the memory.
+        # Dropped at once, as `uring.kernel.memory` says why: the memoryview keeps the memory.
         memory = ffi.from_buffer(self._memory) if size else ffi.NULL
         result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags, first, min_left)
         del memory

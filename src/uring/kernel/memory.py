@@ -14,7 +14,7 @@ import ctypes
 import sys
 from typing import Any
 
-from .kernel import ffi, lib
+from .lib import ffi, lib
 
 __all__ = [
     "Pin",

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .abi.layouts import RECVMSG_OUT
+from ..abi.layouts import RECVMSG_OUT
 from .memory import Zeroed, pin, pin_writable, zeroed
 
 if TYPE_CHECKING:

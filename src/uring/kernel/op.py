@@ -10,8 +10,8 @@ import os
 import struct
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from . import abi
-from .errors import error_from_result
+from .. import abi
+from ..errors import error_from_result
 from .memory import zeroed
 
 if TYPE_CHECKING:

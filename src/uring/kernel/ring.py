@@ -9,7 +9,7 @@ Invariants
   - After ``close``, and in a forked child, every call answers ``-EBADF`` without touching the mappings.
   - ``inflight`` counts entries whose last completion has not been handed out; release is safe at zero.
 
-``uring.scripted.ScriptedRing`` has the same interface and is held to the same contract tests.
+``uring.kernel.scripted.ScriptedRing`` has the same interface and is held to the same contract tests.
 """
 
 from __future__ import annotations
@@ -23,31 +23,15 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .errors import RingClosed, RingUnavailable, error_from_result, unavailable_from_errno
+from ..errors import RingClosed, RingUnavailable, error_from_result, unavailable_from_errno
+from .lib import NOT_BUILT, ffi, lib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .op import Op
 
-    ffi: Any
-    lib: Any
-else:
-    try:
-        import uring._cached  # noqa: F401 - without it a ring would open, and the first read of a file fail
-        from uring._ffi import ffi, lib
-    except ImportError:  # not Linux, or not built: importing stays possible, opening a ring does not
-        ffi = lib = None
-
-__all__ = ["CQE", "CQE_BIG", "NOT_BUILT", "KernelRing", "RingLike", "ffi", "lib", "register_blind"]
-
-NOT_BUILT = (
-    f"io_uring is a part of Linux; this is {sys.platform}"
-    if sys.platform != "linux"
-    else "the C extensions uring._ffi and uring._cached are missing, or one of them: install the package "
-    "again, with a C compiler and the headers of Python present"
-)
-"""Why there is no ``lib``."""
+__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike", "register_blind"]
 
 CQE = struct.Struct("=QiI")
 """One completion in ``out`` of a ring with 16-byte entries: user_data, res, flags."""

@@ -16,14 +16,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from .kernel import ffi, lib
+from .lib import ffi, lib
 
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Sequence
 
-    from .kernel import KernelRing
     from .op import Fields
+    from .ring import KernelRing
 
 __all__ = ["MEMBERS_MAX", "Volley"]
 

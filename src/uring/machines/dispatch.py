@@ -9,10 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from .contexts import ExtSQE, find_slot
+from ..contexts.context import ExtSQE, find_slot
 
 if TYPE_CHECKING:
-    from .views import Completion
+    from ..contexts.views import Completion
 
 __all__ = ["CompletionOwner", "dispatch"]
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import ops
-from .abi import IOU_PBUF_RING_INC
+from .. import ops
+from ..abi import IOU_PBUF_RING_INC
+from ..errors import error_from_result
 from .dispatch import CompletionOwner
-from .errors import error_from_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .buffers import BufferRing
-    from .contexts import ContextPools, ExtSQE
-    from .ops.base import Fd
-    from .provided import ProvidedBuffers
-    from .views import Completion
+    from ..contexts.context import ContextPools, ExtSQE
+    from ..contexts.views import Completion
+    from ..kernel.buffers import BufferRing
+    from ..ops.base import Fd
+    from ..session.provided import ProvidedBuffers
 
 __all__ = ["IncrementalHandler", "IncrementalReceiver"]
 

@@ -1,7 +1,7 @@
 """The life of an operation as a table: every state against every event, the impossible ones too.
 
 The manager does not execute this table, its hot path is straight code; the tests hold it to the table, and
-the diagram in the documentation is printed from it (``python -m uring.lifecycle``).
+the diagram in the documentation is printed from it (``python -m uring.machines.lifecycle``).
 
 Rules that the table shows
   - An operation in the kernel ends by a last completion and by nothing else: neither a cancel nor a close

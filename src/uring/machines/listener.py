@@ -20,20 +20,20 @@ from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum, auto
 from typing import TYPE_CHECKING, Any
 
-from . import abi, ops
-from .addresses import encode_address
-from .contexts import ExtSQE, find_slot, for_fd
+from .. import abi, ops
+from ..contexts.context import ExtSQE, find_slot, for_fd
+from ..errors import ListenerNotReady
+from ..kernel.addresses import encode_address
 from .dispatch import CompletionOwner
-from .errors import ListenerNotReady
 from .machine import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .contexts import ContextPools
+    from ..contexts.context import ContextPools
+    from ..contexts.views import Completion
+    from ..kernel.op import Op
     from .multishot import MultishotHandler, MultishotMethods, MultishotSubscription
-    from .op import Op
-    from .views import Completion
 
 __all__ = [
     "ListenerHandler",

@@ -22,19 +22,19 @@ from enum import Enum, Flag, IntEnum, auto
 from socket import SOCK_CLOEXEC
 from typing import TYPE_CHECKING, Any
 
-from . import abi, ops
-from .contexts import SQEContext
+from .. import abi, ops
+from ..contexts.context import SQEContext
+from ..kernel.op import Multishot
+from ..session.provided import ProvidedBuffers
 from .dispatch import CompletionOwner
 from .machine import Table
-from .op import Multishot
-from .provided import ProvidedBuffers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .contexts import ExtSQE
-    from .op import Op
-    from .views import Completion
+    from ..contexts.context import ExtSQE
+    from ..contexts.views import Completion
+    from ..kernel.op import Op
 
 __all__ = [
     "MultishotAction",

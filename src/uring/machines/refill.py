@@ -16,16 +16,16 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import abi
-from .abi.layouts import REGION_DESC, ZCRX_AREA_REG, ZCRX_CTRL, ZCRX_IFQ_REG, ZCRX_RQE
-from .errors import NotSupported
-from .memory import load, pin_writable, store, zeroed
-from .ops.base import check_int
-from .queries import query_opcodes
-from .registration import Registrations
+from .. import abi
+from ..abi.layouts import REGION_DESC, ZCRX_AREA_REG, ZCRX_CTRL, ZCRX_IFQ_REG, ZCRX_RQE
+from ..errors import NotSupported
+from ..kernel.memory import load, pin_writable, store, zeroed
+from ..ops.base import check_int
+from ..session.queries import query_opcodes
+from ..session.registration import Registrations
 
 if TYPE_CHECKING:
-    from .memory import Pin
+    from ..kernel.memory import Pin
 
 __all__ = ["ZCRXMethods", "ZCRXOffsets", "ZCRXQueue"]
 

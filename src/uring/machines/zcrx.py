@@ -21,20 +21,20 @@ from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum, auto
 from typing import TYPE_CHECKING
 
-from . import abi, ops
-from .abi.layouts import ZCRX_RQE
+from .. import abi, ops
+from ..abi.layouts import ZCRX_RQE
+from ..errors import error_from_result
+from ..ops.base import check_fd, check_int
 from .dispatch import CompletionOwner
-from .errors import error_from_result
 from .machine import Table
-from .ops.base import check_fd, check_int
 from .refill import ZCRXMethods, ZCRXQueue, check_zcrx_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .contexts import ContextPools, ExtSQE
-    from .ops.base import Fd
-    from .views import Completion
+    from ..contexts.context import ContextPools, ExtSQE
+    from ..contexts.views import Completion
+    from ..ops.base import Fd
 
 __all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler", "ZCRXReceiver", "ZCRXState"]
 

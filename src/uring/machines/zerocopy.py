@@ -15,19 +15,19 @@ from __future__ import annotations
 from enum import Enum, Flag, auto
 from typing import TYPE_CHECKING, Any
 
-from . import ops
+from .. import ops
+from ..ops.base import check_int
 from .dispatch import CompletionOwner
 from .machine import Table
-from .ops.base import check_int
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .contexts import ContextPools, ExtSQE
-    from .op import Op
-    from .ops.base import Fd
-    from .registration import Registrations
-    from .views import Completion
+    from ..contexts.context import ContextPools, ExtSQE
+    from ..contexts.views import Completion
+    from ..kernel.op import Op
+    from ..ops.base import Fd
+    from ..session.registration import Registrations
 
 __all__ = ["ZCHandler", "ZCTracker"]
 

@@ -1,11 +1,11 @@
-"""Operations: each function checks its arguments and returns an inert `uring.op.Op`.
+"""Operations: each function checks its arguments and returns an inert `uring.kernel.op.Op`.
 
 Nothing here touches the kernel. A function's result is submitted by ``Ring.submit`` or awaited with
 ``uring_trio.perform``; what the completion means is said by the function's docstring. Options are keywords,
 and an option that an operation does not have is a ``TypeError``. ``Op.with_flags`` adds ``IOSQE_*`` bits.
 """
 
-from ..op import Op
+from ..kernel.op import Op
 from .base import (
     close,
     close_direct,

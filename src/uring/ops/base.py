@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from .. import abi
-from ..memory import pin, pin_writable, zeroed
-from ..messages import MAX_IOVECS
-from ..op import Multishot, Op, is_multishot
+from ..kernel.memory import pin, pin_writable, zeroed
+from ..kernel.messages import MAX_IOVECS
+from ..kernel.op import Multishot, Op, is_multishot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..memory import Zeroed
+    from ..kernel.memory import Zeroed
 
 __all__ = [
     "Fd",

@@ -1,6 +1,6 @@
 """Provided buffers of the first kind, given to a group one request at a time.
 
-`uring.buffers.BufferRing` is the newer and faster kind. Here memory stays the kernel's after the request
+`uring.BufferRing` is the newer and faster kind. Here memory stays the kernel's after the request
 has completed, until a receive takes it or ``remove_buffers`` does: so it is held here, for the whole process,
 until `release_provided` says that no group has it any more.
 """
@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
-from ..memory import pin_writable
+from ..kernel.memory import pin_writable
 from .base import INT_MAX, check_group, check_int, make
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = ["provide_buffers", "release_provided", "remove_buffers"]
 

@@ -14,7 +14,7 @@ from .. import abi
 from .base import Fd, check_fd, check_int, check_user_data, make
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = [
     "async_cancel",

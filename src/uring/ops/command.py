@@ -10,12 +10,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
-from ..memory import pin, zeroed
+from ..kernel.memory import pin, zeroed
 from .base import INT_MAX, UINT_MAX, Fd, check_fd, check_flags, check_int, make
 from .socket import PeerAddress
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = [
     "getsockname",

@@ -13,7 +13,7 @@ import mmap
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
-from ..memory import pin, pin_writable
+from ..kernel.memory import pin, pin_writable
 from .base import (
     LENGTH_MAX,
     OFFSET_MAX,
@@ -33,7 +33,7 @@ from .base import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = [
     "fadvise",

@@ -12,7 +12,7 @@ from .. import abi
 from .base import INT_MAX, UINT_MAX, Fd, check_fd, check_file_index, check_int, check_user_data, make
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = ["msg_ring", "msg_ring_fd"]
 

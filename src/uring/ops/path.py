@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..abi.layouts import OPEN_HOW
-from ..memory import pin, pin_writable, zeroed
+from ..kernel.memory import pin, pin_writable, zeroed
 from .base import (
     INT_MAX,
     UINT_MAX,
@@ -34,8 +34,8 @@ from .statx import StatxResult, decode_statx
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..memory import Zeroed
-    from ..op import Op
+    from ..kernel.memory import Zeroed
+    from ..kernel.op import Op
 
 __all__ = [
     "StatxResult",

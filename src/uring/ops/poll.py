@@ -12,7 +12,7 @@ from .. import abi
 from .base import UINT_MAX, Fd, check_fd, check_int, check_user_data, make
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = [
     "poll_add",

@@ -23,7 +23,7 @@ from ..abi import (
 from .socket import socket, socket_direct
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = [
     "sctp4_socket",

@@ -15,12 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
-from ..memory import pin_writable
-from ..messages import Message
+from ..kernel.memory import pin_writable
+from ..kernel.messages import Message
 from .base import INT_MAX, UINT_MAX, Fd, check_fd, check_flags, check_group, check_int, limit, make
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = [
     "recv",
@@ -184,7 +184,7 @@ def recvmsg_multishot(
     number of bytes it put into the buffer.
 
     Of ``message`` only the room it has for name and control counts: each buffer starts with that much
-    (`uring.messages.ReceivedMessage` takes it apart). ``EFAULT`` ends it when a buffer is smaller.
+    (`uring.kernel.messages.ReceivedMessage` takes it apart). ``EFAULT`` ends it when a buffer is smaller.
     """
     return make(
         "recvmsg_multishot",
@@ -228,5 +228,5 @@ def _select(
 
 def _message(message: Any) -> Message:
     if not isinstance(message, Message):
-        raise TypeError(f"recvmsg takes a uring.messages.Message, not {type(message).__name__}")
+        raise TypeError(f"recvmsg takes a uring.kernel.messages.Message, not {type(message).__name__}")
     return message

@@ -14,9 +14,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
-from ..addresses import encode_address
-from ..memory import pin
-from ..messages import Message, encode_control
+from ..kernel.addresses import encode_address
+from ..kernel.memory import pin
+from ..kernel.messages import Message, encode_control
 from .base import (
     INT_MAX,
     Fd,
@@ -34,7 +34,7 @@ from .socket import SocketAddress
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = ["send", "send_bundle", "send_zc", "sendmsg", "sendmsg_zc", "sendto", "sendto_zc", "sendv"]
 
@@ -186,7 +186,7 @@ def sendmsg(
     poll_first: bool = False,
     fixed_file: bool = False,
 ) -> Op:
-    """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `uring.addresses`) if given
+    """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `kernel.addresses`) if given
     (Linux 5.3); completes with the number of bytes taken. See sendmsg(2)."""
     ioprio = _POLL_FIRST if poll_first else 0
     return _sendmsg("sendmsg", abi.IORING_OP_SENDMSG, fd, buffers, ancillary, flags, name, ioprio, fixed_file)

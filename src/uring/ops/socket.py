@@ -12,12 +12,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
-from ..addresses import SOCKADDR_SIZE, decode_address, encode_address
-from ..memory import zeroed
+from ..kernel.addresses import SOCKADDR_SIZE, decode_address, encode_address
+from ..kernel.memory import zeroed
 from .base import INT_MAX, Fd, check_fd, check_flags, check_int, close_fd, make, new_file
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = [
     "PeerAddress",

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..abi.layouts import EPOLL_EVENT, FUTEX_WAITV
-from ..memory import pin, pin_writable, zeroed
+from ..kernel.memory import pin, pin_writable, zeroed
 from .base import INT_MAX, UINT_MAX, USER_DATA_MAX, Fd, check_fd, check_flags, check_int, check_sequence, make
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = ["epoll_ctl", "epoll_wait", "futex_wait", "futex_waitv", "futex_wake", "waitid"]
 

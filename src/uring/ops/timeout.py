@@ -10,12 +10,12 @@ import struct
 from typing import TYPE_CHECKING
 
 from .. import abi
-from ..memory import zeroed
+from ..kernel.memory import zeroed
 from .base import UINT_MAX, check_flags, check_int, check_user_data, make
 
 if TYPE_CHECKING:
-    from ..memory import Zeroed
-    from ..op import Op
+    from ..kernel.memory import Zeroed
+    from ..kernel.op import Op
 
 __all__ = ["link_timeout", "link_timeout_update", "timeout", "timeout_remove", "timeout_update", "timespec"]
 

@@ -11,11 +11,11 @@ import os
 from typing import TYPE_CHECKING
 
 from .. import abi
-from ..memory import zeroed
+from ..kernel.memory import zeroed
 from .base import UINT_MAX, Fd, check_fd, check_file_index, check_int, make, position
 
 if TYPE_CHECKING:
-    from ..op import Op
+    from ..kernel.op import Op
 
 __all__ = ["pipe", "splice", "tee"]
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING
 
-from . import abi
-from .op import Multishot, Op
-from .volley import MEMBERS_MAX, Volley
+from .. import abi
+from ..kernel.op import Multishot, Op
+from ..kernel.volley import MEMBERS_MAX, Volley
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .kernel import KernelRing
+    from ..kernel.ring import KernelRing
 
 __all__ = ["Batch"]
 

@@ -13,17 +13,17 @@ import time
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .abi import IORING_CQE_F_MORE
-from .contexts import SQEContext
-from .errors import error_from_result
-from .opcodes import by_number
+from ..abi import IORING_CQE_F_MORE
+from ..contexts.context import SQEContext
+from ..contexts.views import Completion, CQEView, DirectCQE, ExtCQE
+from ..errors import error_from_result
+from ..opcodes import by_number
 from .state import NO_THREAD, RingState
-from .views import Completion, CQEView, DirectCQE, ExtCQE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .op import Op
+    from ..kernel.op import Op
 
 __all__ = ["Waiting"]
 

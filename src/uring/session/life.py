@@ -12,12 +12,12 @@ import warnings
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from . import abi
-from .abi.layouts import SYNC_CANCEL_REG
+from .. import abi
+from ..abi.layouts import SYNC_CANCEL_REG
+from ..contexts.context import ExtSQE, IndirectSQE, ScopedExtSQE
+from ..errors import PoolExhausted
+from ..kernel.memory import zeroed
 from .completion import Waiting
-from .contexts import ExtSQE, IndirectSQE, ScopedExtSQE
-from .errors import PoolExhausted
-from .memory import zeroed
 from .state import NO_THREAD, NOT_STARTED, STOPPED
 from .submission import Submission
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from .op import Op
+    from ..kernel.op import Op
 
 __all__ = ["RingCore"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .errors import PoolExhausted
-from .options import REGISTER_BUFFER_SIZE
+from ..errors import PoolExhausted
+from ..options import REGISTER_BUFFER_SIZE
 from .regions import aligned_mem_block
 
 if TYPE_CHECKING:

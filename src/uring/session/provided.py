@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import abi
-from .buffers import BufferRing
+from .. import abi
+from ..contexts.views import Completion
+from ..errors import PoolExhausted
+from ..kernel.buffers import BufferRing
+from ..ops.base import check_int
+from ..options import locked_buffer_layout
 from .bundles import BundleIterator
-from .errors import PoolExhausted
-from .ops.base import check_int
-from .options import locked_buffer_layout
 from .pools import BufferPool, RegisterBufferPool
 from .registration import Registrations
-from .views import Completion
 
 __all__ = ["BufferGroups", "ProvidedBuffers"]
 

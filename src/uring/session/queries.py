@@ -7,12 +7,12 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import abi
-from .abi.layouts import QUERY_HDR, QUERY_OPCODE, QUERY_SCQ, QUERY_ZCRX
-from .errors import NotSupported, error_from_result
-from .kernel import register_blind
-from .memory import zeroed
-from .ops.base import check_fd, check_int
+from .. import abi
+from ..abi.layouts import QUERY_HDR, QUERY_OPCODE, QUERY_SCQ, QUERY_ZCRX
+from ..errors import NotSupported, error_from_result
+from ..kernel.memory import zeroed
+from ..kernel.ring import register_blind
+from ..ops.base import check_fd, check_int
 
 if TYPE_CHECKING:
     from struct import Struct

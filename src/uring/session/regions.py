@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import mmap
 
-from . import abi
-from .abi.layouts import KERNEL_TIMESPEC, REG_WAIT
-from .memory import pin_writable
+from .. import abi
+from ..abi.layouts import KERNEL_TIMESPEC, REG_WAIT
+from ..kernel.memory import pin_writable
 
 __all__ = ["MemRegion", "WaitRegion", "aligned_mem_block"]
 

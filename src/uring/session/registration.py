@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from . import abi
-from .abi import layouts
-from .errors import NotSupported
-from .memory import zeroed
-from .ops.base import check_fd, check_int
+from .. import abi
+from ..abi import layouts
+from ..errors import NotSupported
+from ..kernel.memory import zeroed
+from ..ops.base import check_fd, check_int
 from .queries import QueryOpcode, QuerySCQ, QueryZCRX, query_opcodes, query_scq, query_zcrx
 from .regions import MemRegion, WaitRegion
 from .tables import Tables

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from . import abi, ops
-from .abi.layouts import PROBE, PROBE_OP
-from .contexts import ContextPools
-from .errors import CQOverflow, RingClosed, error_from_result
-from .kernel import CQE, CQE_BIG, KernelRing
-from .memory import zeroed
-from .options import Options
+from .. import abi, ops
+from ..abi.layouts import PROBE, PROBE_OP
+from ..contexts.context import ContextPools
+from ..errors import CQOverflow, RingClosed, error_from_result
+from ..kernel.memory import zeroed
+from ..kernel.ring import CQE, CQE_BIG, KernelRing
+from ..options import Options
 
 if TYPE_CHECKING:
+    from ..contexts.context import IndirectSQE
+    from ..contexts.views import Completion
+    from ..kernel.op import Op
     from .batch import Batch
-    from .contexts import IndirectSQE
-    from .op import Op
-    from .views import Completion
 
 __all__ = ["NOT_STARTED", "NO_THREAD", "STOPPED", "TARGETING", "Features", "RingState"]
 

@@ -12,18 +12,18 @@ import errno
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from . import abi
+from .. import abi
+from ..contexts.context import SQEContext, find_slot
+from ..errors import NotSupported, PoolExhausted
+from ..kernel.op import Op
+from ..opcodes import by_number
 from .batch import Batch
-from .contexts import SQEContext, find_slot
-from .errors import NotSupported, PoolExhausted
-from .op import Op
-from .opcodes import by_number
 from .state import NO_THREAD, TARGETING, RingState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .contexts import IndirectSQE
+    from ..contexts.context import IndirectSQE
 
 __all__ = ["Submission"]
 

@@ -12,12 +12,12 @@ import struct
 import weakref
 from typing import TYPE_CHECKING, Any, cast
 
-from . import abi
-from .abi import layouts
-from .core import RingCore
-from .memory import pin_writable, zeroed
-from .ops.base import check_int
-from .options import REGISTER_BUFFERS_MOST
+from .. import abi
+from ..abi import layouts
+from ..kernel.memory import pin_writable, zeroed
+from ..ops.base import check_int
+from ..options import REGISTER_BUFFERS_MOST
+from .life import RingCore
 from .pools import BufferPool
 
 if TYPE_CHECKING:

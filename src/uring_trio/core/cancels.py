@@ -22,9 +22,9 @@ from uring import abi
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from uring.inflight import Table
-    from uring.kernel import RingLike
-    from uring.volley import Volley
+    from uring.kernel.inflight import Table
+    from uring.kernel.ring import RingLike
+    from uring.kernel.volley import Volley
 
     from .operation import Operation
 

@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from uring import abi
-from uring.buffers import BufferRing
 from uring.errors import RingClosed, error_from_result, unavailable_from_errno
-from uring.inflight import Table
-from uring.kernel import CQE, KernelRing
-from uring.memory import zeroed
+from uring.kernel.buffers import BufferRing
+from uring.kernel.inflight import Table
+from uring.kernel.memory import zeroed
+from uring.kernel.ring import CQE, KernelRing
 
 from .. import seams
 from ..options import RingOptions
@@ -42,7 +42,7 @@ from .statistics import RingStatistics, totals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring.kernel import RingLike
+    from uring.kernel.ring import RingLike
 
     from ..multishot.leases import Groups
     from .fd import Channel

@@ -26,8 +26,8 @@ import outcome
 import trio
 
 from uring import abi
-from uring.inflight import Entry
-from uring.memory import zeroed
+from uring.kernel.inflight import Entry
+from uring.kernel.memory import zeroed
 
 from .. import seams
 

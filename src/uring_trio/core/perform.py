@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from trio.lowlevel import checkpoint, enable_ki_protection
 
 from uring import abi
-from uring.op import Multishot, Op, failure
-from uring.volley import Volley
+from uring.kernel.op import Multishot, Op, failure
+from uring.kernel.volley import Volley
 
 from .. import seams
 from .manager import Manager, current

@@ -31,8 +31,8 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 from uring import abi, ops
 from uring.cached import PART, read_cached, read_piece, read_pieces, stat_is_local
 from uring.errors import error_from_result
-from uring.memory import bytes_address, new_bytes, pin, pin_writable
-from uring.volley import Volley
+from uring.kernel.memory import bytes_address, new_bytes, pin, pin_writable
+from uring.kernel.volley import Volley
 
 from .. import seams
 from ..core.manager import current

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from uring.memory import pin, pin_writable
+from uring.kernel.memory import pin, pin_writable
 
 from .. import seams
 from .base import READ, WRITE, Descriptor, RingFile, exclusive

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from uring import abi, ops
-from uring.memory import pin, pin_writable
+from uring.kernel.memory import pin, pin_writable
 
 from ..core.perform import perform
 from .base import READ, WRITE, Descriptor

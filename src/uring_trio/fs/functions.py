@@ -24,7 +24,7 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi, ops
 from uring.cached import find_stat
-from uring.memory import bytes_address, new_bytes
+from uring.kernel.memory import bytes_address, new_bytes
 
 from .. import seams
 from ..core.manager import Manager, current

@@ -10,7 +10,7 @@ from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
-from uring.memory import pin, pin_writable
+from uring.kernel.memory import pin, pin_writable
 
 from .base import READ, WRITE, Descriptor, RingFile, exclusive
 

@@ -25,7 +25,7 @@ from trio.lowlevel import ParkingLot, checkpoint, enable_ki_protection
 from uring import abi
 from uring.abi.layouts import RSRC_REGISTER, RSRC_UPDATE2
 from uring.errors import error_from_result
-from uring.memory import pin_writable, zeroed
+from uring.kernel.memory import pin_writable, zeroed
 
 from .. import seams
 from ..core.manager import current

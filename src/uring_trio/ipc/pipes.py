@@ -26,7 +26,7 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protect
 
 from uring import abi
 from uring.errors import error_from_result
-from uring.memory import bytes_address, new_bytes, pin
+from uring.kernel.memory import bytes_address, new_bytes, pin
 
 from .. import seams
 from ..core.fd import Channel

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from uring import abi
-from uring.memory import zeroed
+from uring.kernel.memory import zeroed
 from uring.ops.timeout import SHORTEST_PERIOD
 
 from ..core.fd import Channel
@@ -20,7 +20,7 @@ from ..core.manager import current
 from .subscription import Event, Items, Subscription
 
 if TYPE_CHECKING:
-    from uring.memory import Zeroed
+    from uring.kernel.memory import Zeroed
 
 __all__ = ["poll_events", "ticks"]
 

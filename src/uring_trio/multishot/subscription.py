@@ -25,7 +25,7 @@ from trio.lowlevel import enable_ki_protection
 
 from uring import abi
 from uring.errors import error_from_result
-from uring.op import Multishot, Op, descriptor
+from uring.kernel.op import Multishot, Op, descriptor
 
 from .. import seams
 from ..core.fd import Channel

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi
-from uring.buffers import BufferRing
 from uring.errors import error_from_result
-from uring.kernel import CQE, KernelRing
+from uring.kernel.buffers import BufferRing
+from uring.kernel.ring import CQE, KernelRing
 
 from ..core.fd import Channel
 from ..core.manager import current

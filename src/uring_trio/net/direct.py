@@ -26,8 +26,8 @@ from trio.lowlevel import enable_ki_protection
 from uring import abi, ops
 from uring.abi.layouts import FILE_INDEX_RANGE, RSRC_REGISTER
 from uring.errors import error_from_result
-from uring.memory import pin, pin_writable, zeroed
-from uring.volley import Volley
+from uring.kernel.memory import pin, pin_writable, zeroed
+from uring.kernel.volley import Volley
 
 from .. import seams
 from ..core.fd import Channel
@@ -41,7 +41,7 @@ from .stream import ByteReceiver, UringStream, stream_error
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from uring.op import Op
+    from uring.kernel.op import Op
 
     from ..core.operation import Operation
 

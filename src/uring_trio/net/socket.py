@@ -27,10 +27,10 @@ import trio
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi
-from uring.addresses import SOCKADDR_SIZE, decode_address, encode_address
 from uring.errors import error_from_result
-from uring.memory import pin, pin_writable
-from uring.messages import Message, decode_control, encode_control
+from uring.kernel.addresses import SOCKADDR_SIZE, decode_address, encode_address
+from uring.kernel.memory import pin, pin_writable
+from uring.kernel.messages import Message, decode_control, encode_control
 from uring.ops.socket import PeerAddress, SocketAddress
 
 from .. import seams

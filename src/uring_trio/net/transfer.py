@@ -16,7 +16,7 @@ import trio
 
 from uring import abi, ops
 from uring.errors import error_from_result
-from uring.memory import pin
+from uring.kernel.memory import pin
 
 from .. import seams
 from ..core.operation import COPIED

@@ -15,8 +15,8 @@ from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
 from uring.abi.layouts import RECVMSG_OUT
-from uring.addresses import decode_address, encode_address
-from uring.messages import Message, decode_control
+from uring.kernel.addresses import decode_address, encode_address
+from uring.kernel.messages import Message, decode_control
 
 from .. import seams
 from ..core.perform import check_timeout, perform

@@ -16,8 +16,8 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from uring import ops
-from uring.addresses import encode_address
 from uring.errors import error_from_result
+from uring.kernel.addresses import encode_address
 
 from ..core.manager import current
 from ..core.perform import perform

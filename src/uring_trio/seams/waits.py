@@ -20,7 +20,7 @@ import trio
 from trio.lowlevel import Abort, cancel_shielded_checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi
-from uring.inflight import GENERATION, INDEX_MASK, USER_DATA_MASK
+from uring.kernel.inflight import GENERATION, INDEX_MASK, USER_DATA_MASK
 
 from .names import context, core_traps
 from .runs import NoRing, current_task
@@ -28,8 +28,8 @@ from .runs import NoRing, current_task
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from uring.op import Op
-    from uring.volley import Volley
+    from uring.kernel.op import Op
+    from uring.kernel.volley import Volley
 
     from ..core.manager import Manager
     from ..core.operation import Operation

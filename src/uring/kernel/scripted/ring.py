@@ -25,14 +25,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from . import abi
-from .errors import RingClosed, error_from_result
-from .kernel import CQE
+from ... import abi
+from ...errors import RingClosed, error_from_result
+from ..ring import CQE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .kernel import RingLike
+    from ..ring import RingLike
 
 __all__ = ["FAKE_FD", "RandomScheduler", "Request", "ScriptedBuffers", "ScriptedRing"]
 
@@ -577,7 +577,7 @@ class ScriptedRing:
 
 
 class ScriptedBuffers:
-    """Provided buffers of a `ScriptedRing`, with the interface of ``uring.buffers.BufferRing``.
+    """Provided buffers of a `ScriptedRing`, with the interface of ``uring.kernel.buffers.BufferRing``.
 
     ``available`` lists the ids that are the kernel's, next one first. ``put`` raises `ValueError` for a
     buffer that is the kernel's already.

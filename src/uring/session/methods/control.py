@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import ops
-from ..abi import FUTEX2_SIZE_U32, FUTEX_BITSET_MATCH_ANY
-from ..core import RingCore
+from ... import ops
+from ...abi import FUTEX2_SIZE_U32, FUTEX_BITSET_MATCH_ANY
+from ..life import RingCore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..contexts import SQEContext
-    from ..ops.base import Fd
+    from ...contexts.context import SQEContext
+    from ...ops.base import Fd
 
 __all__ = ["ControlMethods"]
 

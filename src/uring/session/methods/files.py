@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import ops
-from ..core import RingCore
+from ... import ops
+from ..life import RingCore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..contexts import SQEContext
-    from ..ops.base import Fd
+    from ...contexts.context import SQEContext
+    from ...ops.base import Fd
 
 __all__ = ["FileMethods"]
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import ops
-from ..abi import STATX_BASIC_STATS, STATX_BTIME
-from ..core import RingCore
+from ... import ops
+from ...abi import STATX_BASIC_STATS, STATX_BTIME
+from ..life import RingCore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..contexts import SQEContext
-    from ..ops.base import Fd, Path
+    from ...contexts.context import SQEContext
+    from ...ops.base import Fd, Path
 
 __all__ = ["PathMethods"]
 

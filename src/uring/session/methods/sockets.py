@@ -10,13 +10,13 @@ from __future__ import annotations
 from socket import SOCK_CLOEXEC
 from typing import TYPE_CHECKING, Any
 
-from .. import ops
-from ..abi import IORING_FILE_INDEX_ALLOC
-from ..core import RingCore
+from ... import ops
+from ...abi import IORING_FILE_INDEX_ALLOC
+from ..life import RingCore
 
 if TYPE_CHECKING:
-    from ..contexts import SQEContext
-    from ..ops.base import Fd
+    from ...contexts.context import SQEContext
+    from ...ops.base import Fd
 
 __all__ = ["SocketMethods"]
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import ops
-from ..abi import IORING_FILE_INDEX_ALLOC
-from ..core import RingCore
+from ... import ops
+from ...abi import IORING_FILE_INDEX_ALLOC
+from ..life import RingCore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..contexts import SQEContext
-    from ..messages import Message
-    from ..ops.base import Fd
+    from ...contexts.context import SQEContext
+    from ...kernel.messages import Message
+    from ...ops.base import Fd
 
 __all__ = ["TransferMethods"]
 
@@ -386,7 +386,7 @@ class TransferMethods(RingCore):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> SQEContext:
-        """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `uring.addresses`) if given
+        """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `kernel.addresses`) if given
         (Linux 5.3)."""
         return self._request(
             ctx,

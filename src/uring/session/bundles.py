@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from .views import Completion
+from ..contexts.views import Completion
 
 if TYPE_CHECKING:
-    from .buffers import BufferRing
+    from ..kernel.buffers import BufferRing
 
 __all__ = ["BundleIterator"]
 

@@ -1,0 +1,3 @@
+"""`uring.kernel.addresses` under its earlier path."""
+
+from uring.kernel.addresses import *

@@ -1,0 +1,3 @@
+"""`uring.kernel.buffers` under its earlier path."""
+
+from uring.kernel.buffers import *

@@ -1,0 +1,3 @@
+"""`uring.kernel.inflight` under its earlier path."""
+
+from uring.kernel.inflight import *

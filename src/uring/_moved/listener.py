@@ -1,0 +1,3 @@
+"""`uring.machines.listener` under its earlier path."""
+
+from uring.machines.listener import *

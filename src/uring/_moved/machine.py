@@ -1,0 +1,3 @@
+"""`uring.machines.machine` under its earlier path."""
+
+from uring.machines.machine import *

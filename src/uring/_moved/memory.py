@@ -1,0 +1,3 @@
+"""`uring.kernel.memory` under its earlier path."""
+
+from uring.kernel.memory import *

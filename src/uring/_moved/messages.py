@@ -1,0 +1,3 @@
+"""`uring.kernel.messages` under its earlier path."""
+
+from uring.kernel.messages import *

@@ -1,0 +1,3 @@
+"""`uring.machines.multishot` under its earlier path."""
+
+from uring.machines.multishot import *

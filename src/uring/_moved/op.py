@@ -1,0 +1,3 @@
+"""`uring.kernel.op` under its earlier path."""
+
+from uring.kernel.op import *

@@ -1,0 +1,3 @@
+"""`uring.kernel.scripted` under its earlier path."""
+
+from uring.kernel.scripted import *

@@ -1,0 +1,3 @@
+"""`uring.session.state` under its earlier path."""
+
+from uring.session.state import *

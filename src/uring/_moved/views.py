@@ -1,0 +1,3 @@
+"""`uring.contexts.views` under its earlier path."""
+
+from uring.contexts.views import *

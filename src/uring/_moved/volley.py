@@ -1,0 +1,3 @@
+"""`uring.kernel.volley` under its earlier path."""
+
+from uring.kernel.volley import *

@@ -1,0 +1,3 @@
+"""`uring.machines.zcrx` under its earlier path."""
+
+from uring.machines.zcrx import *

@@ -1,0 +1,3 @@
+"""`uring.machines.zerocopy` under its earlier path."""
+
+from uring.machines.zerocopy import *

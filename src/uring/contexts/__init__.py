@@ -1,0 +1,39 @@
+"""Submission contexts: what `user_data` stands for, and what a completion finds through it."""
+
+from .context import (
+    CTX_MODE_DIRECT,
+    CTX_MODE_EXTENDED,
+    CTX_MODE_INDIRECT,
+    CTX_MODE_RESERVED,
+    USER_DATA_SIZE,
+    ContextPools,
+    ExtSQE,
+    IndirectSQE,
+    ScopedExtSQE,
+    SQEContext,
+    cast_user_data,
+    find_slot,
+    for_fd,
+    pack_direct,
+    pack_extended,
+    pack_indirect,
+)
+
+__all__ = [
+    "CTX_MODE_DIRECT",
+    "CTX_MODE_EXTENDED",
+    "CTX_MODE_INDIRECT",
+    "CTX_MODE_RESERVED",
+    "USER_DATA_SIZE",
+    "ContextPools",
+    "ExtSQE",
+    "IndirectSQE",
+    "SQEContext",
+    "ScopedExtSQE",
+    "cast_user_data",
+    "find_slot",
+    "for_fd",
+    "pack_direct",
+    "pack_extended",
+    "pack_indirect",
+]

@@ -1,0 +1,26 @@
+"""The C shim as Python sees it: ``ffi`` and ``lib``, or None for both where it cannot run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    ffi: Any
+    lib: Any
+else:
+    try:
+        import uring._cached  # noqa: F401 - without it a ring would open, and the first read of a file fail
+        from uring._ffi import ffi, lib
+    except ImportError:  # not Linux, or not built: importing stays possible, opening a ring does not
+        ffi = lib = None
+
+__all__ = ["NOT_BUILT", "ffi", "lib"]
+
+NOT_BUILT = (
+    f"io_uring is a part of Linux; this is {sys.platform}"
+    if sys.platform != "linux"
+    else "the C extensions uring._ffi and uring._cached are missing, or one of them: install the package "
+    "again, with a C compiler and the headers of Python present"
+)
+"""Why there is no ``lib``."""

@@ -1,0 +1,1 @@
+"""The parts that `uring.Ring` is made of."""
