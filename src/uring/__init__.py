@@ -5,88 +5,93 @@
 needs Linux 6.18.
 """
 
-from . import abi, ops
-from .contexts.context import (
-    CTX_MODE_DIRECT,
-    CTX_MODE_EXTENDED,
-    CTX_MODE_INDIRECT,
-    CTX_MODE_RESERVED,
-    ContextPools,
-    ExtSQE,
-    IndirectSQE,
-    ScopedExtSQE,
-    SQEContext,
-    cast_user_data,
-    for_fd,
-    pack_direct,
-    pack_extended,
-    pack_indirect,
-)
-from .contexts.shapes import Ctx
-from .contexts.userdata import context_user_data, context_with_user_data
-from .contexts.views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
-from .errors import (
-    CQOverflow,
-    ListenerNotReady,
-    NotSupported,
-    PoolExhausted,
-    RingClosed,
-    RingUnavailable,
-    error_from_result,
-)
-from .kernel.buffers import BufferRing
-from .kernel.messages import Message
-from .kernel.op import Op
-from .machines.dispatch import CompletionOwner, dispatch
-from .machines.incremental import IncrementalHandler, IncrementalReceiver
-from .machines.listener import (
-    ListenerHandler,
-    ListenerManager,
-    ListenerOp,
-    ListenerState,
-    ListenerStep,
-    decode_listener_cqe,
-    prepare_listener_bind,
-    prepare_listener_listen,
-    prepare_listener_socket,
-    set_listener_ready,
-)
-from .machines.machine import IllegalEvent
-from .machines.multishot import (
-    MultishotAction,
-    MultishotHandler,
-    MultishotStep,
-    MultishotSubscription,
-    SubscriptionState,
-)
-from .machines.refill import ZCRXOffsets, ZCRXQueue
-from .machines.zcrx import ZCRXBuffer, ZCRXConfig, ZCRXHandler, ZCRXReceiver, ZCRXState
-from .machines.zerocopy import ZCHandler, ZCTracker
-from .options import (
-    BUFFER_SIZES,
-    LARGE_LOCKED_BUFFER_MEM,
-    BufferGroupsConfig,
-    Options,
-    buffer_config_for_budget,
-    options_for_budget,
-    options_for_system,
-)
-from .ring import Ring
-from .session.batch import Batch
-from .session.bundles import BundleIterator
-from .session.pools import BufferPool, RegisterBufferPool
-from .session.provided import BufferGroups
-from .session.queries import (
-    QueryOpcode,
-    QuerySCQ,
-    QueryZCRX,
-    query_opcodes,
-    query_scq,
-    query_zcrx,
-    send_msg_ring,
-)
-from .session.regions import MemRegion, WaitRegion, aligned_mem_block
-from .session.state import Features
+from typing import TYPE_CHECKING
+
+from ._names import names_on_demand
+
+if TYPE_CHECKING:
+    from . import abi, ops
+    from .contexts.context import (
+        CTX_MODE_DIRECT,
+        CTX_MODE_EXTENDED,
+        CTX_MODE_INDIRECT,
+        CTX_MODE_RESERVED,
+        ContextPools,
+        ExtSQE,
+        IndirectSQE,
+        ScopedExtSQE,
+        SQEContext,
+        cast_user_data,
+        for_fd,
+        pack_direct,
+        pack_extended,
+        pack_indirect,
+    )
+    from .contexts.shapes import Ctx
+    from .contexts.userdata import context_user_data, context_with_user_data
+    from .contexts.views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
+    from .errors import (
+        CQOverflow,
+        ListenerNotReady,
+        NotSupported,
+        PoolExhausted,
+        RingClosed,
+        RingUnavailable,
+        error_from_result,
+    )
+    from .kernel.buffers import BufferRing
+    from .kernel.messages import Message
+    from .kernel.op import Op
+    from .machines.dispatch import CompletionOwner, dispatch
+    from .machines.incremental import IncrementalHandler, IncrementalReceiver
+    from .machines.listener import (
+        ListenerHandler,
+        ListenerManager,
+        ListenerOp,
+        ListenerState,
+        ListenerStep,
+        decode_listener_cqe,
+        prepare_listener_bind,
+        prepare_listener_listen,
+        prepare_listener_socket,
+        set_listener_ready,
+    )
+    from .machines.machine import IllegalEvent
+    from .machines.multishot import (
+        MultishotAction,
+        MultishotHandler,
+        MultishotStep,
+        MultishotSubscription,
+        SubscriptionState,
+    )
+    from .machines.refill import ZCRXOffsets, ZCRXQueue
+    from .machines.zcrx import ZCRXBuffer, ZCRXConfig, ZCRXHandler, ZCRXReceiver, ZCRXState
+    from .machines.zerocopy import ZCHandler, ZCTracker
+    from .options import (
+        BUFFER_SIZES,
+        LARGE_LOCKED_BUFFER_MEM,
+        BufferGroupsConfig,
+        Options,
+        buffer_config_for_budget,
+        options_for_budget,
+        options_for_system,
+    )
+    from .ring import Ring
+    from .session.batch import Batch
+    from .session.bundles import BundleIterator
+    from .session.pools import BufferPool, RegisterBufferPool
+    from .session.provided import BufferGroups
+    from .session.queries import (
+        QueryOpcode,
+        QuerySCQ,
+        QueryZCRX,
+        query_opcodes,
+        query_scq,
+        query_zcrx,
+        send_msg_ring,
+    )
+    from .session.regions import MemRegion, WaitRegion, aligned_mem_block
+    from .session.state import Features
 
 __path__ = [*__path__, f"{__path__[0]}/_moved"]  # modules under their earlier paths
 
@@ -180,3 +185,48 @@ __all__ = [
     "view_ext_sqe",
     "view_sqe",
 ]
+
+_HOMES = {
+    "contexts.context": (
+        "CTX_MODE_DIRECT CTX_MODE_EXTENDED CTX_MODE_INDIRECT CTX_MODE_RESERVED ContextPools ExtSQE "
+        "IndirectSQE ScopedExtSQE SQEContext cast_user_data for_fd pack_direct pack_extended "
+        "pack_indirect"
+    ),
+    "contexts.shapes": "Ctx",
+    "contexts.userdata": "context_user_data context_with_user_data",
+    "contexts.views": "CQEView DirectCQE ExtCQE SQEView view_ext_sqe view_sqe",
+    "errors": (
+        "CQOverflow ListenerNotReady NotSupported PoolExhausted RingClosed RingUnavailable error_from_result"
+    ),
+    "kernel.buffers": "BufferRing",
+    "kernel.messages": "Message",
+    "kernel.op": "Op",
+    "machines.dispatch": "CompletionOwner dispatch",
+    "machines.incremental": "IncrementalHandler IncrementalReceiver",
+    "machines.listener": (
+        "ListenerHandler ListenerManager ListenerOp ListenerState ListenerStep decode_listener_cqe "
+        "prepare_listener_bind prepare_listener_listen prepare_listener_socket set_listener_ready"
+    ),
+    "machines.machine": "IllegalEvent",
+    "machines.multishot": (
+        "MultishotAction MultishotHandler MultishotStep MultishotSubscription SubscriptionState"
+    ),
+    "machines.refill": "ZCRXOffsets ZCRXQueue",
+    "machines.zcrx": "ZCRXBuffer ZCRXConfig ZCRXHandler ZCRXReceiver ZCRXState",
+    "machines.zerocopy": "ZCHandler ZCTracker",
+    "options": (
+        "BUFFER_SIZES LARGE_LOCKED_BUFFER_MEM BufferGroupsConfig Options buffer_config_for_budget "
+        "options_for_budget options_for_system"
+    ),
+    "ring": "Ring",
+    "session.batch": "Batch",
+    "session.bundles": "BundleIterator",
+    "session.pools": "BufferPool RegisterBufferPool",
+    "session.provided": "BufferGroups",
+    "session.queries": "QueryOpcode QuerySCQ QueryZCRX query_opcodes query_scq query_zcrx send_msg_ring",
+    "session.regions": "MemRegion WaitRegion aligned_mem_block",
+    "session.state": "Features",
+}
+
+if not TYPE_CHECKING:  # to a checker, a name that is not here is a mistake
+    __getattr__, __dir__ = names_on_demand(__name__, _HOMES)

@@ -2,47 +2,46 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
+from uring._names import names_on_demand
 from uring.errors import RingUnavailable
 
-from .core.perform import perform, perform_many
-from .fs import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
-from .fs.functions import (
-    copy_file,
-    getxattr,
-    link,
-    mkdir,
-    read_dir_stats,
-    rename,
-    rmdir,
-    setxattr,
-    splice,
-    stat,
-    symlink,
-    sync_file_range,
-    tee,
-    unlink,
-)
-from .fs.path import Path
-from .fs.registered import RegisteredBuffer, RegisteredBuffers
-from .ipc.channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
-from .ipc.processes import wait_process
-from .launch import environment
-from .launch.run import install, run, start_guest_run, uninstall
-from .multishot.events import poll_events, ticks
-from .multishot.leases import Lease
-from .multishot.subscription import subscribe
-from .net.chunks import read_chunks
-from .net.direct import DirectListener, DirectStream
-from .net.listener import UringListener, listen_tcp, serve_tcp
-from .net.stream import UringStream, open_tcp_stream
-from .net.udp import Datagram, UringDatagrams, open_udp
-from .net.unix import listen_unix, open_unix_stream, serve_unix
-from .options import RingOptions
-from .seams import UnsupportedTrio
-
-if "_uring_trio_startup" in sys.modules:
-    environment.follow(os.environ)
+if TYPE_CHECKING:
+    from .core.perform import perform, perform_many
+    from .fs import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
+    from .fs.functions import (
+        copy_file,
+        getxattr,
+        link,
+        mkdir,
+        read_dir_stats,
+        rename,
+        rmdir,
+        setxattr,
+        splice,
+        stat,
+        symlink,
+        sync_file_range,
+        tee,
+        unlink,
+    )
+    from .fs.path import Path
+    from .fs.registered import RegisteredBuffer, RegisteredBuffers
+    from .ipc.channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
+    from .ipc.processes import wait_process
+    from .launch.run import install, run, start_guest_run, uninstall
+    from .multishot.events import poll_events, ticks
+    from .multishot.leases import Lease
+    from .multishot.subscription import subscribe
+    from .net.chunks import read_chunks
+    from .net.direct import DirectListener, DirectStream
+    from .net.listener import UringListener, listen_tcp, serve_tcp
+    from .net.stream import UringStream, open_tcp_stream
+    from .net.udp import Datagram, UringDatagrams, open_udp
+    from .net.unix import listen_unix, open_unix_stream, serve_unix
+    from .options import RingOptions
+    from .seams import UnsupportedTrio
 
 __all__ = [
     "BufferedFile",
@@ -102,3 +101,36 @@ __all__ = [
     "unlink",
     "wait_process",
 ]
+
+_HOMES = {
+    "core.perform": "perform perform_many",
+    "fs": "BufferedFile DirectFile RawFile TextFile open_direct open_file",
+    "fs.functions": (
+        "copy_file getxattr link mkdir read_dir_stats rename rmdir setxattr splice stat symlink "
+        "sync_file_range tee unlink"
+    ),
+    "fs.path": "Path",
+    "fs.registered": "RegisteredBuffer RegisteredBuffers",
+    "ipc.channels": "RingReceiveChannel RingSendChannel futex_wait futex_wake open_ring_channel",
+    "ipc.processes": "wait_process",
+    "launch.run": "install run start_guest_run uninstall",
+    "multishot.events": "poll_events ticks",
+    "multishot.leases": "Lease",
+    "multishot.subscription": "subscribe",
+    "net.chunks": "read_chunks",
+    "net.direct": "DirectListener DirectStream",
+    "net.listener": "UringListener listen_tcp serve_tcp",
+    "net.stream": "UringStream open_tcp_stream",
+    "net.udp": "Datagram UringDatagrams open_udp",
+    "net.unix": "listen_unix open_unix_stream serve_unix",
+    "options": "RingOptions",
+    "seams": "UnsupportedTrio",
+}
+
+if not TYPE_CHECKING:  # to a checker, a name that is not here is a mistake
+    __getattr__, __dir__ = names_on_demand(__name__, _HOMES)
+
+if "_uring_trio_startup" in sys.modules:
+    from .launch import environment
+
+    environment.follow(os.environ)

@@ -1,0 +1,48 @@
+"""A package's public names, each loaded from its module when it is first asked for.
+
+An import costs what a program uses of it. Type checkers do not run this: they read the imports that the
+package has for them, and a test holds both to each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["names_on_demand"]
+
+
+def names_on_demand(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package.
+
+    Args:
+        homes: the modules below the package, each with its public names, which spaces part. Modules are found
+            by their own names too.
+    """
+    home_of = {name: module for module, names in homes.items() for name in names.split()}
+
+    def find(name: str) -> Any:
+        home = home_of.get(name)
+        if home:
+            value = getattr(importlib.import_module(f"{package}.{home}"), name)
+            sys.modules[package].__dict__[name] = value
+            return value
+        path = f"{package}.{name}"
+        if not name.startswith("_"):
+            try:
+                return importlib.import_module(path)
+            except ModuleNotFoundError as error:
+                if error.name != path:
+                    raise
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    def names() -> list[str]:
+        return sorted({*sys.modules[package].__dict__, *home_of})
+
+    return find, names
