@@ -32,7 +32,7 @@ LAYERS = [
     ["uring_trio.net.direct"],
     ["uring_trio.net.stream"],
     ["uring_trio.net.transfer", "uring_trio.net.trio_stream", "uring_trio.net.udp", "uring_trio.seams.anyio"],
-    ["uring_trio.ipc.pipes", "uring_trio.net.socket"],
+    ["uring_trio.fs.descriptors", "uring_trio.ipc.pipes", "uring_trio.net.socket"],
     [
         "uring_trio.multishot.events",
         "uring_trio.net.accept",

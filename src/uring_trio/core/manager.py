@@ -175,6 +175,7 @@ class Manager:
         self._held: dict[Held, float] = {}  # what is put off, and until when; 0: since the loop comes round
         self.hold_seconds: float = options.gather_us / 1e6
         self.late: int = 0
+        self._workers_beside = 0  # see `widen`
         self._eventfd = -1
         try:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -288,7 +289,7 @@ class Manager:
             cancels_lost=self.cancels.lost,
             cancels_running=self.cancels.running,
             cancels_unsent=self.cancels.unsent,
-            workers=0 if self.closed else self._limit_workers(0),
+            workers=0 if self.closed else self._limit_workers(0) - self._workers_beside,
         )
 
     def _limit_workers(self, most: int) -> int:
@@ -301,6 +302,16 @@ class Manager:
         numbers[0] = most
         self.ring.register(_IOWQ_MAX_WORKERS, limits.address, 2, "limit workers")
         return int(numbers[0])
+
+    def widen(self, workers: int) -> None:
+        """Lets so many more kernel workers run, or fewer where it is negative.
+
+        For an operation that may wait without end in a worker, while it is in flight: the workers that files
+        and paths share are left to the others.
+        """
+        if not self.closed and isinstance(self.ring, KernelRing):
+            self._limit_workers(self._limit_workers(0) + workers)
+            self._workers_beside += workers
 
     def force_wakeup(self) -> None:
         """Ends a wait of `get_events` from any thread or signal handler."""
@@ -322,6 +333,9 @@ class Manager:
             _leaked.append((self.ring, self.table, self.buffers, self.groups))
             _Leak(left)
         else:
+            if self._workers_beside:
+                # The bound is the thread's: its next ring would find it so.
+                self._limit_workers(self._limit_workers(0) - self._workers_beside)
             if self.groups is not None:
                 self.groups.close()
             self.buffers.close()

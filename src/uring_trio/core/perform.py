@@ -17,7 +17,7 @@ from .manager import Manager, current
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["check_alone", "check_timeout", "perform", "perform_many", "run_volley"]
+__all__ = ["check_alone", "check_timeout", "perform", "perform_many", "persist", "run_volley"]
 
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
@@ -65,6 +65,18 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     if res < 0:
         raise failure(res, name, fields, address, paths)
     return res if decode is None else decode(res)
+
+
+async def persist(op: Op) -> Any:
+    """`perform`, again for as long as a signal that stopped the process ends the operation.
+
+    For those that have done nothing when they are interrupted: an open, a splice, a read.
+    """
+    while True:
+        try:
+            return await perform(op)
+        except InterruptedError:
+            continue
 
 
 @enable_ki_protection

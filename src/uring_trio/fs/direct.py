@@ -20,7 +20,8 @@ from uring.kernel.memory import pin, pin_writable
 
 from ..core.perform import perform
 from .base import READ, WRITE, Descriptor
-from .functions import absolute
+from .descriptors import open_descriptor
+from .functions import absolute, renamed
 from .registered import RegisteredBuffer
 
 if TYPE_CHECKING:
@@ -154,8 +155,10 @@ async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666)
     Raises:
         OSError: ``EINVAL`` where the file system does not do it.
     """
-    name = absolute(path)
-    fd = await perform(ops.openat(name, flags | os.O_DIRECT, file_mode=mode))
+    try:
+        fd = await open_descriptor(absolute(path), flags | os.O_DIRECT, mode)
+    except OSError as exc:
+        raise renamed(exc, path) from None
     try:
         found = await perform(ops.statx("", flags=abi.AT_EMPTY_PATH, mask=_STATX_DIOALIGN, dir_fd=fd))
         align = max(found.dio_offset_align, found.dio_mem_align) or _DEFAULT_ALIGN

@@ -13,7 +13,9 @@ may not search) the relative one goes to the worker, which works as long as nobo
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import select
 import shutil
 import stat as modes
 import struct
@@ -28,7 +30,8 @@ from uring.kernel.memory import bytes_address, new_bytes
 
 from .. import seams
 from ..core.manager import Manager, current
-from ..core.perform import perform, perform_many
+from ..core.perform import perform, perform_many, persist
+from .descriptors import open_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,6 +46,7 @@ __all__ = [
     "mkdir",
     "read_dir_stats",
     "rename",
+    "renamed",
     "rmdir",
     "setxattr",
     "splice",
@@ -142,7 +146,11 @@ async def read_dir_stats(
     else:
         await seams.pause()
     return [
-        answer if isinstance(answer, os.stat_result) else _error(cast("OSError | int", answer), path)
+        answer
+        if isinstance(answer, os.stat_result)
+        else renamed(answer, path)
+        if isinstance(answer, OSError)
+        else _error(cast("int", answer), path)
         for path, answer in zip(paths, found)
     ]
 
@@ -206,16 +214,48 @@ async def splice(
     """Moves up to ``n`` bytes between descriptors, one of them a pipe, without copying them through this
     process; returns how many, 0 at the end. See splice(2).
 
-    A socket to splice from has to be non-blocking, as Trio's are: see `uring.ops.splice`. Where nothing has
-    arrived it raises ``BlockingIOError`` then.
+    It waits where splice(2) does, for an empty pipe to read from and a full one to write to, without a kernel
+    worker meanwhile. ``BlockingIOError`` where that would not wait: with ``SPLICE_F_NONBLOCK``, and with a
+    descriptor that has ``O_NONBLOCK``. A socket to splice from has to have it, as Trio's do: see
+    `uring.ops.splice`.
     """
-    op = ops.splice(fd_in, fd_out, n, offset_in=offset_in, offset_out=offset_out, splice_flags=flags)
-    return int(await perform(op))
+
+    def op(flags: int) -> ops.Op:
+        return ops.splice(fd_in, fd_out, n, offset_in=offset_in, offset_out=offset_out, splice_flags=flags)
+
+    return await _between_pipes(op, flags, fd_in, fd_out)
 
 
 async def tee(fd_in: Fd, fd_out: Fd, n: int, *, flags: int = 0) -> int:
-    """Copies up to ``n`` bytes from a pipe to another and leaves them there; returns how many. See tee(2)."""
-    return int(await perform(ops.tee(fd_in, fd_out, n, splice_flags=flags)))
+    """Copies up to ``n`` bytes from a pipe to another and leaves them there; returns how many. It waits as
+    `splice` does. See tee(2)."""
+    return await _between_pipes(
+        lambda flags: ops.tee(fd_in, fd_out, n, splice_flags=flags), flags, fd_in, fd_out
+    )
+
+
+async def _between_pipes(make: Callable[[int], ops.Op], flags: int, fd_in: Fd, fd_out: Fd) -> int:
+    """Runs a splice or tee that would keep a kernel worker for as long as its pipe is empty, or full: where
+    it would wait the ring does."""
+    op = make(flags | os.SPLICE_F_NONBLOCK)
+    while True:
+        try:
+            return int(await persist(op))
+        except BlockingIOError:
+            ends = [(_number(fd_in), select.POLLIN), (_number(fd_out), select.POLLOUT)]
+            if flags & os.SPLICE_F_NONBLOCK or any(map(_refuses_to_wait, (fd for fd, _ in ends))):
+                raise
+            for fd, mask in ends:
+                if modes.S_ISFIFO(os.fstat(fd).st_mode):
+                    await perform(ops.poll_add(fd, mask))
+
+
+def _number(fd: Fd) -> int:
+    return fd if isinstance(fd, int) else fd.fileno()
+
+
+def _refuses_to_wait(fd: int) -> bool:
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
 
 
 async def sync_file_range(fd: Fd, offset: int, length: int, flags: int) -> None:
@@ -271,18 +311,24 @@ async def _copy(
     dst: Path,
 ) -> int:
     full, empty = bytearray(chunk), bytearray(chunk)
-    have = await _named(ops.read(source, full, offset=0), src)
+    have = await _read(source, full, 0, src)
     done = 0
     while have:
         view = memoryview(full)[:have]
         written, read = await perform_many(
             [ops.write(target, view, offset=done), ops.read(source, empty, offset=done + have)]
         )
+        # A process that was stopped finds the operations interrupted which had done nothing.
+        if isinstance(written, InterruptedError):
+            written = 0
+        if isinstance(read, InterruptedError):
+            read = await _read(source, empty, done + have, src)
         for answer, path in ((written, dst), (read, src)):
             if isinstance(answer, OSError):
-                raise _error(answer, path)
+                raise renamed(answer, path)
         while written < have:
-            written += await _named(ops.write(target, view[written:], offset=done + written), dst)
+            op = ops.write(target, view[written:], offset=done + written)
+            written += await _named(op, dst, run=persist)
         done += have
         if progress is not None:
             progress(done, max(size, done))
@@ -290,9 +336,16 @@ async def _copy(
     return done
 
 
+async def _read(source: int, memory: bytearray, offset: int, path: Path) -> int:
+    have: int = await _named(ops.read(source, memory, offset=offset), path, run=persist)
+    return have
+
+
 async def _open(name: Path, flags: int, path: Path) -> int:
-    fd: int = await _named(ops.openat(name, flags), path)
-    return fd
+    try:
+        return await open_descriptor(name, flags)
+    except OSError as exc:
+        raise renamed(exc, path) from None
 
 
 def stat_op(path: Any, follow: bool = True) -> ops.Op:
@@ -327,17 +380,21 @@ def _decode_stat(room: bytes, _: int) -> os.stat_result:
     return os.stat_result(fields)
 
 
-async def _named(op: ops.Op, path: Any, other: Any = None) -> Any:
+async def _named(op: ops.Op, path: Any, other: Any = None, run: Callable[..., Any] = perform) -> Any:
     """Runs an operation; its exception is what `os` would raise for these paths."""
     try:
-        return await perform(op)
+        return await run(op)
     except OSError as exc:
-        raise _error(exc, path, other) from None
+        raise renamed(exc, path, other) from None
 
 
-def _error(said: OSError | int, path: Any, other: Any = None) -> OSError:
-    """The exception of `os`, for one that knows no names or an errno."""
-    number = said if isinstance(said, int) else said.errno or 0
+def renamed(exc: OSError, path: Any, other: Any = None) -> OSError:
+    """The exception as `os` raises it for these paths."""
+    return _error(exc.errno or 0, path, other)
+
+
+def _error(number: int, path: Any, other: Any = None) -> OSError:
+    """The exception of `os` for an errno."""
     first = path if isinstance(path, int) else os.fspath(path)
     if other is None:
         return OSError(number, os.strerror(number), first)

@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from uring import abi, ops
-
-from ..core.perform import perform
 from .base import Descriptor, RingFile
 from .buffered import BufferedFile
-from .functions import absolute
+from .descriptors import open_descriptor
+from .functions import absolute, renamed
 from .raw import RawFile
 from .text import TextFile
 
@@ -34,7 +32,6 @@ __all__ = ["FileOrName", "Opener", "file_of", "open_file"]
 FileOrName: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes] | int"
 Opener: TypeAlias = "Callable[[str, int], int]"
 
-_ASYNC = int(abi.IOSQE_ASYNC)
 _PLAIN = (-1, None, None, None, True)
 _open_stock: Any = open
 _flags: dict[str, int] = {}
@@ -152,16 +149,10 @@ def file_of(made: Any, newline: str | None = None) -> RingFile:
 
 
 async def _open(path: Any, flags: int) -> int:
-    # In a kernel worker at once: an open tried inline does not wait for the other end of a FIFO.
-    op = ops.openat(absolute(path), flags).with_flags(_ASYNC)
-    while True:
-        try:
-            fd: int = await perform(op)
-        except InterruptedError:
-            continue  # the process was stopped and goes on
-        except OSError as exc:
-            raise OSError(exc.errno, exc.strerror, path) from None
-        return fd
+    try:
+        return await open_descriptor(absolute(path), flags)
+    except OSError as exc:
+        raise renamed(exc, path) from None
 
 
 def _flags_of(path: Any, mode: str, *others: Any) -> int:
