@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import stat as modes
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -22,6 +23,9 @@ from trio.testing import assert_checkpoints
 
 import uring_trio
 from uring_trio import Path, copy_file, read_dir_stats, wait_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -481,3 +485,149 @@ async def test_many_short_children() -> None:
         for code in range(40):
             nursery.start_soon(one, code)
     assert sorted(codes) == list(range(40))
+
+
+TOUCHED = [
+    "file", "dir", "link", "dangling", "loop", "missing", "file/below", "missing/below", "read-only", "n\0",
+    "x" * 300, "", ".", "fifo",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("exist_ok", [True, False])
+@pytest.mark.parametrize("name", TOUCHED)
+async def test_touches_as_pathlib(here: pathlib.Path, name: str, exist_ok: bool) -> None:
+    (here / "read-only").write_text("")
+    (here / "read-only").chmod(0o444)
+    found: list[Any] = []
+    for touch in (pathlib.Path(name).touch, Path(name).touch):
+        for there in here.iterdir():
+            if not there.is_symlink():
+                os.utime(there, (1, 1))
+        try:
+            done = touch(0o640, exist_ok)
+            if done is not None:
+                await done
+        except (OSError, ValueError) as exc:
+            answer: Any = told(exc)
+        else:
+            answer = None
+        after = {there.name: (there.lstat().st_mode, there.lstat().st_mtime > 1) for there in here.iterdir()}
+        found.append((answer, after))
+        for made in ("missing", "nowhere"):
+            (here / made).unlink(missing_ok=True)
+    stock, ring = found
+    assert ring == stock
+
+
+async def test_touch_needs_no_descriptor(here: pathlib.Path) -> None:
+    """As pathlib, which opens only what is not there."""
+    found: list[Any] = []
+    for kind in (pathlib.Path, Path):
+        answers: list[Any] = []
+        for name in ("file", "dir", "link", "missing"):
+            os.utime(here / "file", (1, 1))
+            os.utime(here / "dir", (1, 1))
+            with no_descriptor_left():
+                try:
+                    done = kind(name).touch()
+                    if done is not None:
+                        await done
+                except OSError as exc:
+                    answers.append(told(exc))
+                else:
+                    answers.append(os.stat(name).st_mtime > 1)
+        found.append(answers)
+    assert found[1] == found[0]
+    assert found[0][:3] == [True] * 3
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    first_free = os.dup(0)
+    os.close(first_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_each_step_starts_in_the_same_directory(here: pathlib.Path) -> None:
+    """Another task changes the working directory between two steps of a call, which do not notice."""
+    elsewhere = here / "elsewhere"
+    (elsewhere / "dir").mkdir(parents=True)
+    (elsewhere / "file").write_text("another")
+    os.link(here / "file", here / "same")
+    os.link(elsewhere / "file", elsewhere / "same")
+    calls: list[Callable[[], Any]] = [
+        lambda: Path("a/b/c").mkdir(parents=True),
+        lambda: Path("dir").mkdir(exist_ok=True),
+        lambda: Path("file").samefile("same"),
+        lambda: Path("same").samefile(here / "file"),
+        lambda: Path("dir").is_mount(),
+        lambda: Path("/").is_mount(),
+        lambda: Path("touched").touch(),
+        lambda: Path("file").touch(),
+    ]
+    answers: list[Any] = []
+    for call in calls:
+        begun = False
+
+        async def run(call: Any = call) -> None:
+            nonlocal begun
+            begun = True
+            answers.append(await call())
+
+        async def move() -> None:
+            while not begun:
+                await trio.lowlevel.checkpoint()
+            os.chdir(elsewhere)
+
+        before = sorted(elsewhere.rglob("*")), (elsewhere / "file").stat().st_mtime_ns
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            nursery.start_soon(move)
+        os.chdir(here)
+        assert (sorted(elsewhere.rglob("*")), (elsewhere / "file").stat().st_mtime_ns) == before
+    assert answers == [None, None, True, True, False, True, None, None]
+    assert (here / "a/b/c").is_dir()
+    assert (here / "touched").is_file()
+
+
+@pytest.mark.parametrize("first", ["file", "dir", "link", "", "missing", "dangling"])
+@pytest.mark.parametrize("second", ["file", "dir", "link", "", ".", "missing", Path("link"), Path("missing")])
+async def test_compares_as_pathlib(here: pathlib.Path, first: str, second: Any) -> None:
+    answers: list[Any] = []
+    for call in (pathlib.Path(first).samefile, Path(first).samefile):
+        other = second if answers else pathlib.Path(second)
+        try:
+            done: Any = call(other)
+            answers.append(done if isinstance(done, bool) else await done)
+        except OSError as exc:
+            answers.append(told(exc))
+    assert answers[1] == answers[0]
+
+
+@pytest.mark.parametrize("parents", [True, False])
+@pytest.mark.parametrize("exist_ok", [True, False])
+@pytest.mark.parametrize(
+    "name", ["file", "dir", "link", "dangling", "a/b", "file/a", "a/../b", "", ".", "x" * 300, "dir/n"]
+)
+async def test_makes_directories_as_pathlib(
+    here: pathlib.Path, name: str, exist_ok: bool, parents: bool
+) -> None:
+    found: list[Any] = []
+    before = set(here.rglob("*"))
+    for kind in (pathlib.Path, Path):
+        try:
+            make: Any = kind(name).mkdir
+            done = make(0o750, parents, exist_ok)
+            answer: Any = done if done is None else await done
+        except OSError as exc:
+            answer = told(exc)
+        made = sorted(set(here.rglob("*")) - before, reverse=True)
+        found.append((answer, [(path, path.stat().st_mode) for path in made]))
+        for path in made:
+            path.rmdir()
+    assert found[1] == found[0]

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import trio
 
-from uring import ops
 from uring.cached import find_stat
 
 from .. import seams
 from ..core.manager import Manager
-from ..core.perform import perform
 from . import functions as paths
 from . import open_file
+from .descriptors import open_descriptor
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,6 +34,10 @@ __all__ = ["Path", "PathMethods"]
 
 _FOLLOWS_TO_MOUNT = sys.version_info < (3, 12)
 """Whether this Python's pathlib says of a symbolic link to a mount that it is one."""
+
+_ERRORS_RAISE = sys.version_info < (3, 14)
+"""Whether this Python's pathlib raises where it cannot find out, as for a name that is too long; later ones
+answer False."""
 
 _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP))
 
@@ -144,12 +147,14 @@ class PathMethods:
     async def is_mount(self) -> bool:
         """Whether a file system is mounted here: it is on another one than its parent, or is the root."""
         follow = _FOLLOWS_TO_MOUNT
+        given = os.fspath(self)
+        above = os.fspath(self.parent) if follow else os.path.join(given, "..")  # type: ignore[attr-defined]
         try:
-            here = await paths.stat(os.fspath(self), follow_symlinks=follow)
+            start = _start_of(given)
+            here = await _stat(start, given, follow)
             if not modes.S_ISDIR(here.st_mode):
                 return False
-            above = self.parent if follow else os.path.join(os.fspath(self), "..")  # type: ignore[attr-defined]
-            there = await paths.stat(os.fspath(above))
+            there = await _stat(start, above)
         except OSError as exc:
             if follow and exc.errno not in _ABSENT:
                 raise
@@ -161,22 +166,16 @@ class PathMethods:
 
     async def samefile(self, other_path: Any) -> bool:
         """Whether the other path leads to the same file."""
-        mine = await paths.stat(os.fspath(self))
-        return os.path.samestat(mine, await paths.stat(os.fspath(other_path)))
+        other = other_path if hasattr(other_path, "stat") else pathlib.PurePosixPath(other_path)
+        names = os.fspath(self), os.fspath(other)
+        starts = [_start_of(name) for name in names]
+        mine, its = [await _stat(start, name) for start, name in zip(starts, names)]
+        return os.path.samestat(mine, its)
 
     async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         """Makes a directory, with ``parents`` those above it too."""
-        try:
-            await paths.mkdir(os.fspath(self), mode)
-        except FileNotFoundError:
-            above: Any = self.parent  # type: ignore[attr-defined]
-            if not parents or above == self:
-                raise
-            await PathMethods.mkdir(above, parents=True, exist_ok=True)
-            await PathMethods.mkdir(self, mode, parents=False, exist_ok=exist_ok)
-        except OSError:
-            if not exist_ok or not await PathMethods.is_dir(self):
-                raise
+        given = pathlib.PurePosixPath(os.fspath(self))
+        await _mkdir(given, _start_of(given), mode, parents, exist_ok)
 
     async def rename(self, target: Any) -> Self:
         """Renames it; returns the new path."""
@@ -213,23 +212,21 @@ class PathMethods:
 
         The ring finds the file; setting the times of one that is found is a system call in this thread.
         """
-        name = os.fspath(self)
+        given = os.fspath(self)
+        name = paths.absolute(given)
         if exist_ok:
             try:
-                fd = await perform(ops.openat(paths.absolute(name), os.O_PATH))
-                try:
-                    os.utime(f"/proc/self/fd/{fd}")
-                finally:
-                    os.close(fd)
+                await paths.stat(name)
+                os.utime(name)
             except OSError:
                 pass  # opening it says why not
             else:
                 return
         flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
         try:
-            os.close(await perform(ops.openat(paths.absolute(name), flags, file_mode=mode)))
+            os.close(await open_descriptor(name, flags, mode))
         except OSError as exc:
-            raise OSError(exc.errno, exc.strerror, name) from None
+            raise paths.renamed(exc, given) from None
 
 
 class Path(PathMethods, trio.Path, pathlib.PurePosixPath):
@@ -251,8 +248,49 @@ async def _mode(path: Any, follow: bool) -> int | None:
     try:
         return (await paths.stat(os.fspath(path), follow_symlinks=follow)).st_mode
     except OSError as exc:
-        if exc.errno not in _ABSENT:
+        if _ERRORS_RAISE and exc.errno not in _ABSENT:
             raise
     except ValueError:  # a name that the file system cannot have
         await trio.lowlevel.checkpoint()
     return None
+
+
+def _start_of(path: Any) -> str:
+    """What stands before a path where it is absolute: "" or the working directory with a slash. A method of
+    several steps looks it up once, so that all of them start at the same place, whoever calls ``chdir``
+    meanwhile."""
+    given = os.fspath(path)
+    whole: str = paths.absolute(given)
+    return whole[: len(whole) - len(given)]
+
+
+async def _stat(start: str, given: str, follow: bool = True) -> os.stat_result:
+    try:
+        return await paths.stat(start + given, follow_symlinks=follow)
+    except OSError as exc:
+        raise paths.renamed(exc, given) from None
+
+
+async def _mkdir(
+    path: pathlib.PurePosixPath, start: str, mode: int, parents: bool = False, exist_ok: bool = False
+) -> None:
+    given = str(path)
+    try:
+        await paths.mkdir(start + given, mode)
+    except FileNotFoundError as exc:
+        if not parents or path.parent == path:
+            raise paths.renamed(exc, given) from None
+        await _mkdir(path.parent, start, 0o777, parents=True, exist_ok=True)
+        await _mkdir(path, start, mode, exist_ok=exist_ok)
+    except OSError as exc:
+        if not exist_ok or not await _is_dir(start, given):
+            raise paths.renamed(exc, given) from None
+
+
+async def _is_dir(start: str, given: str) -> bool:
+    try:
+        return modes.S_ISDIR((await _stat(start, given)).st_mode)
+    except OSError as exc:
+        if _ERRORS_RAISE and exc.errno not in _ABSENT:
+            raise
+        return False
