@@ -1,0 +1,65 @@
+"""``python -m tests.differential``: plays programs of fixed seeds on stock Trio and on the ring."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from .comparing import Difference, Pair, side_by_side
+from .programs import generate
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.differential", description=__doc__)
+    parser.add_argument("--programs", type=int, default=10_000, help="how many seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="plays this one alone, and prints both transcripts")
+    parser.add_argument(
+        "--cushion", type=float, default=0.01, help="with --seed: seconds that count as settled"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="pairs of processes")
+    parser.add_argument("--most", type=int, default=20, help="differences after which it stops")
+    parser.add_argument("--whole", action="store_true", help="does not make failing programs small")
+    options = parser.parse_args()
+    if options.seed is not None:
+        with Pair() as pair:
+            program = generate(options.seed)
+            stock, ring = pair.play(program, options.cushion)
+            print(side_by_side(program, stock, ring))
+            return int(stock != ring)
+    found: list[Difference] = []
+    kinds: Counter[tuple[str, str, str]] = Counter()
+    unsettled: list[int] = []
+
+    def work(share: int) -> None:
+        with Pair() as pair:
+            for seed in range(options.first + share, options.first + options.programs, options.jobs):
+                if len(found) >= options.most:
+                    break
+                difference = pair.compare(generate(seed))
+                if difference is None:
+                    continue
+                found.append(difference)
+                kinds[difference.kind()] += 1
+                if kinds[difference.kind()] > 1:
+                    continue
+                if not options.whole:
+                    difference = pair.shrink(difference)
+                print(f"\n{difference}", flush=True)
+            unsettled.extend(pair.unsettled)
+
+    with ThreadPoolExecutor(options.jobs) as threads:
+        list(threads.map(work, range(options.jobs)))
+    print(f"\n{options.programs} programs from seed {options.first}: {len(found)} differ")
+    for (do, stock, ring), count in kinds.most_common():
+        print(f"{count:4} x {do}\n       stock {stock}\n       ring  {ring}")
+    if unsettled:
+        print(f"differed at the first look alone: {len(unsettled)}, seeds {sorted(unsettled)[:30]}")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

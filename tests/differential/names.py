@@ -1,0 +1,95 @@
+"""Values and errors as text that is the same wherever the kernel is free to choose.
+
+Ports, descriptor numbers and addresses in memory are replaced by names. A step sends one byte repeated, its
+tag, so received bytes are written as ``tag*count``. The kernel may cut a large send anywhere: there the
+count is left out, the order of the tags is kept.
+
+Invariant: nothing else is left out. Each exception is named here with its reason.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import re
+import socket
+from typing import Any
+
+__all__ = ["LARGE", "Names"]
+
+LARGE = 5000
+"""From this many bytes on the kernel's buffers decide how much one call takes."""
+
+_RUN = re.compile(rb"(.)\1*", re.DOTALL)
+_MEMORY = re.compile(r"0x[0-9a-f]{6,}")
+_DESCRIPTOR = re.compile(r"\bfd=-?\d+")
+_CLASS = re.compile(r"^'[\w.]+' object has no attribute")
+_FAMILIES = {socket.AF_INET: "inet", socket.AF_INET6: "inet6", socket.AF_UNIX: "unix"}
+
+
+class Names:
+    """The names of one program's world."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.ports: dict[int, str] = {}
+        self.large: set[int] = set()
+
+    def learn(self, name: str, sock: Any) -> None:
+        """Gives the socket's port, if it has one, the name of the socket."""
+        try:
+            address = sock.getsockname()
+        except (OSError, ValueError):
+            return
+        if isinstance(address, tuple) and len(address) >= 2 and address[1]:
+            self.ports.setdefault(address[1], f"port of {name}")
+
+    def value(self, value: Any) -> str:
+        match value:
+            case bytes() | bytearray() | memoryview():
+                return self.content(bytes(value))
+            case bool() | None:
+                return repr(value)
+            case enum.Enum():
+                return repr(int(value)) if isinstance(value, int) else repr(value)
+            case os.stat_result():
+                return f"stat mode={value.st_mode:o} size={value.st_size}"
+            case int():
+                return self.ports.get(value, repr(int(value)))
+            case tuple() | list():
+                return "(" + ", ".join(self.value(one) for one in value) + ")"
+            case socket.socket():
+                return f"<socket {_FAMILIES.get(value.family, value.family)} {int(value.type)}>"
+            case str():
+                return repr(self.text(value))
+        if hasattr(value, "_sock"):
+            return f"<{type(value).__mro__[-2].__name__} {self.value(value._sock)}>"
+        return self.text(repr(value))
+
+    def content(self, data: bytes) -> str:
+        """Bytes as runs of tags."""
+        if data.startswith(b"\0") and len(data) == 6:
+            return "an abstract name"
+        runs = []
+        for run in _RUN.finditer(data):
+            tag, size = data[run.start()], run.end() - run.start()
+            runs.append(f"{tag}*" if tag in self.large else f"{tag}*{size}")
+        return f"[{' '.join(runs)}]"
+
+    def error(self, error: BaseException) -> str:
+        if isinstance(error, BaseExceptionGroup):
+            inner = ", ".join(self.error(one) for one in error.exceptions)
+            return f"{type(error).__name__}[{inner}]"
+        number = f" errno {error.errno}" if isinstance(error, OSError) else ""
+        cause = f" from {type(error.__cause__).__name__}" if error.__cause__ is not None else ""
+        return f"{type(error).__name__}{number} {self.text(str(error))!r}{cause}"
+
+    def text(self, text: str) -> str:
+        text = text.replace(self.folder, "FOLDER")
+        text = _MEMORY.sub("0x", text)
+        text = _DESCRIPTOR.sub("fd=", text)
+        # Files of the ring have classes of their own.
+        text = _CLASS.sub("the object has no attribute", text)
+        for port, name in self.ports.items():
+            text = re.sub(rf"\b{port}\b", name, text)
+        return text

@@ -1,0 +1,287 @@
+"""One program's world: its objects, its tasks, and the steps that act on them.
+
+Invariant: the result of a step does not depend on time or on the order in which Trio runs tasks. Each call
+that may wait has a task of its own; after each step the world settles: every task has ended or is blocked.
+The calls that ended meanwhile are written down in the order of their steps. The tasks of one batch run in a
+fixed order, which belongs to the program.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from .names import LARGE, Names
+
+if TYPE_CHECKING:
+    from .programs import Program, Step
+
+__all__ = ["STEPS", "Missing", "World", "call", "finishing", "given"]
+
+SPINNING = 0.1
+"""Seconds after which a world that does not settle goes on: a stock wait at an error queue spins."""
+LONG = 5.0
+
+
+class Missing(Exception):
+    """A step names what is not there: it was left out, or it failed."""
+
+
+@dataclass
+class Kind:
+    """How a step is run: at once, in the driver, or in a task; ``finishes``: its end is waited for."""
+
+    function: Callable[..., Any]
+    task: bool = False
+    finishes: bool = False
+
+
+STEPS: dict[str, Kind] = {}
+
+
+def given(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that does not wait, or that the driver itself waits for."""
+    STEPS[function.__name__.rstrip("_")] = Kind(function)
+    return function
+
+
+def call(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that may wait, in a task of its own."""
+    STEPS[function.__name__.rstrip("_")] = Kind(function, task=True)
+    return function
+
+
+def finishing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A step in a task of its own whose end does not depend on other steps."""
+    STEPS[function.__name__.rstrip("_")] = Kind(function, task=True, finishes=True)
+    return function
+
+
+@dataclass
+class Task:
+    step: Step
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    done: trio.Event = field(default_factory=trio.Event)
+    answer: Any = None
+    error: BaseException | None = None
+    told: bool = False
+
+
+class World:
+    """What a program acts on.
+
+    Args:
+        program: the program.
+        folder: an empty folder, the working directory while the program runs.
+        cushion: seconds without an event after which the world counts as settled; 0 is enough, except on a
+            busy machine, whose kernel delivers late what is sent over loopback.
+    """
+
+    def __init__(self, program: Program, folder: str, cushion: float) -> None:
+        self.program = program
+        self.folder = folder
+        self.cushion = cushion
+        self.names = Names(folder)
+        self.objects: dict[str, Any] = {}
+        self.tasks: dict[int, Task] = {}
+        self.lines: list[str] = []
+        self.number = 0
+        self.paths = 0
+        self.children: dict[str, Any] = {}
+
+    # ---- objects -----------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Any:
+        try:
+            return self.objects[name]
+        except KeyError:
+            raise Missing from None
+
+    def socket(self, name: str) -> Any:
+        """The socket of the object, as Trio or as the standard library has it."""
+        found = self.get(name)
+        if hasattr(found, "socket"):
+            found = found.socket
+        if isinstance(found, int) or not hasattr(found, "getsockname"):
+            raise Missing
+        return found
+
+    def inner(self, name: str) -> socket.socket:
+        found = self.socket(name)
+        return getattr(found, "_sock", found)
+
+    def fileno(self, name: str) -> int:
+        found = self.get(name)
+        if isinstance(found, int):
+            return found
+        if hasattr(found, "socket"):
+            found = found.socket
+        return int(found.fileno())
+
+    def data(self, size: int) -> bytes:
+        """``size`` bytes that name the step that sends them."""
+        tag = (self.number + 1) % 256
+        if size >= LARGE:
+            self.names.large.add(tag)
+        return bytes([tag]) * size
+
+    def path(self) -> str:
+        self.paths += 1
+        return f"s{self.paths}"
+
+    # ---- playing -----------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        with trio.move_on_after(SPINNING + 2 * self.cushion):
+            await wait_all_tasks_blocked(self.cushion)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def tell(self) -> None:
+        """Writes down what has ended since the last time."""
+        for name, found in self.objects.items():
+            if hasattr(found, "socket"):
+                found = found.socket
+            if hasattr(found, "getsockname"):
+                self.names.learn(name, found)
+        for number, task in sorted(self.tasks.items()):
+            if task.done.is_set() and not task.told:
+                task.told = True
+                text = self.names.value(task.answer) if task.error is None else self.names.error(task.error)
+                if isinstance(task.error, trio.Cancelled):
+                    text = "cancelled"
+                self.say(f"  {number} {task.step.do} ended: {text}")
+
+    async def run(self, number: int, task: Task, function: Callable[..., Awaitable[Any]]) -> None:
+        try:
+            with task.scope:
+                try:
+                    task.answer = await function(self, *task.step.args)
+                except BaseException as error:
+                    task.error = error
+                    if isinstance(error, trio.Cancelled):
+                        raise
+                    if not isinstance(error, Exception):
+                        raise
+        finally:
+            task.done.set()
+
+    def start(self, nursery: trio.Nursery, number: int, step: Step, kind: Kind) -> Task:
+        task = self.tasks[number] = Task(step)
+        match step.scope:
+            case "cancelled":
+                task.scope.cancel()
+            case "past":
+                task.scope.deadline = trio.current_time() - 1
+            case "soon":
+                task.scope.deadline = trio.current_time() + 0.005 + self.cushion * 3
+        nursery.start_soon(self.run, number, task, kind.function, name=f"{number} {step.do}")
+        return task
+
+    async def play(self) -> None:
+        """Runs the program; its transcript is in ``lines``."""
+        with trio.CancelScope() as everything:
+            async with trio.open_nursery() as nursery:
+                for number, step in enumerate(self.program.steps):
+                    self.number = number
+                    await self.play_step(nursery, number, step)
+                everything_left = [task for task in self.tasks.values() if not task.done.is_set()]
+                await self.settle()
+                self.tell()
+                self.say("the end")
+                for task in everything_left:
+                    task.scope.cancel()
+                with trio.move_on_after(LONG):
+                    for task in everything_left:
+                        await task.done.wait()
+                self.tell()
+                for number, task in self.tasks.items():
+                    if not task.done.is_set():
+                        self.say(f"  {number} {task.step.do} does not end when it is cancelled")
+                nursery.cancel_scope.cancel()
+        assert not everything.cancelled_caught
+        await self.clean_up()
+
+    async def play_step(self, nursery: trio.Nursery, number: int, step: Step) -> None:
+        kind = STEPS[step.do]
+        self.say(f"{number} {step}")
+        if kind.task:
+            task = self.start(nursery, number, step, kind)
+            if kind.finishes or step.scope == "soon":
+                with trio.move_on_after(LONG):
+                    await task.done.wait()
+        else:
+            try:
+                answer = kind.function(self, *step.args)
+                if isinstance(answer, Awaitable):
+                    answer = await answer
+                text = self.names.value(answer)
+            except Exception as error:
+                text = self.names.error(error)
+            self.say(f"  -> {text}")
+        if step.joined:
+            await trio.lowlevel.checkpoint()
+            return
+        await self.settle()
+        self.tell()
+
+    # ---- the end -----------------------------------------------------------------------------------------
+
+    async def clean_up(self) -> None:
+        """What is left in the sockets, and then the closing, one after the other."""
+        for name in list(self.children):
+            self.say(f"child {name}: {STEPS['end_child'].function(self, name)}")
+        await self.leftovers()
+        if self.program.forgets:
+            return
+        for name, found in list(self.objects.items()):
+            try:
+                answer = None
+                if isinstance(found, int):
+                    trio.lowlevel.notify_closing(found)
+                    os.close(found)
+                elif hasattr(found, "aclose"):
+                    with trio.fail_after(LONG):
+                        await found.aclose()
+                elif hasattr(found, "close"):
+                    answer = found.close()
+                text = self.names.value(answer)
+            except Exception as error:
+                text = self.names.error(error)
+            if text != "None":
+                self.say(f"closing {name}: {text}")
+        await self.settle()
+
+    async def leftovers(self) -> None:
+        drain = STEPS["drain"].function
+        for name in self.objects:
+            try:
+                self.inner(name)
+                text = self.names.value(await drain(self, name))
+            except Missing:
+                continue
+            except Exception as error:
+                text = self.names.error(error)
+            self.say(f"left in {name}: {text}")
+
+
+def ports_taken(world: World) -> list[str]:
+    """Which of the ports that the program used can not be bound again."""
+    taken = []
+    for port, name in world.names.ports.items():
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_INET, kind) as probe, warnings.catch_warnings():
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    taken.append(f"{name} ({kind.name})")
+    return taken
