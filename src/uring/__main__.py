@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import mmap
+import os
 import platform
 import shutil
 import sys
@@ -34,6 +36,7 @@ from .abi import (
     Sqe,
 )
 from .errors import RingUnavailable, unavailable_from_errno
+from .kernel.buffers import BufferRing
 from .kernel.lib import NOT_BUILT, lib
 from .kernel.ring import KernelRing
 from .opcodes import OPCODES
@@ -91,7 +94,7 @@ def examine(entries: int = 256) -> dict[str, Any]:
         return report
     report["ring"] = {"entries": entries, "cq_entries": 16 * entries}
     try:
-        _send_no_op(entries)
+        _try_ring(entries)
         found = probe()
     except OSError as exc:
         report["problems"].append(str(exc))
@@ -169,16 +172,25 @@ def _memlock() -> tuple[int | None, int | None]:
     return soft, hard
 
 
-def _send_no_op(entries: int) -> None:
-    """Opens a ring as a Trio run does, and uses it once: a filter may forbid entering it alone."""
+def _try_ring(entries: int) -> None:
+    """Opens a ring as a Trio run does, takes what a run takes, and sends a no-op through it: a filter may
+    forbid entering it alone, or one registration."""
     ring = KernelRing(entries, int(_SETUP), cq_entries=min(16 * entries, _MOST_COMPLETIONS))
+    eventfd = os.eventfd(0)
     try:
+        try:
+            ring.register_eventfd(eventfd)
+            ring.unregister_eventfd()
+            BufferRing(ring, 0, 1, mmap.PAGESIZE).close()
+        except OSError as exc:
+            raise unavailable_from_errno(exc.errno or 0, "io_uring_register", mmap.PAGESIZE) from exc
         ring.put(0, IORING_OP_NOP, 0, -1, 0, 0, 0, 0, 0, 0, 0)
         result = ring.cycle(_NO_OP_SECONDS)
     finally:
+        os.close(eventfd)
         ring.close()
     if result < 0:
-        raise unavailable_from_errno(-result)
+        raise unavailable_from_errno(-result, "io_uring_enter")
     if result == 0:
         raise TimeoutError(errno.ETIMEDOUT, "a no-op sent through the ring did not come back")
 

@@ -8,7 +8,6 @@ All of them survive pickling.
 
 import errno
 import os
-from pathlib import Path
 from typing import Any, Final
 
 __all__ = [
@@ -85,9 +84,9 @@ class NotSupported(_Portable):
 
 
 class RingUnavailable(_Portable):
-    """This machine refuses to create a ring; `hint` says which setting to change.
+    """This machine refuses to create or to use a ring; `hint` says which setting to change.
 
-    `errno` and `strerror` are those of io_uring_setup.
+    `errno` and `strerror` are those of the system call that failed.
     """
 
     hint: str
@@ -128,16 +127,17 @@ def error_from_result(res: int, op: str = "", fd: int | None = None, address: ob
     return error
 
 
-def unavailable_from_errno(number: int) -> RingUnavailable:
-    """The exception for a failed io_uring_setup, with advice read off this machine's settings."""
-    return RingUnavailable(number, _advice(number))
+def unavailable_from_errno(number: int, call: str = "io_uring_setup", memory: int = 0) -> RingUnavailable:
+    """The exception for a system call without which no ring can be used, with advice read off this machine's
+    settings. ``memory`` is how many bytes were asked for, as far as that is known."""
+    from .advice import advice  # needed where a ring is refused, and not before
+
+    return RingUnavailable(number, advice(number, call, memory))
 
 
 # ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK. They are internal to the kernel, but the
 # first is seen in results of operations that were cancelled while they blocked in a worker.
 _RESTART_CODES: Final = frozenset({512, 513, 514, 516})
-
-_SYSCTL: Final = Path("/proc/sys/kernel")
 
 
 class _Placed(_Portable):
@@ -169,62 +169,3 @@ def _placed(kind: type[OSError]) -> type[_Placed]:
 
 
 _PLACED: Final[dict[type[OSError], type[_Placed]]] = {}
-
-
-def _advice(number: int) -> str:
-    if number == errno.ENOSYS:
-        return (
-            "the kernel was built without CONFIG_IO_URING, or a sandbox hides it; "
-            "run on Linux 6.18 or later, outside the sandbox"
-        )
-    if number in (errno.EPERM, errno.EACCES):
-        return _permission_advice(_sysctl("io_uring_disabled"))
-    if number == errno.ENOMEM:
-        return (
-            "memory for the rings is charged against RLIMIT_MEMLOCK of the user"
-            f"{_memlock()}; raise it (ulimit -l, LimitMEMLOCK= of a systemd unit), or use fewer entries"
-        )
-    if number == errno.EMFILE:
-        return (
-            "the process has no descriptor left; "
-            "raise RLIMIT_NOFILE (ulimit -n, LimitNOFILE= of a systemd unit)"
-        )
-    if number == errno.ENFILE:
-        return "the system has no file left; raise the sysctl fs.file-max"
-    if number == errno.EINVAL:
-        return "the kernel does not know a set-up flag, or the flags contradict each other; use Linux 6.18"
-    return ""
-
-
-def _permission_advice(disabled: str) -> str:
-    if disabled == "2":
-        return "kernel.io_uring_disabled is 2, which forbids it to everyone; set it to 0 (sysctl -w)"
-    if disabled == "1":
-        group = _sysctl("io_uring_group")
-        return (
-            "kernel.io_uring_disabled is 1, which leaves it to CAP_SYS_ADMIN and to the members of "
-            f"kernel.io_uring_group (now {group or 'not set'}); set the former to 0, or the latter to the "
-            "id of a group that this user is in"
-        )
-    return (
-        "a seccomp filter or security module forbids it; in a container use a seccomp profile that allows "
-        "io_uring_setup, io_uring_enter and io_uring_register (Docker's default does not)"
-    )
-
-
-def _sysctl(name: str) -> str:
-    """The setting's value, or "" where there is none."""
-    try:
-        return (_SYSCTL / name).read_text().strip()
-    except OSError:
-        return ""
-
-
-def _memlock() -> str:
-    # Imported here since only Unix has it.
-    try:
-        from resource import RLIM_INFINITY, RLIMIT_MEMLOCK, getrlimit
-    except ImportError:
-        return ""
-    soft, _ = getrlimit(RLIMIT_MEMLOCK)
-    return "" if soft == RLIM_INFINITY else f" (now {soft // 1024} KiB)"

@@ -268,4 +268,4 @@ uring_trio.run(main)
 def test_says_which_limit_it_met() -> None:
     done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=30)
     assert done.stderr == ""
-    assert "RLIMIT_MEMLOCK, 4194304 bytes" in done.stdout
+    assert "RLIMIT_MEMLOCK (now 4096 KiB)" in done.stdout

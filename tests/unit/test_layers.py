@@ -57,7 +57,7 @@ LAYERS = [
     ["uring.kernel"],
     ["uring.options"],
     ["uring.cached", "uring.errors", "uring.opcodes"],
-    ["uring._names", "uring.abi"],
+    ["uring._names", "uring.abi", "uring.advice"],
     ["uring._cached", "uring._ffi"],
 ]
 ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}

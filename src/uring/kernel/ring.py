@@ -46,11 +46,23 @@ _DISABLED = 1 << 6
 _SQE128 = 1 << 10
 _REGISTERED_FD_ONLY = 1 << 15
 _USE_REGISTERED_RING = 1 << 31
+_PROBE = 8
 _RESIZE_RINGS = 33
 _GETEVENTS = 1 << 0
 _EXT_ARG = 1 << 3
 _ENTER_REGISTERED_RING = 1 << 4
 _EXT_ARG_REG = 1 << 6
+
+_SET_UP_TRIES = 4
+"""How often an interrupted set-up is tried; signal handlers run in between."""
+
+_UNAVAILABLE = frozenset(
+    (
+        errno.ENOSYS, errno.EPERM, errno.ENOMEM, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.EAGAIN,
+        errno.EINTR,
+    )
+)  # fmt: skip
+"""What io_uring_setup and the mapping of its queues answer where this machine is the reason."""
 
 
 class RingLike(Protocol):
@@ -93,7 +105,8 @@ class KernelRing:
         enter_flags: ``IORING_ENTER_*`` bits given with every enter, e.g. ``NO_IOWAIT`` (6.15).
 
     Raises:
-        RingUnavailable: this machine refuses io_uring; the message names the setting to change.
+        RingUnavailable: this machine refuses io_uring, or one of its three system calls; the message names
+            the setting to change.
         OSError: the kernel refused these arguments.
 
     See io_uring_setup(2).
@@ -143,10 +156,17 @@ class KernelRing:
         params.sq_thread_cpu = sq_thread_cpu
         params.sq_thread_idle = sq_thread_idle
         params.wq_fd = wq_fd
-        result = lib.ur_open(handle, entries, params, 0)
+        for _ in range(_SET_UP_TRIES):
+            result = lib.ur_open(handle, entries, params, 0)
+            if result != -errno.EINTR:
+                break
         if result < 0:
-            raise _set_up_error(-result, entries, flags)
+            raise _set_up_error(-result, entries, cq_entries, flags)
         handle.enter_flags |= enter_flags
+        refused = _refused_call(handle, flags)
+        if refused is not None:
+            lib.ur_close(handle)
+            raise refused
         self._handle = handle
         self._forked = False
         self.fd: int = handle.fd
@@ -371,6 +391,10 @@ class KernelRing:
         arg = ffi.new("int32_t *", fd)
         self.register(4, int(ffi.cast("uintptr_t", arg)), 1, "register eventfd")
 
+    def unregister_eventfd(self) -> None:
+        """Ends that."""
+        self.register(5, None, 0, "unregister eventfd")
+
     def close(self) -> None:
         """Unmaps the queues and closes the descriptor. Idempotent.
 
@@ -436,14 +460,34 @@ if sys.platform != "win32":
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _set_up_error(code: int, entries: int, flags: int) -> OSError:
-    if code in (errno.ENOSYS, errno.EPERM, errno.ENOMEM, errno.EACCES, errno.EMFILE, errno.ENFILE):
-        return unavailable_from_errno(code)
+def _set_up_error(code: int, entries: int, cq_entries: int, flags: int) -> OSError:
+    if code in _UNAVAILABLE:
+        # An entry and its completion, both mapped, and the completions handed out: at most this.
+        return unavailable_from_errno(code, memory=entries * 128 + 64 * max(cq_entries, 2 * entries))
     if code == errno.EINVAL and flags & ~_DISABLED and _old_kernel():
-        return RingUnavailable(
-            code, f"this needs Linux 6.18 or later, the running kernel is {os.uname().release}"
-        )
+        return _too_old()
     return error_from_result(-code, f"io_uring_setup(entries={entries}, flags={flags:#x})")
+
+
+def _refused_call(handle: Any, flags: int) -> RingUnavailable | None:
+    """Asks for the two other system calls, with nothing to do: a filter may allow io_uring_setup alone, and a
+    program is to know before it has begun."""
+    # A ring that is not enabled yet may not be entered, which the kernel itself says.
+    result = lib.ur_enter(handle, 0, 0, 0, ffi.NULL, 0)
+    handle.enters = 0
+    if result == -errno.EINVAL and _old_kernel():
+        return _too_old()
+    if result < 0 and result != -errno.EBADFD:
+        return unavailable_from_errno(-result, "io_uring_enter")
+    opcode = _PROBE | (_USE_REGISTERED_RING if flags & _REGISTERED_FD_ONLY else 0)
+    result = lib.ur_register(handle.fd, opcode, ffi.new("uint64_t[2]"), 0)
+    return unavailable_from_errno(-result, "io_uring_register") if result < 0 else None
+
+
+def _too_old() -> RingUnavailable:
+    return RingUnavailable(
+        errno.EINVAL, f"this needs Linux 6.18 or later, the running kernel is {os.uname().release}"
+    )
 
 
 def _old_kernel() -> bool:

@@ -21,13 +21,14 @@ import select
 import threading
 import time
 import warnings
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 from uring import abi
-from uring.errors import RingClosed, error_from_result, unavailable_from_errno
+from uring.errors import RingClosed, RingUnavailable, error_from_result, unavailable_from_errno
 from uring.kernel.buffers import BufferRing
 from uring.kernel.inflight import Table
 from uring.kernel.memory import zeroed
@@ -97,13 +98,27 @@ _leaked: list[object] = []
 
 
 def open_ring(options: RingOptions) -> KernelRing:
-    """A ring as a Trio run wants it: single issuer, deferred work, not accounted as waiting for disk."""
-    return KernelRing(
-        options.entries,
-        _SETUP,
-        cq_entries=options.cq_entries,
-        enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
-    )
+    """A ring as a Trio run wants it: single issuer, deferred work, not accounted as waiting for disk.
+
+    Raises:
+        RingUnavailable: the kernel opens none, for any reason: the options were checked when they were made.
+    """
+    try:
+        return KernelRing(
+            options.entries,
+            _SETUP,
+            cq_entries=options.cq_entries,
+            enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
+        )
+    except RingUnavailable:
+        raise
+    except (OSError, MemoryError) as exc:
+        raise _unavailable(exc, "io_uring_setup", options) from exc
+
+
+def _unavailable(exc: OSError | MemoryError, call: str, options: RingOptions) -> RingUnavailable:
+    number = errno.ENOMEM if isinstance(exc, MemoryError) else exc.errno or errno.EIO
+    return unavailable_from_errno(number, call, options.buffers * options.buffer_size)
 
 
 class _Leak:
@@ -178,23 +193,30 @@ class Manager:
         self._workers_beside = 0  # see `widen`
         self._eventfd = -1
         try:
-            self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            if options.workers:
-                self._limit_workers(options.workers)
-            first = min(options.buffers, FIRST_BUFFERS)
-            self.buffers: Any = provide(
-                self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size, first=first
-            )
+            self._reserve(options)
         except BaseException as exc:
             if self._eventfd >= 0:
                 os.close(self._eventfd)
             self.ring.close()
-            if isinstance(exc, OSError) and exc.errno in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-                raise unavailable_from_errno(exc.errno) from exc
+            if isinstance(exc, (OSError, MemoryError)) and not isinstance(exc, RingUnavailable):
+                raise _unavailable(exc, "io_uring_register", options) from exc
             raise
         self.cancels.user_data = self._internal("async_cancel", self.cancels.answered).user_data
         self.deadline_data: int = self._internal("link_timeout", _ignore).user_data
         self._wake_data = self._internal("wake_up", self._on_wake).user_data
+
+    def _reserve(self, options: RingOptions) -> None:
+        """Takes what a run needs besides its ring, so that a limit or a filter is met before it begins."""
+        self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        if isinstance(self.ring, KernelRing):
+            self.ring.register_eventfd(self._eventfd)  # as a guest run does, once it knows that it is one
+            self.ring.unregister_eventfd()
+        if options.workers:
+            self._limit_workers(options.workers)
+        first = min(options.buffers, FIRST_BUFFERS)
+        self.buffers: Any = self.provide(
+            self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size, first=first
+        )
 
     def _make_operation(self, user_data: int) -> Operation:
         return Operation(user_data, self)
@@ -289,7 +311,7 @@ class Manager:
             cancels_lost=self.cancels.lost,
             cancels_running=self.cancels.running,
             cancels_unsent=self.cancels.unsent,
-            workers=0 if self.closed else self._limit_workers(0) - self._workers_beside,
+            workers=self._workers(),
         )
 
     def _limit_workers(self, most: int) -> int:
@@ -307,11 +329,20 @@ class Manager:
         """Lets so many more kernel workers run, or fewer where it is negative.
 
         For an operation that may wait without end in a worker, while it is in flight: the workers that files
-        and paths share are left to the others.
+        and paths share are left to the others. Where a filter refuses that, they are shared.
         """
         if not self.closed and isinstance(self.ring, KernelRing):
-            self._limit_workers(self._limit_workers(0) + workers)
-            self._workers_beside += workers
+            with suppress(OSError):
+                self._limit_workers(self._limit_workers(0) + workers)
+                self._workers_beside += workers
+
+    def _workers(self) -> int:
+        """The bound in force; 0 where it cannot be read."""
+        if self.closed:
+            return 0
+        with suppress(OSError):
+            return self._limit_workers(0) - self._workers_beside
+        return 0
 
     def force_wakeup(self) -> None:
         """Ends a wait of `get_events` from any thread or signal handler."""

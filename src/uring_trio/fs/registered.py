@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import mmap
-import resource
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from trio.lowlevel import ParkingLot, checkpoint, enable_ki_protection
 
 from uring import abi
 from uring.abi.layouts import RSRC_REGISTER, RSRC_UPDATE2
+from uring.advice import advice
 from uring.errors import error_from_result
 from uring.kernel.memory import pin_writable, zeroed
 
@@ -287,12 +287,8 @@ def _take_slot(manager: Manager, address: int, length: int) -> int:
         manager.registered.append(slot)
         if exc.errno != errno.ENOMEM:
             raise
-        limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-        raise OSError(
-            errno.ENOMEM,
-            f"{length} bytes of registered buffers are too many: they count against RLIMIT_MEMLOCK, {limit} "
-            "bytes for all of this user's rings and buffers",
-        ) from None
+        why = advice(errno.ENOMEM, "io_uring_register", length)
+        raise OSError(errno.ENOMEM, f"{length} bytes of registered buffers are too many: {why}") from None
     return slot
 
 
