@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         CQOverflow,
         ListenerNotReady,
         NotSupported,
+        NoWorker,
         PoolExhausted,
         RingClosed,
         RingUnavailable,
@@ -133,6 +134,7 @@ __all__ = [
     "MultishotHandler",
     "MultishotStep",
     "MultishotSubscription",
+    "NoWorker",
     "NotSupported",
     "Op",
     "Options",
@@ -196,7 +198,8 @@ _HOMES = {
     "contexts.userdata": "context_user_data context_with_user_data",
     "contexts.views": "CQEView DirectCQE ExtCQE SQEView view_ext_sqe view_sqe",
     "errors": (
-        "CQOverflow ListenerNotReady NotSupported PoolExhausted RingClosed RingUnavailable error_from_result"
+        "CQOverflow ListenerNotReady NoWorker NotSupported PoolExhausted RingClosed RingUnavailable "
+        "error_from_result"
     ),
     "kernel.buffers": "BufferRing",
     "kernel.messages": "Message",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["advice"]
+__all__ = ["advice", "thread_advice"]
 
 _SYSCTL: Final = Path("/proc/sys/kernel")
 _PROCESS: Final = Path("/proc/self")
@@ -68,6 +68,15 @@ def advice(number: int, call: str, memory: int) -> str:
             f"RLIMIT_MEMLOCK{_memlock()}"
         )
     return f"{call} failed"
+
+
+def thread_advice() -> str:
+    """The sentence for a thread that could not be made."""
+    return (
+        f"raise RLIMIT_NPROC{_nproc()}, which counts the threads of all of this user's processes "
+        "(ulimit -u, LimitNPROC= of a systemd unit), or the pids limit of the control group "
+        "(TasksMax= of a systemd unit, --pids-limit of a container)"
+    )
 
 
 def _permission(disabled: str, call: str) -> str:
@@ -160,6 +169,16 @@ def _memlock() -> str:
         return ""
     soft, _ = getrlimit(RLIMIT_MEMLOCK)
     return "" if soft == RLIM_INFINITY else f" (now {soft // 1024} KiB)"
+
+
+def _nproc() -> str:
+    try:
+        # Imported here since only Unix has it.
+        from resource import RLIM_INFINITY, RLIMIT_NPROC, getrlimit
+    except ImportError:
+        return ""
+    soft, _ = getrlimit(RLIMIT_NPROC)
+    return "" if soft == RLIM_INFINITY else f" (now {soft})"
 
 
 def _status() -> dict[str, str]:

@@ -6,6 +6,7 @@ address failed. `filename` is left to callers that know a path. What has no clas
 All of them survive pickling.
 """
 
+import _thread
 import errno
 import os
 from typing import Any, Final
@@ -13,11 +14,13 @@ from typing import Any, Final
 __all__ = [
     "CQOverflow",
     "ListenerNotReady",
+    "NoWorker",
     "NotSupported",
     "PoolExhausted",
     "RingClosed",
     "RingUnavailable",
     "error_from_result",
+    "explain_cancelled",
     "unavailable_from_errno",
 ]
 
@@ -103,6 +106,26 @@ class RingUnavailable(_Portable):
         return f"{text}: {self.hint}" if self.hint else text
 
 
+class NoWorker(_Portable, RuntimeError):
+    """The kernel could make no thread for an operation that it leaves to a worker; nothing was done.
+
+    `op` names the operation, `hint` the limits to raise. errno is EAGAIN, as clone(2) has it. It is a
+    RuntimeError too, which Python raises where it cannot start a thread.
+    """
+
+    op: str
+    hint: str
+
+    def __init__(self, op: str = "", hint: str = "") -> None:
+        text = f"no thread could be made for {op or 'an operation'}"
+        super().__init__(errno.EAGAIN, f"{text}: {hint}" if hint else text)
+        self.op = op
+        self.hint = hint
+
+    def _recipe(self) -> tuple[Any, ...]:
+        return type(self), (self.op, self.hint)
+
+
 def error_from_result(res: int, op: str = "", fd: int | None = None, address: object = None) -> OSError:
     """The exception for a negative completion result.
 
@@ -125,6 +148,24 @@ def error_from_result(res: int, op: str = "", fd: int | None = None, address: ob
     error.fd = fd
     error.address = address
     return error
+
+
+def explain_cancelled(error: OSError, op: str = "") -> OSError:
+    """The exception for an operation that failed and that nobody cancelled: the same one, or a `NoWorker`.
+
+    An operation that is to run in a kernel worker, where there is none and no thread can be made, completes
+    with ``ECANCELED``. So this tries to make a thread.
+    """
+    if error.errno != errno.ECANCELED or _threads_start():
+        return error
+    from .advice import thread_advice
+
+    shown = NoWorker(op or getattr(error, "op", ""), thread_advice())
+    if error.filename is not None:
+        shown.filename = error.filename
+    if error.filename2 is not None:
+        shown.filename2 = error.filename2
+    return shown
 
 
 def unavailable_from_errno(number: int, call: str = "io_uring_setup", memory: int = 0) -> RingUnavailable:
@@ -169,3 +210,14 @@ def _placed(kind: type[OSError]) -> type[_Placed]:
 
 
 _PLACED: Final[dict[type[OSError], type[_Placed]]] = {}
+
+
+def _threads_start() -> bool:
+    done = _thread.allocate_lock()
+    done.acquire()
+    try:
+        _thread.start_new_thread(done.release, ())
+    except RuntimeError:
+        return False
+    done.acquire()
+    return True

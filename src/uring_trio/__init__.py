@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from uring._names import names_on_demand
-from uring.errors import RingUnavailable
+from uring.errors import NoWorker, RingUnavailable
 
 if TYPE_CHECKING:
     from .core.perform import perform, perform_many
@@ -50,6 +50,7 @@ __all__ = [
     "DirectListener",
     "DirectStream",
     "Lease",
+    "NoWorker",
     "Path",
     "RawFile",
     "RegisteredBuffer",

@@ -11,15 +11,21 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import trio
+
+import uring.ops
 import uring_trio
+from uring_trio import NoWorker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -412,8 +418,84 @@ async def from_here() -> None:
     assert sorted(os.listdir()) == ["copy", "file", "link"]
 
 
+def crowded(folder: Path) -> None:
+    """Where this user may have no further thread, kernel workers neither."""
+    (folder / "file").write_bytes(b"contents")
+    (folder / "readable").write_bytes(b"contents")
+    (folder / "name").write_bytes(b"")
+    os.mkfifo(folder / "fifo")
+    for each in (folder, *folder.iterdir()):
+        shutil.chown(each, NOBODY, NOBODY)
+    os.chdir(folder)
+    become_nobody()
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, most))
+    for mode in ("auto", "link", "cancel"):
+        uring_trio.run(short_of_threads, ring=uring_trio.RingOptions(deadlines=mode))
+    resource.setrlimit(resource.RLIMIT_NPROC, (min(most, 1 << 20), most))
+    uring_trio.run(threads_again)
+
+
+async def short_of_threads() -> None:
+    """Each says which limit to raise; on stock Trio it is `RuntimeError`, "can't start new thread"."""
+    path = uring_trio.Path("file")
+    async with await uring_trio.open_file("readable", "r+b", 0) as file:
+        fd = file.fileno()
+        op, memory = partial(uring.ops.fsync, fd), bytearray(8)
+        calls: list[Callable[[], Awaitable[Any]]] = [
+            lambda: uring_trio.perform(op()),
+            lambda: uring_trio.perform(op(), timeout=60),
+            lambda: uring_trio.mkdir("new"),
+            lambda: uring_trio.rename("name", "new"),
+            lambda: uring_trio.unlink("name"),
+            lambda: uring_trio.symlink("name", "new"),
+            lambda: uring_trio.copy_file("name", "new"),
+            lambda: uring_trio.setxattr("name", "user.x", b""),
+            lambda: uring_trio.stat("/proc/self/fd/0/below"),
+            lambda: uring_trio.open_file("new", "w"),
+            lambda: uring_trio.open_file("fifo", "rb"),
+            lambda: uring_trio.open_file("/dev/null", "rb"),
+            lambda: path.write_text("x"),
+            lambda: uring_trio.Path("new").touch(),
+            lambda: uring_trio.Path("new/below").mkdir(parents=True),
+            lambda: uring_trio.Path("/proc/self/fd/0/below").exists(),
+            lambda: uring_trio.Path("/proc/self/fd/0/below").is_mount(),
+            lambda: file.fsync(),
+            lambda: file.truncate(4),
+            lambda: file.allocate(0, 4),
+        ]
+        for i, call in enumerate(calls):
+            with trio.fail_after(60):
+                found = await told(call)
+            assert found[0] is NoWorker, (i, found)
+            assert "RLIMIT_NPROC (now 1)" in found[1], (i, found)
+            assert "pids limit" in found[1], (i, found)
+        nop, fsync, read = await uring_trio.perform_many(
+            [uring.ops.nop(), op(), uring.ops.read(fd, memory, offset=0)]
+        )
+        assert (nop, type(fsync), read) == (0, NoWorker, 8)
+        for found in await uring_trio.read_dir_stats(["/proc/self/fd/0/below", "/proc/self/fd/1/below"]):
+            assert isinstance(found, NoWorker)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            await trio.to_thread.run_sync(int)
+        except RuntimeError as exc:
+            assert not isinstance(exc, NoWorker)
+        else:
+            raise AssertionError("there was a thread to be had")
+    assert sorted(os.listdir()) == ["fifo", "file", "name", "readable"]
+
+
+async def threads_again() -> None:
+    await uring_trio.mkdir("new")
+    await uring_trio.Path("file").write_text("x")
+    assert Path("file").read_bytes() == b"x"
+
+
 SCENARIOS = {
-    function.__name__: function for function in (full, failing, tmpfs, overlay, unprivileged, unreachable)
+    function.__name__: function
+    for function in (full, failing, tmpfs, overlay, unprivileged, unreachable, crowded)
 }
 
 

@@ -20,7 +20,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount 
 
 
 @needs_root
-@pytest.mark.parametrize("scenario", ["full", "failing", "tmpfs", "overlay", "unprivileged", "unreachable"])
+@pytest.mark.parametrize(
+    "scenario", ["full", "failing", "tmpfs", "overlay", "unprivileged", "unreachable", "crowded"]
+)
 def test_as_the_standard_library(scenario: str) -> None:
     # Not in the test's own folder: above it are folders that another user may not enter.
     with tempfile.TemporaryDirectory() as folder:

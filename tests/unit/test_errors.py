@@ -14,6 +14,7 @@ from uring.errors import (
     CQOverflow,
     ListenerNotReady,
     NotSupported,
+    NoWorker,
     PoolExhausted,
     RingClosed,
     RingUnavailable,
@@ -144,6 +145,8 @@ OWN = [
     (NotSupported("huge pages"), errno.EOPNOTSUPP, "huge pages is not supported by this kernel$"),
     (RingUnavailable(errno.EPERM, "ask root"), errno.EPERM, "not permitted: .*not available: ask root"),
     (RingUnavailable(errno.EIO), errno.EIO, "not available$"),
+    (NoWorker("fsync", "raise it"), errno.EAGAIN, "no thread could be made for fsync: raise it$"),
+    (NoWorker(), errno.EAGAIN, "no thread could be made for an operation$"),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trio.lowlevel import checkpoint, enable_ki_protection
 
 from uring import abi
+from uring.errors import explain_cancelled
 from uring.kernel.op import Multishot, Op, failure
 from uring.kernel.volley import Volley
 
@@ -45,6 +46,7 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
         OSError: the kernel's errno, as Python's own class where there is one. InterruptedError: the
             process was stopped by a signal while a kernel worker waited; nothing was done.
         RuntimeError: outside a ring run.
+        NoWorker: no thread could be made for a kernel worker; nothing was done.
         TypeError: not an operation, or a multishot.
         ValueError: it is linked to the next one, which is some other task's, or has no completion if it
             succeeds.
@@ -63,7 +65,7 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     del op
     res = await running
     if res < 0:
-        raise failure(res, name, fields, address, paths)
+        raise explain_cancelled(failure(res, name, fields, address, paths))
     return res if decode is None else decode(res)
 
 
@@ -127,7 +129,8 @@ async def perform_many(ops: Iterable[Op]) -> list[Any]:
             if op.discard is not None and res >= 0:
                 op.discard(res)
         interrupt()
-    return [_outcome(op, res) for op, res in zip(ops, results)]
+    linked = [False, *(op.fields[1] & _LINKED != 0 for op in ops)]
+    return [_outcome(*member) for member in zip(ops, results, linked)]
 
 
 async def run_volley(volley: Volley, name: str, pins: object) -> tuple[list[int], Callable[[], Any] | None]:
@@ -181,7 +184,9 @@ def check_alone(op: Op) -> None:
         raise _silent_or_linked(op)
 
 
-def _outcome(op: Op, res: int) -> Any:
+def _outcome(op: Op, res: int, linked: bool) -> Any:
     if res < 0:
-        return failure(res, op.name, op.fields, op.address, op.paths)
+        shown = failure(res, op.name, op.fields, op.address, op.paths)
+        # Behind one that failed a linked operation is cancelled.
+        return shown if linked else explain_cancelled(shown)
     return res if op.decode is None else op.decode(res)

@@ -30,7 +30,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from uring import abi, ops
 from uring.cached import PART, read_cached, read_piece, read_pieces, stat_is_local
-from uring.errors import error_from_result
+from uring.errors import NoWorker, error_from_result, explain_cancelled
 from uring.kernel.memory import bytes_address, new_bytes, pin, pin_writable
 from uring.kernel.volley import Volley
 
@@ -125,8 +125,9 @@ class Descriptor:
     ) -> Awaitable[int]:
         """One read or write; the kernel's answer, an errno negated among them. Interrupted by close it
         raises `trio.ClosedResourceError`."""
-        name = "read" if opcode == READ else "write"
-        return seams.transfer(self.active, name, opcode, self.fd, offset, address, length, pins, shielded)
+        return seams.transfer(
+            self.active, name_of(opcode), opcode, self.fd, offset, address, length, pins, shielded
+        )
 
     async def step(self, opcode: int, address: int, length: int, pins: object) -> int:
         """One transfer at the file's position, as part of the call whose turn it is; repeated when a signal
@@ -180,7 +181,7 @@ class Descriptor:
             if res not in _INTERRUPTED:
                 if done:
                     return done
-                raise error_from_result(res)
+                raise explain_cancelled(error_from_result(res), name_of(opcode))
 
     async def _mend_position(self, opcode: int, before: int, done: int) -> None:
         """Moves the position behind a transfer of a regular file that came short.
@@ -233,7 +234,7 @@ class Descriptor:
                 if res not in _INTERRUPTED:
                     if done:
                         return done
-                    raise error_from_result(res)
+                    raise explain_cancelled(error_from_result(res), name_of(opcode))
         finally:
             self.let_go()
 
@@ -598,16 +599,15 @@ class RingFile(trio.abc.AsyncResource):
         volley.fill(opcode, self._file.fd, numbers)
         self._file.users += 1
         try:
-            counts, interrupt = await run_volley(
-                volley, "read" if opcode == READ else "write", (pins, numbers)
-            )
+            counts, interrupt = await run_volley(volley, name_of(opcode), (pins, numbers))
         finally:
             self._file.let_go()
         failed = min(counts)
         if failed < 0:
             if interrupt is not None and _CANCELLED in counts:
                 interrupt()
-            raise error_from_result(next(count for count in counts if count < 0))
+            shown = error_from_result(next(count for count in counts if count < 0))
+            raise explain_cancelled(shown, name_of(opcode))
         return counts
 
     async def fsync(self, datasync: bool = False) -> None:
@@ -660,10 +660,17 @@ class RingFile(trio.abc.AsyncResource):
         with trio.CancelScope(shield=file.begun):
             try:
                 await self._run(ops.ftruncate(file.fd, where))
+            except NoWorker:
+                raise
             except OSError as exc:
                 raise error_from_result(-(exc.errno or 0)) from None
         file.begun = True
         return where
+
+
+def name_of(opcode: int) -> str:
+    """ "read" or "write"."""
+    return "read" if opcode == READ else "write"
 
 
 def _no_place() -> ValueError:

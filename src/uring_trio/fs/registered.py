@@ -24,7 +24,7 @@ from trio.lowlevel import ParkingLot, checkpoint, enable_ki_protection
 from uring import abi
 from uring.abi.layouts import RSRC_REGISTER, RSRC_UPDATE2
 from uring.advice import advice
-from uring.errors import error_from_result
+from uring.errors import error_from_result, explain_cancelled
 from uring.kernel.memory import pin_writable, zeroed
 
 from .. import seams
@@ -246,7 +246,7 @@ class RegisteredBuffer:
             if res < 0:
                 if res in _INTERRUPTED:
                     continue
-                raise error_from_result(res)
+                raise explain_cancelled(error_from_result(res), op.name)
             done += res
             if not res or done == size or res % align:
                 return done

@@ -223,8 +223,10 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
         yield from checkpoint_if_cancelled()
     if op.task is not None or runner is not op.runner:
         op.refuse(runner)
-    res = yield from _transact_linked(op, op.template, task, perf_counter() + seconds)
-    if res in INTERRUPTED:
+    until = perf_counter() + seconds
+    res = yield from _transact_linked(op, op.template, task, until)
+    # Before its time the timer has interrupted nothing; see `_transact_by_deadline`.
+    if res in INTERRUPTED and perf_counter() >= until:
         raise trio.TooSlowError
     return res
 
@@ -237,7 +239,8 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
     When the kernel's timer wins, Trio expires the same deadline before the task runs again, and the
     cancellation is raised here. If the deadline has been moved meanwhile, or is shielded, the operation
     is armed again unseen: as it was, for other tasks may have set ``op`` up for something else meanwhile and
-    not have queued it, because they were cancelled.
+    not have queued it, because they were cancelled. What was interrupted before the time of its timer is the
+    caller's: the process was stopped, or no thread could be made for a kernel worker.
     """
     offset, reach = op.manager.clock_offset, op.reach
     user_data, pins, template = op.user_data, op.pins, op.template
@@ -247,7 +250,7 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
             when = task._cancel_status.effective_deadline()
             until = when - offset if when <= reach + perf_counter() else inf
             res = yield from _transact_linked(op, template, task, until)
-            if res not in INTERRUPTED:
+            if res not in INTERRUPTED or perf_counter() < until:
                 return res
             if task._cancel_status.effectively_cancelled:
                 yield from checkpoint_if_cancelled()
