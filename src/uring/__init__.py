@@ -3,6 +3,8 @@
 `Ring` is a ring with a method per operation; `uring.ops` has the same operations as inert requests, for
 `Ring.submit` and for schedulers; `uring.abi` the kernel's numbers. Importing works anywhere; opening a ring
 needs Linux 6.18.
+
+PYTEST_DONT_REWRITE: `uring_trio`'s launcher imports it before pytest.
 """
 
 from typing import TYPE_CHECKING

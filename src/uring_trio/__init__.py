@@ -1,9 +1,15 @@
-"""Trio on Linux io_uring: ``uring_trio.run`` is ``trio.run`` with a ring in place of epoll."""
+"""Trio on Linux io_uring: ``uring_trio.run`` is ``trio.run`` with a ring in place of epoll.
+
+Importing it works with every Trio. With one that is not supported `run` and `install` say so or fall back to
+epoll, and names that need a ring run raise `UnsupportedTrio`.
+
+PYTEST_DONT_REWRITE: the launcher imports it before pytest.
+"""
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
+import _uring_trio_startup
 from uring._names import names_on_demand
 from uring.errors import NoWorker, RingUnavailable
 
@@ -131,7 +137,7 @@ _HOMES = {
 if not TYPE_CHECKING:  # to a checker, a name that is not here is a mistake
     __getattr__, __dir__ = names_on_demand(__name__, _HOMES)
 
-if "_uring_trio_startup" in sys.modules:
+if _uring_trio_startup.is_watching():
     from .launch import environment
 
     environment.follow(os.environ)

@@ -28,8 +28,7 @@ from zipfile import is_zipfile
 
 from uring.errors import RingUnavailable
 
-from .launch.environment import Switch, print_stats_at_exit
-from .launch.run import install
+from .launch.environment import Switch
 from .options import RingOptions
 from .seams import UnsupportedTrio
 
@@ -62,13 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not words:
         parser.error("name a script, -m and a module, or an installed program")
     start = find(words[0])
+    switch = Switch(options.ring, options.unavailable, stats=options.stats)
     try:
-        install(ring=options.ring, unavailable=options.unavailable, files=True)
+        switch.install()
     except (RingUnavailable, UnsupportedTrio) as exc:
         sys.exit(f"{PROG}: {exc}")
-    Switch(options.ring, options.unavailable, stats=options.stats).export(os.environ)
-    if options.stats:
-        print_stats_at_exit()
+    switch.export(os.environ)
     sys.argv = words
     start()
 

@@ -70,7 +70,7 @@ def test_whatever_is_imported_first(first: str) -> None:
 
 @pytest.mark.parametrize(("variable", "found"), [(None, []), ("1", ["_uring_trio_startup"])])
 def test_a_program_without_trio_imports_next_to_nothing(variable: str | None, found: list[str]) -> None:
-    program = "import sys; print(*(name for name in sys.modules if 'trio' in name or 'uring' in name))"
+    program = "import sys; print(*(name for name in sys.modules if 'trio' in name))"
     assert output_of(python(program, variable)) == [" ".join(found)]
 
 
@@ -98,6 +98,60 @@ for backend in ("trio", "uring", "asyncio"):
     anyio.run(main, backend=backend)
 """
     assert output_of(python(program, "1")) == ["io_uring", "io_uring", "asyncio"]
+
+
+ENTRANCES = {
+    "run": "anyio.run(main, backend='uring')",
+    "portal": """
+from anyio.from_thread import start_blocking_portal
+
+with start_blocking_portal("uring") as portal:
+    portal.call(main)
+""",
+    "client": """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+async def answer(request):
+    await main()
+    return PlainTextResponse("")
+
+with TestClient(Starlette(routes=[Route("/", answer)]), backend="uring") as client:
+    assert client.get("/").status_code == 200
+""",
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+def test_a_program_that_imports_anyio_alone_names_the_backend(entrance: str) -> None:
+    """AnyIO looks the name up before anything imports Trio."""
+    program = """
+import anyio
+
+async def main():
+    import trio
+
+    print(trio.lowlevel.current_statistics().io_statistics.backend)
+
+"""
+    program += ENTRANCES[entrance]
+    # Starlette warns of the HTTP client that it has been tested with for years.
+    assert output_of(python(program, "1", "-W", "ignore")) == ["io_uring"]
+    assert python(program, None).returncode == python(program, "0").returncode == 1
+
+
+@pytest.mark.parametrize("flag", ["-E", "-I"])
+def test_an_interpreter_that_ignores_the_environment_ignores_it(flag: str) -> None:
+    assert output_of(python(BACKEND, "1", flag)) == ["epoll"]
+    assert output_of(python(BACKEND, "no such setting", flag)) == ["epoll"]
+
+
+@pytest.mark.parametrize("variable", ["0", " 0 "])
+def test_a_variable_that_says_no_costs_nothing(variable: str) -> None:
+    program = "import sys, trio; print('uring_trio' in sys.modules)"
+    assert output_of(python(program, variable)) == ["False"]
 
 
 def test_the_settings_reach_the_ring() -> None:

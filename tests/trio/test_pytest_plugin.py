@@ -110,6 +110,79 @@ def test_tests_of_anyio_name_the_backend(tmp_path: Path) -> None:
     assert "2 passed" in output, output
 
 
+OF_FILES = """
+import sys, trio
+
+async def main():
+    async with await trio.open_file(sys.executable, "rb") as file:
+        return type(file).__module__.startswith("uring_trio"), await trio.Path(sys.executable).exists()
+
+def test_it():
+    assert trio.run(main) == (FILES, True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "files"),
+    [((), True), (("--uring-options=files=1",), True), (("--uring-options=files=0",), False)],
+)
+def test_files_too(tmp_path: Path, options: tuple[str, ...], files: bool) -> None:
+    output = run(tmp_path, OF_FILES.replace("FILES", str(files)), "--uring", *options)
+    assert "1 passed" in output, output
+
+
+OF_SETTINGS = """
+import trio
+from uring_trio.core import manager
+
+def test_it():
+    async def main():
+        return manager.current().options.entries if ON_RING else stock()
+    def stock():
+        return trio.lowlevel.current_statistics().io_statistics.backend
+    assert trio.run(main) == EXPECTED
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "expected"),
+    [
+        ("uring = true", (), 256),
+        ("uring = true\nuring_options = entries=32", (), 32),
+        ("uring = true\nuring_options = entries=32", ("--uring-options=entries=16",), 16),
+        ("uring_options = entries=32", ("--uring",), 32),
+        ("uring_options = entries=32", (), "epoll"),
+        ("uring = true\nuring_options = entries=32", ("--no-uring",), "epoll"),
+        ("uring = false", ("--uring", "--uring-options=entries=16"), 16),
+    ],
+)
+def test_settings_in_a_file(
+    tmp_path: Path, settings: str, options: tuple[str, ...], expected: int | str
+) -> None:
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\n{settings}\n")
+    tests = OF_SETTINGS.replace("ON_RING", str(expected != "epoll")).replace("EXPECTED", repr(expected))
+    output = run(tmp_path, tests, *options)
+    assert "1 passed" in output, output
+    assert ("Trio runs on io_uring" in output) is (expected != "epoll")
+
+
+def test_settings_in_a_toml_file(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\nuring = true\nuring_options = "entries=32"\n'
+    )
+    tests = OF_SETTINGS.replace("ON_RING", "True").replace("EXPECTED", "32")
+    output = run(tmp_path, tests)
+    assert "1 passed" in output, output
+
+
+@pytest.mark.parametrize("options", [(), ("--no-uring",)])
+def test_options_without_the_ring_are_refused(tmp_path: Path, options: tuple[str, ...]) -> None:
+    output = run(tmp_path, OF_FILES, "--uring-options=entries=16", *options)
+    assert "ERROR: --uring-options has no effect without --uring" in output
+    assert "passed" not in output
+    assert "failed" not in output
+
+
 def test_options_of_the_ring(tmp_path: Path) -> None:
     tests = """
 import trio
@@ -125,7 +198,10 @@ def test_it():
 
 def test_wrong_options_are_refused(tmp_path: Path) -> None:
     output = run(tmp_path, "", "--uring", "--uring-options=size=16")
-    assert "ERROR: --uring-options: ring options are" in output
+    assert "ERROR: --uring-options is name=value with buffer_size, buffers, " in output
+    assert "; not 'size=16'" in output
+    (tmp_path / "pytest.ini").write_text("[pytest]\nuring = true\nuring_options = entries=3\n")
+    assert "ERROR: uring_options: entries is a power of two, not 3" in run(tmp_path, "")
 
 
 def test_without_io_uring_it_fails_before_any_test(tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
 
 LAYERS = [
-    ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.pytest_plugin", "uring_trio.testing"],
+    ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.testing"],
     ["uring_trio"],
     ["uring_trio.launch.environment"],
     ["uring_trio.launch.run", "uring_trio.ipc.channels", "uring_trio.debug"],
+    ["uring_trio.launch.swap"],
     ["uring_trio.launch.dropin"],
     ["uring_trio.fs.path"],
     ["uring_trio.fs"],
@@ -44,9 +45,10 @@ LAYERS = [
     ["uring_trio.core.manager"],
     ["uring_trio.core.cancels", "uring_trio.core.fd", "uring_trio.core.statistics"],
     ["uring_trio.core.operation"],
+    ["uring_trio.core"],
     ["uring_trio.options", "uring_trio.seams"],
     # Packages that hold nothing but their modules.
-    ["uring_trio.core", "uring_trio.ipc", "uring_trio.launch", "uring_trio.multishot", "uring_trio.net"],
+    ["uring_trio.ipc", "uring_trio.launch", "uring_trio.multishot", "uring_trio.net"],
     ["uring.__main__"],
     ["uring"],
     ["uring.ring"],

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from _uring_trio_startup import when_imported
+
 from .. import seams
 from ..core.manager import Manager
 from ..fs import RingFile, open_file
@@ -33,31 +35,44 @@ __all__ = ["install", "uninstall"]
 
 _HOOK = "__uring_trio_instead__"
 _undo: list[Callable[[], None]] = []
+_on_anyio = False
 
 
 def install() -> None:
-    """Puts the files of Trio, and of AnyIO if it can be imported, on the ring in ring runs. Idempotent."""
+    """Puts the files of Trio, and of AnyIO once the program has imported it, on the ring in ring runs.
+    Idempotent."""
     if _undo:
         return
     try:
         _exchange_open_file(trio.open_file, open_file)
         _exchange_path_methods(trio.Path, {})
-        try:
-            import anyio
-            import anyio.streams.file
-            import anyio.to_thread
-        except ImportError:
-            return
-        _put_on_anyio(anyio)
+        _undo.append(when_imported("anyio", meet_anyio))
     except BaseException:
         uninstall()
         raise
 
 
+def meet_anyio() -> None:
+    """Puts the files of AnyIO on the ring if those of Trio are and AnyIO has been imported. Idempotent."""
+    global _on_anyio
+    if not _undo or _on_anyio or "anyio" not in sys.modules:
+        return
+    _on_anyio = True
+    try:
+        import anyio
+        import anyio.streams.file
+        import anyio.to_thread
+    except ImportError:
+        return
+    _put_on_anyio(anyio)
+
+
 def uninstall() -> None:
     """Restores what `install` has changed. Files that are open stay what they are."""
+    global _on_anyio
     while _undo:
         _undo.pop()()
+    _on_anyio = False
 
 
 def _in_ring_run() -> bool:

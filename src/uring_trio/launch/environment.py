@@ -1,19 +1,21 @@
 """The variable ``URING_TRIO``: every Trio run of a process on the ring, without a change to its command.
 
-An interpreter that finds the variable set does `follow` it as soon as the program imports Trio; the file
-``uring_trio.pth`` in the distribution sees to that, so the package has to be installed where that
-interpreter looks. Processes inherit it, so workers that a server spawns are on the ring too; the launcher
-sets it for the children of what it launches.
+An interpreter that finds the variable set follows it as soon as the program imports Trio, or asks AnyIO for
+the backend ``uring``; the file ``uring_trio.pth`` in the distribution sees to that, so the package has to be
+installed where that interpreter looks. Interpreters started with ``-E`` or ``-I`` ignore it as they ignore
+Python's own variables. Processes inherit it, so workers that a server spawns are on the ring too; the
+launcher sets it for the children of what it launches.
 
 ``URING_TRIO=1`` switches on, unset, empty and ``0`` leave all as it is, and settings say more:
 ``URING_TRIO=unavailable=epoll,entries=512``. They are the fields of `RingOptions` and
 
-    unavailable  ``raise`` (without a usable io_uring a run fails and says why) or ``epoll`` (warn, go on)
+    unavailable  ``raise`` (without a usable io_uring a run fails and says why, with a Trio that is not
+                 supported its import does) or ``epoll`` (warn, go on)
     files        ``1`` (files are on the ring too) or ``0``
     stats        ``1``: print what the rings of the process did to stderr at its exit
 
-A setting that is none is a ``ValueError`` from the program's import of Trio: a service that was to be on the
-ring does not run without it unseen.
+An invalid setting is a ``ValueError`` from the program's import of Trio: a misconfigured service never falls
+back to epoll silently.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ import sys
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from ..core.statistics import process_totals
 from ..options import RingOptions
-from .run import switch_on
+from ..seams import unsupported
+from .run import install, switch_on
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping, Sequence
 
     from .run import Unavailable
 
@@ -52,33 +54,47 @@ class Switch:
 
     @classmethod
     def parse(cls, text: str) -> Switch | None:
-        """What ``text`` asks for; None: nothing.
+        """What the variable asks for with this value; None: nothing.
 
         Raises:
             ValueError: it names no setting, or a value that the setting does not take.
         """
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        if parts in ([], ["0"]):
+        first, _, rest = text.partition(",")
+        first = first.strip()
+        if first in ("", "0") and not rest.strip(" ,"):
             return None
-        if parts[0] == "1":
-            del parts[0]
+        return cls.parse_settings(rest if first == "1" else text, NAME, ("1", "0"))
+
+    @classmethod
+    def parse_settings(cls, text: str, source: str, words: Sequence[str] = ()) -> Switch:
+        """The settings in ``text``, without the variable's ``1`` and ``0``.
+
+        Args:
+            text: ``name=value`` and ``name=value``, with commas between them.
+            source: what errors name: the variable, or the option that the text was given to.
+            words: what ``source`` takes besides, to be named in errors.
+
+        Raises:
+            ValueError: as `parse`.
+        """
         chosen: dict[str, str] = {}
         of_ring: list[str] = []
-        for part in parts:
+        for part in filter(None, map(str.strip, text.split(","))):
             name, equals, value = part.partition("=")
             if equals and name in _CHOICES:
                 if value not in _CHOICES[name]:
-                    raise ValueError(f"{NAME}: {name} is {' or '.join(_CHOICES[name])}, not {value!r}")
+                    raise ValueError(f"{source}: {name} is {' or '.join(_CHOICES[name])}, not {value!r}")
                 chosen[name] = value
             elif equals and name in (field.name for field in fields(RingOptions)):
                 of_ring.append(part)
             else:
-                known = sorted([*_CHOICES, *(field.name for field in fields(RingOptions))])
-                raise ValueError(f"{NAME} is 1, 0, or name=value with {', '.join(known)}; not {part!r}")
+                known = ", ".join(sorted([*_CHOICES, *(field.name for field in fields(RingOptions))]))
+                forms = ", ".join([*words, f"{'or ' if words else ''}name=value with {known}"])
+                raise ValueError(f"{source} is {forms}; not {part!r}")
         try:
             ring = RingOptions.parse(",".join(of_ring)) if of_ring else None
         except ValueError as exc:
-            raise ValueError(f"{NAME}: {exc}") from None
+            raise ValueError(f"{source}: {exc}") from None
         return cls(
             ring,
             "epoll" if chosen.get("unavailable") == "epoll" else "raise",
@@ -102,6 +118,17 @@ class Switch:
             parts.append("stats=1")
         return ",".join(parts)
 
+    def install(self) -> None:
+        """Does what the settings ask for, in this process.
+
+        Raises:
+            RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
+            UnsupportedTrio: with ``unavailable="raise"``, if this Trio's internals do not look as expected.
+        """
+        install(ring=self.ring, unavailable=self.unavailable, files=self.files)
+        if self.stats:
+            print_stats_at_exit()
+
     def export(self, environ: MutableMapping[str, str]) -> None:
         """Makes processes that are started with ``environ`` do the same."""
         environ[NAME] = str(self)
@@ -111,8 +138,8 @@ def follow(environ: Mapping[str, str]) -> None:
     """Does what the variable in ``environ`` asks for, in this process. No ring is opened before a run is.
 
     Raises:
-        ValueError: it is none of what it may be.
-        UnsupportedTrio: this Trio's internals do not look as expected.
+        ValueError: the variable's value is invalid.
+        UnsupportedTrio: this Trio's internals do not look as expected, and ``unavailable`` is not ``epoll``.
     """
     switch = Switch.parse(environ.get(NAME, ""))
     if switch is None:
@@ -123,16 +150,20 @@ def follow(environ: Mapping[str, str]) -> None:
 
 
 def print_stats_at_exit() -> None:
-    """Once, however often it is asked for; after exit functions that are registered later."""
+    """Once, however often it is asked for; after exit functions that are registered later. Nothing where the
+    installed Trio is not supported: there are no rings."""
     global _stats_wanted
-    if not _stats_wanted:
-        _stats_wanted = True
-        atexit.register(_print_totals, process_totals(), os.getpid())
+    if _stats_wanted or unsupported() is not None:
+        return
+    from ..core.statistics import process_totals
+
+    _stats_wanted = True
+    atexit.register(_print_totals, process_totals, process_totals(), os.getpid())
 
 
-def _print_totals(before: dict[str, int], pid: int) -> None:
+def _print_totals(totals: Callable[[], dict[str, int]], before: dict[str, int], pid: int) -> None:
     """What was counted since ``before``: making sure that a ring can be opened counts as well."""
     if pid != os.getpid():
         return  # a forked child that ends as its parent does
-    counts = (f"{name} {count - before[name]}" for name, count in process_totals().items())
+    counts = (f"{name} {count - before[name]}" for name, count in totals().items())
     print(f"uring_trio (process {pid}): {', '.join(counts)}", file=sys.stderr)

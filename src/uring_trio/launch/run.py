@@ -1,26 +1,28 @@
-"""Starting Trio on a ring: one run, a guest run, or every run of the process."""
+"""Starting Trio on a ring: one run, a guest run, or every run of the process.
+
+This works with every Trio, also with one that rings cannot be put into: it says so, or falls back to epoll.
+`uring_trio.launch.swap`, which needs a supported one, is imported when a ring is asked for.
+"""
 
 from __future__ import annotations
 
 import importlib
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import trio
 
+from _uring_trio_startup import announce_backend
 from uring.errors import RingUnavailable
 
 from .. import seams
-from ..core.manager import Manager
-from ..ipc.pipes import RingPipe
-from ..net import trio_stream as socketstream
-from ..net.socket import RingSocket
 from ..options import RingOptions
-from . import dropin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
 __all__ = ["install", "run", "start_guest_run", "uninstall"]
 
@@ -40,13 +42,13 @@ def run(
     Args:
         async_fn, args: as for `trio.run`.
         ring: sizes and behaviour of the ring.
-        unavailable: what to do where this machine has no usable io_uring: ``"raise"`` explains why,
-            ``"epoll"`` warns once and runs stock Trio.
+        unavailable: what to do where this machine has no usable io_uring, or the installed Trio is not
+            supported: ``"raise"`` explains why, ``"epoll"`` warns once and runs stock Trio.
         trio_run_options: ``clock``, ``instruments`` and the other keywords of `trio.run`.
 
     Raises:
         RingUnavailable: no io_uring here; the message names the setting to change.
-        UnsupportedTrio: this Trio's internals do not look as expected.
+        UnsupportedTrio: this Trio's internals do not look as expected; the message names the versions tested.
     """
     check_arguments(ring, unavailable)
     with chosen_ring(ring, unavailable):
@@ -82,29 +84,30 @@ def install(
 
     Raises:
         RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
+        UnsupportedTrio: with ``unavailable="raise"``, if this Trio's internals do not look as expected.
     """
     check_arguments(ring, unavailable)
     if unavailable == "raise":
-        Manager.create(ring).close()
+        prepare().create_manager(ring).close()
     switch_on(ring, unavailable, files=files)
 
 
 def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool) -> None:
     """As `install`, with arguments known to be right, and without asking whether a ring can be opened: a run
     that needs one and cannot have it says so."""
-    prepare()
-    seams.announce_backend("uring", "uring_trio.anyio")
-    seams.set_default_manager(partial(_make_manager, ring, unavailable))
-    if files:
-        dropin.install()
-    else:
-        dropin.uninstall()
+    announce_backend()
+    parts = _parts_or_epoll(unavailable)
+    if parts is None:
+        return
+    seams.set_default_manager(partial(_make_manager, parts, ring, unavailable))
+    parts.files(on_ring=files)
 
 
 def uninstall() -> None:
     """Undoes `install` for runs that start from now on, and for files at once."""
     seams.set_default_manager(None)
-    dropin.uninstall()
+    if _parts is not None:
+        _parts.files(on_ring=False)
 
 
 def check_arguments(ring: RingOptions | None, unavailable: str) -> None:
@@ -114,10 +117,12 @@ def check_arguments(ring: RingOptions | None, unavailable: str) -> None:
         raise ValueError(f'unavailable is "raise" or "epoll", not {unavailable!r}')
 
 
-def chosen_ring(ring: RingOptions | None, unavailable: Unavailable) -> chosen_manager:
+def chosen_ring(ring: RingOptions | None, unavailable: Unavailable) -> AbstractContextManager[None]:
     """Chooses a ring, or what is to be there without one, for the run set up inside the block."""
-    prepare()
-    return chosen_manager(_make_manager(ring, unavailable))
+    parts = _parts_or_epoll(unavailable)
+    if parts is None:
+        return nullcontext()
+    return chosen_manager(_make_manager(parts, ring, unavailable))
 
 
 class chosen_manager:
@@ -140,29 +145,46 @@ class chosen_manager:
             self._manager.close()
 
 
-def prepare() -> None:
-    """Makes this process able to run Trio on rings.
+_parts: Any = None
+
+
+def prepare() -> Any:
+    """Makes this process able to run Trio on rings. Returns `uring_trio.launch.swap`.
 
     Raises:
         UnsupportedTrio: this Trio's internals do not look as expected.
     """
+    global _parts
     seams.check()
-    seams.use_manager_class(Manager)
-    seams.patch_socket_type(RingSocket)
-    seams.patch_pipe_type(RingPipe)
-    seams.patch_stream_methods(socketstream.receive_some, socketstream.send_all)
+    from . import swap
+
+    swap.swap()
+    _parts = swap
+    return swap
 
 
-_met_anyio = False
+def _parts_or_epoll(unavailable: Unavailable) -> Any:
+    """As `prepare`; None where the installed Trio is not supported and ``unavailable`` allows for epoll."""
+    try:
+        return prepare()
+    except seams.UnsupportedTrio as exc:
+        if unavailable == "raise":
+            raise
+        _warn(exc)
+        return None
 
 
-def _meet_anyio() -> None:
-    """Makes the streams of AnyIO's backend ``trio`` use ring sockets directly, once a program has come to it:
-    AnyIO imports that backend just before its first run gets here. An AnyIO that looks different stays as it
-    is, which works and takes longer."""
-    global _met_anyio
-    if not _met_anyio and seams.anyio_is_on_trio():
-        _met_anyio = True
+_streams_shortened = False
+
+
+def _meet_anyio(parts: Any) -> None:
+    """Makes the file functions of AnyIO, and the streams of its backend ``trio``, use the ring directly, once
+    a program has come to them: AnyIO imports that backend just before its first run gets here. Streams of an
+    AnyIO that looks different stay as they are, which works and takes longer."""
+    global _streams_shortened
+    parts.meet_anyio()
+    if not _streams_shortened and seams.anyio_is_on_trio():
+        _streams_shortened = True
         try:
             importlib.import_module("uring_trio.seams.anyio").shorten_streams()
         except ImportError:
@@ -172,15 +194,20 @@ def _meet_anyio() -> None:
 _warned = False
 
 
-def _make_manager(ring: RingOptions | None, unavailable: Unavailable) -> Any:
-    global _warned
-    _meet_anyio()
+def _make_manager(parts: Any, ring: RingOptions | None, unavailable: Unavailable) -> Any:
+    _meet_anyio(parts)
     try:
-        return Manager.create(ring)
+        return parts.create_manager(ring)
     except RingUnavailable as exc:
         if unavailable == "raise":
             raise
-        if not _warned:
-            _warned = True
-            warnings.warn(f"running on epoll: {exc}", RuntimeWarning, stacklevel=4)
+        _warn(exc)
         return seams.stock_manager()
+
+
+def _warn(reason: Exception) -> None:
+    """Says once why a run is on epoll."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(f"running on epoll: {reason}", RuntimeWarning, stacklevel=5)

@@ -6,6 +6,7 @@ modules of this package take Trio's modules from here.
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ __all__ = [
     "context",
     "core_run",
     "core_traps",
+    "require",
     "socket_module",
     "stream_class",
     "subprocess_module",
+    "unsupported",
 ]
 
 TESTED = ("0.33", "0.34", "0.35")
@@ -68,28 +71,45 @@ constructor sets, count as present."""
 
 
 class UnsupportedTrio(RuntimeError):
-    """The installed Trio lacks internals that a ring run needs."""
+    """The installed Trio is older than those tested, or lacks internals that a ring run needs."""
 
 
 _compared = False
 
 
+def unsupported() -> str | None:
+    """Why the installed Trio is not supported; None where it is no older than those tested and has every name
+    in `NAMES`."""
+    if _minor(trio.__version__) < _minor(TESTED[0]):
+        lacks = "is older"
+    elif missing := [name for name in NAMES if not _present(name)]:
+        lacks = f"lacks {', '.join(missing)}"
+    else:
+        return None
+    return f"uring_trio supports Trio {', '.join(TESTED)}; Trio {trio.__version__} {lacks}"
+
+
+def _minor(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
+
+
+def require() -> None:
+    """Raises `UnsupportedTrio` if `unsupported` says why."""
+    if reason := unsupported():
+        raise UnsupportedTrio(reason)
+
+
 def check() -> None:
-    """Raises `UnsupportedTrio` unless every name in `NAMES` is there; warns, once, of a Trio never tested."""
+    """As `require`; warns, once, of a Trio never tested."""
     global _compared
-    missing = [name for name in NAMES if not _present(name)]
-    if missing:
-        raise UnsupportedTrio(
-            f"Trio {trio.__version__} lacks {', '.join(missing)}; "
-            f"uring_trio is tested with Trio {', '.join(TESTED)}"
-        )
+    require()
     if not _compared:
         _compared = True
-        if ".".join(trio.__version__.split(".")[:2]) not in TESTED:
+        if _minor(trio.__version__) not in map(_minor, TESTED):
             warnings.warn(
                 f"Trio {trio.__version__} was never tested on the ring, only {', '.join(TESTED)}",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 
@@ -120,8 +140,9 @@ if TYPE_CHECKING:
     SocketType = trio.socket.SocketType
 else:
     # A missing name must not make importing fail: ``check`` says what is wrong when a run starts.
-    core_run = getattr(trio._core, "_run", None)
-    core_traps = getattr(trio._core, "_traps", None)
+    core = getattr(trio, "_core", None)
+    core_run = getattr(core, "_run", None)
+    core_traps = getattr(core, "_traps", None)
     socket_module = getattr(trio, "_socket", None)
     subprocess_module = getattr(trio, "_subprocess", None)
     stream_class = trio.SocketStream

@@ -6,10 +6,8 @@ they behave as Trio's own.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 from .names import socket_module, stream_class, subprocess_module
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Subclassable",
-    "announce_backend",
     "anyio_is_on_trio",
     "patch_pipe_type",
     "patch_socket_type",
@@ -81,26 +78,6 @@ def stdlib_socket(sock: Any) -> Any:
     return sock._sock
 
 
-class _Announced(types.ModuleType):
-    """Stands for a backend module among AnyIO's own; imports the real one when AnyIO asks for the class."""
-
-    def __init__(self, name: str, module: str) -> None:
-        super().__init__(name)
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "backend_class":
-            raise AttributeError(name)
-        return importlib.import_module(self._module).backend_class
-
-
 def anyio_is_on_trio() -> bool:
     """Whether this process has come to use AnyIO on its backend ``trio``."""
     return "anyio._backends._trio" in sys.modules
-
-
-def announce_backend(name: str, module: str) -> None:
-    """Makes AnyIO find the backend ``name`` in ``module`` (as ``backend_class``), which need not be
-    imported before AnyIO asks for it. Idempotent."""
-    known_as = f"anyio._backends._{name}"
-    sys.modules.setdefault(known_as, _Announced(known_as, module))

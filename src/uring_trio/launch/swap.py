@@ -1,0 +1,43 @@
+"""What replaces Trio's own in ring runs: the I/O manager, sockets, pipes, streams; files where asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import seams
+from ..core.manager import Manager
+from ..ipc.pipes import RingPipe
+from ..net import trio_stream
+from ..net.socket import RingSocket
+from . import dropin
+from .dropin import meet_anyio
+
+if TYPE_CHECKING:
+    from ..options import RingOptions
+
+__all__ = ["create_manager", "files", "meet_anyio", "swap"]
+
+
+def swap() -> None:
+    """Makes Trio set up its runs with `Manager` and build ring sockets, pipes and streams. Idempotent."""
+    seams.use_manager_class(Manager)
+    seams.patch_socket_type(RingSocket)
+    seams.patch_pipe_type(RingPipe)
+    seams.patch_stream_methods(trio_stream.receive_some, trio_stream.send_all)
+
+
+def create_manager(ring: RingOptions | None) -> Manager:
+    """Opens a ring, with the manager of a run on it.
+
+    Raises:
+        RingUnavailable: no ring can be opened here.
+    """
+    return Manager.create(ring)
+
+
+def files(*, on_ring: bool) -> None:
+    """Puts the file functions of Trio and AnyIO on the ring, or restores them."""
+    if on_ring:
+        dropin.install()
+    else:
+        dropin.uninstall()
