@@ -7,6 +7,7 @@ gathers, so that a thousand writers need a handful of syncs instead of a thousan
 finds all records, and cuts off one that a crash has torn.
 """
 
+import os
 import struct
 import sys
 import time
@@ -17,9 +18,10 @@ from contextlib import asynccontextmanager
 import trio
 
 import uring_trio
+from uring import ops
 
 HEADER = struct.Struct("<II")
-"""Length and checksum of a record."""
+"""Length of a record, and the checksum of length and record: zeros are no header, not even of nothing."""
 
 
 class Store:
@@ -46,7 +48,7 @@ class Store:
             await self._wake.wait()
             self._wake = trio.Event()
             group, self._waiting = self._waiting, []
-            data = b"".join(HEADER.pack(len(record), zlib.crc32(record)) + record for record, _ in group)
+            data = b"".join(HEADER.pack(len(record), checksum(record)) + record for record, _ in group)
             await self._file.pwrite(data, self._end)
             await self._file.fsync(datasync=True)
             self._end += len(data)
@@ -62,6 +64,12 @@ async def open_store(path: str) -> AsyncIterator[Store]:
         file = await uring_trio.open_file(path, "r+b", buffering=0)
     except FileNotFoundError:
         file = await uring_trio.open_file(path, "x+b", buffering=0)
+    # A file may have its data on storage, and no name there: that is its directory's.
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        await uring_trio.perform(ops.fsync(directory))
+    finally:
+        os.close(directory)
     async with file, trio.open_nursery() as nursery:
         records, end = parse(await file.readall())
         await file.truncate(end)
@@ -71,14 +79,18 @@ async def open_store(path: str) -> AsyncIterator[Store]:
         nursery.cancel_scope.cancel()
 
 
+def checksum(record: bytes) -> int:
+    return zlib.crc32(record, zlib.crc32(struct.pack("<I", len(record))))
+
+
 def parse(data: bytes) -> tuple[list[bytes], int]:
     """The records that are whole, and where they end."""
     records = []
     end = 0
     while len(data) >= end + HEADER.size:
-        length, checksum = HEADER.unpack_from(data, end)
+        length, expected = HEADER.unpack_from(data, end)
         record = data[end + HEADER.size : end + HEADER.size + length]
-        if len(record) < length or zlib.crc32(record) != checksum:
+        if len(record) < length or checksum(record) != expected:
             break
         records.append(record)
         end += HEADER.size + length

@@ -82,6 +82,53 @@ def test_store(tmp_path: Path) -> None:
         file.write(b"\x20\0\0\0torn")
     assert run("store.py", path, "3").stdout.startswith("500 records found\n3 records")
     assert run("store.py", path, "0").stdout.startswith("503 records found\n")
+    whole = path.read_bytes()
+    # What a crash may leave behind a file's data: blocks that were allocated and never written, a part of a
+    # record, another length in front of a whole one.
+    record = whole[: len(whole) // 503]
+    for tail in (
+        bytes(8),
+        bytes(4096),
+        record[:5],
+        record[:-1],
+        record[:-100] + bytes(100),
+        bytes(3) + record,
+    ):
+        path.write_bytes(whole + tail)
+        assert run("store.py", path, "0").stdout.startswith("503 records found\n")
+        assert path.read_bytes() == whole
+
+
+def test_a_new_store_is_synced_with_its_directory(tmp_path: Path) -> None:
+    """What is synced, by the instrument that sees each operation of a run."""
+    program = """
+import os, runpy, sys, trio, uring_trio
+from uring_trio import debug
+
+synced = []
+
+class Syncs(debug.Instrument):
+    def submitted(self, name, fd):
+        if name == "fsync":
+            synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+async def main():
+    debug.add_instrument(Syncs())
+    async with open_store(sys.argv[2]) as store:
+        print(len(synced), synced[0])
+        await store.append(b"")
+        print(store.records)
+
+open_store = runpy.run_path(sys.argv[1])["open_store"]
+for _ in range(2):
+    uring_trio.run(main)
+"""
+    command = [sys.executable, "-c", program, str(EXAMPLES / "store.py"), "store"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=tmp_path)
+    assert done.stderr == ""
+    first, second = f"1 {tmp_path}", "[b'']"
+    assert done.stdout.splitlines()[:2] == [first, second]
+    assert done.stdout.splitlines()[3] == "[b'', b'']"
 
 
 def test_static_files(tmp_path: Path) -> None:
