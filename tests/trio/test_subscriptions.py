@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import pickle
 import pty
 import random
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 import tty
@@ -30,7 +33,7 @@ from uring_trio.net.chunks import bundles_work
 from uring_trio.testing import assert_no_leases, leased
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 STREAMING = 16384
 """A receive of this size is taken for one of many."""
@@ -569,6 +572,106 @@ async def test_leases_outlive_block_stream_and_run() -> None:
                 (await first(chunks)).release()
         assert bytes(lease) == b"kept"
     lease.release()
+
+
+def drop(lease: list[Lease]) -> None:
+    lease.clear()
+
+
+def drop_in_a_cycle(lease: list[Lease]) -> None:
+    cycle: list[Any] = [lease.pop()]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+
+
+def drop_in_a_thread(lease: list[Lease]) -> None:
+    thread = threading.Thread(target=lease.clear)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("forget", [drop, drop_in_a_cycle, drop_in_a_thread])
+@pytest.mark.parametrize("bundle", [False, True])
+async def test_a_forgotten_lease_goes_home_and_says_where_it_was_received(
+    forget: Callable[[list[Lease]], None], bundle: bool
+) -> None:
+    near, far = await streams("tcp")
+    received = b""
+    async with near, far, far.chunks(copy=False, bundle=bundle, chunk_size=16, buffers=2) as chunks:
+        await near.send_all(bytes(range(160)))
+        while len(received) < 160:
+            lease = [await anext(chunks)]
+            line = sys._getframe().f_lineno - 1
+            received += bytes(lease[0])
+            with pytest.warns(ResourceWarning) as caught:
+                forget(lease)
+            (warning,) = caught
+            assert (warning.filename, warning.lineno) == (__file__, line)
+            assert f"not released: received at {__file__}:{line}, in {ME}" in str(warning.message)
+        await wait_all_tasks_blocked()
+        assert leased() == 0
+    assert received == bytes(range(160))
+
+
+ME = test_a_forgotten_lease_goes_home_and_says_where_it_was_received.__name__
+
+
+async def test_a_forgotten_lease_stays_out_while_its_data_is_used() -> None:
+    near, far = await streams()
+    async with near, far, far.chunks(copy=False, chunk_size=16, buffers=1) as chunks:
+        for use in (lambda data: data, pickle.PickleBuffer):
+            await near.send_all(b"kept" + b"n" * 12)
+            with pytest.warns(ResourceWarning, match="16 bytes"):
+                used: Any = use((await first(chunks)).data)
+            await near.send_all(b"next")
+            await wait_all_tasks_blocked()
+            assert leased() == 1
+            assert bytes(used)[:4] == b"kept"
+            del used
+            with await first(chunks) as lease:
+                assert bytes(lease) == b"next"
+            del lease
+        assert leased() == 0
+
+
+async def test_a_lease_that_was_released_is_not_missed() -> None:
+    near, far = await streams()
+    async with near, far, far.chunks(copy=False, chunk_size=16, buffers=2) as chunks:
+        for _ in range(10):
+            await near.send_all(b"data")
+            lease = await first(chunks)
+            lease.release()
+            lease.release()
+            del lease
+        assert leased() == 0
+
+
+def test_a_lease_may_be_forgotten_after_its_run() -> None:
+    """There is nobody left who could lack its buffer: no warning, which would be an error here."""
+    program = """
+import sys, trio, uring_trio
+kept = []
+async def main():
+    near, far = trio.socket.socketpair()
+    async with uring_trio.UringStream(near) as a, uring_trio.UringStream(far) as b:
+        async with b.chunks(copy=False) as chunks:
+            for _ in range(2):
+                await a.send_all(b"data")
+                kept.append(await anext(chunks))
+uring_trio.run(main)
+kept.pop()
+print(bytes(kept[0]))
+sys.unraisablehook = lambda *args: print(args)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("b'data'\n", "", 0)
 
 
 def test_any_thread_gives_a_lease_back_after_the_run() -> None:

@@ -12,19 +12,26 @@ Invariants
   - The kernel takes buffers in the order they were given to it, which ``order`` repeats: a bundle names its
     first buffer only.
   - A group changes hands with all buffers home; until then whoever has a lease keeps it.
+  - A lease that is garbage may go at any moment, in any thread: its buffer comes home in a step of the run.
   - All of this belongs to the thread of the run, like the ring; once the run is over a lease is only memory.
 """
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections import deque
+from functools import partial
+from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
+from warnings import warn_explicit
 
 from uring import abi
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType, FrameType
 
     from ..core.manager import Manager
 
@@ -40,20 +47,35 @@ _FIRST_BYTES = 1 << 19
 _GROUPS_MAX = 0xFFFF
 
 
+_HERE = str(Path(__file__).parents[1])
+_getframe = sys._getframe
+
+
 class Lease:
     """Memory that the kernel filled, on loan: a context manager that gives it back.
+
+    A lease that is forgotten gives it back too, with a `ResourceWarning` that names the line which received
+    it, once the run is under way again and nothing uses ``data`` any more.
 
     Attributes:
         data: the bytes that arrived. Copy what is to outlive the lease: slices of it would show whatever is
             received into that memory next.
     """
 
-    __slots__ = ("_bid", "_data", "_group")
+    __slots__ = ("_bid", "_code", "_data", "_group", "_instruction")
 
     def __init__(self, data: memoryview, group: Group | None = None, bid: int = 0) -> None:
         self._data: memoryview | None = data
         self._group = group
         self._bid = bid
+        if group is not None:
+            frame: FrameType | None = _getframe(1)
+            while frame is not None and (code := frame.f_code).co_filename.startswith(_HERE):
+                frame = frame.f_back
+            if frame is not None:
+                # The number of the line is looked up where it is wanted.
+                self._code = code
+                self._instruction: int = frame.f_lasti
 
     @property
     def data(self) -> memoryview:
@@ -99,6 +121,21 @@ class Lease:
     def __repr__(self) -> str:
         return "<Lease, given back>" if self._data is None else f"<Lease of {len(self._data)} bytes>"
 
+    def __del__(self) -> None:
+        if self._data is not None and (group := self._group) is not None and not group.closed:
+            text = f"{self!r} was not released"
+            group.expect(self._data, self._bid)
+            self._data = None
+            code = self._code
+            line = _line(code, self._instruction)
+            warn_explicit(
+                f"{text}: received at {code.co_filename}:{line}, in {code.co_qualname}",
+                ResourceWarning,
+                code.co_filename,
+                line,
+                source=self,
+            )
+
 
 class Group:
     """The buffers of one consumer.
@@ -115,6 +152,8 @@ class Group:
         "_bundles",
         "_give",
         "_groups",
+        "_lost",
+        "_run_soon",
         "buffers",
         "closed",
         "first",
@@ -141,6 +180,8 @@ class Group:
         self.home: int = self.first
         self.order: deque[int] = deque(range(self.first))
         self._bundles: dict[int, list[int]] = {}
+        self._run_soon = groups.run_soon
+        self._lost: dict[int, weakref.ref[memoryview]] = {}  # memory in use whose lease is garbage
         self.on_return: Callable[[], None] | None = None
         self.used: bool = True
         self.idle: bool = False
@@ -191,6 +232,16 @@ class Group:
     def lease(self, bid: int, size: int) -> Lease:
         """The bytes of a buffer, on loan."""
         return Lease(self.views[bid][:size], self, bid)
+
+    def expect(self, data: memoryview, bid: int) -> None:
+        """Has a buffer come home whose lease is garbage, as soon as its memory is not used any more."""
+        lost, soon = self._lost, partial(self._run_soon, partial(self.put, bid))
+
+        def unused(ref: weakref.ref[memoryview]) -> None:
+            lost.pop(bid, None)
+            soon()
+
+        lost[bid] = weakref.ref(data, unused)
 
     def take(self) -> int:
         """The buffer that came home last, which the processor's cache still has, for a receive of the
@@ -244,6 +295,7 @@ class Groups:
         self._ring: Any = manager.ring
         self._provide = manager.provide
         self.changed: Callable[[], None] = manager.sweep_later
+        self.run_soon: Callable[[Callable[[], object]], None] = manager.run_soon
         self._limit = manager.options.group_memory
         self._spare: deque[Group] = deque()
         self.open: set[Group] = set()
@@ -334,3 +386,10 @@ def _another_thread() -> RuntimeError:
         "a lease is given back in the thread of its run: use trio.from_thread.run_sync(lease.release), or "
         "copy the data before it goes to another thread"
     )
+
+
+def _line(code: CodeType, instruction: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= instruction < end and line is not None:
+            return line
+    return code.co_firstlineno
