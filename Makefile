@@ -76,6 +76,8 @@ check: $(READY)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
+	@$(BIN)/mypy tests/typing
+	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 	@$(BIN)/python tools/verifytypes.py uring uring_trio
 
 # In an environment of its own: the package is installed there, not linked, so that the shim in src stays as it is.

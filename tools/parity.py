@@ -20,12 +20,10 @@ import re
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import CodeType, FrameType, ModuleType
+from typing import Any, NamedTuple
 
 import pytest
-
-if TYPE_CHECKING:
-    from types import CodeType, FrameType
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs/reference/parity.csv"
@@ -82,8 +80,12 @@ def resolve(path: str) -> Target:
     raw = value
     for part in parts:
         try:
-            raw = value[part[1:-1]] if part[0] == "[" else inspect.getattr_static(value, part)
-            value = raw if part[0] == "[" else getattr(value, part)
+            if part[0] == "[":
+                value = raw = value[part[1:-1]]
+            elif isinstance(value, ModuleType):
+                value = raw = getattr(value, part)
+            else:
+                raw, value = inspect.getattr_static(value, part), getattr(value, part)
         except (AttributeError, KeyError):
             try:
                 value = raw = importlib.import_module(f"{value.__name__}.{part}")

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from .machines.multishot import MultishotMethods
 from .machines.refill import ZCRXMethods
-from .session.methods.control import ControlMethods
-from .session.methods.files import FileMethods
-from .session.methods.multicast import MulticastMethods
-from .session.methods.paths import PathMethods
-from .session.methods.sockets import SocketMethods
-from .session.methods.transfers import TransferMethods
+from .session.methods import OperationMethods
+from .session.multicast import MulticastMethods
 
 __all__ = ["Ring"]
 
 
-class Ring(
-    SocketMethods,
-    TransferMethods,
-    MulticastMethods,
-    FileMethods,
-    PathMethods,
-    ControlMethods,
-    MultishotMethods,
-    ZCRXMethods,
-):
+class Ring(OperationMethods, MulticastMethods, MultishotMethods, ZCRXMethods):
     """An io_uring of the running kernel.
 
     ``with Ring(entries=256) as ring:`` starts and stops it. A method per operation queues a request and

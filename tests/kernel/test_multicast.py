@@ -9,7 +9,7 @@ import pytest
 
 from tests.ringside import take
 from uring import Ring, abi, for_fd, pack_extended
-from uring.session.methods.multicast import (
+from uring.session.multicast import (
     MULTICAST_THRESHOLDS,
     MULTICAST_ZERO_COPY_THRESHOLDS,
     smallest_zero_copy,

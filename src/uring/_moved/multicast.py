@@ -1,3 +1,3 @@
-"""`uring.session.methods.multicast` under its earlier path."""
+"""`uring.session.multicast` under its earlier path."""
 
-from uring.session.methods.multicast import *
+from uring.session.multicast import *

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from .. import abi
 from ..errors import error_from_result
@@ -17,7 +17,7 @@ from .memory import zeroed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Fields", "Multishot", "Op", "descriptor", "failure", "is_multishot"]
+__all__ = ["MULTISHOT_BIT", "Fields", "Multishot", "Op", "descriptor", "failure", "is_multishot"]
 
 Fields: TypeAlias = "tuple[int, int, int, int, int, int, int, int, int, int]"
 
@@ -43,7 +43,7 @@ _NO_DESCRIPTOR = frozenset(
 )
 """Operations whose entry has something else in the place of the descriptor."""
 
-_MULTISHOT_BIT: dict[int, tuple[int, int]] = {
+MULTISHOT_BIT: dict[int, tuple[int, int]] = {
     abi.IORING_OP_ACCEPT: (1, int(abi.IORING_ACCEPT_MULTISHOT) << 8),
     abi.IORING_OP_RECV: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
     abi.IORING_OP_RECVMSG: (1, int(abi.IORING_RECV_MULTISHOT) << 8),
@@ -52,11 +52,13 @@ _MULTISHOT_BIT: dict[int, tuple[int, int]] = {
     abi.IORING_OP_TIMEOUT: (6, int(abi.IORING_TIMEOUT_MULTISHOT)),
     abi.IORING_OP_URING_CMD: (6, int(abi.IORING_URING_CMD_MULTISHOT)),
     abi.IORING_OP_URING_CMD128: (6, int(abi.IORING_URING_CMD_MULTISHOT)),
+    abi.IORING_OP_READ_MULTISHOT: (0, int(abi.IORING_OP_READ_MULTISHOT)),  # by its opcode
 }
 """Where an operation says that it is a multishot: the index of the field, and the bit."""
 
-_ALWAYS_MULTISHOT = frozenset(("read_multishot", "tx_timestamp"))
-"""Those that have no bit for it."""
+_MULTISHOT_COMMAND = "tx_timestamp"
+"""It has no bit for it."""
+
 
 _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
 _CLOSE = int(abi.IORING_OP_CLOSE)
@@ -166,25 +168,34 @@ class Op:
         """The exception for a negative result; see `failure`."""
         return failure(res, self.name, self.fields, self.address, self.paths)
 
-    def with_flags(self, flags: int) -> Op:
+    def with_flags(self, flags: int) -> Self:
         """The same request with more ``IOSQE_*`` flags (io_uring_enter(2))."""
         _check("IOSQE flags are", flags, 0xFF)
         return self._with(self.fields[1] | int(flags))
 
-    def with_ioprio(self, ioprio: int) -> Op:
+    def with_ioprio(self, ioprio: int) -> Self:
         """The same request with this ``ioprio`` field instead of its own: an I/O priority, or the flags of
         an operation that keeps some there."""
         _check("ioprio is", ioprio, 0xFFFF)
         return self._with(self.fields[1] & ~_IOPRIO | int(ioprio) << 8)
 
-    def with_personality(self, personality: int) -> Op:
+    def with_personality(self, personality: int) -> Self:
         """The same request under registered credentials (io_uring_register(2),
         ``IORING_REGISTER_PERSONALITY``); 0 is the submitter's own. Completes with ``EINVAL`` for an
         unknown one."""
         _check("a personality is", personality, 0xFFFF)
         return self._with(self.fields[1] & ~_PERSONALITY | int(personality) << 24)
 
-    def _with(self, flags: int) -> Op:
+    def with_options(self, sqe_flags: int, personality: int) -> Self:
+        """The same request `with_flags` and `with_personality`; this one where both are 0."""
+        op = self
+        if sqe_flags:
+            op = op.with_flags(sqe_flags)
+        if personality:
+            op = op.with_personality(personality)
+        return op
+
+    def _with(self, flags: int) -> Self:
         opcode, _, *rest = self.fields
         fields: Any = (opcode, flags, *rest)
         return type(self)(
@@ -210,8 +221,8 @@ class Multishot(Op):
 
 def is_multishot(name: str, fields: Fields) -> bool:
     """True if an entry with these fields completes more than once."""
-    place = _MULTISHOT_BIT.get(fields[0])
-    return (place is not None and fields[place[0]] & place[1] != 0) or name in _ALWAYS_MULTISHOT
+    place = MULTISHOT_BIT.get(fields[0])
+    return place is not None and (fields[place[0]] & place[1] != 0 or name == _MULTISHOT_COMMAND)
 
 
 def descriptor(fields: Fields) -> int:

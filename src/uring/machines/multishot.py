@@ -310,7 +310,7 @@ class MultishotMethods(ProvidedBuffers):
         """
         fd, fixed = self._target(ctx)
         op = ops.accept_multishot(fd, flags=flags, poll_first=poll_first, fixed_file=fixed)
-        return self.subscribe(_adjusted(op, sqe_flags, personality), handler)
+        return self.subscribe(op.with_options(sqe_flags, personality), handler)
 
     def recv_multishot(
         self,
@@ -333,7 +333,7 @@ class MultishotMethods(ProvidedBuffers):
         """
         fd, fixed = self._target(ctx)
         op = ops.recv_multishot(fd, ctx.buf_group, flags=flags, poll_first=poll_first, fixed_file=fixed)
-        return self.subscribe(_adjusted(op, sqe_flags, personality), handler)
+        return self.subscribe(op.with_options(sqe_flags, personality), handler)
 
     def subscribe(self, op: Op, handler: MultishotHandler) -> MultishotSubscription:
         """Submits any multishot request of ``uring.ops`` with a handler, under a slot of the ring's.
@@ -360,9 +360,3 @@ class MultishotMethods(ProvidedBuffers):
         if not isinstance(ctx, SQEContext) or not ctx.is_direct:
             raise ValueError("a subscription takes a slot of its own: give a direct context, as for_fd makes")
         return ctx.fd, bool(ctx.flags & _FIXED_FILE)
-
-
-def _adjusted(op: Op, sqe_flags: int, personality: int) -> Op:
-    if sqe_flags:
-        op = op.with_flags(sqe_flags)
-    return op.with_personality(personality) if personality else op

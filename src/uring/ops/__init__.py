@@ -2,7 +2,9 @@
 
 Nothing here touches the kernel. A function's result is submitted by ``Ring.submit`` or awaited with
 ``uring_trio.perform``; what the completion means is said by the function's docstring. Options are keywords,
-and an option that an operation does not have is a ``TypeError``. ``Op.with_flags`` adds ``IOSQE_*`` bits.
+and an option that an operation does not have is a ``TypeError``. All have ``sqe_flags``, bits of ``IOSQE_*``
+for the entry (io_uring_enter(2)), and ``personality``, registered credentials to work under (0: the
+submitter's own). `uring.Ring` has each function as a method.
 """
 
 from ..kernel.op import Op

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from .. import abi
 from ..kernel.memory import pin, pin_writable, zeroed
 from ..kernel.messages import MAX_IOVECS
-from ..kernel.op import Multishot, Op, is_multishot
+from ..kernel.op import MULTISHOT_BIT, Multishot, Op, is_multishot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,6 +83,8 @@ def nop(
     buf_index: int | None = None,
     task_work: bool = False,
     extra: tuple[int, int] | None = None,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Does nothing; completes with 0 (Linux 5.1). The cheapest way through the ring and back.
 
@@ -95,32 +97,37 @@ def nop(
             ring without them.
     """
     plain = result is None and file is None and buf_index is None and extra is None
-    if plain and not task_work and not fixed_file:
+    if plain and not (task_work or fixed_file or sqe_flags or personality):
         return _PLAIN_NOP
-    return _nop("nop", abi.IORING_OP_NOP, result, file, fixed_file, buf_index, task_work, extra)
+    op = _nop("nop", abi.IORING_OP_NOP, result, file, fixed_file, buf_index, task_work, extra)
+    return op.with_options(sqe_flags, personality)
 
 
-def nop128(*, result: int | None = None) -> Op:
+def nop128(*, result: int | None = None, sqe_flags: int = 0, personality: int = 0) -> Op:
     """`nop` in a 128-byte entry (Linux 6.19): the ring needs ``IORING_SETUP_SQE128``."""
-    return _nop("nop128", abi.IORING_OP_NOP128, result, None, False, None, False, None)
+    return _nop("nop128", abi.IORING_OP_NOP128, result, None, False, None, False, None).with_options(
+        sqe_flags, personality
+    )
 
 
-def close(fd: Fd) -> Op:
+def close(fd: Fd, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Closes a descriptor (Linux 5.6); completes with 0. See close(2).
 
     Operations in flight on it are not ended: they hold the file. Cancel them first. The ring's own
     descriptor is refused with ``EBADF``.
     """
-    return make("close", abi.IORING_OP_CLOSE, check_fd(fd))
+    return make("close", abi.IORING_OP_CLOSE, check_fd(fd)).with_options(sqe_flags, personality)
 
 
-def close_direct(file_index: int) -> Op:
+def close_direct(file_index: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Empties a slot of the registered files (Linux 5.15); completes with 0, or ``EBADF`` if it was empty.
 
     Operations in flight on it keep the file until they end.
     """
     check_int("file_index", file_index, 0, _SLOTS_MAX - 1)
-    return make("close_direct", abi.IORING_OP_CLOSE, 0, file_index=file_index + 1)
+    return make("close_direct", abi.IORING_OP_CLOSE, 0, file_index=file_index + 1).with_options(
+        sqe_flags, personality
+    )
 
 
 def make(
@@ -151,7 +158,7 @@ def make(
     else:
         flags = 0
     fields = (
-        int(opcode),
+        opcode + 0,  # a plain int
         flags,
         fd,
         off,
@@ -162,7 +169,7 @@ def make(
         file_index,
         addr3,
     )
-    kind = Multishot if is_multishot(name, fields) else Op
+    kind = Multishot if opcode in MULTISHOT_BIT and is_multishot(name, fields) else Op
     return kind(name, fields, pins, decode, discard, command, address, paths)
 
 

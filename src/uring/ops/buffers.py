@@ -24,7 +24,9 @@ _provided: dict[tuple[int, int], object] = {}
 """What some group may still write to, by address and length."""
 
 
-def provide_buffers(memory: Any, size: int, buffer_group: int, *, first_id: int = 0) -> Op:
+def provide_buffers(
+    memory: Any, size: int, buffer_group: int, *, first_id: int = 0, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Gives writable memory to a group as buffers of ``size`` bytes, numbered from ``first_id`` on
     (Linux 5.7); completes with 0.
 
@@ -48,10 +50,10 @@ def provide_buffers(memory: Any, size: int, buffer_group: int, *, first_id: int 
         length=size,
         buf_index=group,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def remove_buffers(buffer_group: int, count: int) -> Op:
+def remove_buffers(buffer_group: int, count: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Takes up to ``count`` buffers back from a group (Linux 5.7); completes with how many it had, or
     ``ENOENT``."""
     return make(
@@ -59,7 +61,7 @@ def remove_buffers(buffer_group: int, count: int) -> Op:
         abi.IORING_OP_REMOVE_BUFFERS,
         check_int("count", count, 1, _COUNT_MAX),
         buf_index=check_group(buffer_group),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def release_provided(memory: Any) -> None:

@@ -33,35 +33,41 @@ _USERDATA = int(abi.IORING_ASYNC_CANCEL_USERDATA)
 _OP = int(abi.IORING_ASYNC_CANCEL_OP)
 
 
-def async_cancel(user_data: int, *, all: bool = False) -> Op:
+def async_cancel(user_data: int, *, all: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Cancels what was submitted under ``user_data`` (Linux 5.5), with ``all`` every match (5.19)."""
-    return _cancel("async_cancel", user_data=check_user_data(user_data), flags=_ALL if all else 0)
+    return _cancel(
+        "async_cancel", user_data=check_user_data(user_data), flags=_ALL if all else 0
+    ).with_options(sqe_flags, personality)
 
 
-def async_cancel_fd(fd: Fd, *, all: bool = True, fixed_file: bool = False) -> Op:
+def async_cancel_fd(
+    fd: Fd, *, all: bool = True, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Cancels what works on a descriptor (Linux 5.19), with ``fixed_file`` on a registered file.
 
     ``EBADF`` if it is not open: cancel before closing.
     """
     flags = _FD | (_ALL if all else 0) | (_FD_FIXED if fixed_file else 0)
-    return _cancel("async_cancel_fd", check_fd(fd), flags=flags)
+    return _cancel("async_cancel_fd", check_fd(fd), flags=flags).with_options(sqe_flags, personality)
 
 
-def async_cancel_opcode(opcode: int, *, all: bool = False) -> Op:
+def async_cancel_opcode(opcode: int, *, all: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Cancels an operation of this kind (Linux 6.6), with ``all`` every one."""
     flags = _OP | (_ALL if all else 0)
-    return _cancel("async_cancel_opcode", opcode=_opcode(opcode), flags=flags)
+    return _cancel("async_cancel_opcode", opcode=_opcode(opcode), flags=flags).with_options(
+        sqe_flags, personality
+    )
 
 
-def async_cancel_any() -> Op:
+def async_cancel_any(*, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Cancels whatever is in flight (Linux 5.19): the kernel takes "any" as every one, and completes with the
     number found."""
-    return _cancel("async_cancel_any", flags=_ANY)
+    return _cancel("async_cancel_any", flags=_ANY).with_options(sqe_flags, personality)
 
 
-def async_cancel_all() -> Op:
+def async_cancel_all(*, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Cancels everything in flight (Linux 5.19); completes with the number found."""
-    return _cancel("async_cancel_all", flags=_ANY | _ALL)
+    return _cancel("async_cancel_all", flags=_ANY | _ALL).with_options(sqe_flags, personality)
 
 
 def async_cancel_matching(
@@ -71,6 +77,8 @@ def async_cancel_matching(
     opcode: int | None = None,
     all: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Cancels what matches each of the criteria given (Linux 6.6).
 
@@ -94,7 +102,7 @@ def async_cancel_matching(
         user_data=0 if user_data is None else check_user_data(user_data),
         opcode=0 if opcode is None else _opcode(opcode),
         flags=flags,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _opcode(opcode: int) -> int:

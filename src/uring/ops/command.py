@@ -40,6 +40,8 @@ def uring_cmd(
     cmd_flags: int = 0,
     buf_index: int = 0,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """A command of the file's driver (Linux 5.19); what it completes with is the driver's to say.
 
@@ -48,7 +50,9 @@ def uring_cmd(
     registered buffer ``buf_index``.
     """
     opcode = abi.IORING_OP_URING_CMD
-    return _command("uring_cmd", opcode, fd, cmd_op, data, cmd_flags, buf_index, fixed_file)
+    return _command("uring_cmd", opcode, fd, cmd_op, data, cmd_flags, buf_index, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
 def uring_cmd128(
@@ -59,23 +63,40 @@ def uring_cmd128(
     cmd_flags: int = 0,
     buf_index: int = 0,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`uring_cmd` in a 128-byte entry (Linux 6.19): the ring needs ``IORING_SETUP_SQE128``."""
     opcode = abi.IORING_OP_URING_CMD128
-    return _command("uring_cmd128", opcode, fd, cmd_op, data, cmd_flags, buf_index, fixed_file)
+    return _command("uring_cmd128", opcode, fd, cmd_op, data, cmd_flags, buf_index, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
-def siocinq(fd: Fd, *, fixed_file: bool = False) -> Op:
+def siocinq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
     """How many bytes a socket has to read (Linux 6.6); Unix sockets are ``EOPNOTSUPP``. See tcp(7)."""
-    return _socket("siocinq", abi.SOCKET_URING_OP_SIOCINQ, fd, fixed_file)
+    return _socket("siocinq", abi.SOCKET_URING_OP_SIOCINQ, fd, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
-def siocoutq(fd: Fd, *, fixed_file: bool = False) -> Op:
+def siocoutq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
     """How many bytes a socket has not sent yet, or not seen acknowledged (Linux 6.6). See tcp(7)."""
-    return _socket("siocoutq", abi.SOCKET_URING_OP_SIOCOUTQ, fd, fixed_file)
+    return _socket("siocoutq", abi.SOCKET_URING_OP_SIOCOUTQ, fd, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
-def getsockopt(fd: Fd, level: int, optname: int, size: int | None = None, *, fixed_file: bool = False) -> Op:
+def getsockopt(
+    fd: Fd,
+    level: int,
+    optname: int,
+    size: int | None = None,
+    *,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """Reads a socket option (Linux 6.7); completes with an int, or with up to ``size`` bytes. See
     getsockopt(2). Levels other than ``SOL_SOCKET`` are ``EOPNOTSUPP``."""
     room = zeroed(4 if size is None else check_int("size", size, 0, _OPTION_MAX))
@@ -95,10 +116,19 @@ def getsockopt(fd: Fd, level: int, optname: int, size: int | None = None, *, fix
         fixed_file=fixed_file,
         pins=room,
         decode=number if size is None else lambda res: bytes(room.view[:res]),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def setsockopt(fd: Fd, level: int, optname: int, value: Any, *, fixed_file: bool = False) -> Op:
+def setsockopt(
+    fd: Fd,
+    level: int,
+    optname: int,
+    value: Any,
+    *,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """Sets a socket option to an int or to bytes (Linux 6.7); completes with 0. See setsockopt(2)."""
     if isinstance(value, int):
         value = check_int("value", value, -INT_MAX - 1, UINT_MAX)
@@ -114,10 +144,12 @@ def setsockopt(fd: Fd, level: int, optname: int, value: Any, *, fixed_file: bool
         addr3=address,
         fixed_file=fixed_file,
         pins=(held, value),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def getsockname(fd: Fd, *, peer: bool = False, fixed_file: bool = False) -> Op:
+def getsockname(
+    fd: Fd, *, peer: bool = False, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """A socket's own address, or its peer's (Linux 6.19); completes with it as the `socket` module gives it.
     See getsockname(2), getpeername(2)."""
     room = PeerAddress()
@@ -132,14 +164,16 @@ def getsockname(fd: Fd, *, peer: bool = False, fixed_file: bool = False) -> Op:
         fixed_file=fixed_file,
         pins=room,
         decode=lambda _: room.get(),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def tx_timestamp(fd: Fd, *, fixed_file: bool = False) -> Op:
+def tx_timestamp(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
     """When packets of a socket with ``SO_TIMESTAMPING`` were sent, until cancelled (Linux 6.17): a 32-byte
     completion each. Its result is the packet's key, its flags from bit 17 on say which stamp, its second
     half has seconds and nanoseconds. ``EINVAL`` on a ring without such completions."""
-    return _socket("tx_timestamp", abi.SOCKET_URING_OP_TX_TIMESTAMP, fd, fixed_file)
+    return _socket("tx_timestamp", abi.SOCKET_URING_OP_TX_TIMESTAMP, fd, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
 def _socket(name: str, cmd_op: int, fd: Fd, fixed_file: bool) -> Op:

@@ -67,6 +67,8 @@ def read(
     ioprio_class: tuple[int, int] | None = None,
     buffer_group: int | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Reads into a writable buffer, or into one that the kernel chooses from ``buffer_group`` (Linux 5.6);
     completes with the number of bytes, 0 at the end. See pread(2), preadv2(2) for ``rw_flags``.
@@ -95,7 +97,7 @@ def read(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def write(
@@ -108,6 +110,8 @@ def write(
     ioprio: int = 0,
     ioprio_class: tuple[int, int] | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Writes bytes (Linux 5.6); completes with the number written. See pwrite(2), pwritev2(2).
 
@@ -129,7 +133,7 @@ def write(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=(held, data),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def readv(
@@ -141,6 +145,8 @@ def readv(
     ioprio: int = 0,
     ioprio_class: tuple[int, int] | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Reads into buffers one after the other (Linux 5.1); completes with the number of bytes. See
     preadv2(2)."""
@@ -156,7 +162,7 @@ def readv(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def writev(
@@ -168,6 +174,8 @@ def writev(
     ioprio: int = 0,
     ioprio_class: tuple[int, int] | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Writes buffers one after the other (Linux 5.1); completes with the number of bytes. See pwritev2(2).
 
@@ -185,7 +193,7 @@ def writev(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=(held, buffers),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def read_fixed(
@@ -199,6 +207,8 @@ def read_fixed(
     ioprio: int = 0,
     ioprio_class: tuple[int, int] | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`read` into memory of the registered buffer ``buf_index`` (Linux 5.1): the kernel need not map it.
 
@@ -217,7 +227,7 @@ def read_fixed(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def write_fixed(
@@ -231,6 +241,8 @@ def write_fixed(
     ioprio: int = 0,
     ioprio_class: tuple[int, int] | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`write` from memory of the registered buffer ``buf_index`` (Linux 5.1); ``EFAULT`` as `read_fixed`."""
     address, size, held = pin(data)
@@ -246,7 +258,7 @@ def write_fixed(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def readv_fixed(
@@ -259,6 +271,8 @@ def readv_fixed(
     ioprio: int = 0,
     ioprio_class: tuple[int, int] | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`readv` into pieces of the one registered buffer ``buf_index`` (Linux 6.15); ``EFAULT`` if one is
     outside it."""
@@ -275,7 +289,7 @@ def readv_fixed(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def writev_fixed(
@@ -288,6 +302,8 @@ def writev_fixed(
     ioprio: int = 0,
     ioprio_class: tuple[int, int] | None = None,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`writev` from pieces of the one registered buffer ``buf_index`` (Linux 6.15)."""
     address, count, held = vector(buffers, writable=False)
@@ -303,10 +319,12 @@ def writev_fixed(
         ioprio=priority(ioprio, ioprio_class),
         fixed_file=fixed_file,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def read_multishot(fd: Fd, buffer_group: int, *, fixed_file: bool = False) -> Op:
+def read_multishot(
+    fd: Fd, buffer_group: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Reads whenever there is something into buffers of a group, until cancelled (Linux 6.7): a completion
     each, with the number of bytes.
 
@@ -322,11 +340,18 @@ def read_multishot(fd: Fd, buffer_group: int, *, fixed_file: bool = False) -> Op
         flags=_SELECT,
         buf_index=check_group(buffer_group),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def fsync(
-    fd: Fd, *, datasync: bool = False, offset: int = 0, length: int = 0, fixed_file: bool = False
+    fd: Fd,
+    *,
+    datasync: bool = False,
+    offset: int = 0,
+    length: int = 0,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Writes a file's data and metadata to storage (Linux 5.1), or with ``datasync`` what reading the data
     back needs; ``length`` 0 is the whole file. Completes with 0. See fsync(2)."""
@@ -338,10 +363,19 @@ def fsync(
         length=check_int("length", length, 0, UINT_MAX),
         op_flags=abi.IORING_FSYNC_DATASYNC if datasync else 0,
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def sync_file_range(fd: Fd, offset: int, length: int, *, sync_flags: int, fixed_file: bool = False) -> Op:
+def sync_file_range(
+    fd: Fd,
+    offset: int,
+    length: int,
+    *,
+    sync_flags: int,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """Starts or awaits writing part of a file to storage, without its metadata (Linux 5.2); ``length`` 0 is
     up to the end. Completes with 0. ``sync_flags``: see sync_file_range(2)."""
     return make(
@@ -352,10 +386,19 @@ def sync_file_range(fd: Fd, offset: int, length: int, *, sync_flags: int, fixed_
         length=check_int("length", length, 0, UINT_MAX),
         op_flags=check_flags("sync_flags", sync_flags),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def fallocate(fd: Fd, mode: int, offset: int, length: int, *, fixed_file: bool = False) -> Op:
+def fallocate(
+    fd: Fd,
+    mode: int,
+    offset: int,
+    length: int,
+    *,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """Allocates, punches or moves part of a file (Linux 5.6); completes with 0. See fallocate(2)."""
     return make(
         "fallocate",
@@ -365,10 +408,12 @@ def fallocate(fd: Fd, mode: int, offset: int, length: int, *, fixed_file: bool =
         addr=check_int("length", length, 0, OFFSET_MAX),
         length=check_flags("mode", mode),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def ftruncate(fd: Fd, length: int, *, fixed_file: bool = False) -> Op:
+def ftruncate(
+    fd: Fd, length: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Makes a file exactly ``length`` bytes long (Linux 6.9); completes with 0. See ftruncate(2)."""
     return make(
         "ftruncate",
@@ -376,10 +421,19 @@ def ftruncate(fd: Fd, length: int, *, fixed_file: bool = False) -> Op:
         check_fd(fd),
         off=check_int("length", length, 0, OFFSET_MAX),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def fadvise(fd: Fd, advice: int, *, offset: int = 0, length: int = 0, fixed_file: bool = False) -> Op:
+def fadvise(
+    fd: Fd,
+    advice: int,
+    *,
+    offset: int = 0,
+    length: int = 0,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """Says how part of a file will be used (Linux 5.6); ``length`` 0 is up to the end. Completes with 0.
     See posix_fadvise(2)."""
     # The 64-bit length goes into addr; len, where it once was, has room for 32 bits only.
@@ -391,10 +445,10 @@ def fadvise(fd: Fd, advice: int, *, offset: int = 0, length: int = 0, fixed_file
         addr=check_int("length", length, 0, OFFSET_MAX),
         op_flags=check_int("advice", advice, 0, UINT_MAX),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def madvise(memory: Any, advice: int) -> Op:
+def madvise(memory: Any, advice: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Says how mapped memory will be used (Linux 5.6); completes with 0. See madvise(2).
 
     Advice works on whole pages and some of it empties them: so ``memory`` is an `mmap.mmap`, or a writable
@@ -419,7 +473,7 @@ def madvise(memory: Any, advice: int) -> Op:
         addr=address,
         op_flags=check_int("advice", advice, 0, UINT_MAX),
         pins=(held, memory),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _buf_index(buf_index: Any) -> int:

@@ -24,7 +24,14 @@ _ALLOC = abi.IORING_FILE_INDEX_ALLOC
 
 
 def msg_ring(
-    ring_fd: Fd, user_data: int, result: int = 0, *, cqe_flags: int | None = None, fixed_file: bool = False
+    ring_fd: Fd,
+    user_data: int,
+    result: int = 0,
+    *,
+    cqe_flags: int | None = None,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Posts a completion with this ``user_data`` and result on another ring (Linux 5.18); completes with 0.
 
@@ -42,7 +49,7 @@ def msg_ring(
         op_flags=0 if cqe_flags is None else _FLAGS_PASS,
         file_index=flags if flags <= INT_MAX else flags - (1 << 32),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def msg_ring_fd(
@@ -53,6 +60,8 @@ def msg_ring_fd(
     user_data: int = 0,
     skip_cqe: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Puts a registered file of this ring into a slot of another's, or into a free one (Linux 6.0);
     completes with the slot.
@@ -72,4 +81,4 @@ def msg_ring_fd(
         addr3=check_int("source_index", source_index, 0, INT_MAX),
         fixed_file=fixed_file,
         decode=None if slot == -1 else lambda _: file_index,
-    )
+    ).with_options(sqe_flags, personality)

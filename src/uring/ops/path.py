@@ -70,6 +70,8 @@ def openat(
     file_mode: int = 0o666,
     dir_fd: Fd | None = None,
     file_index: int | None = None,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Opens a file (Linux 5.6); completes with its descriptor. See openat(2).
 
@@ -91,7 +93,7 @@ def openat(
         paths=(path,),
         decode=decode,
         discard=discard,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def openat2(
@@ -102,6 +104,8 @@ def openat2(
     resolve: int = 0,
     dir_fd: Fd | None = None,
     file_index: int | None = None,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`openat` with ``RESOLVE_*`` limits on how the path may lead (Linux 5.6). See openat2(2).
 
@@ -132,10 +136,18 @@ def openat2(
         paths=(path,),
         decode=decode,
         discard=discard,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def statx(path: Path, *, flags: int = 0, mask: int = _STATX_MASK, dir_fd: Fd | None = None) -> Op:
+def statx(
+    path: Path,
+    *,
+    flags: int = 0,
+    mask: int = _STATX_MASK,
+    dir_fd: Fd | None = None,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """What the file system knows of a file (Linux 5.6); completes with a `StatxResult`. See statx(2).
 
     For an open file: path ``""``, ``AT_EMPTY_PATH`` and its descriptor as ``dir_fd``.
@@ -153,7 +165,7 @@ def statx(path: Path, *, flags: int = 0, mask: int = _STATX_MASK, dir_fd: Fd | N
         pins=(name, room),
         paths=(path,),
         decode=lambda _: decode_statx(room.view),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def renameat(
@@ -163,6 +175,8 @@ def renameat(
     *,
     src_dir_fd: Fd | None = None,
     dst_dir_fd: Fd | None = None,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Renames a file (Linux 5.11); completes with 0. ``flags`` are ``RENAME_*``: see renameat2(2)."""
     old, new = check_c_string("src", src), check_c_string("dst", dst)
@@ -176,10 +190,12 @@ def renameat(
         op_flags=check_flags("flags", flags),
         pins=(old, new),
         paths=(src, dst),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def unlinkat(path: Path, flags: int = 0, *, dir_fd: Fd | None = None) -> Op:
+def unlinkat(
+    path: Path, flags: int = 0, *, dir_fd: Fd | None = None, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Removes a name, with ``AT_REMOVEDIR`` a directory (Linux 5.11); completes with 0. See unlinkat(2)."""
     name = check_c_string("path", path)
     return make(
@@ -190,10 +206,12 @@ def unlinkat(path: Path, flags: int = 0, *, dir_fd: Fd | None = None) -> Op:
         op_flags=check_flags("flags", flags),
         pins=name,
         paths=(path,),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def mkdirat(path: Path, *, file_mode: int = 0o777, dir_fd: Fd | None = None) -> Op:
+def mkdirat(
+    path: Path, *, file_mode: int = 0o777, dir_fd: Fd | None = None, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Makes a directory (Linux 5.15); completes with 0. See mkdirat(2)."""
     name = check_c_string("path", path)
     return make(
@@ -204,10 +222,12 @@ def mkdirat(path: Path, *, file_mode: int = 0o777, dir_fd: Fd | None = None) -> 
         length=check_int("file_mode", file_mode, 0, _MODE_MAX),
         pins=name,
         paths=(path,),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def symlinkat(target: Path, path: Path, *, dir_fd: Fd | None = None) -> Op:
+def symlinkat(
+    target: Path, path: Path, *, dir_fd: Fd | None = None, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Makes ``path`` a symbolic link to ``target`` (Linux 5.15); completes with 0. See symlinkat(2)."""
     text, name = check_c_string("target", target), check_c_string("path", path)
     return make(
@@ -218,7 +238,7 @@ def symlinkat(target: Path, path: Path, *, dir_fd: Fd | None = None) -> Op:
         addr=text.address,
         pins=(text, name),
         paths=(target, path),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def linkat(
@@ -228,6 +248,8 @@ def linkat(
     *,
     src_dir_fd: Fd | None = None,
     dst_dir_fd: Fd | None = None,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Gives a file another name (Linux 5.15); completes with 0. ``flags`` are ``AT_SYMLINK_FOLLOW`` and
     ``AT_EMPTY_PATH``. See linkat(2)."""
@@ -242,10 +264,10 @@ def linkat(
         op_flags=check_flags("flags", flags),
         pins=(old, new),
         paths=(src, dst),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def getxattr(path: Path, name: Path, value: Any = None) -> Op:
+def getxattr(path: Path, name: Path, value: Any = None, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Reads an extended attribute (Linux 5.19); completes with its bytes, or, when a writable buffer is
     given for them, with their number. See getxattr(2).
 
@@ -253,29 +275,56 @@ def getxattr(path: Path, name: Path, value: Any = None) -> Op:
     the size.
     """
     where = check_c_string("path", path)
-    return _getxattr("getxattr", abi.IORING_OP_GETXATTR, -1, name, value, where, (path,), False)
+    return _getxattr("getxattr", abi.IORING_OP_GETXATTR, -1, name, value, where, (path,), False).with_options(
+        sqe_flags, personality
+    )
 
 
-def fgetxattr(fd: Fd, name: Path, value: Any = None, *, fixed_file: bool = False) -> Op:
+def fgetxattr(
+    fd: Fd,
+    name: Path,
+    value: Any = None,
+    *,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """`getxattr` of an open file (Linux 5.19). See fgetxattr(2)."""
     file = check_fd(fd)
-    return _getxattr("fgetxattr", abi.IORING_OP_FGETXATTR, file, name, value, None, (), fixed_file)
+    return _getxattr(
+        "fgetxattr", abi.IORING_OP_FGETXATTR, file, name, value, None, (), fixed_file
+    ).with_options(sqe_flags, personality)
 
 
-def setxattr(path: Path, name: Path, value: Any, flags: int = 0) -> Op:
+def setxattr(
+    path: Path, name: Path, value: Any, flags: int = 0, *, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Sets an extended attribute (Linux 5.19); completes with 0. ``flags`` are ``XATTR_CREATE`` and
     ``XATTR_REPLACE``. See setxattr(2)."""
     where = check_c_string("path", path)
-    return _setxattr("setxattr", abi.IORING_OP_SETXATTR, -1, name, value, flags, where, (path,), False)
+    return _setxattr(
+        "setxattr", abi.IORING_OP_SETXATTR, -1, name, value, flags, where, (path,), False
+    ).with_options(sqe_flags, personality)
 
 
-def fsetxattr(fd: Fd, name: Path, value: Any, flags: int = 0, *, fixed_file: bool = False) -> Op:
+def fsetxattr(
+    fd: Fd,
+    name: Path,
+    value: Any,
+    flags: int = 0,
+    *,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """`setxattr` of an open file (Linux 5.19). See fsetxattr(2)."""
     file = check_fd(fd)
-    return _setxattr("fsetxattr", abi.IORING_OP_FSETXATTR, file, name, value, flags, None, (), fixed_file)
+    return _setxattr(
+        "fsetxattr", abi.IORING_OP_FSETXATTR, file, name, value, flags, None, (), fixed_file
+    ).with_options(sqe_flags, personality)
 
 
-def files_update(fds: Sequence[int], offset: int = 0) -> Op:
+def files_update(fds: Sequence[int], offset: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Puts descriptors into the registered file table from slot ``offset`` on, -1 emptying a slot
     (Linux 5.6); completes with the number of slots done.
 
@@ -297,10 +346,12 @@ def files_update(fds: Sequence[int], offset: int = 0) -> Op:
         length=len(fds),
         pins=numbers,
         decode=(lambda res: slots[:res].tolist()) if allocate else None,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def fixed_fd_install(file_index: int, *, cloexec: bool = True) -> Op:
+def fixed_fd_install(
+    file_index: int, *, cloexec: bool = True, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Makes a descriptor of a registered file (Linux 6.8); completes with the descriptor.
 
     The slot keeps the file. ``EBADF`` if it is empty.
@@ -312,7 +363,7 @@ def fixed_fd_install(file_index: int, *, cloexec: bool = True) -> Op:
         op_flags=0 if cloexec else abi.IORING_FIXED_FD_NO_CLOEXEC,
         fixed_file=True,
         discard=close_fd,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _open_flags(flags: Any, file_index: int | None) -> int:

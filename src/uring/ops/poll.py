@@ -29,31 +29,51 @@ _UPDATE_EVENTS = int(abi.IORING_POLL_UPDATE_EVENTS)
 _UPDATE_USER_DATA = int(abi.IORING_POLL_UPDATE_USER_DATA)
 
 
-def poll_add(fd: Fd, mask: int, *, multishot: bool = False, fixed_file: bool = False) -> Op:
+def poll_add(
+    fd: Fd,
+    mask: int,
+    *,
+    multishot: bool = False,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """Waits until poll(2) reports one of ``mask``; completes with the events, errors and hang-ups too
     (Linux 5.1). ``multishot`` (5.13) goes on: a completion per change until cancelled."""
-    return _poll("poll_add", fd, mask, _MULTI if multishot else 0, fixed_file)
+    return _poll("poll_add", fd, mask, _MULTI if multishot else 0, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
-def poll_add_multishot(fd: Fd, mask: int, *, fixed_file: bool = False) -> Op:
+def poll_add_multishot(
+    fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """`poll_add` that goes on until cancelled (Linux 5.13): a completion per change."""
-    return _poll("poll_add_multishot", fd, mask, _MULTI, fixed_file)
+    return _poll("poll_add_multishot", fd, mask, _MULTI, fixed_file).with_options(sqe_flags, personality)
 
 
-def poll_add_level(fd: Fd, mask: int, *, fixed_file: bool = False) -> Op:
+def poll_add_level(
+    fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """`poll_add`, level-triggered. ``EINVAL`` on kernels that define the flag and do not take it, such as
     6.18."""
-    return _poll("poll_add_level", fd, mask, _LEVEL, fixed_file)
+    return _poll("poll_add_level", fd, mask, _LEVEL, fixed_file).with_options(sqe_flags, personality)
 
 
-def poll_add_multishot_level(fd: Fd, mask: int, *, fixed_file: bool = False) -> Op:
+def poll_add_multishot_level(
+    fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """`poll_add_multishot`, level-triggered; ``EINVAL`` as `poll_add_level`."""
-    return _poll("poll_add_multishot_level", fd, mask, _MULTI | _LEVEL, fixed_file)
+    return _poll("poll_add_multishot_level", fd, mask, _MULTI | _LEVEL, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
-def poll_remove(user_data: int) -> Op:
+def poll_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Ends the poll that was submitted under ``user_data`` (Linux 5.1); completes with 0, or ``ENOENT``."""
-    return make("poll_remove", abi.IORING_OP_POLL_REMOVE, addr=check_user_data(user_data))
+    return make("poll_remove", abi.IORING_OP_POLL_REMOVE, addr=check_user_data(user_data)).with_options(
+        sqe_flags, personality
+    )
 
 
 def poll_update(
@@ -62,6 +82,8 @@ def poll_update(
     mask: int | None = None,
     new_user_data: int | None = None,
     multishot: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Changes a poll in flight (Linux 5.13): what it waits for, what its completions carry, or both.
     Completes with 0, or ``ENOENT``. ``multishot``: it is one, and stays one under a new mask.
@@ -83,7 +105,7 @@ def poll_update(
         addr=check_user_data(user_data),
         length=flags,
         op_flags=0 if mask is None else _mask(mask),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _mask(mask: int) -> int:

@@ -48,6 +48,8 @@ def recv(
     read_buffer_size: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Receives into a writable buffer, or into one that the kernel chooses from a buffer group
     (Linux 5.6); completes with the number of bytes, 0 at the end of the stream. See recv(2).
@@ -59,7 +61,9 @@ def recv(
     if buffer is None:
         if n is not None:
             raise TypeError("n is for a buffer: bound a receive into a group with read_buffer_size")
-        return _select("recv", fd, buffer_group, flags, read_buffer_size, 0, poll_first, fixed_file)
+        return _select(
+            "recv", fd, buffer_group, flags, read_buffer_size, 0, poll_first, fixed_file
+        ).with_options(sqe_flags, personality)
     if read_buffer_size:
         raise TypeError("read_buffer_size is for a buffer_group: bound a receive into a buffer with n")
     address, size, held = pin_writable(buffer)
@@ -73,7 +77,7 @@ def recv(
         ioprio=_POLL_FIRST if poll_first else 0,
         fixed_file=fixed_file,
         pins=held,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def recv_multishot(
@@ -85,6 +89,8 @@ def recv_multishot(
     total: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Receives into buffers of a group until the stream ends (Linux 6.0): a completion each, with the number
     of bytes. ``MSG_WAITALL`` is ``EINVAL``.
@@ -94,7 +100,7 @@ def recv_multishot(
     kind = _MULTISHOT
     return _select(
         "recv_multishot", fd, buffer_group, flags, read_buffer_size, kind, poll_first, fixed_file, total
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def recv_bundle(
@@ -105,25 +111,45 @@ def recv_bundle(
     read_buffer_size: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Receives into several buffers of a group at once (Linux 6.10); completes with the number of bytes. The
     completion names the first buffer; the others follow it in the group's ring.
 
     ``read_buffer_size`` bounds the whole receive.
     """
-    return _select("recv_bundle", fd, buffer_group, flags, read_buffer_size, _BUNDLE, poll_first, fixed_file)
+    return _select(
+        "recv_bundle", fd, buffer_group, flags, read_buffer_size, _BUNDLE, poll_first, fixed_file
+    ).with_options(sqe_flags, personality)
 
 
 def recv_bundle_multishot(
-    fd: Fd, buffer_group: int, *, flags: int = 0, poll_first: bool = False, fixed_file: bool = False
+    fd: Fd,
+    buffer_group: int,
+    *,
+    flags: int = 0,
+    poll_first: bool = False,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`recv_bundle` until the stream ends (Linux 6.10): a completion each."""
     kind = _BUNDLE | _MULTISHOT
-    return _select("recv_bundle_multishot", fd, buffer_group, flags, 0, kind, poll_first, fixed_file)
+    return _select(
+        "recv_bundle_multishot", fd, buffer_group, flags, 0, kind, poll_first, fixed_file
+    ).with_options(sqe_flags, personality)
 
 
 def recv_zero_copy(
-    fd: Fd, zcrx_ifq_index: int, n: int = 0, *, poll_first: bool = False, fixed_file: bool = False
+    fd: Fd,
+    zcrx_ifq_index: int,
+    n: int = 0,
+    *,
+    poll_first: bool = False,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Receives where the network card put the data, until the stream ends (Linux 6.15): a 32-byte completion
     each, its second half saying where; ``n`` bounds the total.
@@ -139,7 +165,7 @@ def recv_zero_copy(
         ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
         file_index=check_int("zcrx_ifq_index", zcrx_ifq_index, 0, INT_MAX),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def recvmsg(
@@ -150,6 +176,8 @@ def recvmsg(
     buffer_group: int | None = None,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Receives into a `Message` made with writable buffers (Linux 5.3); completes with the number of
     bytes. The message then has the peer's ``name``, ``control`` and ``flags``. See recvmsg(2).
@@ -168,7 +196,7 @@ def recvmsg(
         ioprio=_POLL_FIRST if poll_first else 0,
         fixed_file=fixed_file,
         pins=message,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def recvmsg_multishot(
@@ -179,6 +207,8 @@ def recvmsg_multishot(
     flags: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Receives messages into buffers of a group until cancelled (Linux 6.0): a completion each, with the
     number of bytes it put into the buffer.
@@ -198,7 +228,7 @@ def recvmsg_multishot(
         ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
         fixed_file=fixed_file,
         pins=message,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _select(

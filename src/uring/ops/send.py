@@ -54,13 +54,17 @@ def send(
     n: int | None = None,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Sends bytes (Linux 5.6); completes with the number taken. See send(2).
 
     ``n`` sends no more than that many. ``poll_first`` waits for room before it tries (5.19).
     """
     ioprio = _POLL_FIRST if poll_first else 0
-    return _send("send", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file)
+    return _send("send", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file).with_options(
+        sqe_flags, personality
+    )
 
 
 def sendto(
@@ -73,11 +77,15 @@ def sendto(
     n: int | None = None,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`send` to an address (Linux 6.0). See sendto(2)."""
     ioprio = _POLL_FIRST if poll_first else 0
     to = (SocketAddress(encode_address(family, address)), address)
-    return _send("sendto", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file, to=to)
+    return _send("sendto", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file, to=to).with_options(
+        sqe_flags, personality
+    )
 
 
 def sendv(
@@ -87,6 +95,8 @@ def sendv(
     flags: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Sends buffers one after the other (Linux 6.17); completes with the number of bytes taken."""
     address, count, held = vector(buffers, writable=False)
@@ -100,7 +110,7 @@ def sendv(
         ioprio=_VECTORIZED | (_POLL_FIRST if poll_first else 0),
         fixed_file=fixed_file,
         pins=(held, buffers),
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def send_bundle(
@@ -111,6 +121,8 @@ def send_bundle(
     write_buffer_size: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Sends the buffers that are in a group, in its order (Linux 6.10); completes with the number of bytes
     and the first buffer's number. ``ENOBUFS``: the group is empty.
@@ -128,7 +140,7 @@ def send_bundle(
         buf_index=check_group(buffer_group),
         ioprio=_BUNDLE | (_POLL_FIRST if poll_first else 0),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def send_zc(
@@ -141,6 +153,8 @@ def send_zc(
     report_usage: bool = False,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Sends bytes without copying them where the network can (Linux 6.0); completes with the number taken,
     and again when the memory is free.
@@ -154,7 +168,9 @@ def send_zc(
     way.
     """
     ioprio = _zero_copy(poll_first, report_usage, buf_index)
-    return _send("send_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index)
+    return _send(
+        "send_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index
+    ).with_options(sqe_flags, personality)
 
 
 def sendto_zc(
@@ -169,11 +185,15 @@ def sendto_zc(
     report_usage: bool = False,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`send_zc` to an address (Linux 6.0)."""
     ioprio = _zero_copy(poll_first, report_usage, buf_index)
     to = (SocketAddress(encode_address(family, address)), address)
-    return _send("sendto_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index, to)
+    return _send(
+        "sendto_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index, to
+    ).with_options(sqe_flags, personality)
 
 
 def sendmsg(
@@ -185,11 +205,15 @@ def sendmsg(
     name: bytes = b"",
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `kernel.addresses`) if given
     (Linux 5.3); completes with the number of bytes taken. See sendmsg(2)."""
     ioprio = _POLL_FIRST if poll_first else 0
-    return _sendmsg("sendmsg", abi.IORING_OP_SENDMSG, fd, buffers, ancillary, flags, name, ioprio, fixed_file)
+    return _sendmsg(
+        "sendmsg", abi.IORING_OP_SENDMSG, fd, buffers, ancillary, flags, name, ioprio, fixed_file
+    ).with_options(sqe_flags, personality)
 
 
 def sendmsg_zc(
@@ -203,6 +227,8 @@ def sendmsg_zc(
     report_usage: bool = False,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`sendmsg` without copying the buffers (Linux 6.1); completes twice, as `send_zc`.
 
@@ -220,7 +246,7 @@ def sendmsg_zc(
         ioprio,
         fixed_file,
         buf_index,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _zero_copy(poll_first: bool, report_usage: bool, buf_index: int | None) -> int:

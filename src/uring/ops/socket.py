@@ -42,29 +42,43 @@ _DONTWAIT = int(abi.IORING_ACCEPT_DONTWAIT)
 _MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT)
 
 
-def socket(family: int, type: int, protocol: int = 0) -> Op:
+def socket(family: int, type: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Creates a socket (Linux 5.19); completes with its descriptor. See socket(2).
 
     ``SOCK_CLOEXEC`` is added, as Python's own sockets have it; ``type`` may carry ``SOCK_NONBLOCK``.
     """
     check_int("type", type, 0, INT_MAX)
-    return _socket_op("socket", family, type | _socket.SOCK_CLOEXEC, protocol, None)
+    return _socket_op("socket", family, type | _socket.SOCK_CLOEXEC, protocol, None).with_options(
+        sqe_flags, personality
+    )
 
 
-def socket_raw(family: int, type: int, protocol: int = 0) -> Op:
+def socket_raw(family: int, type: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """`socket` with exactly these numbers: without ``SOCK_CLOEXEC`` the descriptor outlives exec(2)."""
-    return _socket_op("socket_raw", family, type, protocol, None)
+    return _socket_op("socket_raw", family, type, protocol, None).with_options(sqe_flags, personality)
 
 
-def socket_direct(family: int, type: int, protocol: int = 0, *, file_index: int = _ALLOC) -> Op:
+def socket_direct(
+    family: int,
+    type: int,
+    protocol: int = 0,
+    *,
+    file_index: int = _ALLOC,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """`socket` into a slot of the registered files, or into a free one (Linux 5.19); completes with the slot.
 
     ``ENXIO``, ``ENFILE``: no file table, no free slot.
     """
-    return _socket_op("socket_direct", family, type, protocol, file_index)
+    return _socket_op("socket_direct", family, type, protocol, file_index).with_options(
+        sqe_flags, personality
+    )
 
 
-def bind(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> Op:
+def bind(
+    fd: Fd, family: int, address: Any, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Binds a socket to an address (Linux 6.11); completes with 0. See bind(2)."""
     raw = SocketAddress(encode_address(family, address))
     return make(
@@ -76,16 +90,22 @@ def bind(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> Op:
         fixed_file=fixed_file,
         pins=raw,
         address=address,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def listen(fd: Fd, backlog: int = 128, *, fixed_file: bool = False) -> Op:
+def listen(
+    fd: Fd, backlog: int = 128, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Makes a socket listen (Linux 6.11); completes with 0. See listen(2)."""
     length = check_int("backlog", backlog, 0, INT_MAX)
-    return make("listen", abi.IORING_OP_LISTEN, check_fd(fd), length=length, fixed_file=fixed_file)
+    return make(
+        "listen", abi.IORING_OP_LISTEN, check_fd(fd), length=length, fixed_file=fixed_file
+    ).with_options(sqe_flags, personality)
 
 
-def connect(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> Op:
+def connect(
+    fd: Fd, family: int, address: Any, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Connects a socket (Linux 5.5); completes with 0. See connect(2).
 
     After a cancel the socket's state is undefined: close it. A Unix socket that waits for room in a backlog
@@ -101,7 +121,7 @@ def connect(fd: Fd, family: int, address: Any, *, fixed_file: bool = False) -> O
         fixed_file=fixed_file,
         pins=raw,
         address=address,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def accept(
@@ -112,6 +132,8 @@ def accept(
     dontwait: bool = False,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Accepts one connection (Linux 5.5); completes with its descriptor, or with (descriptor, address).
 
@@ -131,7 +153,7 @@ def accept(
         pins=room,
         decode=(lambda res: (res, room.get())) if room else None,
         discard=close_fd,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def accept_direct(
@@ -142,6 +164,8 @@ def accept_direct(
     dontwait: bool = False,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`accept` into a slot of the registered files, or into a free one (Linux 5.15); completes with the slot.
 
@@ -157,11 +181,17 @@ def accept_direct(
         file_index=slot,
         fixed_file=fixed_file,
         decode=decode,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def accept_multishot(
-    fd: Fd, *, flags: int = _socket.SOCK_CLOEXEC, poll_first: bool = False, fixed_file: bool = False
+    fd: Fd,
+    *,
+    flags: int = _socket.SOCK_CLOEXEC,
+    poll_first: bool = False,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Accepts connections until cancelled (Linux 5.19): a completion each, with its descriptor.
 
@@ -177,7 +207,7 @@ def accept_multishot(
         ioprio=_MULTISHOT | _accept_flags(False, poll_first),
         fixed_file=fixed_file,
         discard=close_fd,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def accept_direct_multishot(
@@ -187,6 +217,8 @@ def accept_direct_multishot(
     flags: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """`accept_multishot` into free slots of the registered files (Linux 5.19): a completion each, with the
     slot. Ends with ``ENFILE`` when none is free.
@@ -204,13 +236,15 @@ def accept_direct_multishot(
         ioprio=_MULTISHOT | _accept_flags(False, poll_first),
         file_index=-1,
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def shutdown(fd: Fd, how: int, *, fixed_file: bool = False) -> Op:
+def shutdown(fd: Fd, how: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Shuts a connection down in one direction or both (Linux 5.11); completes with 0. See shutdown(2)."""
     length = check_int("how", how, 0, 2)
-    return make("shutdown", abi.IORING_OP_SHUTDOWN, check_fd(fd), length=length, fixed_file=fixed_file)
+    return make(
+        "shutdown", abi.IORING_OP_SHUTDOWN, check_fd(fd), length=length, fixed_file=fixed_file
+    ).with_options(sqe_flags, personality)
 
 
 def _socket_op(name: str, family: int, type: int, protocol: int, file_index: int | None) -> Op:

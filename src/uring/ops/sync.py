@@ -32,7 +32,16 @@ _SIGINFO_SIZE = 128
 _SIGINFO = struct.Struct("=i4xi4xiIi")  # si_signo, si_code, si_pid, si_uid, si_status
 
 
-def epoll_ctl(epfd: Fd, op: int, fd: Fd, events: int = 0, data: int | None = None) -> Op:
+def epoll_ctl(
+    epfd: Fd,
+    op: int,
+    fd: Fd,
+    events: int = 0,
+    data: int | None = None,
+    *,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op:
     """Changes what an epoll set watches (Linux 5.6); completes with 0. See epoll_ctl(2).
 
     ``op`` is ``EPOLL_CTL_ADD``, ``_MOD`` or ``_DEL``; ``data`` comes back with the events and is the
@@ -50,10 +59,12 @@ def epoll_ctl(epfd: Fd, op: int, fd: Fd, events: int = 0, data: int | None = Non
         addr=event.address,
         length=check_int("op", op, 1, 3),
         pins=event,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def epoll_wait(epfd: Fd, max_events: int = 64, *, fixed_file: bool = False) -> Op:
+def epoll_wait(
+    epfd: Fd, max_events: int = 64, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Waits for events of an epoll set (Linux 6.15); completes with a list of (data, events).
     See epoll_wait(2)."""
     count = check_int("max_events", max_events, 1, _EVENTS_MAX)
@@ -72,10 +83,12 @@ def epoll_wait(epfd: Fd, max_events: int = 64, *, fixed_file: bool = False) -> O
         fixed_file=fixed_file,
         pins=room,
         decode=decode,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def futex_wait(word: Any, value: int, *, mask: int = _ANY, flags: int = _U32) -> Op:
+def futex_wait(
+    word: Any, value: int, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Waits while the 32-bit word at the start of a buffer has this value (Linux 6.7); completes with 0 when
     woken, with ``EAGAIN`` if it has another already. See futex(2), ``FUTEX_WAIT_BITSET``.
 
@@ -94,10 +107,12 @@ def futex_wait(word: Any, value: int, *, mask: int = _ANY, flags: int = _U32) ->
         addr=address,
         addr3=check_int("mask", mask, 1, UINT_MAX),
         pins=(held, word),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def futex_wake(word: Any, n: int = 1, *, mask: int = _ANY, flags: int = _U32) -> Op:
+def futex_wake(
+    word: Any, n: int = 1, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Wakes up to ``n`` waiters of a word (Linux 6.7); completes with how many. See futex(2),
     ``FUTEX_WAKE_BITSET``. The flags are those of the waiters."""
     address, held = _word(word, flags)
@@ -109,10 +124,12 @@ def futex_wake(word: Any, n: int = 1, *, mask: int = _ANY, flags: int = _U32) ->
         addr=address,
         addr3=check_int("mask", mask, 1, UINT_MAX),
         pins=(held, word),
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def futex_waitv(waiters: Sequence[tuple[Any, int]], *, flags: int = _U32) -> Op:
+def futex_waitv(
+    waiters: Sequence[tuple[Any, int]], *, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Waits on several (word, value) pairs at once (Linux 6.7); completes with the index of one that was
     woken, with ``EAGAIN`` if one has another value already. See futex_waitv(2)."""
     if not 1 <= len(check_sequence("waiters", waiters)) <= _WAITERS_MAX:
@@ -127,10 +144,10 @@ def futex_waitv(waiters: Sequence[tuple[Any, int]], *, flags: int = _U32) -> Op:
         FUTEX_WAITV.pack_into(array.view, i * FUTEX_WAITV.size, value, address, _checked(flags))
     return make(
         "futex_waitv", abi.IORING_OP_FUTEX_WAITV, 0, addr=array.address, length=len(waiters), pins=pins
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def waitid(idtype: int, id: int, options: int) -> Op:
+def waitid(idtype: int, id: int, options: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Waits for a child to change state (Linux 6.7); completes with what `os.waitid` returns, None where
     ``WNOHANG`` found nothing. See waitid(2).
 
@@ -152,7 +169,7 @@ def waitid(idtype: int, id: int, options: int) -> Op:
         file_index=wanted if wanted <= INT_MAX else wanted - (1 << 32),
         pins=room,
         decode=decode,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _checked(flags: Any) -> int:

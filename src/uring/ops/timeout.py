@@ -43,6 +43,8 @@ def timeout(
     etime_success: bool = False,
     multishot: bool = False,
     timeout_flags: int = 0,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Completes with ``-ETIME`` when the time has come (Linux 5.4).
 
@@ -76,20 +78,26 @@ def timeout(
         off=check_int("count", count, 0, UINT_MAX),
         op_flags=flags,
         pins=spec,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def timeout_remove(user_data: int) -> Op:
+def timeout_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     """Ends a timeout that was submitted under ``user_data`` (Linux 5.5); completes with 0, or ``ENOENT``.
 
     The timeout itself completes with ``-ECANCELED``. A linked timeout ends with its operation instead.
     """
-    return make("timeout_remove", abi.IORING_OP_TIMEOUT_REMOVE, addr=check_user_data(user_data))
+    return make("timeout_remove", abi.IORING_OP_TIMEOUT_REMOVE, addr=check_user_data(user_data)).with_options(
+        sqe_flags, personality
+    )
 
 
-def timeout_update(user_data: int, duration: float, *, absolute: bool = False) -> Op:
+def timeout_update(
+    user_data: int, duration: float, *, absolute: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Gives a timeout a new time, on the clock it has (Linux 5.11); completes with 0, or ``ENOENT``."""
-    return _update("timeout_update", user_data, duration, _UPDATE | (_ABS if absolute else 0))
+    return _update("timeout_update", user_data, duration, _UPDATE | (_ABS if absolute else 0)).with_options(
+        sqe_flags, personality
+    )
 
 
 def link_timeout(
@@ -99,6 +107,8 @@ def link_timeout(
     boottime: bool = False,
     realtime: bool = False,
     timeout_flags: int = 0,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Cancels the operation before it, which carries ``IOSQE_IO_LINK``, when the time has come (Linux 5.5).
 
@@ -114,14 +124,16 @@ def link_timeout(
         length=1,
         op_flags=_flags(absolute, boottime, realtime, timeout_flags),
         pins=spec,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def link_timeout_update(user_data: int, duration: float, *, absolute: bool = False) -> Op:
+def link_timeout_update(
+    user_data: int, duration: float, *, absolute: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Gives a linked timeout that is armed a new time (Linux 5.11); completes with 0, or ``ENOENT``.
     ``user_data`` is the timeout's own."""
     flags = _UPDATE | _LINK_UPDATE | (_ABS if absolute else 0)
-    return _update("link_timeout_update", user_data, duration, flags)
+    return _update("link_timeout_update", user_data, duration, flags).with_options(sqe_flags, personality)
 
 
 def timespec(seconds: float) -> Zeroed:

@@ -33,6 +33,8 @@ def splice(
     splice_flags: int = 0,
     fixed_in: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Moves up to ``n`` bytes from one descriptor to another, one of which is a pipe (Linux 5.7); completes
     with the number moved, 0 at the end. See splice(2).
@@ -54,7 +56,7 @@ def splice(
         op_flags=_flags(splice_flags, fixed_in),
         file_index=check_fd(fd_in),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def tee(
@@ -65,6 +67,8 @@ def tee(
     splice_flags: int = 0,
     fixed_in: bool = False,
     fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op:
     """Copies up to ``n`` bytes from one pipe to another without consuming them (Linux 5.8); completes with
     the number copied. See tee(2)."""
@@ -76,10 +80,12 @@ def tee(
         op_flags=_flags(splice_flags, fixed_in),
         file_index=check_fd(fd_in),
         fixed_file=fixed_file,
-    )
+    ).with_options(sqe_flags, personality)
 
 
-def pipe(pipe_flags: int = 0, *, file_index: int | None = None) -> Op:
+def pipe(
+    pipe_flags: int = 0, *, file_index: int | None = None, sqe_flags: int = 0, personality: int = 0
+) -> Op:
     """Makes a pipe (Linux 6.16); completes with (read end, write end). See pipe2(2).
 
     ``O_CLOEXEC`` is added, as Python's own descriptors have it. With ``file_index`` the ends go into that
@@ -107,7 +113,7 @@ def pipe(pipe_flags: int = 0, *, file_index: int | None = None) -> Op:
         pins=ends,
         decode=lambda _: (numbers[0], numbers[1]),
         discard=discard if file_index is None else None,
-    )
+    ).with_options(sqe_flags, personality)
 
 
 def _flags(splice_flags: int, fixed_in: bool) -> int:

@@ -226,13 +226,6 @@ class Submission(RingState):
             if result < 0 and result not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 raise self._error(result, "submit")
 
-    def _request(self, ctx: int | None, op: Op, sqe_flags: int, personality: int) -> SQEContext:
-        if sqe_flags:
-            op = op.with_flags(sqe_flags)
-        if personality:
-            op = op.with_personality(personality)
-        return self.submit(op, ctx)
-
     def _enqueue(self, op: Op, ctx: int | None, linked: bool = False) -> SQEContext:
         fields = op.fields
         opcode = fields[0]

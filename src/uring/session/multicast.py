@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from ... import ops
-from ...contexts.context import SQEContext
-from ...ops.base import check_fd, check_int
-from ...options import REGISTER_BUFFERS_MOST
-from ..registration import Registrations
+from .. import ops
+from ..contexts.context import SQEContext
+from ..ops.base import check_fd, check_int
+from ..options import REGISTER_BUFFERS_MOST
+from .registration import Registrations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...kernel.op import Op
-    from ...ops.base import Fd
+    from ..kernel.op import Op
+    from ..ops.base import Fd
 
 __all__ = ["MULTICAST_THRESHOLDS", "MULTICAST_ZERO_COPY_THRESHOLDS", "MulticastMethods"]
 

@@ -1,0 +1,198 @@
+"""A method of the ring for each operation, declared by the operation.
+
+``read: Final = Method(ops.read)`` declares one: its parameters, checks and text are those of
+`uring.ops.read`, with ``ctx`` before them as in `uring.Ring.submit`. ``Final`` lets every type checker infer
+the same type.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, overload
+
+from .. import ops
+from .life import RingCore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..contexts.context import SQEContext
+    from ..kernel.op import Op
+
+__all__ = ["Method", "OperationMethods"]
+
+P = ParamSpec("P")
+
+_RING = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_CTX = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="int | None")
+_DOC = """{text}
+
+Queues the operation as `uring.Ring.submit` does with ``ctx``; returns the context that completions carry."""
+
+
+class Method(Generic[P]):
+    """Declares the method that queues what an operation's function makes.
+
+    The class gets a plain function in the declaration's place: with its own name in tracebacks and profiles,
+    and with the operation's signature and text.
+    """
+
+    def __init__(self, op: Callable[P, Op]) -> None:
+        self.op: Callable[P, Op] = op
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        setattr(owner, name, _function(self.op, owner, name))
+
+    # What type checkers see; nothing of it is left when the class is made.
+    @overload
+    def __get__(
+        self, ring: None, owner: type
+    ) -> Callable[Concatenate[RingCore, int | None, P], SQEContext]: ...
+    @overload
+    def __get__(self, ring: RingCore, owner: type) -> Callable[Concatenate[int | None, P], SQEContext]: ...
+    def __get__(self, ring: RingCore | None, owner: type) -> Any:
+        raise TypeError("a Method is declared in the body of a class")
+
+
+def _function(op: Callable[..., Op], owner: type, name: str) -> Callable[..., SQEContext]:
+    def queue(self: RingCore, ctx: int | None, *args: Any, **options: Any) -> SQEContext:
+        return self.submit(op(*args, **options), ctx)
+
+    qualname = f"{owner.__qualname__}.{name}"
+    made: Any = queue
+    made.__code__ = queue.__code__.replace(co_name=name, co_qualname=qualname)
+    made.__name__, made.__qualname__ = name, qualname
+    made.__doc__ = _DOC.format(text=inspect.cleandoc(op.__doc__ or ""))
+    made.__wrapped__ = op
+    parameters = inspect.signature(op).parameters.values()
+    made.__signature__ = inspect.Signature([_RING, _CTX, *parameters], return_annotation="SQEContext")
+    return queue
+
+
+class OperationMethods(RingCore):
+    """The methods that queue one operation each."""
+
+    # Sockets: make, bind, listen, accept, connect, shut down, and their commands.
+    tcp4_socket: Final = Method(ops.tcp4_socket)
+    tcp4_socket_direct: Final = Method(ops.tcp4_socket_direct)
+    tcp6_socket: Final = Method(ops.tcp6_socket)
+    tcp6_socket_direct: Final = Method(ops.tcp6_socket_direct)
+    udp4_socket: Final = Method(ops.udp4_socket)
+    udp4_socket_direct: Final = Method(ops.udp4_socket_direct)
+    udp6_socket: Final = Method(ops.udp6_socket)
+    udp6_socket_direct: Final = Method(ops.udp6_socket_direct)
+    udplite4_socket: Final = Method(ops.udplite4_socket)
+    udplite4_socket_direct: Final = Method(ops.udplite4_socket_direct)
+    udplite6_socket: Final = Method(ops.udplite6_socket)
+    udplite6_socket_direct: Final = Method(ops.udplite6_socket_direct)
+    sctp4_socket: Final = Method(ops.sctp4_socket)
+    sctp4_socket_direct: Final = Method(ops.sctp4_socket_direct)
+    sctp6_socket: Final = Method(ops.sctp6_socket)
+    sctp6_socket_direct: Final = Method(ops.sctp6_socket_direct)
+    unix_socket: Final = Method(ops.unix_socket)
+    unix_socket_direct: Final = Method(ops.unix_socket_direct)
+    socket: Final = Method(ops.socket)
+    socket_raw: Final = Method(ops.socket_raw)
+    socket_direct: Final = Method(ops.socket_direct)
+    bind: Final = Method(ops.bind)
+    listen: Final = Method(ops.listen)
+    connect: Final = Method(ops.connect)
+    accept: Final = Method(ops.accept)
+    accept_direct: Final = Method(ops.accept_direct)
+    submit_accept_multishot: Final = Method(ops.accept_multishot)
+    submit_accept_direct_multishot: Final = Method(ops.accept_direct_multishot)
+    shutdown: Final = Method(ops.shutdown)
+    uring_cmd: Final = Method(ops.uring_cmd)
+    uring_cmd128: Final = Method(ops.uring_cmd128)
+    siocinq: Final = Method(ops.siocinq)
+    siocoutq: Final = Method(ops.siocoutq)
+    getsockopt: Final = Method(ops.getsockopt)
+    setsockopt: Final = Method(ops.setsockopt)
+    getsockname: Final = Method(ops.getsockname)
+    tx_timestamp: Final = Method(ops.tx_timestamp)
+
+    # Sending and receiving.
+    recv: Final = Method(ops.recv)
+    submit_recv_multishot: Final = Method(ops.recv_multishot)
+    recv_bundle: Final = Method(ops.recv_bundle)
+    submit_recv_bundle_multishot: Final = Method(ops.recv_bundle_multishot)
+    recv_zero_copy: Final = Method(ops.recv_zero_copy)
+    recvmsg: Final = Method(ops.recvmsg)
+    submit_recvmsg_multishot: Final = Method(ops.recvmsg_multishot)
+    send: Final = Method(ops.send)
+    sendto: Final = Method(ops.sendto)
+    sendv: Final = Method(ops.sendv)
+    send_bundle: Final = Method(ops.send_bundle)
+    send_zc: Final = Method(ops.send_zc)
+    sendto_zc: Final = Method(ops.sendto_zc)
+    sendmsg: Final = Method(ops.sendmsg)
+    sendmsg_zc: Final = Method(ops.sendmsg_zc)
+    msg_ring: Final = Method(ops.msg_ring)
+    msg_ring_fd: Final = Method(ops.msg_ring_fd)
+
+    # Files by descriptor, and moving data between descriptors.
+    read: Final = Method(ops.read)
+    write: Final = Method(ops.write)
+    readv: Final = Method(ops.readv)
+    writev: Final = Method(ops.writev)
+    read_fixed: Final = Method(ops.read_fixed)
+    write_fixed: Final = Method(ops.write_fixed)
+    readv_fixed: Final = Method(ops.readv_fixed)
+    writev_fixed: Final = Method(ops.writev_fixed)
+    submit_read_multishot: Final = Method(ops.read_multishot)
+    fsync: Final = Method(ops.fsync)
+    sync_file_range: Final = Method(ops.sync_file_range)
+    fallocate: Final = Method(ops.fallocate)
+    ftruncate: Final = Method(ops.ftruncate)
+    fadvise: Final = Method(ops.fadvise)
+    madvise: Final = Method(ops.madvise)
+    splice: Final = Method(ops.splice)
+    tee: Final = Method(ops.tee)
+    pipe: Final = Method(ops.pipe)
+
+    # Files by name, extended attributes, the registered file table.
+    openat: Final = Method(ops.openat)
+    openat2: Final = Method(ops.openat2)
+    statx: Final = Method(ops.statx)
+    renameat: Final = Method(ops.renameat)
+    unlinkat: Final = Method(ops.unlinkat)
+    mkdirat: Final = Method(ops.mkdirat)
+    symlinkat: Final = Method(ops.symlinkat)
+    linkat: Final = Method(ops.linkat)
+    getxattr: Final = Method(ops.getxattr)
+    fgetxattr: Final = Method(ops.fgetxattr)
+    setxattr: Final = Method(ops.setxattr)
+    fsetxattr: Final = Method(ops.fsetxattr)
+    files_update: Final = Method(ops.files_update)
+    fixed_fd_install: Final = Method(ops.fixed_fd_install)
+
+    # Doing nothing, closing, time, cancelling, readiness, waiting, provided buffers.
+    nop: Final = Method(ops.nop)
+    nop128: Final = Method(ops.nop128)
+    close: Final = Method(ops.close)
+    close_direct: Final = Method(ops.close_direct)
+    timeout: Final = Method(ops.timeout)
+    timeout_remove: Final = Method(ops.timeout_remove)
+    timeout_update: Final = Method(ops.timeout_update)
+    link_timeout: Final = Method(ops.link_timeout)
+    link_timeout_update: Final = Method(ops.link_timeout_update)
+    async_cancel: Final = Method(ops.async_cancel)
+    async_cancel_fd: Final = Method(ops.async_cancel_fd)
+    async_cancel_opcode: Final = Method(ops.async_cancel_opcode)
+    async_cancel_any: Final = Method(ops.async_cancel_any)
+    async_cancel_all: Final = Method(ops.async_cancel_all)
+    async_cancel_matching: Final = Method(ops.async_cancel_matching)
+    poll_add: Final = Method(ops.poll_add)
+    poll_add_multishot: Final = Method(ops.poll_add_multishot)
+    poll_add_level: Final = Method(ops.poll_add_level)
+    poll_add_multishot_level: Final = Method(ops.poll_add_multishot_level)
+    poll_remove: Final = Method(ops.poll_remove)
+    poll_update: Final = Method(ops.poll_update)
+    epoll_ctl: Final = Method(ops.epoll_ctl)
+    epoll_wait: Final = Method(ops.epoll_wait)
+    futex_wait: Final = Method(ops.futex_wait)
+    futex_wake: Final = Method(ops.futex_wake)
+    futex_waitv: Final = Method(ops.futex_waitv)
+    waitid: Final = Method(ops.waitid)
+    provide_buffers: Final = Method(ops.provide_buffers)
+    remove_buffers: Final = Method(ops.remove_buffers)

@@ -1,1 +1,0 @@
-"""One method per operation, by family; `uring.Ring` has them all."""
