@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import stat
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
 from tests.trio.helpers import raises_inside, statistics
+from uring_trio import debug
 
 if TYPE_CHECKING:
     from uring_trio import UringStream
@@ -128,6 +131,112 @@ async def test_permissions(path: Path) -> None:
         await nursery.start(partial(uring_trio.listen_unix, path, mode=0o600))
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         nursery.cancel_scope.cancel()
+
+
+class Modes(debug.Instrument):
+    """The permissions of a socket's file when it begins to listen: nobody can connect before."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: list[int] = []
+
+    def submitted(self, name: str, fd: int) -> None:
+        if name == "listen":
+            self.seen.append(stat.S_IMODE(self.path.stat().st_mode))
+
+
+@pytest.mark.parametrize(("umask", "mode", "first"), [(0, 0o600, 0o600), (0o077, 0o666, 0o600), (0, 0, 0)])
+@pytest.mark.parametrize("serve", [False, True])
+async def test_permissions_from_the_first_moment(
+    path: Path, umask: int, mode: int, first: int, serve: bool
+) -> None:
+    modes = Modes(path)
+    debug.add_instrument(modes)
+    before = os.umask(umask)
+    try:
+        async with trio.open_nursery() as nursery:
+            if serve:
+                await nursery.start(partial(uring_trio.serve_unix, echo, path, mode=mode))
+            else:
+                await nursery.start(partial(uring_trio.listen_unix, path, mode=mode))
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+            nursery.cancel_scope.cancel()
+    finally:
+        os.umask(before)
+        debug.remove_instrument(modes)
+    assert modes.seen == [first]
+
+
+def test_of_several_starters_one_listens(path: Path) -> None:
+    """Runs in threads that start at once, where a dead server left its file; each tells what it got."""
+    starters = 4
+    for _ in range(25):
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(os.fspath(path))
+        together = threading.Barrier(starters)
+        told: list[str] = []
+
+        async def start(together: threading.Barrier, told: list[str]) -> None:
+            together.wait()
+            try:
+                async with trio.open_nursery() as nursery:
+                    listener = await nursery.start(uring_trio.listen_unix, path)
+                    told.append("listening")
+                    await trio.to_thread.run_sync(together.wait)  # the others have tried
+                    with socket.socket(socket.AF_UNIX) as client:
+                        client.connect(os.fspath(path))
+                    with trio.fail_after(20):
+                        while True:  # those who looked whether somebody listens come first, and are gone
+                            async with await listener.accept() as stream:
+                                told.append("reached")
+                                assert stream.socket.getsockname() == os.fspath(path)
+                                break
+                    nursery.cancel_scope.cancel()
+            except* OSError as group:
+                told += [
+                    errno.errorcode[exc.errno or 0] for exc in group.exceptions if isinstance(exc, OSError)
+                ]
+                together.wait()
+
+        threads = [
+            threading.Thread(target=uring_trio.run, args=(start, together, told)) for _ in range(starters)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(told) == ["EADDRINUSE"] * (starters - 1) + ["listening", "reached"]
+        assert not path.exists()
+
+
+async def test_a_full_backlog_is_somebody_who_listens(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as living, contextlib.ExitStack() as clients:
+        living.bind(os.fspath(path))
+        living.listen(0)
+        for _ in range(2):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(os.fspath(path))
+        with raises_inside(OSError) as caught, trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(uring_trio.listen_unix, path)
+        assert caught[0].errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+async def test_relative_and_long_paths(path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    for name in ("socket", "./" + "x" * 105):
+        address = name if kind is str else os.fsencode(name)
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(name)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(uring_trio.listen_unix, address, mode=0o600))
+                assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
+                nursery.cancel_scope.cancel()
+            assert not os.path.lexists(name)
 
 
 @pytest.mark.parametrize(

@@ -265,9 +265,16 @@ def check_backlog(backlog: int | None) -> None:
 
 
 async def open_listener(
-    family: int, address: Any, backlog: int | None, *, dual: bool = False, reuse_port: bool = False
+    family: int,
+    address: Any,
+    backlog: int | None,
+    *,
+    dual: bool = False,
+    reuse_port: bool = False,
+    mode: int | None = None,
 ) -> UringListener:
-    """Socket, bind and listen on the ring.
+    """Socket, bind and listen on the ring. ``mode`` is that of a Unix socket, less the umask: its file has it
+    from the moment it is there.
 
     Raises:
         OSError: the message names the stage and the address.
@@ -278,6 +285,8 @@ async def open_listener(
         if family != _stdlib.AF_UNIX:
             for option in _tcp_options(family, dual, reuse_port):
                 sock.setsockopt(*option)
+        elif mode is not None:
+            os.fchmod(fd, mode)
         for stage in (
             partial(ops.bind, fd, family, address),
             partial(ops.listen, fd, _BACKLOG if backlog is None else backlog),

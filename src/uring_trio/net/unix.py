@@ -7,9 +7,11 @@ left behind is told from a living one by connecting to it, and replaced.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket as _stdlib
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
     Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 __all__ = ["listen_unix", "open_unix_stream", "serve_unix"]
+
+_TRIES = 5
+"""How often an address is tried that became free meanwhile."""
+
+_LOCK_SECONDS = 5.0
+"""How long to wait for the lock of a directory; it is held for as long as binding takes."""
 
 
 @enable_ki_protection
@@ -71,12 +79,14 @@ async def listen_unix(
     """A listener as a nursery task: ``listener = await nursery.start(listen_unix, path)``.
 
     The task holds the listener until it is cancelled, then closes it and removes its file. A file left by
-    a process that is gone is replaced.
+    a process that is gone is replaced; of several that try so at once one listens. For that the file's
+    directory is locked (flock(2)) while the socket is bound.
 
     Args:
         path: where the socket's file is to be, as for `open_unix_stream`.
         backlog: connections the kernel keeps for us, by default as many as it allows.
-        mode: the file's permissions; by default what the umask leaves. Connecting needs write permission.
+        mode: the file's permissions, from its first moment; by default what the umask leaves. Connecting
+            needs write permission.
 
     Raises:
         TypeError, ValueError: not a path, or one too long for an address (107 bytes).
@@ -141,36 +151,86 @@ async def _open(path: Path, backlog: int | None, mode: int | None) -> _UnixListe
     current()
     check_backlog(backlog)
     address = _address(path)
-    abstract = isinstance(address, bytes) and address.startswith(b"\0")
+    if isinstance(address, bytes) and address.startswith(b"\0"):
+        return _UnixListener((await open_listener(_stdlib.AF_UNIX, address, backlog)).socket, None)
+    lock = await _lock_directory(address)
     try:
-        plain = await open_listener(_stdlib.AF_UNIX, address, backlog)
-    except OSError as exc:
-        if exc.errno != errno.EADDRINUSE or abstract or not await _is_stale(address):
-            raise
-        os.unlink(address)
-        plain = await open_listener(_stdlib.AF_UNIX, address, backlog)
-    listener = _UnixListener(plain.socket, None if abstract else os.path.abspath(address))
+        return await _listen(address, backlog, mode)
+    finally:
+        if lock >= 0:
+            # Unlocked by name: a child that was forked meanwhile has the descriptor too.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            os.close(lock)
+
+
+async def _listen(address: str | bytes, backlog: int | None, mode: int | None) -> _UnixListener:
+    """Takes the address, from a socket that nobody listens on if it has to."""
+    for _ in range(_TRIES):
+        try:
+            plain = await open_listener(_stdlib.AF_UNIX, address, backlog, mode=mode)
+            break
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE or not _is_free(address):
+                raise
+            in_use = exc
+    else:
+        raise in_use
     try:
-        if mode is not None and not abstract:
-            os.chmod(address, mode)
+        listener = _UnixListener(plain.socket, os.path.abspath(address))
+    except BaseException:
+        plain.socket.close()
+        raise
+    try:
+        if mode is not None and stat.S_IMODE(os.lstat(address).st_mode) != mode:
+            os.chmod(address, mode)  # what the umask took away
     except BaseException:
         listener.close()
         raise
     return listener
 
 
-async def _is_stale(address: str | bytes) -> bool:
-    """Whether the file is a socket that nobody listens on."""
+async def _lock_directory(address: str | bytes) -> int:
+    """Locks the socket's directory, so that what is bound there and does not listen is dead and not about to
+    listen; -1 where it cannot be opened, or where somebody else keeps it locked. The lock of a process that
+    dies is the kernel's to remove."""
+    here: str | bytes = b"." if isinstance(address, bytes) else "."
+    try:
+        fd = os.open(os.path.dirname(address) or here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1  # binding tells what is wrong with it
+    try:
+        with trio.move_on_after(_LOCK_SECONDS):
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return fd
+                except BlockingIOError:
+                    await trio.sleep(0.001)
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return -1
+
+
+def _is_free(address: str | bytes) -> bool:
+    """Whether the address can be had, now that a socket that nobody listens on was removed from it."""
     try:
         if not stat.S_ISSOCK(os.lstat(address).st_mode):
             return False
-        stream = await open_unix_stream(address)
-    except FileNotFoundError:
+        with _stdlib.socket(_stdlib.AF_UNIX) as probe:
+            probe.setblocking(False)  # where the backlog is full this fails, and somebody is there
+            probe.connect(address)
         return False
-    except OSError as exc:
-        return exc.errno == errno.ECONNREFUSED
-    stream.socket.close()
-    return False
+    except FileNotFoundError:
+        return True
+    except ConnectionRefusedError:
+        pass
+    except OSError:
+        return False
+    with suppress(FileNotFoundError):
+        os.unlink(address)
+    return True
 
 
 def _address(path: Path) -> str | bytes:
