@@ -1,5 +1,7 @@
 """Channels between ring runs in different threads, and futexes between processes."""
 
+import contextlib
+import functools
 import mmap
 import os
 import threading
@@ -147,6 +149,89 @@ def test_one_task_on_each_side_of_one_run():
     uring_trio.run(later)
     sender.close()
     receiver.close()
+
+
+class Crash(Exception):
+    """What a run ends with, and a thread with it."""
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+@pytest.mark.parametrize("end", ["return", "crash"])
+def test_a_run_that_is_over_breaks_the_sender(end, waiting):
+    sender, receiver = uring_trio.open_ring_channel(1)
+    over = threading.Event()
+
+    async def receive():
+        try:
+            assert await receiver.receive() == 0
+            if waiting:
+                await trio.sleep(0)
+            if end == "crash":
+                raise Crash
+        finally:
+            over.set()
+
+    async def crashing():
+        with pytest.raises(Crash) if end == "crash" else contextlib.nullcontext():
+            await receive()
+
+    async def send():
+        await sender.send(0)
+        if not waiting:
+            await trio.to_thread.run_sync(over.wait)
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await sender.send(1)
+        with pytest.raises(trio.BrokenResourceError):
+            await sender.send(2)
+
+    two_runs(crashing, send)
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_run_that_is_over_ends_what_it_sent(waiting):
+    sender, receiver = uring_trio.open_ring_channel(3)
+    over = threading.Event()
+
+    async def send():
+        for i in range(3):
+            await sender.send(i)
+        if waiting:
+            # The receiver has them all by then.
+            await sender.send(3)
+        over.set()
+
+    async def receive():
+        if not waiting:
+            over.wait(PATIENCE)
+        assert [value async for value in receiver] == list(range(4 if waiting else 3))
+        with pytest.raises(trio.EndOfChannel):
+            await receiver.receive()
+
+    two_runs(send, receive)
+
+
+def test_an_end_that_nobody_has_is_closed():
+    async def main():
+        for forget in ("sender", "receiver"):
+            sender, receiver = uring_trio.open_ring_channel(1)
+            await sender.send(1)
+            async with trio.open_nursery() as nursery:
+                if forget == "sender":
+                    assert await receiver.receive() == 1
+                    nursery.start_soon(ends, receiver.receive, trio.EndOfChannel)
+                    await trio.testing.wait_all_tasks_blocked()
+                    del sender
+                else:
+                    nursery.start_soon(ends, functools.partial(sender.send, 2), trio.BrokenResourceError)
+                    await trio.testing.wait_all_tasks_blocked()
+                    del receiver
+
+    async def ends(call, error):
+        with trio.fail_after(PATIENCE), pytest.raises(error):
+            await call()
+
+    uring_trio.run(main)
 
 
 @pytest.mark.parametrize("bad", [0, -1])

@@ -190,6 +190,7 @@ class Manager:
         self._held: dict[Held, float] = {}  # what is put off, and until when; 0: since the loop comes round
         self.hold_seconds: float = options.gather_us / 1e6
         self.late: int = 0
+        self.on_close: dict[object, Callable[[], None]] = {}  # called once nothing is in flight any more
         self._workers_beside = 0  # see `widen`
         self._eventfd = -1
         try:
@@ -356,6 +357,8 @@ class Manager:
             return
         self.closed = True
         left = self._drain()
+        for ended in list(self.on_close.values()):
+            ended()
         totals.add(self.ring.counters(), left)
         with self._gate:
             os.close(self._eventfd)

@@ -8,6 +8,7 @@ Invariants
   - Each side holds a descriptor of its own for the other's ring: a wake-up can come late, at a ring whose run
     is over, but never at something else.
   - Whoever waits says so before it looks a last time: no wake-up is lost.
+  - An end is closed with its run, and when it is garbage: nobody can use it any more.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from ..core.manager import FOREIGN, current
 from ..core.perform import perform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..core.manager import Manager
     from ..core.operation import Operation
 
@@ -40,7 +43,8 @@ def open_ring_channel(capacity: int = 1) -> tuple[RingSendChannel[Any], RingRece
     """A bounded channel between two ring runs: (sender, receiver), one task of one run on each side.
 
     The ends may be made anywhere and carried to the thread that uses them; each belongs to the first run
-    that uses it. ``capacity`` values wait in between.
+    that uses it, and is closed when that run is over, or when nobody has it any more. ``capacity`` values
+    wait in between.
 
     Raises:
         ValueError: a capacity below 1.
@@ -75,11 +79,17 @@ class _Shared:
     """What both ends see."""
 
     def __init__(self, capacity: int) -> None:
-        self.lock: threading.Lock = threading.Lock()
+        self.lock: threading.RLock = threading.RLock()  # an end may be garbage at any moment
         self.capacity: int = capacity
         self.values: deque[Any] = deque()
         self.sender: _End = _End()
         self.receiver: _End = _End()
+
+    def end_sender(self) -> None:
+        _close(self, self.sender, self.receiver)
+
+    def end_receiver(self) -> None:
+        _close(self, self.receiver, self.sender)
 
 
 class _End:
@@ -94,9 +104,11 @@ class _End:
         self._park: Any = None
         self._ring_fd = -1  # a descriptor of this side's ring, for the other side to post to
 
-    def enter(self) -> None:
-        """Binds this side to the current run, once."""
+    def enter(self, over: Callable[[], None]) -> None:
+        """Binds this side to the current run, once; ``over`` is called when that run ends."""
         manager = current()
+        if self._manager not in (None, manager):
+            raise RuntimeError("this end of the channel belongs to another run")
         if self.closed:
             raise trio.ClosedResourceError("this end of the channel is closed")
         if self._manager is None:
@@ -105,8 +117,7 @@ class _End:
             self._slot.handler = self._on_message
             self._park = seams.park_message(self._abort)
             self._ring_fd = os.dup(manager.ring.fd)
-        elif self._manager is not manager:
-            raise RuntimeError("this end of the channel belongs to another run")
+            manager.on_close[self] = over
 
     async def wait(self) -> None:
         """Parks until the other side wakes this one."""
@@ -124,7 +135,9 @@ class _End:
         if manager is None or slot is None or manager.closed:
             return
         here = seams.manager_here()
-        if here is manager:
+        if other._manager is not None and other._manager.closed:
+            manager.run_soon(self._resume)  # the other run is over, and its ring posts nothing
+        elif here is manager:
             self._resume()
         elif other._manager is not None and here is other._manager and other._slot is not None:
             other._post(self._ring_fd, slot.user_data | FOREIGN)
@@ -150,8 +163,10 @@ class _End:
         manager.ring.flush(0)
 
     def release(self) -> None:
-        if self._manager is not None and self._slot is not None and not self._manager.closed:
-            self._manager.release(self._slot)
+        if self._manager is not None:
+            self._manager.on_close.pop(self, None)
+            if self._slot is not None and not self._manager.closed:
+                self._manager.release(self._slot)
         self._slot = None
         if self._ring_fd >= 0:
             os.close(self._ring_fd)
@@ -162,7 +177,7 @@ class _End:
 
     def _resume(self) -> None:
         task, self._task = self._task, None
-        if task is not None and self._manager is not None:
+        if task is not None and self._manager is not None and not self._manager.closed:
             self._manager.reschedule(task)
 
     def _abort(self, raise_cancel: object) -> seams.Abort:
@@ -181,13 +196,13 @@ class RingSendChannel(trio.abc.SendChannel[T], Generic[T]):
         nothing.
 
         Raises:
-            trio.BrokenResourceError: the receiving end is closed.
+            trio.BrokenResourceError: the receiving end is closed, or its run is over.
             trio.ClosedResourceError: this end is closed.
             trio.BusyResourceError: another task is sending.
         """
         shared = self._shared
         await trio.lowlevel.checkpoint_if_cancelled()
-        shared.sender.enter()
+        shared.sender.enter(shared.end_sender)
         while True:
             with shared.lock:
                 if shared.sender.closed:
@@ -205,7 +220,10 @@ class RingSendChannel(trio.abc.SendChannel[T], Generic[T]):
 
     def close(self) -> None:
         """Ends the channel: the other side takes what is in it, then sees `trio.EndOfChannel`. Idempotent."""
-        _close(self._shared, self._shared.sender, self._shared.receiver)
+        self._shared.end_sender()
+
+    def __del__(self) -> None:
+        self._shared.end_sender()
 
     async def aclose(self) -> None:
         """As `close`, and a checkpoint."""
@@ -223,13 +241,13 @@ class RingReceiveChannel(trio.abc.ReceiveChannel[T], Generic[T]):
         """The next value; waits for one. A cancelled receive has taken nothing.
 
         Raises:
-            trio.EndOfChannel: the sending end is closed and everything was received.
+            trio.EndOfChannel: the sending end is closed or its run is over, and everything was received.
             trio.ClosedResourceError: this end is closed.
             trio.BusyResourceError: another task is receiving.
         """
         shared = self._shared
         await trio.lowlevel.checkpoint_if_cancelled()
-        shared.receiver.enter()
+        shared.receiver.enter(shared.end_receiver)
         while True:
             with shared.lock:
                 if shared.receiver.closed:
@@ -248,7 +266,10 @@ class RingReceiveChannel(trio.abc.ReceiveChannel[T], Generic[T]):
 
     def close(self) -> None:
         """Ends the channel: the other side's sends fail from now on. Idempotent."""
-        _close(self._shared, self._shared.receiver, self._shared.sender)
+        self._shared.end_receiver()
+
+    def __del__(self) -> None:
+        self._shared.end_receiver()
 
     async def aclose(self) -> None:
         """As `close`, and a checkpoint."""
