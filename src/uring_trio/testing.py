@@ -13,13 +13,14 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from uring.kernel.scripted import FAKE_FD, RandomScheduler, Request, ScriptedBuffers, ScriptedRing
 
+from . import seams
 from .core.manager import Manager, current
 from .core.statistics import process_totals
 from .launch.run import chosen_manager, prepare
@@ -50,6 +51,7 @@ def run_scripted(
     async_fn: Callable[..., Awaitable[_T]],
     *args: Any,
     options: RingOptions | None = None,
+    order: int | None = None,
     **trio_run_options: Any,
 ) -> _T:
     """`uring_trio.run` on a ring without a kernel: operations wait in ``ring.running`` until a task of the
@@ -63,6 +65,9 @@ def run_scripted(
     Args:
         ring: a new one; when the run ends it is closed, after what still ran there has been cancelled.
         options: sizes of the receive buffers; those of the queues are the ring's own.
+        order: a number that the order of tasks which are ready together follows from, so that a run which
+            failed happens again; None: Trio draws it anew each time. It holds for every run of this process
+            meanwhile.
         trio_run_options: as for `trio.run`; with an autojump clock, deadlines pass without waiting.
 
     Raises:
@@ -73,7 +78,8 @@ def run_scripted(
         raise ring.closed_error()
     prepare()
     as_ring: Any = ring  # its methods are what a kernel's ring has as attributes
-    with chosen_manager(Manager.create(options, ring=as_ring, provide=ScriptedBuffers)):
+    scheduling = nullcontext() if order is None else seams.scheduled_from(order)
+    with scheduling, chosen_manager(Manager.create(options, ring=as_ring, provide=ScriptedBuffers)):
         return trio.run(async_fn, *args, **trio_run_options)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import select
 import socket
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import trio
+from hypothesis import strategies as st
 
 from uring import abi, ops
 from uring.kernel.buffers import BufferRing
@@ -35,6 +37,9 @@ SETUP = int(
     | abi.IORING_SETUP_SUBMIT_ALL
     | abi.IORING_SETUP_CQSIZE
 )
+orders = st.integers(0, (1 << 32) - 1)
+"""What the order of tasks that are ready together follows from."""
+
 ORDERS = int(os.environ.get("ORDERS", "300"))
 """How many orders of events each property is tried in, where they are drawn and not enumerated."""
 
@@ -49,12 +54,16 @@ def scripted_run(
     options: RingOptions = OPTIONS,
     *,
     abandoned: bool = False,
+    order: int | None = None,
     **trio_run_options: Any,
 ) -> Any:
     """``trio.run`` of ``main(manager, ring)`` on a scripted ring; afterwards nothing may be left of it.
 
-    ``abandoned``: the test leaves operations whose tasks are gone, as a crash does.
+    ``abandoned``: the test leaves operations whose tasks are gone, as a crash does. ``order``: what the order
+    of tasks that are ready together follows from; a failure without it names the one that replays it.
     """
+    if order is None:
+        order = random.SystemRandom().getrandbits(32)
     ring = ring if ring is not None else ScriptedRing()
     manager: Any = None
 
@@ -64,7 +73,10 @@ def scripted_run(
         return await main(manager, ring)
 
     try:
-        result = run_scripted(ring, with_manager, options=options, **trio_run_options)
+        result = run_scripted(ring, with_manager, options=options, order=order, **trio_run_options)
+    except BaseException as exc:
+        exc.add_note(f"Trio's order: scripted_run(..., order={order})")
+        raise
     finally:
         assert manager.closed
         assert ring.closed
@@ -73,6 +85,7 @@ def scripted_run(
         assert not manager.channels
         assert len(manager.buffers.available) == manager.buffers.in_use
         free = {id(op) for op in manager.table.free}
+        assert len(free) == len(manager.table.free), "a slot was given back twice"
         assert abandoned or all(op.task is None for op in manager.table.entries)
         assert all(op.pins is None for op in manager.table.entries if id(op) in free)
     return result

@@ -160,7 +160,7 @@ def test_calls_are_done_or_not(
         assert path.read_bytes() == model.getvalue()
 
     before = os.listdir("/proc/self/fd")
-    scripted_run(main)
+    scripted_run(main, order=chance.getrandbits(32))
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -189,7 +189,7 @@ def test_many_append_and_are_cancelled(
                 nursery.start_soon(writer, number)
         await file.aclose()
 
-    scripted_run(main)
+    scripted_run(main, order=chance.getrandbits(32))
     assert sorted(path.read_bytes().splitlines(keepends=True)) == sorted(told)
 
 
@@ -216,7 +216,7 @@ def test_places_are_written_as_told(tmp_path_factory: Any, chance: random.Random
                 nursery.start_soon(writer, number)
         await file.aclose()
 
-    scripted_run(main)
+    scripted_run(main, order=chance.getrandbits(32))
     found = path.read_bytes().ljust(20 * size, b"\0")
     for number in range(1, 20):
         piece = found[number * size : (number + 1) * size]
@@ -236,5 +236,5 @@ def test_cancelled_open_leaks_nothing(tmp_path_factory: Any, chance: random.Rand
                 await outcome.value.aclose()
 
     before = os.listdir("/proc/self/fd")
-    scripted_run(main)
+    scripted_run(main, order=chance.getrandbits(32))
     assert os.listdir("/proc/self/fd") == before

@@ -10,7 +10,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.property.support import MORE, NOTIF, ORDERS, RECV, Outcome, scripted_run, ticks, until
+from tests.property.support import MORE, NOTIF, ORDERS, RECV, Outcome, orders, scripted_run, ticks, until
 from uring.kernel.scripted import FAKE_FD, Request, ScriptedRing
 from uring.machines.lifecycle import TABLE, Event, State, step
 from uring_trio import seams
@@ -160,7 +160,7 @@ class Life:
         self.channel.close()
 
 
-def live(events: list[Event]) -> list[Outcome]:
+def live(events: list[Event], order: int | None = None) -> list[Outcome]:
     """Lets the events happen to an operation, comparing the code's state with the table's after each."""
     outcomes: list[Outcome] = []
 
@@ -181,7 +181,7 @@ def live(events: list[Event]) -> list[Outcome]:
             finally:
                 await life.end()
 
-    scripted_run(main)
+    scripted_run(main, order=order)
     return outcomes
 
 
@@ -231,7 +231,7 @@ def test_random_lives(data: st.DataObject) -> None:
             closed = False
         elif state is State.READY and was_closed:
             state = State.FREE
-    live(events)
+    live(events, data.draw(orders, label="order"))
 
 
 def test_what_the_task_gets() -> None:

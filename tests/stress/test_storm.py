@@ -20,7 +20,7 @@ import trio
 
 import uring_trio
 from tests.trio.helpers import PAIRS, settled, statistics
-from uring_trio import RingOptions, UringStream
+from uring_trio import RingOptions, UringStream, seams
 from uring_trio.core.statistics import process_totals
 
 if TYPE_CHECKING:
@@ -293,7 +293,8 @@ def test_storm(seed: int, options: RingOptions) -> None:
             found = statistics()
 
     before, files = process_totals(), len(os.listdir("/proc/self/fd"))
-    uring_trio.run(main, ring=options)
+    with seams.scheduled_from(seed):
+        uring_trio.run(main, ring=options)
     assert process_totals()["leaked"] == before["leaked"]
     assert len(os.listdir("/proc/self/fd")) == files
     assert found.late == 0

@@ -182,3 +182,28 @@ def test_what_is_left_on_a_scripted_ring_ends_with_the_run() -> None:
     assert isinstance(caught.value.exceptions[0], LookupError)
     assert not ring.running
     assert ring.closed
+
+
+def test_an_order_replays() -> None:
+    """Tasks that are ready together run as the number has it, and afterwards as Trio likes."""
+
+    def turns(order: int) -> list[int]:
+        seen: list[int] = []
+
+        async def task(number: int) -> None:
+            for _ in range(5):
+                seen.append(number)
+                await trio.lowlevel.checkpoint()
+
+        async def main() -> None:
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(task, number)
+
+        run_scripted(ScriptedRing(), main, order=order)
+        return seen
+
+    deterministic = trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING
+    assert all(turns(order) == turns(order) for order in range(10))
+    assert len({tuple(turns(order)) for order in range(10)}) == 10
+    assert trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING is deterministic

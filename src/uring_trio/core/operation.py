@@ -16,7 +16,6 @@ Invariants
 
 from __future__ import annotations
 
-import errno
 import struct
 from math import inf
 from time import perf_counter
@@ -71,9 +70,6 @@ class Operation(Entry):
         "template",
         "until",
     )
-
-    NEVER_QUEUED = -errno.ECANCELED
-    """The result of an operation that was closed before the kernel took it."""
 
     def __init__(self, user_data: int, manager: Manager) -> None:
         super().__init__(user_data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from time import perf_counter
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .names import context, core_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import outcome
 
@@ -29,6 +30,7 @@ __all__ = [
     "reschedule",
     "run_sync_soon",
     "runs_on",
+    "scheduled_from",
     "set_default_manager",
     "stock_manager",
     "use_manager_class",
@@ -170,3 +172,17 @@ def set_default_manager(make: Callable[[], Any] | None) -> None:
     """Chooses the manager of every run in this process that nothing else was chosen for."""
     global _default
     _default = make
+
+
+@contextmanager
+def scheduled_from(seed: int) -> Iterator[None]:
+    """Makes the order in which Trio runs the tasks of a batch follow from a number, in every run of this
+    process until the block ends. For tests: other threads' runs draw from the same numbers."""
+    before = core_run._ALLOW_DETERMINISTIC_SCHEDULING, core_run._r.getstate()
+    core_run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    core_run._r.seed(seed)
+    try:
+        yield
+    finally:
+        core_run._ALLOW_DETERMINISTIC_SCHEDULING = before[0]
+        core_run._r.setstate(before[1])

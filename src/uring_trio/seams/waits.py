@@ -183,11 +183,12 @@ def perform_in(kind: type[Manager], op: Op) -> Generator[Any, Any, int]:
 @enable_ki_protection
 @types.coroutine
 def _queue_later(
-    op: Operation, task: Any, queue: Callable[..., int], entry: tuple[Any, ...]
+    op: Operation, task: Any, queue: Callable[..., int], entry: tuple[Any, ...], shielded: bool = False
 ) -> Generator[Any, Any, None]:
     """Queues an entry once the kernel takes some, unless the operation is closed or cancelled first.
 
-    The operation counts as busy from now on, so that nobody else sets it up and a close finds it.
+    The operation counts as busy from now on, so that nobody else sets it up and a close finds it. If it does
+    not get into the queue, that use of it ends here as one in flight ends by its completion.
     """
     op.task = task
     try:
@@ -195,15 +196,15 @@ def _queue_later(
             op.manager.check_usable()
             yield from cancel_shielded_checkpoint()
             if op.interrupt is not None:
-                op.task = None
-                op.res = op.NEVER_QUEUED
-                op.settle().unwrap()
-            if task._cancel_status.effectively_cancelled:
+                op.interrupt()
+            if not shielded and cancelled():
                 yield from checkpoint_if_cancelled()
             if queue(*entry) >= 0:
                 return
     except BaseException:
-        op.task = op.pins = None
+        op.task = op.pins = op.interrupt = None
+        if op.retired:
+            op.manager.release(op)
         raise
 
 
@@ -316,15 +317,17 @@ def transfer(
     op = pool.pop() if pool else manager.pooled()
     op.pins = pins
     op.name = name
-    while op.queue_at(op.template, opcode, fd, off, addr, length) < 0:
-        try:
-            manager.check_usable()
-        except BaseException:
-            manager.release(op)
-            raise
-        yield from cancel_shielded_checkpoint()
-    op.task = task
     active.add(op)
+    if op.queue_at(op.template, opcode, fd, off, addr, length) < 0:
+        entry = (op.template, opcode, fd, off, addr, length)
+        try:
+            yield from _queue_later(op, task, op.queue_at, entry, shielded)
+        except BaseException:
+            active.remove(op)
+            if op.pooled:
+                pool.append(op)
+            raise
+    op.task = task
     got = yield _SHIELDED if shielded else op.park
     active.remove(op)
     if op.pooled:
@@ -343,9 +346,18 @@ def transact_volley(op: Operation, volley: Volley) -> Generator[Any, Any, Callab
     runner = task._runner
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
         yield from checkpoint_if_cancelled()
+    # Members may be in the kernel before all are queued: from here on the operation keeps what they pin.
+    op.task = task
     while volley.queue(op.user_data) < 0:
-        op.manager.check_usable()
-        yield from cancel_shielded_checkpoint()
+        try:
+            op.manager.check_usable()
+            yield from cancel_shielded_checkpoint()
+            if not volley.in_flight and cancelled():
+                yield from checkpoint_if_cancelled()
+        except BaseException:
+            if not volley.in_flight:
+                op.task = None
+            raise
     interrupt = None
 
     def abort(raise_cancel: Callable[[], Any]) -> Abort:
@@ -354,7 +366,6 @@ def transact_volley(op: Operation, volley: Volley) -> Generator[Any, Any, Callab
         op.manager.cancels.cancel_volley(volley)
         return Abort.FAILED
 
-    op.task = task
     yield _Park(abort)
     return interrupt
 
