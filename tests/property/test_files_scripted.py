@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CURRENT = (1 << 64) - 1
 WRITE, READ = int(abi.IORING_OP_WRITE), int(abi.IORING_OP_READ)
+_libc = ctypes.CDLL(None, use_errno=True)
 seeds = st.integers(0, 1 << 32).map(random.Random)
 
 
@@ -81,6 +82,10 @@ class Files:
         fd, offset, size = request.fd, request.off, request.length
         if request.opcode == abi.IORING_OP_OPENAT:
             return os.open(ctypes.string_at(request.addr), request.op_flags, request.length)
+        if request.opcode == abi.IORING_OP_STATX:
+            # op_flags, length: how, and what is asked for; off: where the answer goes
+            arguments = fd, ctypes.c_char_p(request.addr), request.op_flags, size, ctypes.c_void_p(offset)
+            return 0 if _libc.statx(*arguments) == 0 else -ctypes.get_errno()
         if request.opcode == abi.IORING_OP_FTRUNCATE:
             os.ftruncate(fd, offset)
             return 0
