@@ -21,6 +21,7 @@ import sys
 import warnings
 import weakref
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import RingClosed, RingUnavailable, error_from_result, unavailable_from_errno
@@ -79,6 +80,10 @@ class RingLike(Protocol):
     idle: Callable[[], int]
     flush: Callable[[int], int]
     unqueue: Callable[[int], int]
+
+    def now(self) -> float:
+        """The monotonic clock, by which the kernel's timers go, in seconds."""
+        ...
 
     @property
     def template(self) -> Callable[..., Any]: ...
@@ -216,6 +221,11 @@ class KernelRing:
     @eager.setter
     def eager(self, value: bool) -> None:
         self._handle.eager = int(value)
+
+    @staticmethod
+    def now() -> float:
+        """The monotonic clock, by which the kernel's timers go, in seconds."""
+        return perf_counter()
 
     def counters(self) -> dict[str, int]:
         """Running totals since the ring was opened: enter calls, entries, completions, overflows."""

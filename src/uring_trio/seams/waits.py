@@ -227,7 +227,7 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
     until = perf_counter() + seconds
     res = yield from _transact_linked(op, op.template, task, until)
     # Before its time the timer has interrupted nothing; see `_transact_by_deadline`.
-    if res in INTERRUPTED and perf_counter() >= until:
+    if res in INTERRUPTED and op.manager.ring.now() >= until:
         raise trio.TooSlowError
     return res
 
@@ -251,7 +251,7 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
             when = task._cancel_status.effective_deadline()
             until = when - offset if when <= reach + perf_counter() else inf
             res = yield from _transact_linked(op, template, task, until)
-            if res not in INTERRUPTED or perf_counter() < until:
+            if res not in INTERRUPTED or op.manager.ring.now() < until:
                 return res
             if task._cancel_status.effectively_cancelled:
                 yield from checkpoint_if_cancelled()

@@ -23,10 +23,12 @@ import random
 import select
 from collections import deque
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
 from ... import abi
 from ...errors import RingClosed, error_from_result
+from ..lib import ffi
 from ..ring import CQE
 
 if TYPE_CHECKING:
@@ -162,6 +164,7 @@ class ScriptedRing:
         self._work: list[_Completion] = []
         self._posted: deque[_Completion] = deque()
         self._backlog: deque[_Completion] = deque()
+        self._ahead = 0.0
         self._enters = self._submitted = self._completed = self._overflows = 0
 
     # ---- the ring's interface ------------------------------------------------------------------------
@@ -253,6 +256,9 @@ class ScriptedRing:
             "overflows": self._overflows,
         }
 
+    def now(self) -> float:
+        return perf_counter() + self._ahead
+
     @property
     def pending(self) -> int:
         return 0 if self.closed else len(self._queued)
@@ -326,10 +332,12 @@ class ScriptedRing:
             self._work.append(completion)
 
     def expire(self, request: Request, res: int = _ECANCELED) -> None:
-        """Lets the linked timeout of a running request fire: ``-ETIME``, then ``res`` for the request."""
+        """Lets the linked timeout of a running request fire: ``-ETIME``, then ``res`` for the request. The
+        ring's clock, `now`, goes on from that time."""
         timeout, request.timeout = request.timeout, None
         if timeout is None:
             raise ValueError("this request has no linked timeout")
+        self._ahead = max(self._ahead, _seconds_until(timeout))
         self._work.append(_Completion(None, timeout.user_data, -errno.ETIME, 0))
         self.complete(request, res)
 
@@ -699,6 +707,13 @@ class RandomScheduler:
                 request.on_cancel = self.rng.choice(("cancel", "running", "deaf"))
         self.rng.shuffle(chosen)
         return chosen
+
+
+def _seconds_until(timeout: Request) -> float:
+    """The time of a timeout, from now on."""
+    seconds, nanoseconds = ffi.cast("int64_t *", timeout.addr)[0:2] if timeout.addr else (0, 0)
+    when: float = seconds + nanoseconds / 1e9
+    return when - perf_counter() if timeout.op_flags & abi.IORING_TIMEOUT_ABS else when
 
 
 def _signed(number: int) -> int:
