@@ -31,7 +31,7 @@ from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRin
 from uring_trio import Lease, UringStream, perform
 from uring_trio.core.fd import Channel
 from uring_trio.core.manager import Manager
-from uring_trio.multishot.leases import Group
+from uring_trio.multishot.leases import Group, Groups
 from uring_trio.multishot.subscription import Subscription
 from uring_trio.options import RingOptions
 
@@ -787,7 +787,8 @@ def test_race_18_one_multishot_cannot_take_every_buffer() -> None:
 def test_race_19_bundles_in_every_order_of_returns() -> None:
     """A bundle names its first buffer. The others are those that were given to the kernel after it, which are
     never the next numbers once buffers have come home out of turn."""
-    ring = ScriptedRing()
+    ring: Any = ScriptedRing()
+    manager = Manager.create(ring=ring, provide=ScriptedBuffers)
     explored = 0
 
     def explore(history: tuple[tuple[int, tuple[int, ...]], ...], rounds: int) -> None:
@@ -802,7 +803,7 @@ def test_race_19_bundles_in_every_order_of_returns() -> None:
 
     def play(history: tuple[tuple[int, tuple[int, ...]], ...]) -> None:
         buffers = ScriptedBuffers(ring, 1, 4, 8)
-        group = Group(None, buffers)  # type: ignore[arg-type]
+        group = Group(Groups(manager), buffers)
         for size, order in history:
             kernels = [buffers._take() for _ in range(size)]
             res = 8 * (size - 1) + 3
@@ -818,6 +819,7 @@ def test_race_19_bundles_in_every_order_of_returns() -> None:
 
     explore((), 3)
     assert explored > 10_000
+    manager.close()
 
 
 # ---- linked deadlines ------------------------------------------------------------------------------------
