@@ -44,8 +44,8 @@ ORDERS = int(os.environ.get("ORDERS", "300"))
 """How many orders of events each property is tried in, where they are drawn and not enumerated."""
 
 OPTIONS = RingOptions(buffers=4, buffer_size=64)
-INTERNAL = 3
-"""Operations that a manager keeps for itself: cancels, the wake-up and linked timeouts."""
+INTERNAL = 4
+"""Operations that a manager keeps for itself: cancels, the wake-up, readiness and linked timeouts."""
 
 
 def scripted_run(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PBUF_STATUS = 26
 INTERNAL_SLOTS = 4
-"""Slots of every run: cancels, the wake-up, and the wait of the task that Trio's own signals wake."""
+"""Slots of every run: cancels, linked timeouts, the wake-up and readiness."""
 
 
 def statistics() -> Any:
@@ -52,14 +52,14 @@ async def settled() -> None:
     await wait_all_tasks_blocked()
     assert not in_flight()
     manager = current()
-    assert manager.ring.inflight <= 2, "more than the wake-up and Trio's own wait is in flight"
+    assert manager.ring.inflight <= 2, "more than the polls of the wake-up and of readiness is in flight"
     assert buffers_out() == 0
     assert_no_leases()
     owned = sum(
         (channel.reader is not None) + (channel.writer is not None) for channel in manager.channels.values()
     )
     assert len(manager.table) == INTERNAL_SLOTS + owned + len(manager.pool)
-    assert len([channel for channel in manager.channels.values() if not channel.owned]) == 1
+    assert all(channel.owned for channel in manager.channels.values())
 
 
 async def tcp_sockets(host: str = "127.0.0.1") -> tuple[Any, Any]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SOURCE = str(Path(uring_trio.__file__).parent)
 OPTIONS = uring_trio.RingOptions(entries=8, cq_entries=16, buffers=2, buffer_size=4096)
-INTERNAL = 3
+INTERNAL = 4
 MOST = 4000
 
 

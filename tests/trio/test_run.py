@@ -486,15 +486,15 @@ async def test_statistics() -> None:
             assert found.tasks_waiting_read == 2  # one is Trio's own
             assert found.tasks_waiting_write == 0
             assert in_flight() == {"recv": 1, "wait_readable": 1}
-            assert found.submitted >= 3
+            assert found.submitted >= 2
             assert found.enters >= 1
             assert found.overflows == found.late == 0
             nursery.cancel_scope.cancel()
         after = statistics()
-        assert after.cancels_requested - found.cancels_requested == 2
+        assert after.cancels_requested - found.cancels_requested == 1
         await wait_all_tasks_blocked()
         after = statistics()
-        assert after.cancels_won - found.cancels_won == 2
+        assert after.cancels_won - found.cancels_won == 1
         assert after.cancels_lost == found.cancels_lost
         async with trio.open_nursery() as nursery:
             nursery.start_soon(near.recv, 10)

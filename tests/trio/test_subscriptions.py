@@ -209,7 +209,7 @@ async def test_a_receive_that_waits_for_readiness_is_the_only_one(receive: str) 
         await streaming(near, far)
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
-        assert in_flight() == {"wait_readable": 1}
+        assert in_flight() == {"recv": 1}
         with pytest.raises(trio.BusyResourceError):
             if receive == "chunks":
                 async with far.chunks():

@@ -33,8 +33,6 @@ __all__ = ["Cancels"]
 _Request = tuple[int, Any, int]
 
 _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
-_FD_ALL = int(abi.IORING_ASYNC_CANCEL_FD | abi.IORING_ASYNC_CANCEL_ALL)
-_FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
 
 _MEMBER = object()
 """Stands for the interrupt of a volley's member, whose user_data is never used again."""
@@ -62,9 +60,7 @@ class Cancels:
         self.user_data: int = 0
         self.waiting: list[_Request] = []
         self.ripening: list[_Request] = []
-        self._asked: deque[_Request | list[_Request]] = (
-            deque()
-        )  # what is answered next; a list for a descriptor
+        self._asked: deque[_Request] = deque()  # what is answered next
         self.requested: int = 0
         self.won: int = 0
         self.lost: int = 0
@@ -96,33 +92,33 @@ class Cancels:
         self.waiting += [(member, _MEMBER, _MEMBER_AGAIN) for member in running]
         self.send()
 
-    def cancel_fd(self, fd: int, ops: Iterable[Operation], *, fixed: bool = False) -> None:
+    def end(self, ops: Iterable[Operation]) -> None:
         """Cancels the operations and makes the kernel drop their references to the file at once.
 
-        Entries still in the queue never reach the kernel; for the rest one enter carries the cancel and
-        runs the deferred work that ends them, so that a close that follows takes effect.
+        Entries still in the queue never reach the kernel; for the rest one enter carries the cancels and
+        runs the deferred work that ends them, so that a close that follows takes effect. Each is looked up
+        by its ``user_data``: by descriptor the kernel would look through all that is in flight, and find
+        what waits on duplicates too.
         """
         ring = self._ring
-        sent: list[_Request] = []
+        before = self.requested
         for op in ops:
             if ring.unqueue(op.user_data) > 0:
                 self.unsent += 1
             else:
-                sent.append((op.user_data, op.interrupt, _AGAIN))
-        if sent:
-            self.requested += 1
-            flags = _FD_ALL | (_FD_FIXED if fixed else 0)
-            put = ring.put(self.user_data, _ASYNC_CANCEL, 0, fd, 0, 0, 0, flags, 0, 0, 0)
-            if put >= 0:
-                self._asked.append(sent)
-            if ring.flush(1) < 0 or put < 0 or ring.flush(0):
-                # The kernel takes nothing now, and by the time it does the descriptor may be closed: these
-                # cancels name the operations.
-                self.waiting += sent
-                self.send()
-                ring.flush(1)
-        elif ring.eager:
-            ring.flush(0)
+                self.requested += 1
+                self.waiting.append((op.user_data, op.interrupt, _AGAIN))
+        if self.requested == before:
+            if ring.eager:
+                ring.flush(0)
+            return
+        if not ring.idle():
+            # A cancel finds nothing that is to be tried again by deferred work.
+            ring.flush(1)
+        self.send()
+        if ring.flush(1) >= 0 and self.waiting:
+            self.send()  # what the queue had no room for
+            ring.flush(1)
 
     def ripen(self) -> list[_Request]:
         """What `cancel_after_timers` kept so far. Whoever takes it enters the ring, then calls `insist`."""
@@ -150,14 +146,9 @@ class Cancels:
             del self.waiting[0]
 
     def answered(self, op: Operation, res: int, flags: int) -> None:
-        """The kernel's answer to a request, in their order: for a whole descriptor how many it found."""
+        """The kernel's answer to a request, in their order."""
         request = self._asked.popleft() if self._asked else None
-        if isinstance(request, list):
-            self.won += res > 0
-            self.lost += res <= 0
-            if res < len(request):
-                self.waiting += request
-        elif res >= 0:
+        if res >= 0:
             self.won += 1
         elif res == -errno.EALREADY:
             self.running += 1

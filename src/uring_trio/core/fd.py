@@ -1,23 +1,38 @@
 """Descriptors: who waits for one, and what closing it does.
 
-A `Channel` gathers every operation of this run that may be in flight on a descriptor, so that closing
-can end them. A descriptor that a ring socket owns keeps its channel until the socket closes; for any
-other it lives as long as something waits.
+A `Channel` is the one owner, in one run, of all that is in flight on a descriptor: closing it ends every
+operation. A descriptor that a ring socket owns keeps its channel until the socket closes; that of a
+subscription on a foreign descriptor lives as long as the subscription.
 
-Closing, in one step without a yield: what has not reached the kernel is taken back, what has is cancelled
-by descriptor, one enter runs the deferred work that makes the kernel drop its reference to the file, and
-every task wakes with `trio.ClosedResourceError`. Only then may the descriptor be closed.
+Waiting: the ring waits, the task acts. An operation that does both in the kernel has rules of its own, which
+readiness does not have: it goes to a kernel worker, or fails with ``EAGAIN``, where poll(2) keeps reporting
+what is no help. So a task tries, waits by ``POLL_ADD`` on the reusable operation of its direction, and tries
+again.
+
+  - Most waits are one one-shot poll: it completes at once if the state is there when it is armed, so that
+    nothing is lost between the attempt and the poll.
+  - The kernel adds ``POLLERR``, ``POLLHUP`` and ``POLLRDHUP`` to every mask. A poll that reports nothing
+    helpful, or an attempt that would block although the poll reported readiness, is followed by a multishot
+    poll, which reports changes. Each report is followed by an attempt while the poll stays armed.
+
+Closing, in one step without a yield: what has not reached the kernel is taken back, what has is cancelled by
+its ``user_data``, one enter runs the deferred work that makes the kernel drop its reference to the file, and
+every task wakes with `trio.ClosedResourceError`. Only then may the descriptor be closed. A duplicate of the
+descriptor is another one: nothing that waits there is touched.
 """
 
 from __future__ import annotations
 
-import os
+import errno
 import select
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import outcome
 import trio
 
 from uring import abi
+from uring.errors import error_from_result
 
 from .. import seams
 
@@ -28,33 +43,43 @@ if TYPE_CHECKING:
     from .manager import Manager
     from .operation import Operation
 
-__all__ = ["Channel", "wait_ready"]
+__all__ = ["Channel"]
 
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
-_ALWAYS = select.POLLERR | select.POLLHUP | select.POLLNVAL
+_FIXED = int(abi.IOSQE_FIXED_FILE)
+_MORE = int(abi.IORING_CQE_F_MORE)
+_BAD = select.POLLERR | select.POLLHUP | select.POLLNVAL
+_READABLE = select.POLLIN | _BAD
+_WRITABLE = select.POLLOUT | _BAD
+
+T = TypeVar("T")
 
 
 class Channel:
     """The operations of one descriptor in one run.
 
-    ``reader`` and ``writer`` belong to a ring socket and are reused; ``poll_read`` and ``poll_write`` are
-    there while a task waits for readiness; ``others`` are subscriptions. ``receiving`` is what takes all that
-    arrives at a ring socket, if not ``reader``: one of the subscriptions, or the socket itself while it waits
-    until there is something to receive. ``views`` and ``give_back`` are the run's receive buffers.
-    ``fixed``: it is no descriptor of the process but a slot of the ring's table.
+    ``reader`` and ``writer`` are reused, one for each direction; ``others`` are subscriptions. ``receiving``
+    is the one of them that takes all that arrives, if any. ``receive_size`` is what the reader is set up to
+    receive into provided buffers; None: it is set up for something else. ``in_kernel`` says whether it may
+    be (None: not known yet). ``views`` and ``give_back`` are the run's receive buffers. ``exclusive``: no
+    other process and no other descriptor accepts from this listener. ``fixed``: it is no descriptor of the
+    process but a slot of the ring's table.
     """
 
     __slots__ = (
+        "_poll_in",
+        "_poll_out",
+        "exclusive",
         "fd",
         "fixed",
         "give_back",
+        "in_kernel",
         "manager",
         "others",
         "owned",
-        "poll_read",
-        "poll_write",
         "reader",
+        "receive_size",
         "receiving",
         "views",
         "writer",
@@ -69,10 +94,13 @@ class Channel:
         self.give_back: Callable[[int], int] = manager.buffers.put
         self.reader: Operation | None = None
         self.writer: Operation | None = None
-        self.poll_read: Operation | None = None
-        self.poll_write: Operation | None = None
         self.others: list[Subscription] = []
         self.receiving: object = None
+        self.receive_size: int | None = None
+        self.in_kernel: bool | None = None
+        self.exclusive: bool = False
+        self._poll_in: Any = None
+        self._poll_out: Any = None
 
     @classmethod
     def open(cls, manager: Manager, fd: int, *, fixed: bool = False) -> Channel:
@@ -82,9 +110,8 @@ class Channel:
         stale = manager.channels.get(channel.key)
         if stale is not None:
             if stale.owned:
-                stale.abandon()
+                stale.close()
             else:
-                channel.poll_read, channel.poll_write = stale.poll_read, stale.poll_write
                 channel.others = stale.others
         manager.channels[channel.key] = channel
         return channel
@@ -104,39 +131,201 @@ class Channel:
 
     def forget(self) -> None:
         """Lets go of a borrowed channel that nothing waits on any more."""
-        busy = self.poll_read or self.poll_write or self.others
-        if not self.owned and not busy and self.manager.channels.get(self.fd) is self:
+        if not self.owned and not self.others and self.manager.channels.get(self.fd) is self:
             del self.manager.channels[self.fd]
 
     def operation(self, name: str) -> Operation:
         return self.manager.acquire(name, -1 if self.fixed else self.fd)
 
+    # ---- waiting -------------------------------------------------------------------------------------
+
+    def to_read(self, name: str) -> Operation:
+        """The operation of the receiving direction, about to be set up for something else than before.
+
+        Raises:
+            trio.BusyResourceError: a task is using it.
+            trio.ClosedResourceError: the descriptor was closed.
+        """
+        op = self.reader
+        if op is None:
+            self._check_open()
+            op = self.reader = self.operation(name)
+        elif op.task is not None:
+            op.refuse(op.runner)
+        op.name = name
+        op.discard = None
+        self.receive_size = None
+        return op
+
+    def to_write(self, name: str) -> Operation:
+        """The operation of the sending direction; see `to_read`."""
+        op = self.writer
+        if op is None:
+            self._check_open()
+            op = self.writer = self.operation(name)
+        elif op.task is not None:
+            op.refuse(op.runner)
+        op.name = name
+        return op
+
+    async def wait_readable(self, name: str, timeout: float | None = None) -> int:
+        """Waits by the reader until poll(2) reports input; returns what it reports: that, an error, a
+        hang-up, or a state that is no help.
+
+        ``timeout``: seconds, held by the kernel.
+
+        Raises:
+            trio.BusyResourceError: a task is receiving.
+            trio.ClosedResourceError: the descriptor was closed.
+            trio.TooSlowError: ``timeout`` passed.
+            OSError: the descriptor cannot be polled.
+        """
+        op = self.to_read(name)
+        if self._poll_in is None:
+            self._poll_in = self._poll(op, select.POLLIN)
+        return await self._wait(op, self._poll_in, timeout)
+
+    async def wait_writable(self, name: str, timeout: float | None = None) -> int:
+        """As `wait_readable`, by the writer, for room to send."""
+        op = self.to_write(name)
+        if self._poll_out is None:
+            self._poll_out = self._poll(op, select.POLLOUT)
+        return await self._wait(op, self._poll_out, timeout)
+
+    async def until_writable(self, name: str, timeout: float | None = None) -> None:
+        """As `wait_writable`, until there is room, an error or a hang-up."""
+        until = None if timeout is None else perf_counter() + timeout
+        if not await self.wait_writable(name, timeout) & _WRITABLE:
+            await self._watch(self.to_write(name), select.POLLOUT, lambda res: bool(res & _WRITABLE), until)
+
+    async def wait_elsewhere(self, name: str, fd: int) -> None:
+        """Waits by the writer until another descriptor has room to send: closing this one ends it."""
+        op = self.to_write(name)
+        await self._wait(op, self._poll(op, select.POLLOUT, fd), None)
+
+    async def when_readable(
+        self, name: str, fn: Callable[..., T], *args: Any, timeout: float | None = None
+    ) -> T:
+        """Waits until ``fn(*args)`` does not raise BlockingIOError, which it just did; its result.
+
+        Errors as for `wait_readable`, and those of ``fn``. Cancelled, it has not called ``fn`` with success.
+        """
+        until = None if timeout is None else perf_counter() + timeout
+        if await self.wait_readable(name, timeout) & _READABLE:
+            try:
+                return fn(*args)
+            except BlockingIOError:
+                pass
+        return await self._attempt_on_change(self.to_read(name), select.POLLIN, until, fn, args)
+
+    async def when_writable(
+        self, name: str, fn: Callable[..., T], *args: Any, timeout: float | None = None
+    ) -> T:
+        """As `when_readable`, for a function that sends."""
+        until = None if timeout is None else perf_counter() + timeout
+        if await self.wait_writable(name, timeout) & _WRITABLE:
+            try:
+                return fn(*args)
+            except BlockingIOError:
+                pass
+        return await self._attempt_on_change(self.to_write(name), select.POLLOUT, until, fn, args)
+
+    async def _attempt_on_change(
+        self, op: Operation, mask: int, until: float | None, fn: Callable[..., T], args: tuple[Any, ...]
+    ) -> T:
+        result: outcome.Outcome[T] | None = None
+
+        def attempt(res: int) -> bool:
+            nonlocal result
+            result = outcome.capture(fn, *args)
+            return not (isinstance(result, outcome.Error) and isinstance(result.error, BlockingIOError))
+
+        await self._watch(op, mask, attempt, until)
+        assert result is not None
+        try:
+            return result.unwrap()
+        finally:
+            del result, attempt  # the error's traceback keeps this frame
+
+    def _poll(self, op: Operation, mask: int, fd: int | None = None, multi: int = 0) -> Any:
+        flags = _FIXED if self.fixed and fd is None else 0
+        number = self.fd if fd is None else fd
+        return self.manager.ring.template(op.user_data, _POLL_ADD, flags, number, 0, 0, multi, mask)
+
+    async def _wait(self, op: Operation, poll: Any, timeout: float | None) -> int:
+        until = None if timeout is None else perf_counter() + timeout
+        while True:
+            op.template = poll
+            if until is None:
+                res = await seams.transact(op)
+            else:
+                try:
+                    res = await seams.transact_within(op, until - perf_counter())
+                except trio.TooSlowError:
+                    if until <= perf_counter():
+                        raise
+                    res = -errno.ECANCELED
+            if res >= 0:
+                return res
+            if res not in seams.INTERRUPTED:
+                raise error_from_result(res, op.name, self.fd)
+            # Something cancelled it that nobody here asked: armed again.
+            self._check_open()
+
+    async def _watch(
+        self, op: Operation, mask: int, attempt: Callable[[int], bool], until: float | None
+    ) -> None:
+        """Arms a multishot poll and calls ``attempt`` with what it reports until that says True.
+
+        The first report is of the present state, what comes later of changes: no wake-up is lost while the
+        poll stays armed, and nothing spins on a state that is no help. ``attempt`` does not raise.
+        """
+        poll, user_data, handler = self._poll(op, mask, multi=_POLL_MULTI), op.user_data, op.handler
+
+        def report(op: Operation, res: int, flags: int) -> None:
+            if not op.acted and op.interrupt is None and res > 0 and attempt(res):
+                op.acted = True
+                op.manager.cancels.cancel(op)
+
+        deadline = trio.CancelScope()
+        if until is not None:
+            deadline.deadline = trio.current_time() + max(0.0, until - perf_counter())
+        with deadline:
+            while True:
+                op.template, op.handler = poll, report
+                try:
+                    res = await seams.transact_unlimited(op)
+                    if op.acted:
+                        return
+                finally:
+                    if op.user_data == user_data:  # else it was closed, and serves somebody else by now
+                        op.handler, op.acted = handler, False
+                if res > 0 and attempt(res):  # the completion queue was full: this report ended the poll
+                    return
+                if res < 0 and res not in seams.INTERRUPTED:
+                    raise error_from_result(res, op.name, self.fd)
+                self._check_open()
+                if op.task is not None:
+                    op.refuse(op.runner)
+        raise trio.TooSlowError
+
+    def _check_open(self) -> None:
+        if self.fd < 0:
+            raise trio.ClosedResourceError("another task closed this fd")
+
+    # ---- closing -------------------------------------------------------------------------------------
+
     def close(self) -> None:
         """Ends every operation; the file may be closed as soon as this returns."""
         if self.manager.closed:
             return
-        active = []
-        for op in (self.reader, self.writer, self.poll_read, self.poll_write):
-            if op is not None and op.task is not None and op.close():
-                active.append(op)
+        active = [op for op in (self.reader, self.writer) if op is not None and op.close()]
         for subscription in self.others:
             subscription.close()
             if subscription.op is not None:
                 active.append(subscription.op)
         if active:
-            self.manager.cancels.cancel_fd(self.fd, active, fixed=self.fixed)
-        self.retire()
-
-    def abandon(self) -> None:
-        """Ends every operation of a descriptor that was closed behind our back, its number given to another
-        file: each is cancelled by what it is, not by the number."""
-        for op in (self.reader, self.writer, self.poll_read, self.poll_write):
-            if op is not None and op.close():
-                self.manager.cancels.cancel(op)
-        for subscription in self.others:
-            subscription.close()
-            if subscription.op is not None:
-                self.manager.cancels.cancel(subscription.op)
+            self.manager.cancels.end(active)
         self.retire()
 
     def retire(self) -> None:
@@ -147,66 +336,9 @@ class Channel:
                     self.manager.release(op)
                 else:
                     op.retired = True
-        self.reader = self.writer = None
+        self.reader = self.writer = self._poll_in = self._poll_out = None
+        self.receive_size = None
         if self.manager.channels.get(self.key) is self:
             del self.manager.channels[self.key]
         # Whoever still has this channel must not use it: closing the descriptor would no longer find it.
         self.fd = -1
-
-
-async def wait_ready(manager: Manager, fd: int | Any, attribute: str, name: str, mask: int) -> None:
-    """Waits until poll(2) reports one of ``mask`` (or an error or hang-up) for the descriptor.
-
-    Raises:
-        trio.BusyResourceError: another task waits for the same.
-        trio.ClosedResourceError: the descriptor was closed meanwhile.
-        OSError: the descriptor cannot be polled, e.g. is not open.
-    """
-    if not isinstance(fd, int):
-        fd = fd.fileno()
-    if fd < 0:
-        raise ValueError(f"file descriptor cannot be a negative integer ({fd})")
-    channel = Channel.borrow(manager, fd)
-    if getattr(channel, attribute) is not None:
-        raise trio.BusyResourceError("another task is already reading / writing this fd")
-    op = manager.acquire(name, fd)
-    setattr(channel, attribute, op)
-    try:
-        res = await seams.perform_fields(op, (_POLL_ADD, 0, fd, 0, 0, 0, mask, 0, 0, 0))
-        if res > 0 and not res & (mask | _ALWAYS):
-            res = await _wait_for_change(op, mask)
-    finally:
-        manager.release(op)
-        _forget(manager, fd, attribute, op)
-    if res < 0:
-        raise OSError(-res, os.strerror(-res))
-
-
-async def _wait_for_change(op: Operation, mask: int) -> int:
-    """Waits for ``mask`` on a descriptor that the kernel reports as half-closed for ever.
-
-    The kernel adds ``POLLRDHUP`` to every poll, so a one-shot wait for writability would end at once as
-    long as the peer has shut down its side. A multishot poll reports changes only.
-    """
-    seen: list[int] = []
-
-    def watch(op: Operation, res: int, flags: int) -> None:
-        if res & (mask | _ALWAYS) and not seen:
-            seen.append(res)
-            op.manager.cancels.cancel(op)
-
-    op.handler = watch
-    while True:
-        res = await seams.perform_fields(op, (_POLL_ADD, 0, op.fd, 0, 0, _POLL_MULTI, mask, 0, 0, 0))
-        if seen:
-            return seen[0]
-        if res < 0 or res & (mask | _ALWAYS):
-            return res
-
-
-def _forget(manager: Manager, fd: int, attribute: str, op: Operation) -> None:
-    channel = manager.channels.get(fd)
-    if channel is None or getattr(channel, attribute) is not op:
-        return
-    setattr(channel, attribute, None)
-    channel.forget()

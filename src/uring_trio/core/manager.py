@@ -180,10 +180,13 @@ class Manager:
         self._expiring = False
         self._guest = False
         self._guest_fd_registered = False
-        self._armed = False
+        self._wakes = False  # whether the ring polls the eventfd
+        self._armed = False  # whether it polls what may have to end a wait
         self.provide: Callable[..., Any] = provide
         self.groups: Groups | None = None  # buffers of subscriptions, made for the first one
         self.registered: list[int] | None = None  # free slots of the table of registered buffers
+        self.foreign: Any = None  # who waits for descriptors that others own, see `_readiness`
+        self._watched = False  # whether the ring polls those
         self.slots: Any = None  # direct descriptors, made for the first one
         self._sweep_at: float = inf  # when to look for receive buffers that are idle
         self._exhausted = False  # whether receives found no buffer since then
@@ -198,6 +201,8 @@ class Manager:
         except BaseException as exc:
             if self._eventfd >= 0:
                 os.close(self._eventfd)
+            if self.foreign is not None:
+                self.foreign.close()
             self.ring.close()
             if isinstance(exc, (OSError, MemoryError)) and not isinstance(exc, RingUnavailable):
                 raise _unavailable(exc, "io_uring_register", options) from exc
@@ -205,10 +210,12 @@ class Manager:
         self.cancels.user_data = self._internal("async_cancel", self.cancels.answered).user_data
         self.deadline_data: int = self._internal("link_timeout", _ignore).user_data
         self._wake_data = self._internal("wake_up", self._on_wake).user_data
+        self._foreign_data = self._internal("readiness", self._on_readiness).user_data
 
     def _reserve(self, options: RingOptions) -> None:
         """Takes what a run needs besides its ring, so that a limit or a filter is met before it begins."""
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.foreign = seams.stock_manager()
         if isinstance(self.ring, KernelRing):
             self.ring.register_eventfd(self._eventfd)  # as a guest run does, once it knows that it is one
             self.ring.unregister_eventfd()
@@ -298,9 +305,16 @@ class Manager:
             if op.task is not None:
                 in_flight[op.name] = in_flight.get(op.name, 0) + 1
         counters = self.ring.counters()
+        foreign = self.foreign.statistics()
+        for name, waiting in (
+            ("wait_readable", foreign.tasks_waiting_read),
+            ("wait_writable", foreign.tasks_waiting_write),
+        ):
+            if waiting:
+                in_flight[name] = waiting
         return RingStatistics(
-            tasks_waiting_read=in_flight.get("wait_readable", 0),
-            tasks_waiting_write=in_flight.get("wait_writable", 0),
+            tasks_waiting_read=foreign.tasks_waiting_read,
+            tasks_waiting_write=foreign.tasks_waiting_write,
             in_flight=in_flight,
             submitted=counters["submitted"],
             completed=counters["completed"],
@@ -363,6 +377,7 @@ class Manager:
         with self._gate:
             os.close(self._eventfd)
         self.channels.clear()
+        self.foreign.close()
         if left:
             _leaked.append((self.ring, self.table, self.buffers, self.groups))
             _Leak(left)
@@ -377,21 +392,19 @@ class Manager:
 
     async def wait_readable(self, fd: int | Any) -> None:
         """See `trio.lowlevel.wait_readable`."""
-        from .fd import wait_ready
-
-        await wait_ready(self, fd, "poll_read", "wait_readable", select.POLLIN)
+        await self._readiness().wait_readable(_number(fd))
 
     async def wait_writable(self, fd: int | Any) -> None:
         """See `trio.lowlevel.wait_writable`."""
-        from .fd import wait_ready
-
-        await wait_ready(self, fd, "poll_write", "wait_writable", select.POLLOUT)
+        await self._readiness().wait_writable(_number(fd))
 
     def notify_closing(self, fd: int | Any) -> None:
         """Wakes every task that waits for this descriptor with `trio.ClosedResourceError`, and makes the
         kernel let go of the file before it returns. See `trio.lowlevel.notify_closing`."""
         if not isinstance(fd, int):
             fd = fd.fileno()
+        if seams.waits_for(self.foreign, fd):
+            self.foreign.notify_closing(fd)
         channel = self.channels.pop(fd, None)
         if channel is not None:
             channel.close()
@@ -416,7 +429,7 @@ class Manager:
             return
         op.template = op.discard = None
         op.handler = hold
-        op.retired = op.pooled = False
+        op.retired = op.pooled = op.acted = False
         self.table.release(op)
 
     def pooled(self) -> Operation:
@@ -544,13 +557,43 @@ class Manager:
 
     def _arm_wake_up(self) -> bool:
         fields = (_POLL_ADD, 0, self._eventfd, 0, 0, _POLL_MULTI, select.POLLIN, 0, 0, 0)
-        self._armed = self.ring.put(self._wake_data, *fields) == 0
+        if not self._wakes:
+            self._wakes = self.ring.put(self._wake_data, *fields) == 0
+        if not self._watched:
+            self._watch()
+        self._armed = self._wakes and self._watched
         return self._armed
+
+    def _readiness(self) -> Any:
+        """Where tasks wait for descriptors that others own: Trio's own epoll, which the ring polls.
+
+        A poll of the ring's holds the file, so that closing the descriptor without notice would not end the
+        connection, and it takes what epoll refuses. The price is a system call to begin a wait and one for
+        each round of wake-ups, as on stock Trio.
+        """
+        if not self._watched:
+            self._watch()
+        return self.foreign
+
+    def _watch(self) -> None:
+        fd = seams.epoll_of(self.foreign)
+        fields = (_POLL_ADD, 0, fd, 0, 0, _POLL_MULTI, select.POLLIN, 0, 0, 0)
+        self._watched = self.ring.put(self._foreign_data, *fields) == 0
+        if not self._watched:
+            self._armed = False  # no room in the queue: `get_events` tries again
+
+    def _on_readiness(self, op: Operation, res: int, flags: int) -> None:
+        if self.closed:
+            return
+        if not flags & _MORE:
+            self._watched = False
+            self._watch()
+        self.foreign.process_events(self.foreign.get_events(0))
 
     def _on_wake(self, op: Operation, res: int, flags: int) -> None:
         _read_eventfd(self._eventfd)
         if not flags & _MORE:
-            self._armed = False
+            self._wakes = self._armed = False
 
     def _wait_on_foreign_thread(self, timeout: float) -> int:
         if not self._guest_fd_registered:
@@ -615,6 +658,13 @@ class Manager:
 
 _nothing = ().__len__
 """Answers 0, at the price of one call into C."""
+
+
+def _number(fd: int | Any) -> int:
+    number: int = fd if isinstance(fd, int) else fd.fileno()
+    if number < 0:
+        raise ValueError(f"file descriptor cannot be a negative integer ({number})")
+    return number
 
 
 def _ignore(op: Operation, res: int, flags: int) -> None:

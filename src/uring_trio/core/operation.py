@@ -8,7 +8,8 @@ Invariants
   - ``task`` is set from before the task parks until the last completion is delivered: it marks the
     operation as busy. Another task may queue it again before the first has resumed, so all that belongs
     to one use (pins, what to raise) is settled on delivery; ``res`` and ``flags`` last until the next tick.
-  - ``interrupt`` is what to raise if the operation comes back interrupted; a cancel beats a close.
+  - ``interrupt`` is what to raise if the operation comes back interrupted; a cancel beats a close. ``acted``:
+    it is a wait that brought its result, and is cancelled because of that: the result beats both.
   - ``pooled`` operations serve one transfer after the other under the same ``user_data``. One that was
     cancelled does not go back to the pool: the cancel request may still be under way.
   - What completes without a task (subscriptions, cancels, wake-ups) has a ``handler``.
@@ -51,6 +52,7 @@ class Operation(Entry):
     """A request in flight or ready to be."""
 
     __slots__ = (
+        "acted",
         "deadline",
         "discard",
         "fd",
@@ -91,6 +93,7 @@ class Operation(Entry):
         self.name: str = ""
         self.fd: int = -1
         self.pooled: bool = False
+        self.acted: bool = False
 
     def abort(self, raise_cancel: Callable[[], Any]) -> seams.Abort:
         """Trio's abort function: asks the kernel to cancel; the task resumes at the operation's own end."""
@@ -120,7 +123,7 @@ class Operation(Entry):
         interrupt, self.interrupt = self.interrupt, None
         if self.retired:
             self.manager.release(self)
-        if interrupt is not None and self.res in seams.INTERRUPTED:
+        if interrupt is not None and self.res in seams.INTERRUPTED and not self.acted:
             return outcome.capture(interrupt)
         return seams.DONE
 

@@ -225,6 +225,11 @@ class Subscription:
         """The operation of the current arming; None while nothing is armed."""
         return self._op
 
+    @property
+    def over(self) -> bool:
+        """Whether it was closed: `get` raises `trio.ClosedResourceError`."""
+        return self.state in _OVER
+
     @enable_ki_protection
     async def get(self) -> tuple[int, int]:
         """The next completion's result and flags, or the result that ended the multishot: an errno,

@@ -50,7 +50,6 @@ __all__ = ["DirectListener", "DirectStream", "Slots", "open_direct_listener"]
 _RECV = int(abi.IORING_OP_RECV)
 _SEND = int(abi.IORING_OP_SEND)
 _ACCEPT = int(abi.IORING_OP_ACCEPT)
-_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _FIXED = int(abi.IOSQE_FIXED_FILE)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _LINK = int(abi.IOSQE_IO_LINK)
@@ -136,13 +135,12 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     the socket takes. Methods that this has in common with `UringStream` behave as there.
     """
 
-    __slots__ = ("_channel", "_ending", "_eof", "_family", "_sending", "_size")
+    __slots__ = ("_channel", "_ending", "_eof", "_family", "_sending")
 
     def __init__(self, manager: Manager, slot: int, family: int) -> None:
         super().__init__()
         self._channel: Channel | None = Channel.open(manager, slot, fixed=True)
         self._family = family
-        self._size = 0  # what the reader's entry is set up to receive into provided buffers
         self._sending = False
         self._ending = False  # a kernel worker has the slot's number, and may look it up late
         self._eof = False
@@ -162,10 +160,11 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         check_timeout(timeout)
         if self._unread is not None:
             return await self._receive_unread(max_bytes, timeout)
-        for _ in range(2):
+        attempts = 2
+        while attempts:
             channel = self._open()
             op = channel.reader
-            if op is None or self._size != max_bytes:
+            if op is None or channel.receive_size != max_bytes:
                 op = self._reader(channel)
                 flags = _SELECT | _FIXED
                 op.template = channel.manager.ring.template(
@@ -179,7 +178,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                     0,
                     RECEIVE_GROUP,
                 )
-                self._size = max_bytes
+                channel.receive_size = max_bytes
             res = await seams.transact_within(op, timeout)
             if res > 0:
                 bid = op.flags >> 16
@@ -188,9 +187,11 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                 return data
             if res == 0:
                 return b""
-            if res != _ENOBUFS:
+            if res == _ENOBUFS:
+                channel.manager.more_buffers()
+                attempts -= 1
+            elif res not in seams.INTERRUPTED:  # else something cancelled it that nobody here asked
                 raise stream_error(error_from_result(res, "recv"))
-            channel.manager.more_buffers()
         memory = bytearray(min(max_bytes, _DEFAULT_SIZE))
         return bytes(memory[: await self._receive(memory, timeout)])
 
@@ -227,17 +228,12 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     async def wait_send_all_might_not_block(self) -> None:
         """See `UringStream.wait_send_all_might_not_block`."""
         self._start_sending()
-        channel = self._open()
-        op = channel.poll_write = channel.operation("wait_writable")
         try:
-            fields = (_POLL_ADD, _FIXED, channel.fd, 0, 0, 0, int(abi.POLLOUT), 0, 0, 0)
-            res = await seams.perform_fields(op, fields)
+            await self._open().until_writable("wait_writable")
+        except OSError as exc:
+            raise stream_error(exc) from exc
         finally:
             self._sending = False
-            channel.poll_write = None
-            channel.manager.release(op)
-        if res < 0:
-            raise stream_error(error_from_result(res, "poll_add"))
 
     @enable_ki_protection
     async def send_eof(self) -> None:
@@ -271,7 +267,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             OSError: ``EMFILE``; it stays open.
         """
         channel = self._open()
-        busy = (channel.reader, channel.writer, channel.poll_write)
+        busy = (channel.reader, channel.writer)
         if self._sending or channel.receiving is not None or any(op and op.task is not None for op in busy):
             raise trio.BusyResourceError("another task is using this stream")
         fd = await perform(ops.fixed_fd_install(channel.fd))
@@ -301,7 +297,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another subscription is receiving from this stream")
         if channel.reader is not None and channel.reader.task is not None:
             raise trio.BusyResourceError("another task is receiving from this stream")
-        self._size = 0
+        channel.receive_size = None
         return channel
 
     # ---- inside --------------------------------------------------------------------------------------
@@ -325,45 +321,57 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     def _reader(self, channel: Channel) -> Operation:
         if channel.receiving is not None:
             raise trio.BusyResourceError("a subscription is receiving from this stream")
-        op = channel.reader
-        if op is None:
-            op = channel.reader = channel.operation("recv")
-        elif op.task is not None:
-            op.refuse(op.runner)
-        self._size = 0
-        return op
+        return channel.to_read("recv")
 
     async def _receive(self, memory: Any, timeout: float | None) -> int:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        channel = self._open()
-        op = self._reader(channel)
-        address, length, held = pin_writable(memory)
-        op.template = channel.manager.ring.template(
-            op.user_data, _RECV, _FIXED, channel.fd, 0, address, min(length, _LENGTH_MAX)
-        )
-        op.pins = held
-        del held  # a traceback would keep it, and with it the caller's buffer from being resized
-        res = await seams.transact_within(op, timeout)
-        if res < 0:
-            raise stream_error(error_from_result(res, "recv"))
-        return res
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            channel = self._open()
+            op = self._reader(channel)
+            address, length, held = pin_writable(memory)
+            op.template = channel.manager.ring.template(
+                op.user_data, _RECV, _FIXED, channel.fd, 0, address, min(length, _LENGTH_MAX)
+            )
+            op.pins = held
+            del held  # a traceback would keep it, and with it the caller's buffer from being resized
+            res = await seams.transact_within(op, timeout)
+            if res >= 0:
+                return res
+            if res not in seams.INTERRUPTED:
+                raise stream_error(error_from_result(res, "recv"))
 
     async def _send(self, data: memoryview, timeout: float | None) -> int:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        channel = self._open()
-        op = channel.writer
-        if op is None:
-            op = channel.writer = channel.operation("send")
-        address, length, held = pin(data)
-        op.template = channel.manager.ring.template(
-            op.user_data, _SEND, _FIXED, channel.fd, 0, address, min(length, _LENGTH_MAX), _stdlib.MSG_WAITALL
-        )
-        op.pins = held
-        del held
-        res = await seams.transact_within(op, timeout)
-        if res < 0:
-            raise stream_error(error_from_result(res, "send"))
-        return res
+        """Sends what the socket takes at once, and waits where that is nothing: a send that waits in the
+        kernel goes to a worker, a thread, where poll(2) reports what is no help."""
+        until = None if timeout is None else perf_counter() + timeout
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            channel = self._open()
+            op = channel.to_write("send")
+            address, length, held = pin(data)
+            op.template = channel.manager.ring.template(
+                op.user_data,
+                _SEND,
+                _FIXED,
+                channel.fd,
+                0,
+                address,
+                min(length, _LENGTH_MAX),
+                _stdlib.MSG_DONTWAIT,
+            )
+            op.pins = held
+            del held
+            res = await seams.transact(op)
+            if res >= 0:
+                return res
+            if res == -errno.EAGAIN:
+                left = None if until is None else max(0.0, until - perf_counter())
+                try:
+                    await self._open().until_writable("send", left)
+                except OSError as exc:
+                    raise stream_error(exc) from exc
+            elif res not in seams.INTERRUPTED:
+                raise stream_error(error_from_result(res, "send"))
 
     def __repr__(self) -> str:
         return (
@@ -399,7 +407,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
             slot = await seams.transact(op)
             if slot >= 0:
                 return self._make(slot)
-            if -slot not in CONNECTION_LOST:
+            if -slot not in CONNECTION_LOST and slot not in seams.INTERRUPTED:
                 raise error_from_result(slot, "accept")
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ completion is awaited, descriptors that nobody took are closed, and then the lis
 from __future__ import annotations
 
 import errno
+import operator
 import os
 import socket as _stdlib
 from contextlib import asynccontextmanager
@@ -33,6 +34,9 @@ __all__ = ["UringListener", "check_backlog", "listen_tcp", "open_listener", "ser
 
 _ACCEPT = int(abi.IORING_OP_ACCEPT)
 _MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT) << 8
+_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
+_POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
+_POLLIN = int(abi.POLLIN)
 _BACKLOG = 0xFFFF
 _PORTS = 16  # how many of the kernel's choices to try, where several addresses are to have the same
 _FD_FLAGS = _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK
@@ -74,25 +78,36 @@ class UringListener(trio.abc.Listener[UringStream]):
 
     @asynccontextmanager
     async def connections(self) -> AsyncGenerator[Connections[UringStream], None]:
-        """Connections as they come, by one multishot accept:
+        """Connections as they come, by one multishot request:
 
             async with listener.connections() as incoming:
                 async for stream in incoming:
                     nursery.start_soon(handle, stream)
 
-        Leaving the block cancels the accept, waits for its last completion and closes connections that
-        nobody took. The accept is armed again when it ends for a passing reason; without descriptors or
-        memory it logs, waits a tenth of a second and goes on. One task iterates at a time.
+        Leaving the block cancels the request, waits for its last completion and closes connections that
+        nobody took. It is armed again when it ends for a passing reason; without descriptors or memory this
+        logs, waits a tenth of a second and goes on. One task iterates at a time.
+
+        The kernel accepts for a listener that `listen_tcp` or one of its like opened in this run. It wakes
+        one ring for each connection, though that one's loop be busy: so from a listener that other processes
+        or descriptors may share (any other socket) connections are taken when the loop comes round, after a
+        multishot poll.
 
         Raises:
             trio.ClosedResourceError: the listener was closed.
             OSError: the listener failed.
         """
         channel = self.socket.channel()
-        fields = (_ACCEPT, _MULTISHOT, channel.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
-        accepts = Subscription(channel, "accept_multishot", fields, _close_connection)
+        take = None
+        if channel.exclusive:
+            fields = (_ACCEPT, _MULTISHOT, channel.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
+            accepts = Subscription(channel, "accept_multishot", fields, _close_connection)
+        else:
+            fields = (_POLL_ADD, 0, channel.fd, 0, 0, _POLL_MULTI, _POLLIN, 0, 0, 0)
+            accepts = Subscription(channel, "accept", fields, _nothing, merge=operator.or_)
+            take = self.socket.accept_now
         try:
-            yield Connections(accepts, partial(_connected, self.socket.family))
+            yield Connections(accepts, partial(_connected, self.socket.family), take)
         finally:
             await accepts.aclose()
 
@@ -298,6 +313,7 @@ async def open_listener(
     except BaseException:
         sock.close()
         raise
+    sock.channel().exclusive = True
     return UringListener(sock)
 
 
@@ -319,3 +335,7 @@ def _connected(family: int, fd: int) -> UringStream:
 
 def _close_connection(fd: int, flags: int) -> None:
     os.close(fd)
+
+
+def _nothing(res: int, flags: int) -> None:
+    """A report of readiness holds nothing to give back."""

@@ -171,13 +171,12 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def _send_rest(self, data: Any, sent: int, until: float | None) -> None:
-        """The ring sends the rest: with ``MSG_WAITALL`` the kernel goes on after a partial send."""
         with memoryview(data) as view, view.cast("B") as octets:
             while sent < len(octets):
                 with octets[sent:] as rest:
                     try:
                         left = None if until is None else max(0.0, until - perf_counter())
-                        sent += await self.socket.send_in_ring(rest, _stdlib.MSG_WAITALL, timeout=left)
+                        sent += await self.socket.send_when_ready(rest, timeout=left)
                     except OSError as exc:
                         raise stream_error(exc) from exc
 
@@ -438,9 +437,7 @@ class _StreamChunks(ByteItems[Any]):
                 if not subscription.paused and not await subscription.pause():
                     return None
                 if self._dry:
-                    if channel.poll_read is not None:
-                        break  # somebody else waits for this socket
-                    await channel.manager.wait_readable(channel.fd)
+                    await channel.wait_readable("recv")
                     self._dry, self._burst = False, 0
                 elif self._burst >= self._count:
                     self._burst = 0

@@ -56,6 +56,11 @@ async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
         while sent < len(octets):
             with octets[sent:] as rest:
                 res, by_copy = await _send_by_reference(sock, rest)
+                if res == -errno.EAGAIN:
+                    await sock.channel().until_writable("send_zc")
+                    continue
+                if res in seams.INTERRUPTED:
+                    continue  # nobody here asked for that
                 if -res in _REFUSED:
                     await _send_by_copy(sock, rest)
                     return True
@@ -71,9 +76,8 @@ async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
 async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, bool]:
     await trio.lowlevel.checkpoint_if_cancelled()
     channel = sock.channel()
-    op = sock.writing_operation(channel)
+    op = channel.to_write("send_zc")
     address, length, held = pin(data)
-    op.name = "send_zc"
     op.template = channel.manager.ring.template(
         op.user_data,
         _SEND_ZC,
@@ -82,7 +86,7 @@ async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, b
         0,
         address,
         min(length, _LENGTH_MAX),
-        _stdlib.MSG_WAITALL,
+        _stdlib.MSG_DONTWAIT,  # a kernel worker would wait where poll(2) reports what is no help
     )
     op.pins = held
     del held  # a traceback would keep it, and with it the caller's buffer from being resized

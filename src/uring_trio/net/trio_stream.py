@@ -68,7 +68,10 @@ async def _send_rest(sock: trio.socket.SocketType, data: bytes | bytearray | mem
             return
         while sent < len(view):
             with view[sent:] as remaining:
-                sent += await sock.send(remaining)
+                if sent and sock.__class__ is RingSocket:
+                    sent += await sock.send_when_ready(remaining)
+                else:
+                    sent += await sock.send(remaining)
 
 
 def _raise_stream_error(exc: OSError) -> NoReturn:

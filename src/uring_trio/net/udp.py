@@ -96,7 +96,7 @@ class UringDatagrams(trio.abc.AsyncResource):
         try:
             await seams.inline(self._send, data)
         except BlockingIOError:
-            await self.socket.send_in_ring(data)
+            await self.socket.send_when_ready(data)
         except OSError as exc:
             raise _closed_or(exc) from None
 

@@ -43,7 +43,8 @@ _LOCK_SECONDS = 5.0
 
 @enable_ki_protection
 async def open_unix_stream(path: Path) -> UringStream:
-    """Connects to a Unix socket.
+    """Connects to a Unix socket. While the listener's backlog is full it is tried again, at most 20 times a
+    second.
 
     Args:
         path: the socket's file; bytes that start with NUL name one in the abstract namespace.
@@ -55,17 +56,17 @@ async def open_unix_stream(path: Path) -> UringStream:
     """
     current()
     address = _address(path)
-    # One that does not block would fail at once where the backlog is full, with nothing to wait for.
-    fd = await perform(ops.socket(_stdlib.AF_UNIX, _stdlib.SOCK_STREAM))
+    fd = await perform(ops.socket(_stdlib.AF_UNIX, _stdlib.SOCK_STREAM | _stdlib.SOCK_NONBLOCK))
+    sock = adopt(fd, _stdlib.AF_UNIX, _stdlib.SOCK_STREAM)
     try:
-        await perform(ops.connect(fd, _stdlib.AF_UNIX, address))
+        await sock.connect(address)
     except OSError as exc:
-        os.close(fd)
+        sock.close()
         raise error_from_result(-(exc.errno or errno.EIO), "connect", fd, address) from None
     except BaseException:
-        os.close(fd)
+        sock.close()
         raise
-    return UringStream(adopt(fd, _stdlib.AF_UNIX, _stdlib.SOCK_STREAM))
+    return UringStream(sock)
 
 
 @enable_ki_protection

@@ -35,6 +35,7 @@ from .runs import (
     current_runner,
     current_task,
     deadline_checks,
+    epoll_of,
     manager_here,
     reschedule,
     run_sync_soon,
@@ -43,6 +44,7 @@ from .runs import (
     set_default_manager,
     stock_manager,
     use_manager_class,
+    waits_for,
 )
 from .waits import (
     DONE,
@@ -59,6 +61,7 @@ from .waits import (
     perform_fields,
     perform_in,
     transact,
+    transact_unlimited,
     transact_volley,
     transact_within,
     transfer,
@@ -91,6 +94,7 @@ __all__ = [
     "current_task",
     "deadline_checks",
     "deliver",
+    "epoll_of",
     "inline",
     "interrupted",
     "manager_here",
@@ -112,6 +116,7 @@ __all__ = [
     "stdlib_socket",
     "stock_manager",
     "transact",
+    "transact_unlimited",
     "transact_volley",
     "transact_within",
     "transfer",
@@ -119,4 +124,5 @@ __all__ = [
     "use_manager_class",
     "wait",
     "wait_for",
+    "waits_for",
 ]

@@ -14,7 +14,6 @@ Importing this imports AnyIO, and fails where AnyIO does not look as expected.
 from __future__ import annotations
 
 import functools
-import socket as _stdlib
 import warnings
 from importlib.metadata import version
 from typing import Any
@@ -127,7 +126,7 @@ async def _send(self: Any, item: bytes) -> None:
         with memoryview(item) as view:
             while sent < len(item):
                 with view[sent:] as rest:
-                    sent += await sock.send_in_ring(rest, _stdlib.MSG_WAITALL)
+                    sent += await sock.send_when_ready(rest)
     except BaseException as exc:
         self._convert_socket_error(exc)
     finally:

@@ -34,6 +34,8 @@ TESTED = ("0.33", "0.34", "0.35")
 """Minor versions of Trio whose own test-suite has passed on the ring."""
 
 NAMES = (
+    "trio._core._io_epoll.EpollIOManager._epoll",
+    "trio._core._io_epoll.EpollIOManager._registered",
     "trio._core._run.CancelStatus.effective_deadline",
     "trio._core._run.Deadlines._heap",
     "trio._core._run.GLOBAL_RUN_CONTEXT",

@@ -26,6 +26,7 @@ __all__ = [
     "current_runner",
     "current_task",
     "deadline_checks",
+    "epoll_of",
     "manager_here",
     "reschedule",
     "run_sync_soon",
@@ -34,6 +35,7 @@ __all__ = [
     "set_default_manager",
     "stock_manager",
     "use_manager_class",
+    "waits_for",
 ]
 
 
@@ -161,6 +163,16 @@ def choose_manager() -> Any:
 def stock_manager() -> Any:
     """Trio's own I/O manager for this platform."""
     return _stock_manager()
+
+
+def epoll_of(manager: Any) -> int:
+    """The descriptor that becomes readable when one is ready that a task waits for by Trio's own manager."""
+    return int(manager._epoll.fileno())
+
+
+def waits_for(manager: Any, fd: int) -> bool:
+    """Whether a task waits for this descriptor by Trio's own manager."""
+    return fd in manager._registered
 
 
 def choose_for_next_run(make: Callable[[], Any] | None) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "perform_fields",
     "perform_in",
     "transact",
+    "transact_unlimited",
     "transact_volley",
     "transact_within",
     "transfer",
@@ -101,6 +102,19 @@ def transact(op: Operation) -> Generator[Any, Any, int]:
     if got is not DONE:
         got.unwrap()
     return op.res
+
+
+@enable_ki_protection
+@types.coroutine
+def transact_unlimited(op: Operation) -> Generator[Any, Any, int]:
+    """As `transact`, for a multishot, which no timer is linked to."""
+    task = context.task
+    runner = task._runner
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
+        yield from checkpoint_if_cancelled()
+    if op.task is not None or runner is not op.runner:
+        op.refuse(runner)
+    return (yield from _transact_linked(op, op.template, task, inf))
 
 
 @enable_ki_protection

@@ -1,0 +1,678 @@
+"""The ring waits, the task acts: what a program sees of a wait is what it sees on stock Trio.
+
+Each function runs on stock Trio and on the ring, and both answers are compared. What cannot be compared, for
+stock Trio has no kernel workers or answers with an untruth, is said in the test.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import textwrap
+import tty
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+import uring_trio
+from tests.trio.helpers import statistics
+from uring import ops
+from uring_trio import UringListener, UringStream, perform
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+PATIENCE = 30.0
+TIMESTAMPING = 37
+TX_SOFTWARE = 2 | 16 | 128
+
+
+def same(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """What an async function returns on both; the test fails if it is not the same."""
+
+    async def bounded() -> Any:
+        with trio.fail_after(PATIENCE):
+            return await fn(*args)
+
+    stock = trio.run(bounded)
+    ring = uring_trio.run(bounded)
+    assert ring == stock
+    return stock
+
+
+async def told(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """What a call returns, or what it raises, in a form that can be compared."""
+    try:
+        return await fn(*args)
+    except (OSError, trio.ClosedResourceError, trio.BusyResourceError) as exc:
+        return type(exc).__name__, getattr(exc, "errno", None)
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def fill(sock: socket.socket, *to: Any) -> None:
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            sock.sendto(bytes(1 << 16), *to) if to else sock.send(bytes(1 << 16))
+
+
+def tcp_pair(size: int = 0) -> tuple[socket.socket, socket.socket]:
+    with socket.socket() as listener:
+        if size:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client = socket.socket()
+        if size:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        client.connect(listener.getsockname())
+        return listener.accept()[0], client
+
+
+# ---- duplicates, and descriptors closed without notice ---------------------------------------------------
+
+
+async def accept_on_a_duplicate() -> Any:
+    listener = trio.socket.socket()
+    await listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    duplicate = listener.dup()
+    got = []
+    async with trio.open_nursery() as nursery:
+
+        async def first() -> None:
+            got.append(await told(listener.accept))
+
+        async def second() -> None:
+            sock, _ = await duplicate.accept()
+            sock.close()
+            got.append("accepted")
+
+        nursery.start_soon(first)
+        nursery.start_soon(second)
+        await wait_all_tasks_blocked()
+        listener.close()
+        await wait_all_tasks_blocked()
+        with trio.socket.socket() as client:
+            await client.connect(duplicate.getsockname())
+            while len(got) < 2:
+                await trio.sleep(0)
+    duplicate.close()
+    return got
+
+
+async def receive_on_a_duplicate() -> Any:
+    near, far = trio.socket.socketpair()
+    duplicate = near.dup()
+    got = []
+    with duplicate, far:
+        async with trio.open_nursery() as nursery:
+
+            async def receive() -> None:
+                got.append(await told(duplicate.recv, 10))
+
+            async def send() -> None:
+                while True:
+                    sent = await told(near.send, bytes(100_000))
+                    if isinstance(sent, tuple):
+                        got.append(sent)
+                        return
+
+            nursery.start_soon(receive)
+            nursery.start_soon(send)
+            await wait_all_tasks_blocked()
+            near.close()
+            await wait_all_tasks_blocked()
+            await far.send(b"answer")
+    return got
+
+
+async def read_a_terminal_whose_writing_half_is_closed() -> Any:
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    reader, writer = trio.lowlevel.FdStream(os.dup(master)), trio.lowlevel.FdStream(master)
+    got = []
+    async with reader, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            got.append(await reader.receive_some(100))
+
+        async def write() -> None:
+            got.append(await told(writer.send_all, bytes(1_000_000)))
+
+        nursery.start_soon(read)
+        nursery.start_soon(write)
+        await wait_all_tasks_blocked()
+        await writer.aclose()
+        await wait_all_tasks_blocked()
+        os.write(slave, b"from the child")
+    os.close(slave)
+    return got
+
+
+async def wait_on_a_duplicate() -> Any:
+    near, far = socket.socketpair()
+    duplicate = os.dup(near.fileno())
+    got = []
+    async with trio.open_nursery() as nursery:
+
+        async def wait(fd: Any) -> None:
+            got.append(await told(trio.lowlevel.wait_readable, fd))
+
+        nursery.start_soon(wait, duplicate)
+        nursery.start_soon(wait, near)
+        await wait_all_tasks_blocked()
+        trio.lowlevel.notify_closing(near)
+        near.close()
+        await wait_all_tasks_blocked()
+        far.send(b"x")
+    os.close(duplicate)
+    far.close()
+    return got
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        accept_on_a_duplicate,
+        receive_on_a_duplicate,
+        read_a_terminal_whose_writing_half_is_closed,
+        wait_on_a_duplicate,
+    ],
+)
+def test_closing_a_descriptor_leaves_its_duplicates_alone(fn: Callable[[], Awaitable[Any]]) -> None:
+    first, second = same(fn)
+    assert first[0] == "ClosedResourceError"
+    assert second in ("accepted", b"answer", b"from the child", None)
+
+
+@pytest.mark.parametrize("kind", ["stream", "listener"])
+def test_a_descriptor_closed_without_notice_lets_go_of_its_file(kind: str) -> None:
+    async def main() -> Any:
+        near, far = socket.socketpair()
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = listener.getsockname()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_readable, near)
+            nursery.start_soon(trio.lowlevel.wait_readable, listener)
+            await wait_all_tasks_blocked()
+            near.close()
+            listener.close()
+            far.setblocking(False)
+            with far, socket.socket() as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind(address)
+                other.listen()
+                got = far.recv(1)
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        return got
+
+    assert same(main) == b""
+
+
+@pytest.mark.parametrize("name", ["wait_readable", "wait_writable"])
+@pytest.mark.parametrize("path", [__file__, os.path.dirname(__file__), os.devnull])
+def test_files_that_cannot_be_waited_for_are_refused(name: str, path: str) -> None:
+    async def main() -> Any:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            return await told(getattr(trio.lowlevel, name), fd)
+        finally:
+            os.close(fd)
+
+    assert same(main) == ("PermissionError", 1)
+
+
+# ---- readiness that is no help ---------------------------------------------------------------------------
+
+
+async def blocked_then(call: Callable[[], Awaitable[Any]], unblock: Callable[[], object]) -> Any:
+    """Starts a call, lets it block, and unblocks it bit by bit until it returns."""
+    got = []
+
+    async def run() -> None:
+        got.append(await told(call))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        for _ in range(50):
+            await trio.lowlevel.checkpoint()
+        assert not got
+        while not got:
+            unblock()
+            for _ in range(5):
+                await trio.sleep(0.0005)
+    return got[0]
+
+
+@pytest.mark.parametrize("name", ["sendto", "sendmsg"])
+def test_a_datagram_to_a_full_unix_receiver_waits_for_room(name: str, tmp_path: Path) -> None:
+    async def main() -> Any:
+        path = str(tmp_path / name)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(path)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler:
+                filler.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    while True:
+                        filler.sendto(b"x", path)
+            with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+
+                async def send() -> int:
+                    if name == "sendto":
+                        return await sock.sendto(b"last", path)
+                    return await sock.sendmsg([b"la", b"st"], [], 0, path)
+
+                sent = await blocked_then(send, lambda: receiver.recv(10))
+            receiver.setblocking(False)
+            data = b""
+            while data != b"last":
+                data = receiver.recv(10)
+        os.unlink(path)
+        return sent
+
+    assert same(main) == 4
+
+
+async def test_a_datagram_to_a_full_unix_receiver_does_not_spin(tmp_path: Path) -> None:
+    """Stock Trio does: poll(2) says that the socket is writable. A task that spins is never blocked."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler, pytest.raises(BlockingIOError):
+            filler.setblocking(False)
+            while True:
+                filler.sendto(b"x", path)
+        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as scope:
+                    nursery.start_soon(_stop_when_blocked, scope.cancel)
+                    await sock.sendto(b"x", path)
+                assert scope.cancelled_caught
+                nursery.start_soon(_stop_when_blocked, sock.close)
+                with pytest.raises(trio.ClosedResourceError):
+                    await sock.sendto(b"x", path)
+        with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_when_blocked, receiver.close)
+                with pytest.raises(ConnectionRefusedError):
+                    await sock.sendto(b"x", path)
+
+
+async def _stop_when_blocked(stop: Callable[[], object]) -> None:
+    await wait_all_tasks_blocked()
+    stop()
+
+
+@pytest.mark.parametrize("name", ["send", "sendmsg"])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_send_to_a_half_closed_peer_waits_for_room(kind: str, name: str) -> None:
+    async def main() -> Any:
+        near, far = tcp_pair() if kind == "tcp" else socket.socketpair()
+        far.shutdown(socket.SHUT_WR)
+        fill(near)
+        far.setblocking(False)
+        sock = trio.socket.from_stdlib_socket(near)
+
+        def drain() -> None:
+            try:
+                far.recv(1 << 20)
+            except BlockingIOError:
+                pass
+
+        with sock, far:
+            return await blocked_then(
+                lambda: sock.send(b"y" * 1000) if name == "send" else sock.sendmsg([b"y" * 1000]), drain
+            )
+
+    assert same(main) == 1000
+
+
+@pytest.mark.parametrize(
+    "name", ["recv", "recvfrom", "recvmsg", "recv_into", "recvfrom_into", "recvmsg_into"]
+)
+def test_a_receive_waits_while_the_error_queue_has_something(name: str) -> None:
+    async def main() -> Any:
+        sock = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sock, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            await sock.bind(("127.0.0.1", 0))
+            peer.bind(("127.0.0.1", 0))
+            sock.setsockopt(socket.SOL_SOCKET, TIMESTAMPING, TX_SOFTWARE)
+            await sock.sendto(b"x", peer.getsockname())
+            memory = bytearray(100)
+            arguments = {"recv_into": memory, "recvfrom_into": memory, "recvmsg_into": [memory]}
+
+            async def receive() -> Any:
+                got = await getattr(sock, name)(arguments.get(name, 100))
+                return got if isinstance(got, (bytes, int)) else got[0]
+
+            return await blocked_then(receive, lambda: peer.sendto(b"answer", sock.getsockname()))
+
+    assert same(main) in (b"answer", 6)
+
+
+def test_a_stream_with_an_error_queue_waits_without_a_thread() -> None:
+    async def main() -> Any:
+        near, far = tcp_pair()
+        near.setsockopt(socket.SOL_SOCKET, TIMESTAMPING, TX_SOFTWARE)
+        with far, trio.socket.from_stdlib_socket(near) as sock:
+            assert await sock.recv(0) == b""
+            await sock.send(b"x")
+            before = threads()
+            data = await blocked_then(lambda: sock.recv(100), lambda: far.send(b"answer"))
+            assert threads() == before
+            return data
+
+    assert same(main) == b"answer"
+
+
+# ---- kernel workers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def many_files(number: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), max(hard, number)))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def slow_readers(number: int, send: Callable[[Any], Awaitable[object]], size: int) -> None:
+    """So many peers have sent their end of stream and read nothing: not one thread waits for them. Then they
+    read, and each gets everything."""
+    pairs = [tcp_pair(4096) for _ in range(number)]
+    before = threads()
+    async with trio.open_nursery() as nursery:
+        for near, far in pairs:
+            far.shutdown(socket.SHUT_WR)
+            nursery.start_soon(send, trio.socket.from_stdlib_socket(near))
+        await wait_all_tasks_blocked()
+        assert threads() == before
+
+        async def read(far: socket.socket) -> None:
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            with trio.socket.from_stdlib_socket(far) as sock:
+                left = size
+                while left:
+                    left -= len(await sock.recv(1 << 20))
+
+        for _, far in pairs:
+            nursery.start_soon(read, far)
+    assert threads() == before
+
+
+async def test_a_thousand_slow_readers_cost_no_thread() -> None:
+    async def send(sock: Any) -> None:
+        async with trio.SocketStream(sock) as stream:
+            await stream.send_all(bytes(60_000))
+
+    with many_files(2300):
+        await slow_readers(1000, send, 60_000)
+
+
+@pytest.mark.parametrize("how", ["sendmsg", "send_all", "send_zero_copy", "timeout"])
+async def test_slow_readers_cost_no_thread(how: str) -> None:
+    size = 60_000
+
+    async def send(sock: Any) -> None:
+        async with UringStream(sock) as stream:
+            if how == "sendmsg":
+                left = size
+                while left:
+                    left -= await sock.sendmsg([bytes(left)])
+            elif how == "timeout":
+                await stream.send_all(bytes(size), timeout=PATIENCE)
+            else:
+                await getattr(stream, how)(bytes(size))
+
+    await slow_readers(50, send, size)
+
+
+async def test_slow_readers_of_direct_streams_cost_no_thread() -> None:
+    size = 3_000_000
+    async with trio.open_nursery() as nursery:
+        listener: Any = await nursery.start(partial(uring_trio.listen_tcp, "127.0.0.1", 0, direct=True))
+        clients = []
+        before = threads()
+
+        async def serve() -> None:
+            async with await listener.accept() as stream:
+                await stream.send_all(bytes(size))
+
+        async with trio.open_nursery() as servers:
+            for _ in range(20):
+                client = socket.socket()
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.connect(listener.address)
+                client.shutdown(socket.SHUT_WR)
+                clients.append(client)
+                servers.start_soon(serve)
+                await wait_all_tasks_blocked()
+            assert threads() == before
+
+            async def read(client: socket.socket) -> None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+                with trio.socket.from_stdlib_socket(client) as sock:
+                    left = size
+                    while left:
+                        left -= len(await sock.recv(1 << 20))
+
+            for client in clients:
+                servers.start_soon(read, client)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("how", ["trio", "uring"])
+async def test_connecting_to_a_full_unix_backlog_waits(how: str, tmp_path: Path) -> None:
+    """Without a thread. Stock Trio returns a socket that is not connected."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        waiting = []
+        with pytest.raises(BlockingIOError):
+            while True:
+                client = socket.socket(socket.AF_UNIX)
+                waiting.append(client)
+                client.setblocking(False)
+                client.connect(path)
+        before = threads()
+
+        async def connect() -> Any:
+            if how == "trio":
+                return await trio.open_unix_socket(path)
+            return await uring_trio.open_unix_stream(path)
+
+        with trio.move_on_after(0.05) as scope:
+            await connect()
+        assert scope.cancelled_caught
+        assert threads() == before
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def use() -> None:
+                async with await connect() as stream:
+                    await stream.send_all(b"at last")
+
+            await trio.sleep(0.02)
+            accepted = [listener.accept()[0] for _ in waiting[:-1]]
+            sock, _ = await trio.to_thread.run_sync(listener.accept)
+            assert await trio.to_thread.run_sync(sock.recv, 10) == b"at last"
+        for each in (*waiting, *accepted, sock):
+            each.close()
+
+
+# ---- cancels ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["recv", "recv_into", "accept", "send"])
+async def test_a_cancel_that_nobody_here_asked_for_is_not_handed_out(name: str) -> None:
+    """As when another part of the program cancels by file: the wait begins again."""
+    near, far = socket.socketpair()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    if name == "send":
+        fill(near)
+    with trio.socket.from_stdlib_socket(listener if name == "accept" else near) as sock, near, far, listener:
+        client = socket.socket()
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "recv": lambda: sock.recv(10),
+            "recv_into": lambda: sock.recv_into(bytearray(10)),
+            "accept": sock.accept,
+            "send": lambda: sock.send(b"x"),
+        }
+        got: list[Any] = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def call() -> None:
+                got.append(await calls[name]())
+
+            for _ in range(3):
+                await wait_all_tasks_blocked()
+                assert await perform(ops.async_cancel_fd(sock.fileno())) == 1
+            await wait_all_tasks_blocked()
+            assert not got
+            far.send(b"x")
+            client.connect(listener.getsockname())
+            if name == "send":
+                far.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    while True:
+                        far.recv(1 << 20)
+        client.close()
+        if name == "accept":
+            got[0][0].close()
+
+
+async def test_each_close_cancels_what_waits_on_that_descriptor_alone() -> None:
+    number = 500
+    with many_files(2 * number + 300):
+        pairs = [trio.socket.socketpair() for _ in range(number)]
+        async with trio.open_nursery() as nursery:
+            for near, _ in pairs:
+                nursery.start_soon(told, near.recv, 10)
+            await wait_all_tasks_blocked()
+            before = statistics()
+            for near, far in pairs:
+                near.close()
+                assert seen_end(far)
+        after = statistics()
+        assert after.cancels_requested - before.cancels_requested == number
+        await wait_all_tasks_blocked()
+        assert statistics().cancels_won - before.cancels_won == number
+        for _, far in pairs:
+            far.close()
+
+
+def seen_end(sock: Any) -> bool:
+    with socket.socket(fileno=os.dup(sock.fileno())) as plain:
+        return plain.recv(1) == b""
+
+
+# ---- listeners that others share -------------------------------------------------------------------------
+
+WORKERS = """
+    import os, signal, socket, sys, time, trio, uring_trio
+    signal.alarm(60)
+    kind = sys.argv[1]
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(50)
+    told, tell = os.pipe()
+
+    async def handle(stream):
+        async with stream:
+            command = await stream.receive_some(1)
+            await stream.send_all(str(os.getpid()).encode())
+            if command == b"B":
+                await trio.sleep(0.05)
+                os.read(told, 1)  # the loop stands still until this is closed
+
+    async def serve(sock):
+        if kind == "trio":
+            await trio.serve_listeners(handle, [trio.SocketListener(sock)])
+        async with trio.open_nursery() as nursery, uring_trio.UringListener(sock).connections() as incoming:
+            async for stream in incoming:
+                nursery.start_soon(handle, stream)
+
+    async def worker():
+        await serve(trio.socket.from_stdlib_socket(listener))
+
+    def ask(command):
+        client = socket.create_connection(listener.getsockname(), timeout=20)
+        client.send(command)
+        return client.recv(20)
+
+    workers = []
+    for _ in range(2):
+        pid = os.fork()
+        if not pid:
+            os.close(tell)
+            (trio.run if sys.argv[2] == "stock" else uring_trio.run)(worker)
+        workers.append(str(pid).encode())
+    busy = ask(b"B")
+    time.sleep(0.2)
+    assert {ask(b"x") for _ in range(20)} == {*workers} - {busy}, "connections waited for the busy worker"
+    os.kill(int(busy), signal.SIGSTOP)
+    assert {ask(b"x") for _ in range(20)} == {*workers} - {busy}
+    for pid in workers:
+        os.kill(int(pid), signal.SIGKILL)
+        os.waitpid(int(pid), 0)
+    print("served")
+"""
+
+
+@pytest.mark.parametrize(("kind", "run"), [("trio", "stock"), ("trio", "ring"), ("uring", "ring")])
+def test_an_idle_worker_takes_the_connections_of_a_shared_listener(kind: str, run: str) -> None:
+    script = textwrap.dedent(WORKERS)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, kind, run]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (0, "served\n"), done.stderr
+
+
+async def test_connections_of_a_listener_that_somebody_else_made() -> None:
+    """A duplicate, which may be another process's, gets connections while this loop stands still."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    duplicate = listener.dup()
+    duplicate.settimeout(PATIENCE)
+    clients = [socket.socket() for _ in range(3)]
+    adopted = UringListener(trio.socket.from_stdlib_socket(listener))
+    async with adopted, adopted.connections() as incoming:
+        accepted: list[Any] = []
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def take() -> None:
+                accepted.append(await incoming.__anext__())
+
+            await wait_all_tasks_blocked()
+            clients[0].connect(listener.getsockname())
+            accepted.append(duplicate.accept()[0])
+            clients[1].connect(listener.getsockname())
+        clients[2].connect(listener.getsockname())
+        accepted.append(await incoming.__anext__())
+        assert len(accepted) == 3
+        for each in (*clients, duplicate):
+            each.close()
+        for each in accepted:
+            await each.aclose() if isinstance(each, UringStream) else each.close()
