@@ -377,6 +377,16 @@ def test_use_outside_of_a_run_is_refused() -> None:
         coroutine.send(None)
 
 
+def test_use_under_asyncio_says_whose_task_is_needed() -> None:
+    with pytest.raises(RuntimeError, match=r"task of a Trio run.*uring_trio\.run.*asyncio"):
+        asyncio.run(uring_trio.perform(ops.nop()))
+
+
+async def test_a_mode_for_flags_says_which_flags(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"os\.O_RDONLY.*not 'rb'"):
+        await uring_trio.open_direct(tmp_path / "file", "rb")  # type: ignore[arg-type]
+
+
 async def test_use_from_another_thread_is_refused() -> None:
     def use() -> None:
         coroutine = uring_trio.perform(ops.nop())

@@ -153,8 +153,11 @@ async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666)
     """Opens a file past the page cache; ``flags`` are those of `os.open`.
 
     Raises:
+        TypeError: the flags are no int, such as a mode of `open_file`.
         OSError: ``EINVAL`` where the file system does not do it.
     """
+    if not isinstance(flags, int):
+        raise TypeError(f"flags are those of os.open, such as os.O_RDONLY or os.O_RDWR, not {flags!r}")
     try:
         fd = await open_descriptor(absolute(path), flags | os.O_DIRECT, mode)
     except OSError as exc:

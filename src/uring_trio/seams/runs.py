@@ -53,6 +53,13 @@ class NoRing(RuntimeError):
         )
 
 
+def no_task() -> RuntimeError:
+    return RuntimeError(
+        "must be called from async context: in a task of a Trio run, which uring_trio.run starts (those of "
+        "asyncio are none)"
+    )
+
+
 def current_manager() -> Any:
     """The I/O manager of the run in this thread, of whatever kind.
 
@@ -62,7 +69,7 @@ def current_manager() -> Any:
     try:
         return context.runner.io_manager
     except AttributeError:
-        raise RuntimeError("must be called from async context") from None
+        raise no_task() from None
 
 
 def manager_here() -> Any:
@@ -101,7 +108,7 @@ def current_task() -> Any:
     try:
         return context.task
     except AttributeError:
-        raise RuntimeError("must be called from async context") from None
+        raise no_task() from None
 
 
 def clock_offset(runner: Any) -> float | None:
