@@ -14,6 +14,7 @@ import pytest
 
 from tests.ringside import take
 from uring import NotSupported, PoolExhausted, Ring, RingUnavailable, abi, ops
+from uring.kernel import KernelRing
 
 MODES = {
     "default": {},
@@ -208,6 +209,33 @@ def in_child(function) -> str:
     os.waitpid(pid, 0)
     with os.fdopen(read) as answer:
         return answer.read()
+
+
+def test_memory_of_a_ring_that_was_refused_is_given_back():
+    """Its entries find room below the limit, its queues do not."""
+
+    def attempt():
+        import resource
+
+        def used() -> int:
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[0]) * resource.getpagesize()
+
+        entries = 32768  # 2 MiB for the entries; more than 1 MiB for the queues
+        before = used()
+        for _ in range(8):
+            resource.setrlimit(
+                resource.RLIMIT_AS, (used() + 64 * entries + (1 << 19), resource.RLIM_INFINITY)
+            )
+            with pytest.raises(OSError):
+                KernelRing(entries, int(abi.IORING_SETUP_NO_MMAP))
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return used() - before
+
+    def report():
+        raise ValueError("all of it" if attempt() < 64 * 32768 else "some of it stayed")
+
+    assert in_child(report) == "ValueError: all of it"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become somebody else")

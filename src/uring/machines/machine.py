@@ -1,7 +1,8 @@
 """State machines as tables, and the one interpreter of them.
 
 Invariant: a table has a cell for every pair of state and event; a pair that cannot happen says why. That is
-checked when the table is made, so that no machine can meet a case nobody thought of.
+checked when the table is made, so that no machine can meet a case nobody thought of. An event that cannot happen
+raises `IllegalEvent`, in optimised programs too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,176 @@
+/* Completion: counted, drained, waited for; and the cycle that submits, waits and drains in one call. */
+/* One operation less in flight under a value: 0 when there was none. */
+static inline int discount(struct ur_ring *r, uint64_t user_data, int more)
+{
+    struct ur_ident *ident = ident_find(r, user_data);
+    if (!ident->count)
+        return 0;
+    if (!more && !--ident->count) {
+        ident_remove(r, ident);
+        r->ended[r->ended_count++] = user_data;
+    }
+    return 1;
+}
+
+static inline void account(struct ur_ring *r, const struct ur_cqe *cqe)
+{
+    int more = (cqe->flags & CQE_F_MORE) != 0;
+    if (unowned(cqe->user_data))
+        return;
+    if (r->idents && !discount(r, cqe->user_data, more)) {
+        r->strays++;
+        return;
+    }
+    r->inflight -= !more;
+}
+
+/* Takes a member's completion. The last one of its volley turns into the volley's own, to be handed out: 0. */
+static int absorb(struct ur_ring *r, struct ur_volley *b, struct ur_cqe *cqe)
+{
+    int32_t *res = &b->results[cqe->user_data & (VOLLEY_MEMBERS - 1)];
+    if (*res == INT32_MIN) /* the first one of a zero-copy send says how it went */
+        *res = cqe->res;
+    if (cqe->flags & CQE_F_MORE)
+        return 1;
+    r->inflight--;
+    if (--b->left)
+        return 1;
+    r->volleys[b->place] = NULL;
+    r->volleys_live--;
+    b->tag = 0;
+    b->queued = 0;
+    *cqe = (struct ur_cqe){ .user_data = b->user_data };
+    if (r->idents && !unowned(b->user_data))
+        discount(r, b->user_data, 0);
+    return 0;
+}
+
+/* Accounts for a completion in ring->out: 1 when it is to be handed out. */
+static inline int taken_in(struct ur_ring *r, struct ur_cqe *cqe)
+{
+    struct ur_volley *b = volley_of(r, cqe->user_data);
+    if (b)
+        return !absorb(r, b, cqe);
+    account(r, cqe);
+    return 1;
+}
+
+/* Moves completions behind the first n of ring->out; returns the new n. */
+static uint32_t drain(struct ur_ring *r, uint32_t n)
+{
+    uint32_t head = *r->cq_head, tail = load_acquire(r->cq_tail), taken = 0;
+    if (head == tail)
+        return n;
+    if (r->out_size == 16) {
+        while (head != tail && n < r->out_cap) {
+            uint32_t at = head & r->cq_mask, run = r->cq_entries - at;
+            if (run > tail - head)
+                run = tail - head;
+            if (run > r->out_cap - n)
+                run = r->out_cap - n;
+            for (uint32_t i = 0; i < run; i++) {
+                struct ur_cqe *cqe = (struct ur_cqe *)r->out + n;
+                *cqe = ((struct ur_cqe *)r->cqes)[at + i];
+                n += taken_in(r, cqe);
+            }
+            taken += run;
+            head += run;
+        }
+    } else {
+        while (head != tail && n < r->out_cap) {
+            uint8_t *cqe = r->cqes + (size_t)(head & r->cq_mask) * r->cqe_size;
+            uint32_t flags = ((struct ur_cqe *)cqe)->flags;
+            int big = r->cqe_size == 32 || (flags & CQE_F_32);
+            head += r->cqe_size == 16 && big ? 2 : 1;
+            if (r->cqe_size == 16 && (flags & CQE_F_SKIP))
+                continue;
+            uint8_t *to = r->out + (size_t)n * 32;
+            memcpy(to, cqe, big ? 32 : 16);
+            if (!big)
+                memset(to + 16, 0, 16);
+            taken++;
+            n += taken_in(r, (struct ur_cqe *)to);
+        }
+    }
+    store_release(r->cq_head, head);
+    r->reaped += taken;
+    return n;
+}
+
+/* 1 when ur_cycle(ring, 0) would find nothing to do. */
+int ur_idle(struct ur_ring *r)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    return !unsubmitted(r) && *r->cq_head == load_acquire(r->cq_tail) &&
+           !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW));
+}
+
+static int enter_and_wait(struct ur_ring *r, uint32_t to_submit, uint32_t flags, double timeout)
+{
+    struct timespec64 ts;
+    struct getevents_arg arg = { .ts = (uintptr_t)&ts };
+    if (timeout < 0)
+        return ur_enter(r, to_submit, 1, flags, NULL, 0);
+    ts.sec = (int64_t)timeout;
+    ts.nsec = (int64_t)((timeout - (double)ts.sec) * 1e9);
+    return ur_enter(r, to_submit, 1, flags | ENTER_EXT_ARG, &arg, sizeof arg);
+}
+
+/* Waits until there is a completion to take, and takes none: the part of a cycle that needs no lock. */
+int ur_wait(struct ur_ring *r, double timeout)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    if (*(volatile uint32_t *)r->cq_head != load_acquire(r->cq_tail))
+        return 0;
+    return enter_and_wait(r, 0, ENTER_GETEVENTS, timeout);
+}
+
+int ur_cycle(struct ur_ring *r, double timeout)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    r->ended_count = 0;
+    uint32_t n = 0, to_submit = unsubmitted(r), sq_flags;
+    store_release(r->sq_ktail, r->sq_tail);
+    int ready = *r->cq_head != load_acquire(r->cq_tail), ret = 0;
+
+    if (!to_submit && (ready || timeout == 0) && !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW))) {
+        if (!ready)
+            return 0; /* nothing to submit and nothing to reap: no syscall */
+    } else {
+        uint32_t flags = ENTER_GETEVENTS;
+        if (load_acquire(r->sq_flags) & SQ_CQ_OVERFLOW)
+            r->overflows++;
+        if (r->setup_flags & SETUP_SQPOLL) {
+            __atomic_thread_fence(__ATOMIC_SEQ_CST);
+            if (load_acquire(r->sq_flags) & SQ_NEED_WAKEUP)
+                flags |= ENTER_SQ_WAKEUP;
+            else
+                to_submit = 0;
+        }
+        if (ready || timeout == 0) {
+            ret = ur_enter(r, to_submit, 0, flags, NULL, 0);
+        } else {
+            ret = enter_and_wait(r, to_submit, flags, timeout);
+        }
+    }
+    n = drain(r, 0);
+    /* One enter runs at most about twenty deferred completions: go on until dry. */
+    for (int rounds = 0; rounds < DRAIN_ROUNDS && n < r->out_cap; rounds++) {
+        sq_flags = load_acquire(r->sq_flags);
+        if (!(sq_flags & (SQ_TASKRUN | SQ_CQ_OVERFLOW)))
+            break;
+        if (sq_flags & SQ_CQ_OVERFLOW)
+            r->overflows++;
+        if (ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0) < 0)
+            break;
+        n = drain(r, n);
+    }
+    if (n)
+        return (int)n;
+    return ret < 0 && ret != -ETIME ? ret : 0;
+}
+
+int ur_poll(struct ur_ring *r) { return ur_cycle(r, 0); }
