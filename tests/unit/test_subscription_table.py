@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from uring_trio.multishot.subscription import TABLE, Event, State
+from uring_trio.multishot.subscription import TABLE, Action, Event, State
 
 IN_FLIGHT = {State.ARMED, State.PAUSING, State.CLOSING}
 COMPLETIONS = {Event.DATA, Event.FULL, Event.LAST, Event.FINAL}
@@ -12,9 +15,7 @@ LAST = {Event.LAST, Event.FINAL}
 
 
 def test_every_state_meets_every_event() -> None:
-    assert set(TABLE) == set(State)
-    for row in TABLE.values():
-        assert set(row) == set(Event)
+    assert [*TABLE] == [(state, event) for state in State for event in Event]
 
 
 @pytest.mark.parametrize("state", State)
@@ -34,11 +35,43 @@ def test_only_a_last_completion_ends_an_arming(state: State) -> None:
 def test_only_a_consumer_or_room_arms() -> None:
     arming = {
         (before, event)
-        for before, row in TABLE.items()
-        for event, after in row.items()
+        for before in State
+        for event, after in TABLE[before].items()
         if after in IN_FLIGHT and before not in IN_FLIGHT
     }
     assert arming == {(State.IDLE, Event.GET), (State.RESTING, Event.ROOM)}
+
+
+def test_what_is_done() -> None:
+    done = {
+        (state, event): TABLE.step(state, event)[1] for state, event in TABLE if TABLE.legal(state, event)
+    }
+    assert {pair: action for pair, action in done.items() if action is not Action.NOTHING} == {
+        (State.IDLE, Event.GET): Action.ARM,
+        (State.RESTING, Event.ROOM): Action.ARM,
+        (State.ARMED, Event.FULL): Action.CANCEL,
+    }
+
+
+OPTIMISED = """
+from uring import IllegalEvent
+from uring_trio.multishot.subscription import Event, State, Subscription
+
+subscription = object.__new__(Subscription)
+subscription.state = State.ENDED
+try:
+    subscription.step(Event.DATA)
+except IllegalEvent as error:
+    print(error, subscription.state.name)
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["-O"]])
+def test_what_cannot_happen_is_refused_in_optimised_programs_too(flags: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, *flags, "-c", OPTIMISED], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "subscription: DATA while ENDED: nothing is in flight ENDED\n"
 
 
 def test_what_is_closed_stays_closed() -> None:
@@ -49,4 +82,4 @@ def test_what_is_closed_stays_closed() -> None:
             break
         reached = further
     assert reached == {State.CLOSING, State.CLOSED}
-    assert {row[Event.CLOSE] for row in TABLE.values()} == {State.CLOSING, State.CLOSED}
+    assert {TABLE[state][Event.CLOSE] for state in State} == {State.CLOSING, State.CLOSED}

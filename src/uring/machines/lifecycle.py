@@ -15,7 +15,9 @@ Rules that the table shows
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final
+from typing import Final, TypeAlias
+
+from .machine import IllegalEvent, Table
 
 __all__ = ["TABLE", "Event", "IllegalTransition", "State", "diagram", "step"]
 
@@ -49,125 +51,50 @@ class Event(Enum):
     RELEASE = "release"
 
 
-class IllegalTransition(ValueError):
-    """This event cannot happen to an operation in this state."""
+IllegalTransition: TypeAlias = IllegalEvent
+"""The name that this module had for it."""
 
+_FREE, _READY, _WAITING, _QUEUED, _TAKEN_BACK, _IN_FLIGHT, _CANCELLING, _FINISHING, _DROPPED = State
+# Why an event cannot happen.
+_ALONE, _OWNED, _QUIET = "nobody owns it", "it has an owner", "nothing of it is queued"
+_EARLY, _DOUBLE, _GONE = "the kernel has not seen it", "it is queued already", "the kernel has it already"
+_BUSY, _LATER, _ENDED = "it is in flight", "only its last completion wakes its task", "it was dropped"
 
-_ILLEGAL: Final = None
-
-TABLE: Final[dict[State, dict[Event, State | None]]] = {
-    State.FREE: {
-        Event.ACQUIRE: State.READY,
-        Event.QUEUE: _ILLEGAL,
-        Event.REFUSE: _ILLEGAL,
-        Event.SUBMIT: _ILLEGAL,
-        Event.CANCEL: _ILLEGAL,
-        Event.CLOSE: _ILLEGAL,
-        # Late or forged: the generation does not match, it is counted and dropped.
-        Event.MORE: State.FREE,
-        Event.LAST: State.FREE,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: _ILLEGAL,
-    },
-    State.READY: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: State.QUEUED,
-        Event.REFUSE: State.WAITING,
-        Event.SUBMIT: _ILLEGAL,
-        Event.CANCEL: _ILLEGAL,
-        Event.CLOSE: State.FREE,
-        Event.MORE: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: State.FREE,
-    },
-    State.WAITING: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: State.QUEUED,
-        Event.REFUSE: State.WAITING,
-        Event.SUBMIT: _ILLEGAL,
-        # Not queued any more: nobody wants the result, or the descriptor may be another file's.
-        Event.CANCEL: State.DROPPED,
-        Event.CLOSE: State.DROPPED,
-        Event.MORE: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: _ILLEGAL,
-    },
-    State.QUEUED: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: _ILLEGAL,
-        Event.REFUSE: _ILLEGAL,
-        Event.SUBMIT: State.IN_FLIGHT,
-        Event.CANCEL: State.TAKEN_BACK,
-        Event.CLOSE: State.TAKEN_BACK,
-        Event.MORE: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: _ILLEGAL,
-    },
-    State.TAKEN_BACK: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: _ILLEGAL,
-        Event.REFUSE: _ILLEGAL,
-        Event.SUBMIT: State.TAKEN_BACK,
-        Event.CANCEL: State.TAKEN_BACK,
-        Event.CLOSE: State.TAKEN_BACK,
-        Event.MORE: _ILLEGAL,
-        Event.LAST: State.READY,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: _ILLEGAL,
-    },
-    State.IN_FLIGHT: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: _ILLEGAL,
-        Event.REFUSE: _ILLEGAL,
-        Event.SUBMIT: _ILLEGAL,
-        Event.CANCEL: State.CANCELLING,
-        Event.CLOSE: State.CANCELLING,
-        Event.MORE: State.FINISHING,
-        Event.LAST: State.READY,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: _ILLEGAL,
-    },
-    State.CANCELLING: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: _ILLEGAL,
-        Event.REFUSE: _ILLEGAL,
-        Event.SUBMIT: _ILLEGAL,
-        Event.CANCEL: State.CANCELLING,
-        Event.CLOSE: State.CANCELLING,
-        Event.MORE: State.FINISHING,
-        Event.LAST: State.READY,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: _ILLEGAL,
-    },
-    State.FINISHING: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: _ILLEGAL,
-        Event.REFUSE: _ILLEGAL,
-        Event.SUBMIT: _ILLEGAL,
-        Event.CANCEL: State.FINISHING,
-        Event.CLOSE: State.FINISHING,
-        Event.MORE: State.FINISHING,
-        Event.LAST: State.READY,
-        Event.RESUME: _ILLEGAL,
-        Event.RELEASE: _ILLEGAL,
-    },
-    State.DROPPED: {
-        Event.ACQUIRE: _ILLEGAL,
-        Event.QUEUE: _ILLEGAL,
-        Event.REFUSE: _ILLEGAL,
-        Event.SUBMIT: _ILLEGAL,
-        Event.CANCEL: State.DROPPED,
-        Event.CLOSE: State.DROPPED,
-        Event.MORE: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.RESUME: State.READY,
-        Event.RELEASE: _ILLEGAL,
-    },
+# fmt: off
+_ROWS: Final[dict[State, tuple[State | str, ...]]] = {
+    # ACQUIRE, QUEUE, REFUSE, SUBMIT; then CANCEL, CLOSE; then MORE, LAST; then RESUME, RELEASE
+    _FREE: (
+        _READY, _ALONE, _ALONE, _ALONE,  _ALONE, _ALONE,
+        _FREE, _FREE,  # late or forged: the generation does not match, it is counted and dropped
+        _ALONE, _ALONE,
+    ),
+    _READY: (_OWNED, _QUEUED, _WAITING, _QUIET,  _QUIET, _FREE,  _QUIET, _QUIET,  _QUIET, _FREE),
+    _WAITING: (
+        _OWNED, _QUEUED, _WAITING, _QUIET,
+        _DROPPED, _DROPPED,  # not queued any more: the descriptor may be another file's
+        _QUIET, _QUIET,  _QUIET, _QUIET,
+    ),
+    _QUEUED: (
+        _OWNED, _DOUBLE, _DOUBLE, _IN_FLIGHT,  _TAKEN_BACK, _TAKEN_BACK,  _EARLY, _EARLY,  _LATER, _DOUBLE,
+    ),
+    _TAKEN_BACK: (
+        _OWNED, _DOUBLE, _DOUBLE, _TAKEN_BACK,  _TAKEN_BACK, _TAKEN_BACK,  _EARLY, _READY,  _LATER, _DOUBLE,
+    ),
+    _IN_FLIGHT: (
+        _OWNED, _BUSY, _BUSY, _GONE,  _CANCELLING, _CANCELLING,  _FINISHING, _READY,  _LATER, _BUSY,
+    ),
+    _CANCELLING: (
+        _OWNED, _BUSY, _BUSY, _GONE,  _CANCELLING, _CANCELLING,  _FINISHING, _READY,  _LATER, _BUSY,
+    ),
+    _FINISHING: (
+        _OWNED, _BUSY, _BUSY, _GONE,  _FINISHING, _FINISHING,  _FINISHING, _READY,  _LATER, _BUSY,
+    ),
+    _DROPPED: (_OWNED, _ENDED, _ENDED, _QUIET,  _DROPPED, _DROPPED,  _QUIET, _QUIET,  _READY, _ENDED),
 }
-"""The state after each event; None where the event cannot happen.
+# fmt: on
+
+TABLE: Final[Table[State, Event, None]] = Table("operation", State, Event, _ROWS)
+"""The state after each event.
 
 Closing a descriptor says CLOSE to each of its operations; one that was busy then is released with its last
 completion (LAST, RELEASE). After LAST the task has yet to resume and take the result, but the operation may
@@ -179,14 +106,9 @@ def step(state: State, event: Event) -> State:
     """The state after ``event``.
 
     Raises:
-        IllegalTransition: it cannot happen in ``state``.
+        IllegalEvent: it cannot happen in ``state``.
     """
-    after = TABLE[state][event]
-    if after is None:
-        raise IllegalTransition(
-            f"{event.name} cannot happen to an operation that is {state.name} ({state.value})"
-        )
-    return after
+    return TABLE.step(state, event)[0]
 
 
 def diagram() -> str:
@@ -194,9 +116,9 @@ def diagram() -> str:
     change nothing are left out."""
     lines = ["stateDiagram-v2", f"    [*] --> {State.FREE.name}"]
     lines += [f"    {state.name} : {state.name}<br/>{state.value}" for state in State]
-    for state, row in TABLE.items():
+    for state in State:
         arrows: dict[State, list[str]] = {}
-        for event, after in row.items():
+        for event, after in TABLE[state].items():
             if after is not None and after is not state:
                 arrows.setdefault(after, []).append(event.value)
         lines += [

@@ -1,14 +1,14 @@
 """State machines as tables, and the one interpreter of them.
 
 Invariant: a table has a cell for every pair of state and event; a pair that cannot happen says why. That is
-checked when the table is made, so that no machine can meet a case nobody thought of. An event that cannot happen
-raises `IllegalEvent`, in optimised programs too.
+checked when the table is made, so that no machine can meet a case nobody thought of. An event that cannot
+happen raises `IllegalEvent`, in optimised programs too.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ __all__ = ["IllegalEvent", "Table"]
 
 S = TypeVar("S", bound=Enum)
 E = TypeVar("E", bound=Enum)
-A = TypeVar("A", bound=Enum)
+A = TypeVar("A", bound="Enum | None")
 
-Cell: TypeAlias = "tuple[S, A] | str"
+Cell: TypeAlias = "tuple[S, A] | S | str"
 
 
 class IllegalEvent(RuntimeError):
@@ -32,24 +32,32 @@ class Table(Generic[S, E, A]):
     Args:
         name: of the machine, for messages.
         events: the events, in the order of the columns.
-        rows: for each state its cells: the next state and what to do, or a text that says why the event
-            cannot happen.
+        rows: for each state its cells: the next state and what to do; the next state alone, where nothing is
+            done; or a text that says why the event cannot happen.
+        nothing: the action of the cells that name none.
 
     Raises:
         ValueError: a state without a row, or a row with a cell too few or too many.
     """
 
-    def __init__(self, name: str, states: type[S], events: type[E], rows: Mapping[S, Sequence[Cell[S, A]]]):
+    def __init__(
+        self,
+        name: str,
+        states: type[S],
+        events: type[E],
+        rows: Mapping[S, Sequence[Cell[S, A]]],
+        nothing: A | None = None,
+    ) -> None:
         columns = list(events)
         if list(rows) != list(states):
             raise ValueError(f"{name}: the rows are not the states in their order")
         self.name: str = name
-        self._cells: dict[tuple[S, E], Cell[S, A]] = {}
+        self._cells: dict[tuple[S, E], tuple[S, Any] | str] = {}
         for state, row in rows.items():
             if len(row) != len(columns):
                 raise ValueError(f"{name}: {state.name} has {len(row)} cells for {len(columns)} events")
             for event, cell in zip(columns, row, strict=True):
-                self._cells[state, event] = cell
+                self._cells[state, event] = cell if isinstance(cell, (tuple, str)) else (cell, nothing)
 
     def step(self, state: S, event: E) -> tuple[S, A]:
         """The state after an event, and what to do.
@@ -65,6 +73,11 @@ class Table(Generic[S, E, A]):
     def legal(self, state: S, event: E) -> bool:
         """Whether the event can happen in this state."""
         return not isinstance(self._cells[state, event], str)
+
+    def __getitem__(self, state: S) -> dict[E, S | None]:
+        """The states that follow a state, by event; None where the event cannot happen."""
+        row = {event: cell for (before, event), cell in self._cells.items() if before is state}
+        return {event: None if isinstance(cell, str) else cell[0] for event, cell in row.items()}
 
     def __iter__(self) -> Iterator[tuple[S, E]]:
         """Every pair of state and event."""

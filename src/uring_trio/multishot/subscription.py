@@ -16,8 +16,9 @@ Rules that the table shows
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from collections import deque
-from enum import Enum
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import trio
@@ -26,6 +27,7 @@ from trio.lowlevel import enable_ki_protection
 from uring import abi
 from uring.errors import error_from_result
 from uring.kernel.op import Multishot, Op, descriptor
+from uring.machines.machine import Table
 
 from .. import seams
 from ..core.fd import Channel
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from ..net.coalescing import Gathering
     from .leases import Group
 
-__all__ = ["TABLE", "Event", "Items", "State", "Subscription", "subscribe"]
+__all__ = ["TABLE", "Action", "Event", "Items", "State", "Subscription", "subscribe"]
 
 _MORE = int(abi.IORING_CQE_F_MORE)
 _ECANCELED = -errno.ECANCELED
@@ -74,77 +76,32 @@ class Event(Enum):
     CLOSE = "the block was left, or the descriptor closed"
 
 
-_ILLEGAL: Final = None
-S = State
-_ARMED: Final = State.ARMED
+class Action(Enum):
+    """What a subscription does beside changing its state."""
 
-TABLE: Final[dict[State, dict[Event, State | None]]] = {
-    S.IDLE: {
-        Event.GET: S.ARMED,
-        Event.ROOM: S.IDLE,
-        Event.DATA: _ILLEGAL,
-        Event.FULL: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.FINAL: _ILLEGAL,
-        Event.CLOSE: S.CLOSED,
-    },
-    S.ARMED: {
-        Event.GET: S.ARMED,
-        Event.ROOM: S.ARMED,
-        Event.DATA: S.ARMED,
-        Event.FULL: S.PAUSING,
-        Event.LAST: S.RESTING,
-        Event.FINAL: S.ENDED,
-        Event.CLOSE: S.CLOSING,
-    },
-    S.PAUSING: {
-        Event.GET: S.PAUSING,
-        Event.ROOM: S.PAUSING,
-        Event.DATA: S.PAUSING,
-        Event.FULL: S.PAUSING,
-        Event.LAST: S.RESTING,
-        Event.FINAL: S.ENDED,
-        Event.CLOSE: S.CLOSING,
-    },
-    S.RESTING: {
-        Event.GET: S.RESTING,
-        Event.ROOM: S.ARMED,
-        Event.DATA: _ILLEGAL,
-        Event.FULL: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.FINAL: _ILLEGAL,
-        Event.CLOSE: S.CLOSED,
-    },
-    S.ENDED: {
-        Event.GET: S.IDLE,
-        Event.ROOM: S.ENDED,
-        Event.DATA: _ILLEGAL,
-        Event.FULL: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.FINAL: _ILLEGAL,
-        Event.CLOSE: S.CLOSED,
-    },
-    S.CLOSING: {
-        Event.GET: S.CLOSING,
-        Event.ROOM: S.CLOSING,
-        Event.DATA: S.CLOSING,
-        Event.FULL: S.CLOSING,
-        Event.LAST: S.CLOSED,
-        Event.FINAL: S.CLOSED,
-        Event.CLOSE: S.CLOSING,
-    },
-    S.CLOSED: {
-        Event.GET: S.CLOSED,
-        Event.ROOM: S.CLOSED,
-        Event.DATA: _ILLEGAL,
-        Event.FULL: _ILLEGAL,
-        Event.LAST: _ILLEGAL,
-        Event.FINAL: _ILLEGAL,
-        Event.CLOSE: S.CLOSED,
-    },
-}
-"""The state that follows; None where the event cannot happen. Entering ``ARMED`` from another state arms,
-entering ``PAUSING`` cancels."""
+    NOTHING = auto()
+    ARM = auto()
+    """Queue the request; where the kernel takes no more now, the state stays as it was."""
+    CANCEL = auto()
+    """Ask the kernel to end it."""
+
+
+S = State
+_IDLE, _ARMED, _PAUSING, _RESTING, _ENDED, _CLOSING, _CLOSED = State
+_ARM, _PAUSE, _QUIET = (_ARMED, Action.ARM), (_PAUSING, Action.CANCEL), "nothing is in flight"
+
+# fmt: off
+TABLE: Final[Table[State, Event, Action]] = Table("subscription", State, Event, {
+    # state    GET       ROOM      DATA      FULL      LAST      FINAL    CLOSE
+    _IDLE:    (_ARM,     _IDLE,    _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
+    _ARMED:   (_ARMED,   _ARMED,   _ARMED,   _PAUSE,   _RESTING, _ENDED,  _CLOSING),
+    _PAUSING: (_PAUSING, _PAUSING, _PAUSING, _PAUSING, _RESTING, _ENDED,  _CLOSING),
+    _RESTING: (_RESTING, _ARM,     _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
+    _ENDED:   (_IDLE,    _ENDED,   _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
+    _CLOSING: (_CLOSING, _CLOSING, _CLOSING, _CLOSING, _CLOSED,  _CLOSED, _CLOSING),
+    _CLOSED:  (_CLOSED,  _CLOSED,  _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
+}, Action.NOTHING)
+# fmt: on
 
 
 class Subscription:
@@ -355,15 +312,13 @@ class Subscription:
             self.gathering.close()
 
     def step(self, event: Event) -> None:
-        """Follows the table."""
-        before = self.state
-        after = TABLE[before][event]
-        assert after is not None, f"{event.name} cannot happen to a subscription that is {before.name}"
-        if after is before:
+        """Follows the table. Raises `uring.IllegalEvent` where the event cannot happen now."""
+        after, action = TABLE.step(self.state, event)
+        if after is self.state:
             return
-        if after is S.ARMED and not self._arm():
+        if action is Action.ARM and not self._arm():
             return
-        if after is S.PAUSING and self._op is not None:
+        if action is Action.CANCEL and self._op is not None:
             self._op.manager.cancels.cancel(self._op)
         if self.group is not None:
             self.group.on_return = self._returned if after is S.RESTING else None
@@ -459,7 +414,7 @@ class Subscription:
 _OVER = frozenset((S.CLOSING, S.CLOSED))
 
 
-class Items(Generic[T_co]):
+class Items(ABC, Generic[T_co]):
     """What a subscription brings, as an async context manager and the iterator of its block.
 
     Entering costs no system call; the first iteration arms the multishot. Leaving the block, in whatever
@@ -473,13 +428,13 @@ class Items(Generic[T_co]):
         self._subscription: Subscription | None = None
         self._done = False
 
+    @abstractmethod
     def _open(self) -> Subscription:
         """Makes the subscription; raises what is wrong with it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _item(self, res: int, flags: int) -> T_co:
         """What a completion is to the user."""
-        raise NotImplementedError
 
     def _last(self, res: int) -> T_co:
         """What a final result is to the user: a last item, or what this raises."""
