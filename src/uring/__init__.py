@@ -18,10 +18,8 @@ if TYPE_CHECKING:
         CTX_MODE_EXTENDED,
         CTX_MODE_INDIRECT,
         CTX_MODE_RESERVED,
-        ContextPools,
         ExtSQE,
         IndirectSQE,
-        ScopedExtSQE,
         SQEContext,
         cast_user_data,
         for_fd,
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
         pack_extended,
         pack_indirect,
     )
+    from .contexts.pools import ContextPools, ScopedExtSQE
     from .contexts.shapes import Ctx
     from .contexts.userdata import context_user_data, context_with_user_data
     from .contexts.views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
@@ -192,10 +191,11 @@ __all__ = [
 
 _HOMES = {
     "contexts.context": (
-        "CTX_MODE_DIRECT CTX_MODE_EXTENDED CTX_MODE_INDIRECT CTX_MODE_RESERVED ContextPools ExtSQE "
-        "IndirectSQE ScopedExtSQE SQEContext cast_user_data for_fd pack_direct pack_extended "
+        "CTX_MODE_DIRECT CTX_MODE_EXTENDED CTX_MODE_INDIRECT CTX_MODE_RESERVED ExtSQE "
+        "IndirectSQE SQEContext cast_user_data for_fd pack_direct pack_extended "
         "pack_indirect"
     ),
+    "contexts.pools": "ContextPools ScopedExtSQE",
     "contexts.shapes": "Ctx",
     "contexts.userdata": "context_user_data context_with_user_data",
     "contexts.views": "CQEView DirectCQE ExtCQE SQEView view_ext_sqe view_sqe",

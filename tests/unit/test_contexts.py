@@ -27,7 +27,7 @@ from uring import (
     view_ext_sqe,
     view_sqe,
 )
-from uring.contexts import context
+from uring.contexts import pools
 from uring.contexts.views import CQEView, DirectCQE, ExtCQE
 
 ops_ = st.integers(0, 255)
@@ -156,7 +156,7 @@ def test_numbers_of_pools_that_come_round_again(monkeypatch: pytest.MonkeyPatch)
     old = ContextPools(1)
     slot = old.extended()
     number = slot.context >> 44 & (1 << 18) - 1
-    monkeypatch.setattr(context, "_numbers", itertools.count(number + (1 << 18)))
+    monkeypatch.setattr(pools, "_numbers", itertools.count(number + (1 << 18)))
     new = ContextPools(1)
     other = new.extended()
     assert other.context != slot.context

@@ -6,10 +6,8 @@ from .context import (
     CTX_MODE_INDIRECT,
     CTX_MODE_RESERVED,
     USER_DATA_SIZE,
-    ContextPools,
     ExtSQE,
     IndirectSQE,
-    ScopedExtSQE,
     SQEContext,
     cast_user_data,
     find_slot,
@@ -18,6 +16,7 @@ from .context import (
     pack_extended,
     pack_indirect,
 )
+from .pools import ContextPools, ScopedExtSQE
 
 __all__ = [
     "CTX_MODE_DIRECT",

@@ -16,29 +16,24 @@ Invariants
 
 from __future__ import annotations
 
-import itertools
-import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from ..errors import PoolExhausted
 from ..kernel.op import Op
 from .shapes import Ctx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 __all__ = [
     "CTX_MODE_DIRECT",
     "CTX_MODE_EXTENDED",
     "CTX_MODE_INDIRECT",
     "CTX_MODE_RESERVED",
-    "ContextPools",
     "ExtSQE",
     "IndirectSQE",
+    "Lender",
     "SQEContext",
-    "ScopedExtSQE",
     "cast_user_data",
     "for_fd",
     "pack_direct",
@@ -58,14 +53,26 @@ _FD_BITS = 30
 _FD_MASK = (1 << _FD_BITS) - 1
 _FD_LEAST, _FD_MOST = -(1 << (_FD_BITS - 1)), (1 << (_FD_BITS - 1)) - 1
 _BUFFER_SELECT = 1 << 5
-_INDEX_BITS, _GENERATION_BITS, _POOL_BITS = 24, 20, 18
-_GENERATION_MASK = (1 << _GENERATION_BITS) - 1
-_POOL_MASK = (1 << _POOL_BITS) - 1
-_POOL_SHIFT = _INDEX_BITS + _GENERATION_BITS
+INDEX_BITS, _GENERATION_BITS, POOL_BITS = 24, 20, 18
+GENERATION_MASK = (1 << _GENERATION_BITS) - 1
+POOL_MASK = (1 << POOL_BITS) - 1
+POOL_SHIFT = INDEX_BITS + _GENERATION_BITS
 
 _NO_FIELDS = (0, 0, -1, 0, 0, 0, 0, 0, 0, 0)
 
 T = TypeVar("T")
+
+
+class Lender(Protocol):
+    """A pool of slots, as a slot and a context know it: `uring.ContextPools`."""
+
+    def find(self, raw: int) -> IndirectSQE | None: ...
+    def put_indirect(self, indirect: IndirectSQE) -> None: ...
+    def put_extended(self, ext: ExtSQE) -> None: ...
+
+
+living_pools: weakref.WeakValueDictionary[int, Lender] = weakref.WeakValueDictionary()
+"""By their numbers, which stand in the contexts of their slots."""
 
 
 class SQEContext(int):
@@ -176,7 +183,7 @@ class SQEContext(int):
 
     def with_op(self, op: int) -> SQEContext:
         """The context with this opcode."""
-        _check("an opcode", op, 0, 0xFF)
+        check("an opcode", op, 0, 0xFF)
         slot = self._slot_to_change()
         if slot is None:
             return SQEContext(self & ~0xFF | op)
@@ -185,7 +192,7 @@ class SQEContext(int):
 
     def with_flags(self, flags: int) -> SQEContext:
         """The context with these ``IOSQE_*`` flags in place of all that it had."""
-        _check("IOSQE flags", flags, 0, 0xFF)
+        check("IOSQE flags", flags, 0, 0xFF)
         slot = self._slot_to_change()
         if slot is None:
             return SQEContext(self & ~0xFF00 | flags << 8)
@@ -197,15 +204,15 @@ class SQEContext(int):
         """The context with this descriptor."""
         slot = self._slot_to_change()
         if slot is None:
-            _check("a descriptor in a context", fd, _FD_LEAST, _FD_MOST)
+            check("a descriptor in a context", fd, _FD_LEAST, _FD_MOST)
             return SQEContext(self & ~(_FD_MASK << 32) | (fd & _FD_MASK) << 32)
-        _check("a descriptor", fd, -(1 << 31), (1 << 31) - 1)
+        check("a descriptor", fd, -(1 << 31), (1 << 31) - 1)
         slot.fields = (*slot.fields[:2], fd, *slot.fields[3:])
         return self
 
     def with_buf_group(self, buf_group: int) -> SQEContext:
         """The context with this buffer group."""
-        _check("a buffer group", buf_group, 0, 0xFFFF)
+        check("a buffer group", buf_group, 0, 0xFFFF)
         slot = self._slot_to_change()
         if slot is None:
             return SQEContext(self & ~(0xFFFF << 16) | buf_group << 16)
@@ -232,8 +239,8 @@ class SQEContext(int):
             return (
                 f"<SQEContext {mode} op={self.op} flags={self.flags:#x} group={self.buf_group} fd={self.fd}>"
             )
-        index = self & (1 << _INDEX_BITS) - 1
-        return f"<SQEContext {mode} slot={index} generation={self >> _INDEX_BITS & _GENERATION_MASK}>"
+        index = self & (1 << INDEX_BITS) - 1
+        return f"<SQEContext {mode} slot={index} generation={self >> INDEX_BITS & GENERATION_MASK}>"
 
 
 def for_fd(fd: int) -> SQEContext:
@@ -247,10 +254,10 @@ def pack_direct(op: int, flags: int = 0, buf_group: int = 0, fd: int = 0) -> SQE
     Raises:
         TypeError, ValueError: a field that is no int or does not fit: 8, 8, 16 and (signed) 30 bits.
     """
-    _check("an opcode", op, 0, 0xFF)
-    _check("IOSQE flags", flags, 0, 0xFF)
-    _check("a buffer group", buf_group, 0, 0xFFFF)
-    _check("a descriptor in a context", fd, _FD_LEAST, _FD_MOST)
+    check("an opcode", op, 0, 0xFF)
+    check("IOSQE flags", flags, 0, 0xFF)
+    check("a buffer group", buf_group, 0, 0xFFFF)
+    check("a descriptor in a context", fd, _FD_LEAST, _FD_MOST)
     return int.__new__(SQEContext, op | flags << 8 | buf_group << 16 | (fd & _FD_MASK) << 32)
 
 
@@ -280,8 +287,8 @@ class IndirectSQE:
 
     __slots__ = ("__weakref__", "context", "fields", "in_flight", "op", "pool")
 
-    def __init__(self, pool: ContextPools, context: SQEContext) -> None:
-        self.pool: ContextPools = pool
+    def __init__(self, pool: Lender, context: SQEContext) -> None:
+        self.pool: Lender = pool
         self.context: SQEContext = context
         self.fields: tuple[int, ...] = _NO_FIELDS
         self.op: Op | None = None
@@ -314,7 +321,7 @@ class ExtSQE(IndirectSQE):
 
     __slots__ = ("_user_data", "sidecar")
 
-    def __init__(self, pool: ContextPools, context: SQEContext) -> None:
+    def __init__(self, pool: Lender, context: SQEContext) -> None:
         super().__init__(pool, context)
         self._user_data: bytearray | None = None
         self.sidecar: list[Any] = [None] * 8
@@ -356,173 +363,13 @@ def cast_user_data(ext: ExtSQE, kind: type[T]) -> T:
     return make(ext.user_data)
 
 
-class ContextPools:
-    """Two pools of ``capacity`` slots each, for indirect and extended contexts. Any thread may use them.
-
-    Raises:
-        ValueError: a capacity that is not 1 to 16777216.
-    """
-
-    __slots__ = ("__weakref__", "_capacity", "_free", "_lock", "_number", "_taken")
-
-    def __init__(self, capacity: int) -> None:
-        _check("the capacity", capacity, 1, 1 << _INDEX_BITS)
-        self._capacity = capacity
-        self._lock = threading.Lock()
-        self._number = _new_number()
-        # For each mode the numbers (slot and generation) that are free, and the slots that are not.
-        self._free: dict[int, list[int]] = {1: [], 2: []}
-        self._taken: dict[int, IndirectSQE] = {}
-        self._fill()
-        _pools[self._number] = self
-
-    @property
-    def capacity(self) -> int:
-        return self._capacity
-
-    @property
-    def indirect_available(self) -> int:
-        return len(self._free[1])
-
-    @property
-    def extended_available(self) -> int:
-        return len(self._free[2])
-
-    def indirect(self) -> IndirectSQE:
-        """Borrows an indirect slot. Raises PoolExhausted when all are taken."""
-        return self._borrow(1, IndirectSQE)
-
-    def extended(self) -> ExtSQE:
-        """Borrows an extended slot. Raises PoolExhausted when all are taken."""
-        return self._borrow(2, ExtSQE)
-
-    def put_indirect(self, indirect: IndirectSQE) -> None:
-        """Gives a slot back; the object is dead from now on.
-
-        Raises:
-            RuntimeError: its operation is in flight. ValueError: of another pool, or given back already.
-        """
-        self._give_back(indirect)
-
-    def put_extended(self, ext: ExtSQE) -> None:
-        """As `put_indirect`; references in the slot are dropped."""
-        self._give_back(ext)
-
-    def reset(self) -> None:
-        """Makes every slot available again; those still borrowed are dead.
-
-        Raises:
-            RuntimeError: an operation is in flight under one of them.
-        """
-        with self._lock:
-            flying = sum(slot.in_flight for slot in self._taken.values())
-            if flying:
-                raise RuntimeError(f"{flying} slots of the pool have an operation in flight")
-            for slot in list(self._taken.values()):
-                self._retire(slot)
-
-    def find(self, raw: int) -> IndirectSQE | None:
-        """The borrowed slot that this context names, or None."""
-        return self._taken.get(raw)
-
-    def _borrow(self, mode: int, kind: type[S]) -> S:
-        with self._lock:
-            free = self._free[mode]
-            if not free:
-                raise PoolExhausted(f"all {self._capacity} slots are taken; they come back with put_…")
-            raw = mode << 62 | self._number << _POOL_SHIFT | free.pop()
-            slot = kind(self, int.__new__(SQEContext, raw))
-            self._taken[raw] = slot
-            return slot
-
-    def _give_back(self, slot: IndirectSQE) -> None:
-        if not isinstance(slot, IndirectSQE):
-            raise TypeError(f"a slot is needed, not {type(slot).__name__}")
-        with self._lock:
-            if slot.in_flight:
-                raise RuntimeError(
-                    "the slot's operation is in flight: give it back after the last completion"
-                )
-            if self._taken.get(slot.context) is not slot:
-                raise ValueError("the slot is not borrowed from this pool, or was given back already")
-            self._retire(slot)
-
-    def _retire(self, slot: IndirectSQE) -> None:
-        raw = int(slot.context)
-        del self._taken[raw]
-        slot.op = None
-        index = raw & (1 << _INDEX_BITS) - 1
-        generation = (raw >> _INDEX_BITS) + 1 & _GENERATION_MASK
-        self._free[raw >> 62].append(generation << _INDEX_BITS | index)
-        if isinstance(slot, ExtSQE):
-            slot.sidecar[:] = [None] * len(slot.sidecar)
-
-    def _fill(self) -> None:
-        for free in self._free.values():
-            free[:] = range(self._capacity - 1, -1, -1)
-
-
-S = TypeVar("S", bound=IndirectSQE)
-
-_numbers = itertools.count()
-_pools: weakref.WeakValueDictionary[int, ContextPools] = weakref.WeakValueDictionary()
-
-
-def _new_number() -> int:
-    """A number that no living pool has: they come round again after 262144 pools."""
-    for number in itertools.islice(_numbers, 1 << _POOL_BITS):
-        if number & _POOL_MASK not in _pools:
-            return number & _POOL_MASK
-    raise PoolExhausted(f"there are {1 << _POOL_BITS} pools of contexts already")
-
-
 def find_slot(raw: int) -> IndirectSQE | None:
     """The borrowed slot that an indirect or extended context names; None if late, forged or given back."""
-    pool = _pools.get(raw >> _POOL_SHIFT & _POOL_MASK)
+    pool = living_pools.get(raw >> POOL_SHIFT & POOL_MASK)
     return pool.find(raw) if pool is not None else None
 
 
-class ScopedExtSQE:
-    """An extended slot that goes back by itself unless its operation was submitted.
-
-    ``with ring.new_scoped_ext_sqe() as scope:`` use ``scope.ext``, then ``scope.submitted()`` when the
-    completion's receiver is to give the slot back. A slot that is in flight when the block ends counts as
-    submitted.
-    """
-
-    __slots__ = ("_done", "ext")
-
-    def __init__(self, ext: ExtSQE) -> None:
-        if not isinstance(ext, ExtSQE):
-            raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
-        self.ext: ExtSQE = ext
-        self._done = False
-
-    @property
-    def valid(self) -> bool:
-        return not self._done and self.ext.valid
-
-    def submitted(self) -> None:
-        """Leaves giving back to whoever receives the completion."""
-        self._done = True
-
-    def release(self) -> None:
-        """Gives the slot back unless it was submitted. May be called again."""
-        if not self._done:
-            self._done = True
-            if not self.ext.in_flight and self.ext.valid:
-                self.ext.pool.put_extended(self.ext)
-
-    def __enter__(self) -> ScopedExtSQE:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
-
-
-def _check(name: str, value: Any, least: int, most: int) -> None:
+def check(name: str, value: Any, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is an int, not {type(value).__name__}")
     if not least <= value <= most:

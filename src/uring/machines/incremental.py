@@ -17,7 +17,8 @@ from .dispatch import CompletionOwner
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..contexts.context import ContextPools, ExtSQE
+    from ..contexts.context import ExtSQE
+    from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from ..kernel.buffers import BufferRing
     from ..ops.base import Fd

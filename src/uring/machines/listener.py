@@ -30,7 +30,7 @@ from .machine import Table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..contexts.context import ContextPools
+    from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from ..kernel.op import Op
     from .multishot import MultishotHandler, MultishotMethods, MultishotSubscription

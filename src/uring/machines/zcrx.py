@@ -32,7 +32,8 @@ from .refill import ZCRXMethods, ZCRXQueue, check_zcrx_mode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..contexts.context import ContextPools, ExtSQE
+    from ..contexts.context import ExtSQE
+    from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from ..ops.base import Fd
 

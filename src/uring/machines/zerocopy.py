@@ -23,7 +23,8 @@ from .machine import Table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..contexts.context import ContextPools, ExtSQE
+    from ..contexts.context import ExtSQE
+    from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from ..kernel.op import Op
     from ..ops.base import Fd

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..abi.layouts import SYNC_CANCEL_REG
-from ..contexts.context import ExtSQE, IndirectSQE, ScopedExtSQE
+from ..contexts.context import ExtSQE, IndirectSQE
+from ..contexts.pools import ScopedExtSQE
 from ..errors import PoolExhausted
 from ..kernel.memory import zeroed
 from .completion import Waiting

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import abi, ops
 from ..abi.layouts import PROBE, PROBE_OP
-from ..contexts.context import ContextPools
+from ..contexts.pools import ContextPools
 from ..errors import CQOverflow, RingClosed, error_from_result
 from ..kernel.memory import zeroed
 from ..kernel.ring import CQE, CQE_BIG, KernelRing
