@@ -3,7 +3,8 @@
 #
 #   make demo          a Trio server on the ring next to stock Trio, with real clients
 #   make test          the tests, with $(PYTHON); make test ARGS="-k name"
-#   make test-all      the same with every supported Python found on this machine
+#   make test-all      the same with every supported Python: those of this machine, and where there is root the others
+#                      from Debian's newest suite, in a folder (tools/newer-pythons)
 #   make conformance   the test-suites of Trio, AnyIO and others on stock Trio and on the ring;
 #                      make conformance ARGS="--suite trio"
 #   make versions      our tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
@@ -22,7 +23,7 @@ ARGS ?=
 # further requirements of the environment
 PINS ?=
 
-VERSIONS := 3.11 3.12 3.13
+VERSIONS := 3.11 3.12 3.13 3.14 3.15
 # Trio and AnyIO, the two minor versions before the newest, with a pytest of their time.
 OLDER := 0.34/4.15 0.33/4.14
 BIN := $(VENV)/bin
@@ -41,15 +42,15 @@ test: $(READY)
 	@$(BIN)/python -m pytest --ignore=tests/conformance $(ARGS)
 
 test-all:
-	@found=; for version in $(VERSIONS); do \
+	@found= elsewhere=; for version in $(VERSIONS); do \
 		if python=$$(tools/find-python $$version); then \
 			echo "--- Python $$version"; found=yes; \
 			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version EXTRAS=anyio,test,apps || exit 1; \
 		else \
-			echo "--- Python $$version: not on this machine"; \
+			elsewhere="$$elsewhere $$version"; \
 		fi; \
 	done; \
-	test -n "$$found"
+	test -z "$$elsewhere" || EXTRAS=anyio,test,apps ARGS='$(ARGS)' REQUIRE=$${found:+no} tools/newer-pythons $$elsewhere
 
 # Each property in 10 000 orders, a storm of 100 000 operations, each busy loop 1 000 times.
 .PHONY: explore

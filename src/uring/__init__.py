@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ._names import names_on_demand
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from . import abi, ops
     from .contexts.context import (

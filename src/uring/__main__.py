@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import __version__
 from .abi import (
     IORING_OP_NOP,
     IORING_REGISTER_QUERY,
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Says whether io_uring can be used on this machine, what it has, and what to change.",
         epilog="Exit status: 0 usable, 1 not usable, 2 wrong usage.",
     )
+    parser.add_argument("--version", action="version", version=f"uring {__version__}")
     parser.add_argument("--json", action="store_true", help="print the report for machines")
     parser.add_argument(
         "--entries",

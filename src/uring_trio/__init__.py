@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 import _uring_trio_startup
+from uring import __version__ as __version__
 from uring._names import names_on_demand
 from uring.errors import NoWorker, RingUnavailable
 

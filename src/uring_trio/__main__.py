@@ -1,10 +1,10 @@
 """The launcher: ``python -m uring_trio app.py`` runs a program with every Trio run of it on a ring.
 
 The program is what Python itself would run (a script, a directory or archive with a ``__main__``, a module
-after ``-m``), or the name of an installed console program. It runs as ``__main__`` in this process with its
-own ``sys.argv``; its exit status and Ctrl-C are its own. Only what uses Trio changes: asyncio stays asyncio.
-Python processes that the program starts (workers of a server, multiprocessing's children) are on the ring
-too, with the same options, by `uring_trio.launch.environment`.
+after ``-m``, a text after ``-c``), or the name of an installed console program. It runs as ``__main__`` in
+this process with its own ``sys.argv``; its exit status and Ctrl-C are its own. Only what uses Trio changes:
+asyncio stays asyncio. Python processes that the program starts (workers of a server, multiprocessing's
+children) are on the ring too, with the same options, by `uring_trio.launch.environment`.
 
 Exit status before the program starts: 1 there is no usable io_uring, or no such module; 2 wrong usage, or no
 such script.
@@ -19,13 +19,15 @@ import os
 import runpy
 import shutil
 import sys
+import textwrap
 import types
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from zipfile import is_zipfile
 
+from uring import __version__
 from uring.errors import RingUnavailable
 
 from .launch.environment import Switch
@@ -39,6 +41,7 @@ __all__ = ["main"]
 
 PROG = "python -m uring_trio"
 _WITH_VALUE = ("--ring", "--unavailable")
+_NAMES_PROGRAM = ("-m", "-c")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,13 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     own, words = _split(sys.argv[1:] if argv is None else argv)
     parser = _parser()
     options = parser.parse_args(own)
-    if words[:1] == ["-m"]:
-        words = words[1:]
-        find = _find_module
-    else:
-        find = _find_script
+    find: Callable[[str], Callable[[], object]] = _find_script
+    if words[:1] in (["-m"], ["-c"]):
+        find = _find_module if words.pop(0) == "-m" else _find_text
     if not words:
-        parser.error("name a script, -m and a module, or an installed program")
+        parser.error("name a script, -m and a module, -c and a text, or an installed program")
     start = find(words[0])
     switch = Switch(options.ring, options.unavailable, stats=options.stats)
     try:
@@ -67,30 +68,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (RingUnavailable, UnsupportedTrio) as exc:
         sys.exit(f"{PROG}: {exc}")
     switch.export(os.environ)
-    sys.argv = words
+    sys.argv = ["-c", *words[1:]] if find is _find_text else words
     start()
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our options, and the words from the program's name (or -m) on, which are not ours to read."""
+    """The launcher's options, and the program's words: from its name, -m or -c on."""
     own: list[str] = []
     rest = list(argv)
-    while rest and rest[0].startswith("-") and not rest[0].startswith("-m"):
+    while rest and rest[0].startswith("-") and not rest[0].startswith(_NAMES_PROGRAM):
         word = rest.pop(0)
         if word == "--":
             return own, rest
         own.append(word)
         if word in _WITH_VALUE and rest:
             own.append(rest.pop(0))
-    if rest and rest[0].startswith("-m") and rest[0] != "-m":
-        rest[:1] = ["-m", rest[0][2:]]
+    if rest and rest[0].startswith(_NAMES_PROGRAM) and len(rest[0]) > 2:
+        rest[:1] = [rest[0][:2], rest[0][2:]]
     return own, rest
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROG,
-        usage=f"{PROG} [options] (script | -m module | program) [arguments]",
+        usage=f"{PROG} [options] (script | -m module | -c text | program) [arguments]",
         description="Runs a Trio or AnyIO program on io_uring, unchanged. What follows its name is for it.",
         epilog="Python processes that it starts are on the ring too. The same without a change to the "
         "command: set URING_TRIO=1 in its environment.",
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE,…",
         help="settings of the ring: the fields of uring_trio.RingOptions, e.g. entries=512",
     )
+    parser.add_argument("--version", action="version", version=f"uring_trio {__version__}")
     parser.add_argument("--stats", action="store_true", help="print what the rings did to stderr at exit")
     parser.add_argument(
         "--unavailable",
@@ -140,6 +142,21 @@ def _find_script(name: str) -> Callable[[], object]:
         return lambda: _run_program(name, program.load())
     print(f"{PROG}: {name} is neither a script nor an installed program", file=sys.stderr)
     sys.exit(2)
+
+
+def _find_text(text: str) -> Callable[[], object]:
+    return lambda: _run_text(text)
+
+
+def _run_text(text: str) -> None:
+    if not sys.flags.safe_path:
+        sys.path[0] = ""
+    if sys.version_info >= (3, 14):  # since then Python takes an indented text
+        text = textwrap.dedent(text)
+    module = types.ModuleType("__main__")
+    vars(module).update(__loader__=BuiltinImporter, __builtins__=builtins)
+    sys.modules["__main__"] = module
+    exec(compile(text, "<string>", "exec"), vars(module))
 
 
 def _run_script(path: Path) -> None:
