@@ -27,7 +27,7 @@ VERSIONS := 3.11 3.12 3.13 3.14 3.15
 # Trio and AnyIO, the two minor versions before the newest, with a pytest of their time.
 OLDER := 0.34/4.15 0.33/4.14
 BIN := $(VENV)/bin
-SHIM := setup.py src/uring_trio.pth $(wildcard src/uring/_shim/*)
+SHIM := setup.py src/uring_trio.pth $(wildcard src/uring/_shim/* src/uring_trio/seams/*.c)
 # The interpreter is part of the stamp's name, so that another one makes another environment.
 READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 
@@ -103,7 +103,7 @@ bench: $(READY)
 
 clean:
 	@rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache src/*.egg-info
-	@rm -f src/uring/_ffi.c src/uring/_*.so
+	@rm -f src/uring/_ffi.c src/uring/_*.so src/uring_trio/seams/_*.so
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The extension is removed first: setuptools would take one that is newer than the C text for up to date, though
@@ -113,7 +113,7 @@ $(VENV)/ready-%: pyproject.toml $(SHIM) tools/preflight.py
 	 Ubuntu: apt-get install python3 python3-dev python3-venv), or name another interpreter with PYTHON=."; exit 1; }
 	@$(PYTHON) tools/preflight.py
 	@echo "Setting up $(VENV) with Python $* (once, about half a minute)"
-	@rm -rf $(VENV) src/uring/_ffi.c src/uring/_*.so
+	@rm -rf $(VENV) src/uring/_ffi.c src/uring/_*.so src/uring_trio/seams/_*.so
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[$(EXTRAS)]' $(PINS)
 	@touch $@

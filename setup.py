@@ -1,6 +1,6 @@
-"""Builds the extensions ``uring._ffi``, by cffi, and ``uring._cached`` (stable ABI: one wheel for CPython
-3.11 and later), and puts ``uring_trio.pth`` beside the packages: it lets an interpreter follow ``URING_TRIO``
-at its start.
+"""Builds the extensions on the stable ABI, one wheel for CPython 3.11 and later: ``uring._ffi`` by cffi, and
+``uring._cached`` and ``uring_trio.seams._ticks``, which are written by hand. Puts ``uring_trio.pth`` beside
+the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
 
 Elsewhere than on Linux there is no io_uring to talk to: the packages install and import without it.
 """
@@ -35,16 +35,23 @@ class EditableWithStartup(editable_wheel):
 
 
 on_linux = sys.platform == "linux"
-cached = Extension(
-    "uring._cached",
-    ["src/uring/_shim/cached.c"],
-    define_macros=[("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", "1")],
-    extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration"],
-    py_limited_api=True,
-)
+EXTENSIONS = {
+    "uring._cached": "src/uring/_shim/cached.c",
+    "uring_trio.seams._ticks": "src/uring_trio/seams/_ticks.c",
+}
+extensions = [
+    Extension(
+        name,
+        [source],
+        define_macros=[("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", "1")],
+        extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration"],
+        py_limited_api=True,
+    )
+    for name, source in EXTENSIONS.items()
+]
 
 setup(
-    ext_modules=[cached] if on_linux else [],
+    ext_modules=extensions if on_linux else [],
     cffi_modules=["src/uring/_shim/build.py:ffibuilder"] if on_linux else [],
     cmdclass={"build_py": BuildWithStartup, "editable_wheel": EditableWithStartup},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import os
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 __all__ = ["RingOptions"]
+
+
+def _compiled() -> bool:
+    return os.environ.get("URING_TRIO_COMPILED") != "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,8 @@ class RingOptions:
 
             Trio's timer also ends what a kernel worker runs (path operations, fsync, splice), and is the only
             one under a mock clock.
+        compiled: whether scheduler ticks run in C where this Trio allows it. They do what Trio's loop does:
+            False, or ``URING_TRIO_COMPILED=0`` in the environment, is for comparisons.
     """
 
     entries: int = 256
@@ -54,6 +61,7 @@ class RingOptions:
     workers: int = 0
     direct_slots: int = 4096
     gather_us: int = 500
+    compiled: bool = field(default_factory=_compiled)
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -71,6 +79,8 @@ class RingOptions:
                 raise TypeError(f"{name} is an int, not {type(value).__name__}")
             if not least <= value <= most:
                 raise ValueError(f"{name} is {least} to {most}, not {value}")
+        if type(self.compiled) is not bool:
+            raise TypeError(f"compiled is True or False, not {self.compiled!r}")
         if self.deadlines not in ("auto", "link", "cancel"):
             raise ValueError(f'deadlines is "auto", "link" or "cancel", not {self.deadlines!r}')
         for name in ("entries", "cq_entries"):
@@ -87,7 +97,7 @@ class RingOptions:
         Raises:
             ValueError: an unknown name or a value that is not a number.
         """
-        known = {field.name for field in fields(cls)}
+        known = {each.name for each in fields(cls)}
         values: dict[str, Any] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, equals, value = part.partition("=")
@@ -95,6 +105,8 @@ class RingOptions:
                 raise ValueError(f"ring options are {', '.join(sorted(known))} as name=value, not {part!r}")
             try:
                 values[name] = value if name == "deadlines" else int(value)
-            except ValueError:
+                if name == "compiled":
+                    values[name] = {"0": False, "1": True}[value]
+            except (ValueError, KeyError):
                 raise ValueError(f"{name} is a number, not {value!r}") from None
         return cls(**values)

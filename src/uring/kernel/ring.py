@@ -396,6 +396,18 @@ class KernelRing:
         handle = self._handle
         return memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
 
+    def addresses(self) -> tuple[int, int, int, int]:
+        """For C code beside this one: where the mapped ring lies, where its pointer to the completions of
+        the last cycle, and the functions ``ur_idle`` and ``ur_cycle``."""
+        pointers = (
+            self._handle,
+            ffi.addressof(self._handle, "out"),
+            ffi.addressof(lib, "ur_idle"),
+            ffi.addressof(lib, "ur_cycle"),
+        )
+        handle, out, idle, cycle = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
+        return handle, out, idle, cycle
+
     def register_eventfd(self, fd: int) -> None:
         """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting."""
         arg = ffi.new("int32_t *", fd)

@@ -182,6 +182,8 @@ class Manager:
         self._guest_fd_registered = False
         self._wakes = False  # whether the ring polls the eventfd
         self._armed = False  # whether it polls what may have to end a wait
+        self._ticks: Callable[[int], bool] | None = self._first_ticks
+        self.compiled: Any = None  # scheduler ticks in C, once the run has them
         self.provide: Callable[..., Any] = provide
         self.groups: Groups | None = None  # buffers of subscriptions, made for the first one
         self.registered: list[int] | None = None  # free slots of the table of registered buffers
@@ -288,15 +290,39 @@ class Manager:
 
     def process_events(self, events: int | None) -> None:
         """Delivers the completions that `get_events` left in the ring's ``out``."""
-        if not events and not self._guest:
-            return
         n = events or 0
         if self._guest or n < 0:
             n = self._enter_on_owner(n)
+        if self._ticks is not None and self._ticks(n):
+            return
         if n == 1:
             seams.deliver(self, (_unpack_from(self._out),))
         elif n:
             seams.deliver(self, _iter_unpack(self._out[: n * 16]))
+
+    def _first_ticks(self, n: int) -> bool:
+        """Learns with the first events whether this run has its ticks in C, which take the place of this."""
+        self._ticks = None
+        runner = self.runner or self.bind()
+        if self.options.compiled and isinstance(self.ring, KernelRing) and self._cycle == self.ring.cycle:
+            offset = seams.clock_offset(runner)
+            if offset is not None:
+                entries = self.table.entries
+                self.compiled = seams.make_ticks(
+                    Operation, entries, self.ring.addresses(), offset, self._quiet, self.stray
+                )
+                if self.compiled is not None:
+                    self._ticks = self.compiled.run
+        return self._ticks is not None and self._ticks(n)
+
+    def _quiet(self) -> float:
+        """How many seconds the ring may be waited for without anything else to look after; negative: there is
+        something now."""
+        if self._held or self.cancels.waiting or self.cancels.ripening:
+            return -1.0
+        if not self._armed:
+            return 0.0  # nothing would end a wait
+        return inf if self._sweep_at == inf else self._sweep_at - time.monotonic()
 
     def statistics(self) -> RingStatistics:
         """Figures of this run; see `RingStatistics`."""
@@ -326,6 +352,7 @@ class Manager:
             cancels_lost=self.cancels.lost,
             cancels_running=self.cancels.running,
             cancels_unsent=self.cancels.unsent,
+            compiled_ticks=0 if self.compiled is None else self.compiled.count,
             workers=self._workers(),
         )
 
@@ -482,6 +509,7 @@ class Manager:
         """Puts something around each entering of the ring that hands out completions; None: nothing again."""
         self._cycle = self.ring.cycle if wrap is None else wrap(self.ring.cycle)
         self._poll = self.ring.poll if wrap is None else wrap(self.ring.poll)
+        self._ticks = self._first_ticks if wrap is None else None
 
     def more_buffers(self) -> None:
         """For a single-shot receive that found no buffer."""

@@ -32,6 +32,7 @@ class RingStatistics:
     cancels_running: int
     cancels_unsent: int
     workers: int
+    compiled_ticks: int = 0
     backend: str = "io_uring"
 
 

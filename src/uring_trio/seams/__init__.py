@@ -1,13 +1,15 @@
 """The one place that touches private names of Trio; every name in use is listed in `NAMES`.
 
 ``names`` says which there are and checks them, ``runs`` knows the current run and chooses managers, ``waits``
-parks tasks and resumes them, ``patches`` puts things of ours in the place of Trio's. Nothing here knows what
+parks tasks and resumes them, ``ticks`` runs the scheduler's usual
+steps in C, ``patches`` puts things of ours in the place of Trio's. Nothing here knows what
 an operation does.
 """
 
 from .names import (
     DEFAULT_RECEIVE_SIZE,
     NAMES,
+    NAMES_OF_TICKS,
     TESTED,
     SocketType,
     UnsupportedTrio,
@@ -46,6 +48,7 @@ from .runs import (
     use_manager_class,
     waits_for,
 )
+from .ticks import make_ticks
 from .waits import (
     DONE,
     INTERRUPTED,
@@ -74,6 +77,7 @@ __all__ = [
     "DONE",
     "INTERRUPTED",
     "NAMES",
+    "NAMES_OF_TICKS",
     "TESTED",
     "Abort",
     "NoRing",
@@ -97,6 +101,7 @@ __all__ = [
     "epoll_of",
     "inline",
     "interrupted",
+    "make_ticks",
     "manager_here",
     "park_message",
     "patch_pipe_type",

@@ -16,6 +16,7 @@ from trio import socket as _public_socket
 __all__ = [
     "DEFAULT_RECEIVE_SIZE",
     "NAMES",
+    "NAMES_OF_TICKS",
     "TESTED",
     "SocketType",
     "UnsupportedTrio",
@@ -23,10 +24,12 @@ __all__ = [
     "context",
     "core_run",
     "core_traps",
+    "present",
     "require",
     "socket_module",
     "stream_class",
     "subprocess_module",
+    "tested",
     "unsupported",
 ]
 
@@ -73,6 +76,26 @@ NAMES = (
 """Private names this module relies on, as dotted paths; fields of attrs classes, and attributes that a
 constructor sets, count as present."""
 
+NAMES_OF_TICKS = (
+    "trio._core._run.CancelStatus",
+    "trio._core._run.Deadlines",
+    "trio._core._run.GLOBAL_RUN_CONTEXT.__dict__",
+    "trio._core._run.Runner.task_exited",
+    "trio._core._run.Runner.tasks",
+    "trio._core._run.Runner.waiting_for_idle",
+    "trio._core._run.Task._attempt_delivery_of_any_pending_cancel",
+    "trio._core._run.Task._attempt_delivery_of_pending_ki",
+    "trio._core._run.Task._counter",
+    "trio._core._run.Task._schedule_points",
+    "trio._core._run.Task.context",
+    "trio._core._run.Task.coro",
+    "trio._core._run.Task.custom_sleep_data",
+    "trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING",
+    "trio._core._run._r",
+    "trio._core._traps.PermanentlyDetachCoroutineObject",
+)
+"""What ticks in C rely on besides: without one of these a run has none of them, and needs none."""
+
 
 class UnsupportedTrio(RuntimeError):
     """The installed Trio is older than those tested, or lacks internals that a ring run needs."""
@@ -86,7 +109,7 @@ def unsupported() -> str | None:
     in `NAMES`."""
     if _minor(trio.__version__) < _minor(TESTED[0]):
         lacks = "is older"
-    elif missing := [name for name in NAMES if not _present(name)]:
+    elif missing := [name for name in NAMES if not present(name)]:
         lacks = f"lacks {', '.join(missing)}"
     else:
         return None
@@ -109,7 +132,7 @@ def check() -> None:
     require()
     if not _compared:
         _compared = True
-        if _minor(trio.__version__) not in map(_minor, TESTED):
+        if not tested():
             warnings.warn(
                 f"Trio {trio.__version__} was never tested on the ring, only {', '.join(TESTED)}",
                 RuntimeWarning,
@@ -117,10 +140,16 @@ def check() -> None:
             )
 
 
+def tested() -> bool:
+    """Whether this Trio is of a version that was tested."""
+    return _minor(trio.__version__) in map(_minor, TESTED)
+
+
 def _no_code() -> None: ...
 
 
-def _present(dotted: str) -> bool:
+def present(dotted: str) -> bool:
+    """Whether this Trio has what a dotted path names."""
     parts = dotted.split(".")
     found: Any = trio
     for depth, part in enumerate(parts[1:], 1):

@@ -1,0 +1,165 @@
+"""Whole scheduler ticks in C, for a ring run on a Trio that they were written for.
+
+Trio's loop hands out events once for each batch of tasks. `make_ticks` answers with an object whose ``run``
+then goes on by itself, batch after batch, until something is uncommon: an instrument, a task in
+``wait_all_tasks_blocked``, a deadline that is due, Ctrl-C, an end. Trio's own loop does the rest.
+
+The C text reads and writes fields of Trio's objects in place. Where they lie is found here, on a fresh object
+of each class, and a Trio of another shape gets None: the run is slower then, nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import deque
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import outcome
+
+from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, tested
+from .waits import DONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _ticks: Any
+else:
+    try:
+        from uring_trio.seams import _ticks
+    except ImportError:  # not built, or a CPython without what it needs
+        _ticks = None
+
+__all__ = ["make_ticks"]
+
+_TASK = (
+    "_next_send_fn",
+    "_next_send",
+    "_abort_func",
+    "custom_sleep_data",
+    "context",
+    "coro",
+    "_cancel_points",
+    "_schedule_points",
+    "_cancel_status",
+)
+_OPERATION = ("user_data", "task", "res", "flags", "pins", "interrupt", "handler")
+
+
+class _Again(outcome.Value[None]):  # type: ignore[misc]  # final, as far as anybody keeps outcomes
+    """What every shielded checkpoint is resumed with: unlike other outcomes it can be unwrapped each time."""
+
+    def unwrap(self) -> None:
+        return None
+
+
+_again = _Again(None)
+_offsets: dict[type, tuple[int, ...] | None] = {}
+
+
+def make_ticks(
+    operation: type,
+    entries: list[Any],
+    ring: tuple[int, int, int, int],
+    offset: float,
+    quiet: Callable[[], float],
+    stray: Callable[[int, int, int], None],
+) -> Any:
+    """The ticks of the current run, or None where Trio's own loop has to do them all.
+
+    Args:
+        operation: the class of ``entries``, the list of the in-flight table.
+        ring: addresses of the mapped ring, of its pointer to completions, and of two functions of the shim:
+            whether it is idle, and one cycle.
+        offset: what Trio's clock is ahead of the monotonic clock.
+        quiet: how many seconds the run may wait as far as its manager is concerned; negative: not at all.
+        stray: what takes a completion that belongs to no operation.
+    """
+    runner = context.runner
+    if _ticks is None or runner.is_guest or sys.implementation.name != "cpython":
+        return None
+    offsets = _find(operation)
+    if offsets is None or type(runner.runq) is not deque:
+        return None
+
+    def foreign(task: Any, message: Any) -> None:
+        _unusual(runner, task, message)
+
+    objects = {
+        "task_type": core_run.Task,
+        "operation_type": operation,
+        "runner": runner,
+        "runq": runner.runq,
+        "task_exited": runner.task_exited,
+        "tasks": runner.tasks,
+        "idle": runner.waiting_for_idle,
+        "deadlines": runner.deadlines,
+        "instruments": runner.instruments,
+        "hooks": runner.instruments.data,
+        "run_context": context.__dict__,
+        "module": vars(core_run),
+        "yield_message": core_traps.CancelShieldedCheckpoint,
+        "park_type": core_traps.WaitTaskRescheduled,
+        "entries": entries,
+        "done": DONE,
+        "again": _again,
+        "value": outcome.Value,
+        "error": outcome.Error,
+        "quiet": quiet,
+        "stray": stray,
+        "foreign": foreign,
+        "shuffle": _shuffle,
+    }
+    return _ticks.Ticks(objects, offsets, ring, offset)
+
+
+def _shuffle(batch: list[Any]) -> None:
+    """The order of a batch where tests want schedules that repeat."""
+    batch.sort(key=attrgetter("_counter"))
+    core_run._r.shuffle(batch)
+
+
+def _unusual(runner: Any, task: Any, message: Any) -> None:
+    """A message that is neither of the usual two, answered as Trio's loop does."""
+    if type(message) is core_traps.PermanentlyDetachCoroutineObject:
+        runner.task_exited(task, message.final_outcome)
+        return
+    wrong = TypeError(
+        f"trio.run received unrecognized yield message {message!r}. Are you trying to use a library written "
+        "for some other framework like asyncio? That won't work without some kind of compatibility shim."
+    )
+    runner.reschedule(task, wrong)
+    task._next_send_fn = task.coro.throw
+
+
+def _find(operation: type) -> tuple[int, ...] | None:
+    """Where the fields lie, in the order of the C text's list; None where one is not as expected."""
+    if operation not in _offsets and not (tested() and all(map(present, NAMES_OF_TICKS))):
+        _offsets[operation] = None
+    elif operation not in _offsets:
+        wanted = [(core_run.Task, name) for name in _TASK]
+        wanted += [
+            (core_run.CancelStatus, "effectively_cancelled"),
+            (core_run.Runner, "ki_pending"),
+            (core_run.Runner, "main_task"),
+            (core_run.Deadlines, "_heap"),
+        ]
+        wanted += [(operation, name) for name in _OPERATION]
+        found = [_offset(kind, name) for kind, name in wanted]
+        _offsets[operation] = None if None in found else tuple(at for at in found if at is not None)
+    return _offsets[operation]
+
+
+def _offset(kind: Any, name: str) -> int | None:
+    """Where in its instances the slot of that name is; asked twice, so that chance does not answer."""
+    slot = getattr(kind, name, None)
+    if not isinstance(slot, types.MemberDescriptorType):
+        return None
+    probe = kind.__new__(kind)
+    answers = set()
+    for marker in (object(), object()):
+        slot.__set__(probe, marker)
+        answers.add(_ticks.where(probe, marker, kind.__basicsize__))
+        slot.__delete__(probe)
+    return answers.pop() if len(answers) == 1 and min(answers) > 0 else None
