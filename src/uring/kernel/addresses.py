@@ -21,6 +21,9 @@ _UNIX_PATH_SIZE = 108
 _FAMILY = struct.Struct("=H")
 _INET = struct.Struct("!H4s8x")
 _INET6 = struct.Struct("=I16sI")
+_SIZES = {_AF_INET: 16, _AF_INET6: 28}
+_FLOWINFO_MAX = 0xFFFFF
+_SCOPE_MAX = 0xFFFF_FFFF
 
 
 def encode_address(family: int, address: Any) -> bytes:
@@ -52,8 +55,16 @@ def encode_address(family: int, address: Any) -> bytes:
     if family == socket.AF_INET:
         return _FAMILY.pack(family) + _INET.pack(port, packed)
     flowinfo, scope_id = (*rest, 0, 0)[:2]
+    for name, value, most in (("flowinfo", flowinfo, _FLOWINFO_MAX), ("a scope id", scope_id, _SCOPE_MAX)):
+        if not isinstance(value, int):
+            raise TypeError(f"{name} is an int, not {type(value).__name__}")
+        if not 0 <= value <= most:
+            raise OverflowError(f"{name} is 0 to {most}, not {value}")
     if not rest and "%" in host:
-        scope_id = socket.if_nametoindex(host.partition("%")[2])
+        try:
+            scope_id = socket.if_nametoindex(host.partition("%")[2])
+        except OSError:
+            raise ValueError(f"{host!r} names no interface of this machine") from None
     return (
         _FAMILY.pack(family) + port.to_bytes(2, "big") + _INET6.pack(socket.htonl(flowinfo), packed, scope_id)
     )
@@ -63,12 +74,15 @@ def decode_address(raw: bytes | bytearray | memoryview) -> Any:
     """The address of a ``sockaddr`` as the `socket` module would give it; None for an empty one.
 
     Raises:
-        ValueError: a family this module does not know.
+        ValueError: a family this module does not know, or fewer bytes than an address of that family has.
     """
     raw = bytes(raw)
     if len(raw) < 2:
         return None
     (family,) = _FAMILY.unpack_from(raw)
+    least = _SIZES.get(family, 2)
+    if len(raw) < least:
+        raise ValueError(f"an address of family {family} has {least} bytes, not {len(raw)}")
     if family == _AF_INET:
         port, packed = _INET.unpack_from(raw, 2)
         return socket.inet_ntoa(packed), port

@@ -36,13 +36,16 @@ if TYPE_CHECKING:
 
     from .manager import Manager
 
-__all__ = ["COPIED", "KernelDeadline", "Operation", "hold"]
+__all__ = ["COPIED", "FOREVER", "KernelDeadline", "Operation", "hold"]
 
 COPIED = 1 << 31
 """In an operation's ``flags``: the notification of a zero-copy send said that the kernel copied."""
 
 _NOTIF = 1 << 3
 _SECOND = 1_000_000_000
+FOREVER = float(1 << 33)
+"""Seconds since the machine was started: later than any time that comes, and the kernel's timers take it."""
+
 _TIMESPEC = struct.Struct("=qq")
 _LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
 _TIMEOUT_ABS = int(abi.IORING_TIMEOUT_ABS)
@@ -157,8 +160,10 @@ class KernelDeadline:
         )
 
     def set(self, when: float) -> None:
-        """Rounded up to the nanosecond: the kernel's timer is never before Trio's."""
-        seconds = max(0, int(when))
+        """Rounded up to the nanosecond: the kernel's timer is never before Trio's. A time that no timespec
+        holds becomes the nearest one."""
+        when = min(max(when, 0.0), FOREVER)
+        seconds = int(when)
         nanoseconds = min(_SECOND - 1, max(0, int((when - seconds) * 1e9) + 1))
         _TIMESPEC.pack_into(self._spec.view, 0, seconds, nanoseconds)
 
