@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-from uring.kernel.scripted import FAKE_FD, RandomScheduler, Request, ScriptedBuffers, ScriptedRing
+from uring.kernel.scripted import (
+    FAKE_FD,
+    RandomScheduler,
+    Request,
+    ScriptedBuffers,
+    ScriptedRing,
+    ScriptedVolley,
+)
 
 from . import seams
 from .core.manager import Manager, current
@@ -79,7 +86,10 @@ def run_scripted(
     prepare()
     as_ring: Any = ring  # its methods are what a kernel's ring has as attributes
     scheduling = nullcontext() if order is None else seams.scheduled_from(order)
-    with scheduling, chosen_manager(Manager.create(options, ring=as_ring, provide=ScriptedBuffers)):
+    with (
+        scheduling,
+        chosen_manager(Manager.create(options, ring=as_ring, provide=ScriptedBuffers, volley=ScriptedVolley)),
+    ):
         return trio.run(async_fn, *args, **trio_run_options)
 
 

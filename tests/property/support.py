@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from uring import abi, ops
 from uring.kernel.buffers import BufferRing
 from uring.kernel.ring import CQE, KernelRing
-from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
+from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing, ScriptedVolley
+from uring.kernel.volley import Volley
 from uring_trio.core.manager import Manager, current
 from uring_trio.options import RingOptions
 from uring_trio.testing import run_scripted
@@ -82,6 +83,7 @@ def scripted_run(
         assert ring.closed
         assert ring.inflight == 0
         assert not ring.running
+        assert not ring.volleys
         assert not manager.channels
         assert len(manager.buffers.available) == manager.buffers.in_use
         free = {id(op) for op in manager.table.free}
@@ -164,6 +166,9 @@ class Stage:
     def stream(self) -> Any:
         raise NotImplementedError
 
+    def volley(self, count: int) -> Any:
+        raise NotImplementedError
+
     def close(self) -> None:
         raise NotImplementedError
 
@@ -177,6 +182,9 @@ class KernelStage(Stage):
         self.ring = KernelRing(entries, SETUP, cq_entries=cq_entries)
         self.buffers = BufferRing(self.ring, 0, buffers, 64, first=first)
         self._sockets: list[socket.socket] = []
+
+    def volley(self, count: int) -> Volley:
+        return Volley(self.ring, count)
 
     def stream(self) -> KernelStream:
         ours, theirs = socket.socketpair()
@@ -228,6 +236,9 @@ class ScriptedStage(Stage):
         self._numbers = count(FAKE_FD)
         self.woken: dict[Request, ScriptedStream] = {}
         self.ring.on_start = self._started
+
+    def volley(self, count: int) -> ScriptedVolley:
+        return ScriptedVolley(self.ring, count)
 
     def stream(self) -> ScriptedStream:
         fd = next(self._numbers)

@@ -808,7 +808,7 @@ def test_race_19_bundles_in_every_order_of_returns() -> None:
         buffers = ScriptedBuffers(ring, 1, 4, 8)
         group = Group(Groups(manager), buffers)
         for size, order in history:
-            kernels = [buffers._take() for _ in range(size)]
+            kernels = [buffers.fetch() for _ in range(size)]
             res = 8 * (size - 1) + 3
             flags = kernels[0] << 16 | int(abi.IORING_CQE_F_BUFFER)
             group.took(res, flags)

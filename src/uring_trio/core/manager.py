@@ -33,6 +33,7 @@ from uring.kernel.buffers import BufferRing
 from uring.kernel.inflight import Table
 from uring.kernel.memory import zeroed
 from uring.kernel.ring import CQE, KernelRing
+from uring.kernel.volley import Volley
 
 from .. import seams
 from ..options import RingOptions
@@ -153,11 +154,15 @@ class Manager:
         options: RingOptions | None = None,
         ring: RingLike | None = None,
         provide: Callable[..., Any] = BufferRing,
+        volley: Callable[[Any, int], Any] = Volley,
     ) -> Manager:
-        """A manager on a new ring, or on the one given (with what provides its buffers)."""
+        """A manager on a new ring, or on the one given (with what makes its buffers and volleys)."""
         self: Manager = object.__new__(cls)
+        self.volley = volley
         self._set_up(options or RingOptions(), ring, provide)
         return self
+
+    volley: Callable[[Any, int], Any]
 
     def _set_up(self, options: RingOptions, ring: RingLike | None, provide: Callable[..., Any]) -> None:
         self.options = options

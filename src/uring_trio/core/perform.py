@@ -10,13 +10,14 @@ from trio.lowlevel import checkpoint, enable_ki_protection
 from uring import abi
 from uring.errors import explain_cancelled
 from uring.kernel.op import Multishot, Op, failure
-from uring.kernel.volley import Volley
 
 from .. import seams
 from .manager import Manager, current
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+
+    from uring.kernel.volley import Volley
 
 __all__ = ["check_alone", "check_timeout", "perform", "perform_many", "persist", "run_volley"]
 
@@ -121,7 +122,7 @@ async def perform_many(ops: Iterable[Op]) -> list[Any]:
         await checkpoint()
         return []
     manager = current()
-    volley = Volley(manager.ring, len(ops))  # type: ignore[arg-type]
+    volley = manager.volley(manager.ring, len(ops))
     volley.set([op.fields for op in ops])
     results, interrupt = await run_volley(volley, "perform_many", [op.pins for op in ops])
     if interrupt is not None and not _CANCELLED.isdisjoint(results):

@@ -32,7 +32,6 @@ from uring import abi, ops
 from uring.cached import PART, read_cached, read_piece, read_pieces, stat_is_local
 from uring.errors import NoWorker, error_from_result, explain_cancelled
 from uring.kernel.memory import bytes_address, new_bytes, pin, pin_writable
-from uring.kernel.volley import Volley
 
 from .. import seams
 from ..core.manager import current
@@ -595,7 +594,8 @@ class RingFile(trio.abc.AsyncResource):
             await trio.lowlevel.checkpoint()
             return []
         self._file.check_seekable()
-        volley = Volley(current().ring, len(numbers) // 3)  # type: ignore[arg-type]
+        manager = current()
+        volley = manager.volley(manager.ring, len(numbers) // 3)
         volley.fill(opcode, self._file.fd, numbers)
         self._file.users += 1
         try:

@@ -27,7 +27,6 @@ from uring import abi, ops
 from uring.abi.layouts import FILE_INDEX_RANGE, RSRC_REGISTER
 from uring.errors import error_from_result
 from uring.kernel.memory import pin, pin_writable, zeroed
-from uring.kernel.volley import Volley
 
 from .. import seams
 from ..core.fd import Channel
@@ -479,7 +478,7 @@ async def _run_chain(manager: Manager, chain: list[Op], address: Any) -> int:
     if ring.pending + len(chain) > ring.sq_entries:
         ring.flush(0)
     if ring.pending + len(chain) <= ring.sq_entries:
-        volley = Volley(ring, len(chain))
+        volley = manager.volley(ring, len(chain))
         volley.set([op.with_flags(_LINK).fields for op in chain[:-1]] + [chain[-1].fields])
         results, interrupt = await run_volley(volley, "listen_direct", [op.pins for op in chain])
     else:

@@ -13,33 +13,36 @@ Invariants
   - Descriptors from `FAKE_FD` on are the script's. ``POLL_ADD`` on a lower one is answered truthfully, so
     that wake-ups of a run loop work; all else on it is scripted too.
 
+  - A slot of the ring's table is filled by what completes into it, and emptied by ``CLOSE``. What names an
+    empty slot, or memory outside of a registered buffer, fails at once.
+
 It moves no bytes into memory by address: data reaches a request through its buffer group alone.
 """
 
 from __future__ import annotations
 
 import errno
-import random
 import select
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from ... import abi
-from ...errors import RingClosed, error_from_result
+from ...errors import RingClosed
 from ..lib import ffi
 from ..ring import CQE
+from ..volley import MEMBERS_MAX
+from .request import FAKE_FD, Request, Template
+from .tables import Tables
+from .volley import ScriptedVolley, is_member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    import random
+    from collections.abc import Callable
 
-    from ..ring import RingLike
 
-__all__ = ["FAKE_FD", "RandomScheduler", "Request", "ScriptedBuffers", "ScriptedRing"]
-
-FAKE_FD = 1 << 20
-"""The first descriptor number that stands for no real file."""
+__all__ = ["ScriptedRing"]
 
 _NOP = int(abi.IORING_OP_NOP)
 _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
@@ -58,64 +61,13 @@ _F_MORE = int(abi.IORING_CQE_F_MORE)
 _CANCEL_ALL = int(abi.IORING_ASYNC_CANCEL_ALL)
 _CANCEL_FD = int(abi.IORING_ASYNC_CANCEL_FD)
 _CANCEL_ANY = int(abi.IORING_ASYNC_CANCEL_ANY)
+_CANCEL_FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
+_CLOSE = int(abi.IORING_OP_CLOSE)
+_WITH_REGISTERED = (int(abi.IORING_OP_READ_FIXED), int(abi.IORING_OP_WRITE_FIXED))
 _ECANCELED = -errno.ECANCELED
 _WORK_AN_ENTER = 20
 _ROUNDS = 64
 _PATIENCE = 1000
-
-OnCancel = Literal["cancel", "running", "deaf"]
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One entry as the kernel took it: the arguments of ``put``, and what a script may set.
-
-    ``on_cancel`` is how it answers a cancel request: ``"cancel"`` ends with ``-ECANCELED``; ``"running"`` is
-    in a kernel worker: the cancel gets ``-EALREADY`` and the script completes it; ``"deaf"`` is file I/O that
-    is in no list: ``-ENOENT``. ``interrupted`` counts the cancels that found it. ``timeout`` and
-    ``followers`` are what is linked to it.
-    """
-
-    user_data: int
-    opcode: int
-    flags: int
-    fd: int
-    off: int = 0
-    addr: int = 0
-    length: int = 0
-    op_flags: int = 0
-    buf_index: int = 0
-    file_index: int = 0
-    addr3: int = 0
-    on_cancel: OnCancel = field(default="cancel", init=False)
-    interrupted: int = field(default=0, init=False)
-    timeout: Request | None = field(default=None, init=False)
-    followers: list[Request] = field(default_factory=list, init=False)
-
-    @property
-    def linked(self) -> bool:
-        return bool(self.flags & (_LINK | _HARDLINK))
-
-    @property
-    def multishot(self) -> bool:
-        ioprio = self.flags >> 8 & 0xFFFF
-        if self.opcode == _POLL_ADD:
-            return bool(self.length & abi.IORING_POLL_ADD_MULTI)
-        if self.opcode == _ACCEPT:
-            return bool(ioprio & abi.IORING_ACCEPT_MULTISHOT)
-        return self.opcode in _RECV and bool(ioprio & abi.IORING_RECV_MULTISHOT)
-
-    @property
-    def truthful(self) -> bool:
-        return self.opcode == _POLL_ADD and 0 <= self.fd < FAKE_FD
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """What `ScriptedRing.template` returns."""
-
-    ring: ScriptedRing
-    fields: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -136,6 +88,8 @@ class ScriptedRing:
         held: while True enters consume no entries.
         full: while True there is no room for an entry, whatever the queue holds.
         target_first: a cancelled request's completion comes before that of the cancel.
+        tables: direct descriptors and registered buffers, see `Tables`.
+        volleys: those in flight. Their members are in ``running``, each completes as any other request.
         closed_fds: descriptors on which a cancel by descriptor fails with ``-EBADF``.
         on_start: called with each request as the kernel takes it.
         on_wait: called with the timeout when an enter would wait.
@@ -150,7 +104,9 @@ class ScriptedRing:
         self.eager: bool = False
         self.closed: bool = False
         self.inflight: int = 0
-        self.groups: dict[int, ScriptedBuffers] = {}
+        self.groups: dict[int, Any] = {}
+        self.tables: Tables = Tables()
+        self.volleys: dict[int, ScriptedVolley] = {}
         self.running: list[Request] = []
         self.enter_results: deque[int] = deque()
         self.held: bool = False
@@ -192,6 +148,19 @@ class ScriptedRing:
 
     def put(self, user_data: int, opcode: int, flags: int, fd: int, *fields: int) -> int:
         return self._reserve(1) or self._write(Request(user_data, opcode, flags, fd, *fields))
+
+    def queue_member(self, request: Request) -> int:
+        """Queues a member of a volley, which its volley shows to the kernel."""
+        error = self._reserve(1)
+        if not error:
+            self._queued.append(request)
+            self.inflight += 1
+        return error
+
+    def register(self, opcode: int, address: int | None = None, nr_args: int = 0, what: str = "") -> int:
+        if self.closed:
+            raise self.closed_error()
+        return self.tables.register(opcode, address, nr_args, what)
 
     def unqueue(self, user_data: int) -> int:
         if self.closed:
@@ -323,6 +292,9 @@ class ScriptedRing:
             raise ValueError("this request is not running")
         if data is not None:
             res, flags = self._fill(request, data, flags)
+        if request.direct and res >= 0:
+            res = self.tables.place(request.file_index)
+            flags = flags if res >= 0 else 0
         completion = _Completion(request, request.user_data, res, flags)
         if not flags & _F_MORE:
             self.running.remove(request)
@@ -463,6 +435,14 @@ class ScriptedRing:
                 self.complete(target, _ECANCELED)
         elif request.opcode == _LINK_TIMEOUT:
             self._finish_inline(request, -errno.EINVAL)
+        elif request.opcode == _CLOSE and request.file_index:
+            self._finish_inline(request, self.tables.empty(request.file_index))
+        elif request.fixed and not self.tables.filled(request.fd):
+            self._finish_inline(request, -errno.EBADF)
+        elif request.opcode in _WITH_REGISTERED and not self.tables.buffer_holds(
+            request.buf_index, request.addr, request.length
+        ):
+            self._finish_inline(request, -errno.EFAULT)
         elif request.flags & _SELECT and not self._has_buffer(request.buf_index):
             self._finish_inline(request, -errno.ENOBUFS)
         else:
@@ -497,7 +477,9 @@ class ScriptedRing:
             if request.on_cancel == "deaf":
                 continue
             if flags & _CANCEL_ANY or (
-                request.fd == cancel.fd if flags & _CANCEL_FD else request.user_data == cancel.addr
+                (request.fd, request.fixed) == (cancel.fd, bool(flags & _CANCEL_FD_FIXED))
+                if flags & _CANCEL_FD
+                else request.user_data == cancel.addr
             ):
                 found.append(request)
         if not flags & _CANCEL_ALL:
@@ -532,7 +514,10 @@ class ScriptedRing:
 
     def _take_back(self, request: Request, completion: _Completion) -> None:
         if completion.flags & _F_BUFFER:
-            self.groups[request.buf_index]._untake(completion.flags >> 16)
+            self.groups[request.buf_index].restore(completion.flags >> 16)
+        if request.direct and completion.res >= 0:
+            chosen = request.file_index in (abi.IORING_FILE_INDEX_ALLOC, -1)
+            self.tables.empty(completion.res + 1 if chosen else request.file_index)
 
     def _fill(self, request: Request, data: bytes, flags: int) -> tuple[int, int]:
         if not request.flags & _SELECT:
@@ -543,7 +528,7 @@ class ScriptedRing:
         size = min(len(data), buffers.size, request.length or buffers.size)
         if not size:
             return 0, flags
-        bid = buffers._take()
+        bid = buffers.fetch()
         buffers.views[bid][:size] = data[:size]
         return size, flags | _F_BUFFER | bid << 16
 
@@ -572,141 +557,24 @@ class ScriptedRing:
     def _drain(self, n: int) -> int:
         while self._posted and n < self.cq_entries:
             completion = self._posted.popleft()
-            CQE.pack_into(self.out, n * CQE.size, completion.user_data, completion.res, completion.flags)
-            n += 1
             self._completed += 1
             if not completion.flags & _F_MORE:
                 self.inflight -= 1
+            volley = self._volley_of(completion.user_data)
+            if volley is None:
+                CQE.pack_into(self.out, n * CQE.size, completion.user_data, completion.res, completion.flags)
+                n += 1
+            elif volley.take(completion.user_data, completion.res, completion.flags):
+                CQE.pack_into(self.out, n * CQE.size, volley.user_data, 0, 0)
+                n += 1
         return n
+
+    def _volley_of(self, user_data: int) -> ScriptedVolley | None:
+        return self.volleys.get(user_data & ~(MEMBERS_MAX - 1)) if is_member(user_data) else None
 
     def _make_nop(self, request: Request) -> None:
         request.opcode, request.flags, request.fd = _NOP, 0, 0
         request.length, request.op_flags = _ECANCELED, int(abi.IORING_NOP_INJECT_RESULT)
-
-
-class ScriptedBuffers:
-    """Provided buffers of a `ScriptedRing`, with the interface of ``uring.kernel.buffers.BufferRing``.
-
-    ``available`` lists the ids that are the kernel's, next one first. ``put`` raises `ValueError` for a
-    buffer that is the kernel's already.
-    """
-
-    def __init__(
-        self, ring: RingLike, group: int, count: int, size: int, flags: int = 0, *, first: int | None = None
-    ) -> None:
-        if not 0 <= group <= 0xFFFF:
-            raise ValueError(f"a buffer group is 0 to 65535, not {group}")
-        if not 1 <= count <= 32768:
-            raise ValueError(f"a buffer ring has 1 to 32768 buffers, not {count}")
-        if not 1 <= size < 1 << 31:
-            raise ValueError(f"a buffer has 1 byte to 2 GiB, not {size}")
-        if not isinstance(ring, ScriptedRing):
-            raise TypeError(f"scripted buffers belong to a ScriptedRing, not {type(ring).__name__}")
-        if group in ring.groups:
-            raise error_from_result(-errno.EEXIST, f"register buffer ring {group}")
-        self._ring = ring
-        self.group: int = group
-        self.count: int = count
-        self.size: int = size
-        self.closed: bool = False
-        self._memory = memoryview(bytearray(count * size))
-        self.views: list[memoryview[int]] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
-        self.available: deque[int] = deque(range(count if first is None else first))
-        self._unused: list[int] = list(range(count - 1, len(self.available) - 1, -1))
-        ring.groups[group] = self
-
-    @property
-    def in_use(self) -> int:
-        return self.count - len(self._unused)
-
-    def grow(self) -> list[int]:
-        if self.closed:
-            return []
-        new = [self._unused.pop() for _ in range(min(self.in_use, len(self._unused)))]
-        self.available += new
-        return new
-
-    def shrink(self, keep: int) -> list[int]:
-        if keep < 1:
-            raise ValueError(f"at least one buffer stays in use, not {keep}")
-        n = 0 if self.closed else min(len(self.available), max(0, self.in_use - keep))
-        gone = [self.available.pop() for _ in range(n)][::-1]
-        self._unused += reversed(gone)
-        return gone
-
-    def take(self) -> int:
-        return self.available.pop() if self.available and not self.closed else -1
-
-    def put(self, bid: int) -> int:
-        if bid in self.available:
-            raise ValueError(f"buffer {bid} is the kernel's already")
-        self.available.append(bid)
-        return 0
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        self.closed = True
-        for view in self.views:
-            view.release()
-        self._memory.release()
-        del self._ring.groups[self.group]
-
-    def _take(self) -> int:
-        return self.available.popleft()
-
-    def _untake(self, bid: int) -> None:
-        self.available.appendleft(bid)
-
-
-class RandomScheduler:
-    """Completes running requests at random but reproducibly: a seed that fails is a bug report.
-
-    Args:
-        seed: of everything random.
-        answer: what a request completes with, as (res, flags) or as received bytes; None: not now.
-        progress: the chance of each running request to complete at an enter.
-        trouble: the chance that the following enter fails or is short, and of each other mishap.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        answer: Callable[[Request, random.Random], tuple[int, int] | bytes | None],
-        *,
-        progress: float = 0.3,
-        trouble: float = 0.1,
-    ) -> None:
-        self.rng: random.Random = random.Random(seed)
-        self.answer: Callable[[Request, random.Random], tuple[int, int] | bytes | None] = answer
-        self.progress: float = progress
-        self.trouble: float = trouble
-
-    def __call__(self, ring: ScriptedRing) -> None:
-        rng = self.rng
-        ring.target_first = rng.random() < 0.5
-        for request in self._chosen(ring.running):
-            answer = self.answer(request, rng)
-            if isinstance(answer, bytes):
-                ring.complete(request, data=answer, posted=rng.random() < 0.5)
-            elif answer is not None:
-                ring.complete(request, *answer, posted=rng.random() < 0.5)
-        ring.shuffle(rng)
-        if rng.random() < self.trouble:
-            ring.enter_results.append(rng.choice((-errno.EINTR, -errno.EAGAIN, -errno.EBUSY, 0, 1)))
-
-    def _chosen(self, running: Iterable[Request]) -> list[Request]:
-        chosen = []
-        for request in running:
-            if request.truthful:
-                continue
-            interrupted = request.interrupted and request.on_cancel != "cancel"
-            if interrupted or self.rng.random() < self.progress:
-                chosen.append(request)
-            elif self.rng.random() < self.trouble:
-                request.on_cancel = self.rng.choice(("cancel", "running", "deaf"))
-        self.rng.shuffle(chosen)
-        return chosen
 
 
 def _seconds_until(timeout: Request) -> float:

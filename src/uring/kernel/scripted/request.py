@@ -1,0 +1,91 @@
+"""One entry of a scripted ring, as the kernel took it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from ... import abi
+
+__all__ = ["FAKE_FD", "OnCancel", "Request", "Template"]
+
+FAKE_FD = 1 << 20
+"""The first descriptor number that stands for no real file."""
+
+_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
+_ACCEPT = int(abi.IORING_OP_ACCEPT)
+_RECV = frozenset((int(abi.IORING_OP_RECV), int(abi.IORING_OP_RECVMSG)))
+_LINK = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
+_FIXED = int(abi.IOSQE_FIXED_FILE)
+_OPENS = frozenset(
+    map(int, (abi.IORING_OP_ACCEPT, abi.IORING_OP_SOCKET, abi.IORING_OP_OPENAT, abi.IORING_OP_OPENAT2))
+)
+
+OnCancel = Literal["cancel", "running", "deaf"]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One entry as the kernel took it: the arguments of ``put``, and what a script may set.
+
+    ``on_cancel`` is how it answers a cancel request: ``"cancel"`` ends with ``-ECANCELED``; ``"running"`` is
+    in a kernel worker: the cancel gets ``-EALREADY`` and the script completes it; ``"deaf"`` is file I/O that
+    is in no list: ``-ENOENT``. ``interrupted`` counts the cancels that found it. ``timeout`` and
+    ``followers`` are what is linked to it.
+    """
+
+    user_data: int
+    opcode: int
+    flags: int
+    fd: int
+    off: int = 0
+    addr: int = 0
+    length: int = 0
+    op_flags: int = 0
+    buf_index: int = 0
+    file_index: int = 0
+    addr3: int = 0
+    on_cancel: OnCancel = field(default="cancel", init=False)
+    interrupted: int = field(default=0, init=False)
+    timeout: Request | None = field(default=None, init=False)
+    followers: list[Request] = field(default_factory=list, init=False)
+
+    @property
+    def linked(self) -> bool:
+        return bool(self.flags & _LINK)
+
+    @property
+    def multishot(self) -> bool:
+        ioprio = self.flags >> 8 & 0xFFFF
+        if self.opcode == _POLL_ADD:
+            return bool(self.length & abi.IORING_POLL_ADD_MULTI)
+        if self.opcode == _ACCEPT:
+            return bool(ioprio & abi.IORING_ACCEPT_MULTISHOT)
+        return self.opcode in _RECV and bool(ioprio & abi.IORING_RECV_MULTISHOT)
+
+    @property
+    def truthful(self) -> bool:
+        """Whether it asks after a real descriptor, and is answered by that."""
+        return self.opcode == _POLL_ADD and 0 <= self.fd < FAKE_FD and not self.fixed
+
+    @property
+    def fixed(self) -> bool:
+        """Whether ``fd`` is a slot of the ring's table."""
+        return bool(self.flags & _FIXED)
+
+    @property
+    def direct(self) -> bool:
+        """Whether what it opens goes into the ring's table."""
+        return self.opcode in _OPENS and self.file_index != 0
+
+
+class Ring(Protocol):
+    def put(self, user_data: int, opcode: int, flags: int, fd: int, *fields: int) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What `ScriptedRing.template` returns."""
+
+    ring: Ring
+    fields: tuple[int, ...]
