@@ -58,7 +58,7 @@ def test_a_deadline_of_any_size(deadline: float, mode: Any, there: bool) -> None
     assert stock == ring == (b"x" if deadline > 0 else True)
 
 
-@pytest.mark.parametrize("seconds", [*FAR, 1 << 63, pytest.param(10**400, id="int")])
+@pytest.mark.parametrize("seconds", [*FAR, 1 << 63])
 def test_a_time_limit_of_any_size(seconds: float) -> None:
     async def main() -> None:
         assert await uring_trio.perform(ops.nop(), timeout=seconds) == 0
@@ -85,6 +85,10 @@ def test_no_time_limit(seconds: float) -> None:
             trio.fail_after(seconds).__enter__()
         with pytest.raises(ValueError):
             await uring_trio.perform(ops.nop(), timeout=seconds)
+        with pytest.raises(OverflowError):
+            trio.fail_after(10**400).__enter__()
+        with pytest.raises(OverflowError):
+            await uring_trio.perform(ops.nop(), timeout=10**400)
 
     uring_trio.run(main)
 

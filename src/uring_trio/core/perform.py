@@ -153,7 +153,7 @@ def check_timeout(timeout: float | None) -> None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
-    if not timeout >= 0:
+    if not float(timeout) >= 0:  # OverflowError for what no float holds, as `trio.fail_after` raises it
         raise ValueError(f"timeout is 0 seconds or more, not {timeout}")
 
 

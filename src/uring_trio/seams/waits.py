@@ -67,9 +67,6 @@ DONE: outcome.Value[None] = outcome.Value(None)
 
 INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 """Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
-_LONGEST = float(1 << 32)
-"""Seconds: what is longer is made so long, for it may be an int that no float holds."""
-
 _UNUSUAL = int(abi.IORING_CQE_F_MORE | abi.IORING_CQE_F_NOTIF)
 _T = TypeVar("_T")
 
@@ -241,7 +238,7 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
         yield from checkpoint_if_cancelled()
     if op.task is not None or runner is not op.runner:
         op.refuse(runner)
-    until = perf_counter() + min(seconds, _LONGEST)
+    until = perf_counter() + seconds
     res = yield from _transact_linked(op, op.template, task, until)
     # Before its time the timer has interrupted nothing; see `_transact_by_deadline`.
     if res in INTERRUPTED and op.manager.ring.now() >= until:
