@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket as _stdlib
 from functools import partial
 from math import inf
@@ -91,6 +92,59 @@ def test_no_time_limit(seconds: float) -> None:
             await uring_trio.perform(ops.nop(), timeout=10**400)
 
     uring_trio.run(main)
+
+
+SIZES = (0, -1, 1, (1 << 31) - 1, 1 << 31, 1 << 62, (1 << 63) - 1, 1 << 63, 1 << 64, -(1 << 63), -(1 << 64))
+CALLS = {
+    "recv": lambda sock, n: sock.recv(n),
+    "recvfrom": lambda sock, n: sock.recvfrom(n),
+    "recv_into": lambda sock, n: sock.recv_into(bytearray(10), n),
+    "recvfrom_into": lambda sock, n: sock.recvfrom_into(bytearray(10), n),
+    "recvmsg": lambda sock, n: sock.recvmsg(n),
+    "recvmsg, ancillary": lambda sock, n: sock.recvmsg(10, n),
+    "recvmsg_into": lambda sock, n: sock.recvmsg_into([bytearray(10)], n),
+    "flags": lambda sock, n: sock.recv(10, n),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", [_stdlib.SOCK_STREAM, _stdlib.SOCK_DGRAM])
+def test_a_size_of_any_magnitude(call: str, kind: int) -> None:
+    def receive(n: int) -> Callable[[], Awaitable[object]]:
+        async def main() -> object:
+            near, far = trio.socket.socketpair(_stdlib.AF_UNIX, kind)
+            with near, far:
+                for _ in range(2):  # a first receive may go another way
+                    await near.send(b"first")
+                    assert await far.recv(10) == b"first"
+                await near.send(b"data")
+                return await CALLS[call](far, n)
+
+        return main
+
+    told = [(n, *both(receive(n))) for n in SIZES if not (call == "flags" and 0 < n < 1 << 63)]
+    assert [(n, stock) for n, stock, _ in told] == [(n, ring) for n, _, ring in told]
+
+
+@pytest.mark.parametrize("count", [1023, 1024, 1025, 5000])
+@pytest.mark.parametrize("call", ["sendmsg", "recvmsg_into"])
+def test_any_number_of_buffers(call: str, count: int) -> None:
+    """The kernel takes 1024 in one message."""
+
+    async def main() -> object:
+        near, far = trio.socket.socketpair()
+        with near, far:
+            await near.send(b"first")
+            assert await far.recv(10) == b"first"
+            if call == "sendmsg":
+                return await near.sendmsg([b"x"] * count)
+            await near.send(b"y" * 100)
+            return await far.recvmsg_into([bytearray(1) for _ in range(count)])
+
+    stock, ring = both(main)
+    assert stock == ring
+    if count > 1024:
+        assert stock == (OSError, errno.EMSGSIZE)
 
 
 @pytest.mark.parametrize("rest", [(1 << 64,), (-1,), (0, 1 << 32), (0, -1), (0x100000, 0)])

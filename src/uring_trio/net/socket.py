@@ -107,7 +107,8 @@ class RingSocket(seams.SocketType):
         channel = self._attach()
         if channel is None:
             return await super().recv(buflen, flags)
-        if flags or buflen.__class__ is not int or buflen <= 0 or not self._may_receive_in_kernel(channel):
+        plain = not flags and buflen.__class__ is int and 0 < buflen <= _LENGTH_MAX
+        if not plain or not self._may_receive_in_kernel(channel):
             return await self._act_on_input(channel, _recv, buflen, flags)
         if fresh or self._streaming:
             # Whoever connects speaks first, mostly, and has done so by now.
