@@ -602,10 +602,14 @@ class RingFile(trio.abc.AsyncResource):
             counts, interrupt = await run_volley(volley, name_of(opcode), (pins, numbers))
         finally:
             self._file.let_go()
-        failed = min(counts)
-        if failed < 0:
-            if interrupt is not None and _CANCELLED in counts:
-                interrupt()
+        if interrupt is not None and not (_INTERRUPTED | {_CANCELLED}).isdisjoint(counts):
+            interrupt()
+        for i, count in enumerate(counts):
+            if count in _INTERRUPTED:
+                # The process was stopped by a signal meanwhile: as a single transfer this one begins anew.
+                offset, address, length = numbers[3 * i : 3 * i + 3]
+                counts[i] = await self._file.at(opcode, address, length, offset, pins, begun=True)
+        if min(counts) < 0:
             shown = error_from_result(next(count for count in counts if count < 0))
             raise explain_cancelled(shown, name_of(opcode))
         return counts
