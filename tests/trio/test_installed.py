@@ -27,7 +27,8 @@ from uring_trio.seams import TESTED
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "wheels"
 HERE = Path(sysconfig.get_path("purelib"))
-OLD, NEW = "0.22.2", "99.0"
+# Trio 0.22 cannot be imported by Python 3.13 and later.
+OLD, NEW = "0.22.2" if sys.version_info < (3, 13) else "0.32.0", "99.0"
 BACKEND = """
 import trio
 
