@@ -2,6 +2,7 @@
 
 import inspect
 import pydoc
+import re
 
 import pytest
 
@@ -33,7 +34,9 @@ def test_readers_see_the_operation(name: str) -> None:
     assert inspect.getdoc(method).startswith(inspect.getdoc(operation))
     assert method.__qualname__ == f"OperationMethods.{name}"
     assert method.__code__.co_name == name  # in tracebacks and profiles
-    assert pydoc.plain(pydoc.render_doc(method)).splitlines()[2].startswith(f"{name}(self, ctx: 'int | None'")
+    # Newer Pythons break long lines there, and show annotations without quotes.
+    shown = re.sub(r"[\s']", "", pydoc.plain(pydoc.render_doc(method)))
+    assert f"{name}(self,ctx:int|None" in shown
 
 
 @methods
