@@ -10,8 +10,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+import uring_trio
 from uring import abi, ops
-from uring_trio import perform, perform_many
+from uring_trio import RingOptions, perform, perform_many
 from uring_trio.core.manager import current
 
 if TYPE_CHECKING:
@@ -120,3 +121,48 @@ async def test_many_zero_copy_sends_return_with_the_last_of_all() -> None:
             assert await perform_many([*sends, ops.recv(near, late)]) == [10, 10, 10, 10, 4]
         assert late == b"late"
         assert [b.recv(100) for _ in data] == [b"datagram %d" % i for i in range(4)]
+
+
+@pytest.mark.parametrize("how", ["plain", "deadline", "timeout", "many", "pipe"])
+def test_the_file_is_held_from_the_call_on(tmp_path: Path, how: str) -> None:
+    """Another task of the same tick closes the descriptor, and its number becomes another file's."""
+    options = RingOptions(deadlines="link" if how == "deadline" else "auto")
+    uring_trio.run(close_under_way, tmp_path, how, ring=options)
+
+
+async def close_under_way(tmp_path: Path, how: str) -> None:
+    for _ in range(20):
+        if how == "pipe":
+            end, fd = os.pipe()
+        else:
+            fd = os.open(tmp_path / "first", os.O_CREAT | os.O_RDWR | os.O_TRUNC)
+        calls = 0
+
+        async def write(fd: int = fd) -> None:
+            nonlocal calls
+            calls += 1
+            op = ops.write(fd, b"for the first", **({} if how == "pipe" else {"offset": 0}))
+            if how == "many":
+                assert await perform_many([op, ops.nop()]) == [13, 0]
+            elif how == "deadline":
+                with trio.fail_after(20):  # the kernel's timer
+                    assert await perform(op) == 13
+            else:
+                assert await perform(op, timeout=20 if how == "timeout" else None) == 13
+
+        async def close(fd: int = fd) -> None:
+            while not calls:
+                await trio.lowlevel.checkpoint()
+            os.close(fd)
+            assert os.open(tmp_path / "second", os.O_CREAT | os.O_RDWR | os.O_TRUNC) == fd
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            nursery.start_soon(close)
+        assert (tmp_path / "second").read_bytes() == b""
+        if how == "pipe":
+            assert os.read(end, 100) == b"for the first"
+            os.close(end)
+        else:
+            assert (tmp_path / "first").read_bytes() == b"for the first"
+        os.close(fd)

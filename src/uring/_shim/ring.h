@@ -148,6 +148,9 @@ int ur_queue_pair(struct ur_op *first, struct ur_op *second); /* links the first
 int ur_queue_at(struct ur_op *op, int opcode, int fd, uint64_t off, uint64_t addr, uint32_t len);
 int ur_put(struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
            uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3);
+int ur_put_now(struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off,
+               uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
+               uint64_t addr3); /* and submits it, with all that was queued before */
 int ur_prepare(struct ur_op *op, struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd,
                uint64_t off, uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
                uint64_t addr3);

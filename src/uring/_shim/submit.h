@@ -129,6 +129,16 @@ int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int
     return publish(r, 1, !unowned(user_data));
 }
 
+/* Until the kernel has an entry, its descriptor may be closed and the number become another file's. */
+int ur_put_now(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off, uint64_t addr,
+               uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3)
+{
+    int err = ur_put(r, user_data, opcode, flags, fd, off, addr, len, op_flags, buf_index, file_index, addr3);
+    if (!err && !r->eager)
+        ur_flush(r, 0);
+    return err;
+}
+
 /* An entry written before, at the address of 128 bytes. */
 int ur_put_packed(struct ur_ring *r, uint64_t user_data, uint64_t entry)
 {

@@ -72,6 +72,7 @@ class RingLike(Protocol):
     fd: int
     out: memoryview[int]
     put: Callable[..., int]
+    put_now: Callable[..., int]
     queue: Callable[[Any], int]
     queue_pair: Callable[[Any, Any], int]
     queue_at: Callable[..., int]
@@ -132,6 +133,7 @@ class KernelRing:
         "out",
         "poll",
         "put",
+        "put_now",
         "put_packed",
         "queue",
         "queue_at",
@@ -183,6 +185,7 @@ class KernelRing:
         self.queue_pair: Callable[[Any, Any], int] = lib.ur_queue_pair
         self.queue_at: Callable[..., int] = lib.ur_queue_at
         self.put: Callable[..., int] = partial(lib.ur_put, handle)
+        self.put_now: Callable[..., int] = partial(lib.ur_put_now, handle)
         self.put_packed: Callable[[int, int], int] = partial(lib.ur_put_packed, handle)
         self.space: Callable[[], int] = partial(lib.ur_space, handle)
         self.count: Callable[[int], int] = partial(lib.ur_count, handle)

@@ -461,7 +461,7 @@ class Manager:
             return
         op.template = op.discard = None
         op.handler = hold
-        op.retired = op.pooled = op.acted = False
+        op.retired = op.pooled = op.acted = op.now = False
         self.table.release(op)
 
     def pooled(self) -> Operation:

@@ -63,9 +63,11 @@ class Operation(Entry):
         "interrupt",
         "manager",
         "name",
+        "now",
         "park",
         "pooled",
         "put",
+        "put_now",
         "queue",
         "queue_at",
         "reach",
@@ -82,6 +84,7 @@ class Operation(Entry):
         self.runner: Any = manager.runner
         self.queue: Callable[[Any], int] = manager.ring.queue
         self.put: Callable[..., int] = manager.ring.put
+        self.put_now: Callable[..., int] = manager.ring.put_now
         self.park: Any = seams.park_message(self.abort)
         self.queue_at: Callable[..., int] = manager.ring.queue_at
         self.task: Any = None
@@ -94,6 +97,7 @@ class Operation(Entry):
         self.deadline: KernelDeadline | None = None
         self.retired: bool = False
         self.name: str = ""
+        self.now: bool = False  # whether to submit it at once
         self.fd: int = -1
         self.pooled: bool = False
         self.acted: bool = False

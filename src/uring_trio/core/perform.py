@@ -35,7 +35,10 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     A checkpoint. In a scope that is cancelled already the operation never reaches the kernel; cancelled
     later it is cancelled in the kernel, and a result that arrives all the same is returned. The memory
     the operation names is held until its last completion. Closing the descriptor does not end it: it holds
-    the file.
+    the file from the call on, since it is submitted at once. (`perform_many` does so once for all of its
+    operations.) Those that the kernel leaves to a worker from the start (fsync, fallocate, ftruncate,
+    extended attributes, splice, tee, shutdown; all with ``IOSQE_ASYNC`` or a ``dir_fd``) look their
+    descriptor up there: keep it open until the call returns.
 
     Args:
         op: the operation.
@@ -91,6 +94,7 @@ async def _perform_template(op: Op, timeout: float | None) -> int:
         slot.template = manager.ring.template(slot.user_data, *op.fields, command=op.command)
         slot.pins = op.pins
         slot.discard = op.discard
+        slot.now = op.fields[2] >= 0
         del op
         return await seams.transact_within(slot, timeout)
     finally:
@@ -124,7 +128,7 @@ async def perform_many(ops: Iterable[Op]) -> list[Any]:
     manager = current()
     volley = manager.volley(manager.ring, len(ops))
     volley.set([op.fields for op in ops])
-    results, interrupt = await run_volley(volley, "perform_many", [op.pins for op in ops])
+    results, interrupt = await run_volley(volley, "perform_many", [op.pins for op in ops], now=True)
     if interrupt is not None and not _CANCELLED.isdisjoint(results):
         for op, res in zip(ops, results):
             if op.discard is not None and res >= 0:
@@ -134,11 +138,15 @@ async def perform_many(ops: Iterable[Op]) -> list[Any]:
     return [_outcome(*member) for member in zip(ops, results, linked)]
 
 
-async def run_volley(volley: Volley, name: str, pins: object) -> tuple[list[int], Callable[[], Any] | None]:
+async def run_volley(
+    volley: Volley, name: str, pins: object, *, now: bool = False
+) -> tuple[list[int], Callable[[], Any] | None]:
     """Runs a volley of this run's ring; returns its results, and what raises the cancellation that arrived
-    meanwhile, if one did. ``pins`` live until all members are through."""
+    meanwhile, if one did. ``pins`` live until all members are through. ``now``: it is submitted before any
+    other task runs, which may close its descriptors."""
     manager = current()
     slot = manager.acquire(name)
+    slot.now = now
     slot.pins = (volley, pins)
     try:
         interrupt = await seams.transact_volley(slot, volley)

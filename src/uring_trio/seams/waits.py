@@ -176,10 +176,14 @@ def perform_in(kind: type[Manager], op: Op) -> Generator[Any, Any, int]:
             near = bool(deadlines) and deadlines[0][0] <= slot.reach + perf_counter()
         if near:
             slot.template = manager.ring.template(slot.user_data, *fields)
+            slot.now = fields[2] >= 0
             res = yield from _transact_by_deadline(slot, task)
+            slot.now = False
         else:
-            if slot.put(slot.user_data, *fields) < 0:
-                yield from _queue_later(slot, task, slot.put, (slot.user_data, *fields))
+            # Nothing but the kernel keeps the file of a descriptor that another task may close.
+            put = slot.put if fields[2] < 0 else slot.put_now
+            if put(slot.user_data, *fields) < 0:
+                yield from _queue_later(slot, task, put, (slot.user_data, *fields))
             slot.task = task
             got = yield slot.park
             if got is not DONE:
@@ -230,7 +234,7 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
     Raises:
         trio.TooSlowError: the limit passed and the operation was cancelled; nothing of it took effect.
     """
-    if seconds is None:
+    if seconds is None and not op.now:
         return (yield from transact(op))
     task = context.task
     runner = task._runner
@@ -238,6 +242,8 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
         yield from checkpoint_if_cancelled()
     if op.task is not None or runner is not op.runner:
         op.refuse(runner)
+    if seconds is None:
+        return (yield from _transact_by_deadline(op, task))
     until = perf_counter() + seconds
     res = yield from _transact_linked(op, op.template, task, until)
     # Before its time the timer has interrupted nothing; see `_transact_by_deadline`.
@@ -257,9 +263,8 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
     not have queued it, because they were cancelled. What was interrupted before the time of its timer is the
     caller's: the process was stopped, or no thread could be made for a kernel worker.
     """
-    offset, reach = op.manager.clock_offset, op.reach
+    offset, reach = op.manager.clock_offset, -inf if op.reach is None else op.reach
     user_data, pins, template = op.user_data, op.pins, op.template
-    assert reach is not None
     try:
         while True:
             when = task._cancel_status.effective_deadline()
@@ -287,6 +292,8 @@ def _transact_linked(op: Operation, template: Any, task: Any, when: float) -> Ge
         queue, entry = op.manager.ring.queue_pair, (template, op.kernel_deadline(when))
     if queue(*entry) < 0:
         yield from _queue_later(op, task, queue, entry)
+    if op.now:
+        op.manager.ring.flush(0)
     op.task = task
     op.until = when
     got = yield op.park
@@ -372,6 +379,8 @@ def transact_volley(op: Operation, volley: Volley) -> Generator[Any, Any, Callab
             if not volley.in_flight:
                 op.task = None
             raise
+    if op.now:
+        op.manager.ring.flush(0)
     interrupt = None
 
     def abort(raise_cancel: Callable[[], Any]) -> Abort:

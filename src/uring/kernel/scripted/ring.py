@@ -162,6 +162,12 @@ class ScriptedRing:
             raise self.closed_error()
         return self.tables.register(opcode, address, nr_args, what)
 
+    def put_now(self, *fields: int) -> int:
+        error = self.put(*fields)
+        if not error:
+            self.flush(0)
+        return error
+
     def unqueue(self, user_data: int) -> int:
         if self.closed:
             return -errno.EBADF
