@@ -205,6 +205,27 @@ async def test_what_cannot_be_spliced_is_read() -> None:
             assert await receive_exactly(far, 10) == text[5:15]
 
 
+async def test_a_file_past_the_page_cache_is_sent_from_any_offset(tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(150_001)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    near, far = await streams()
+    async with near, far:
+        for offset in (0, 1, 511, 512, 4095, 4096, 70_000, 150_000, 150_001, 150_002, 200_000):
+            for count in (None, 0, 1, 4096, 5000, 140_000):
+                expected = data[offset:] if count is None else data[offset : offset + count]
+                async with trio.open_nursery() as nursery:
+                    if expected:
+                        nursery.start_soon(receive_and_compare, far, expected)
+                    assert await near.send_file(fd, offset, count) == len(expected), (offset, count)
+    os.close(fd)
+
+
+async def receive_and_compare(stream: UringStream, expected: bytes) -> None:
+    assert await receive_exactly(stream, len(expected)) == expected
+
+
 async def test_what_cannot_be_sent() -> None:
     near, far = await streams()
     async with near, far:

@@ -10,17 +10,18 @@ import errno
 import fcntl
 import os
 import socket as _stdlib
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from uring import abi, ops
-from uring.errors import error_from_result
+from uring.errors import NoWorker, error_from_result
 from uring.kernel.memory import pin
 
 from .. import seams
 from ..core.operation import COPIED
-from ..core.perform import perform
+from ..core.perform import perform, persist
 
 if TYPE_CHECKING:
     from .socket import RingSocket
@@ -33,6 +34,7 @@ _REFUSED = frozenset((errno.EOPNOTSUPP, errno.ENOMEM, errno.EINVAL))
 _LENGTH_MAX = 0x7FFF_F000
 _PIPE = 1 << 20
 _PART = 1 << 16
+_BLOCK = 4096
 
 
 class SocketFailed(Exception):
@@ -132,7 +134,7 @@ async def _send_file(sock: RingSocket, held: int, fd: int, offset: int, count: i
         while count is None or total < count:
             wanted = room if count is None else min(room, count - total)
             try:
-                there = await perform(ops.splice(fd, sink, wanted, offset_in=offset + total))
+                there = await persist(ops.splice(fd, sink, wanted, offset_in=offset + total))
             except OSError as exc:
                 if exc.errno != errno.EINVAL:
                     raise
@@ -153,7 +155,9 @@ async def _splice_to_socket(source: int, sock: RingSocket, held: int, size: int)
     while size:
         _check_open(sock)
         try:
-            size -= await perform(ops.splice(source, held, size))
+            size -= await persist(ops.splice(source, held, size))
+        except NoWorker:
+            raise
         except OSError as exc:
             if exc.errno != errno.EAGAIN:
                 raise SocketFailed(exc) from exc
@@ -168,20 +172,32 @@ def _check_open(sock: RingSocket) -> None:
 
 
 async def _send_file_by_copy(sock: RingSocket, fd: int, offset: int, count: int | None) -> int:
-    memory = bytearray(_PART)
+    # A file with O_DIRECT is read in whole blocks, into memory that begins at one.
+    align = await _alignment(fd)
     total = 0
-    while count is None or total < count:
-        wanted = _PART if count is None else min(_PART, count - total)
-        with memoryview(memory)[:wanted] as part:
-            n = await perform(ops.read(fd, part, offset=offset + total))
-            if not n:
+    with mmap(-1, _PART) as memory, memoryview(memory) as view:
+        while count is None or total < count:
+            before = (offset + total) % align
+            n = await persist(ops.read(fd, view, offset=offset + total - before)) - before
+            if count is not None:
+                n = min(n, count - total)
+            if n <= 0:
                 break
-            try:
-                await _send_by_copy(sock, part[:n])
-            except OSError as exc:
-                raise SocketFailed(exc) from exc
+            with view[before : before + n] as part:
+                try:
+                    await _send_by_copy(sock, part)
+                except OSError as exc:
+                    raise SocketFailed(exc) from exc
             total += n
     return total
+
+
+async def _alignment(fd: int) -> int:
+    """What the offsets of reads have to be multiples of."""
+    if not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT:
+        return 1
+    found = await perform(ops.statx("", flags=abi.AT_EMPTY_PATH, mask=abi.STATX_DIOALIGN, dir_fd=fd))
+    return found.dio_offset_align or _BLOCK
 
 
 def _enlarged(pipe: int) -> int:
