@@ -761,10 +761,11 @@ async def test_starts_no_thread(path: Path) -> None:
 async def test_wrapped_is_a_stock_file(path: Path) -> None:
     async with await open_file(path, "rb") as file:
         assert isinstance(file.wrapped, io.BufferedReader)
-        assert isinstance(file.raw, RawFile)
+        assert isinstance(file.raw, io.FileIO)
+        assert file.raw is file.wrapped.raw
     async with await open_file(path) as text:
         assert isinstance(text.wrapped, io.TextIOWrapper)
-        assert isinstance(text.buffer, BufferedFile)
+        assert text.buffer is text.wrapped.buffer
     assert "TextFile" in repr(text)
 
 

@@ -685,8 +685,12 @@ class Manager:
             return
         if op.task is None:
             op.handler(op, res, flags)
-        elif op.discard is not None and res >= 0:
+            return
+        if op.discard is not None and res >= 0:
             op.discard(res)
+        if op.pooled:  # whose owner may look what became of it
+            op.res = res
+            op.task = None
 
 
 _nothing = ().__len__

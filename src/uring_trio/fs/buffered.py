@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import io
 import operator
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,10 @@ from trio.lowlevel import enable_ki_protection
 from uring.kernel.memory import pin, pin_writable
 
 from .. import seams
-from .base import READ, WRITE, Descriptor, RingFile, exclusive
-from .raw import RawFile, left_of, lines_of
+from .base import RingFile, exclusive
+from .handle import READ, WRITE, Descriptor
+from .raw import RawFile, lines_of
+from .stock import Stock, fill_buffer, raw_under
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,6 +65,9 @@ def _full_goes_on() -> bool:
 _FULL_GOES_ON = _full_goes_on()
 """Whether this Python writes what would just fill the buffer at once; older ones keep it."""
 
+_PIPE_PIECE = 8192
+"""How much is asked for at a time where no size says how much there is."""
+
 _OFFSETS = 1 << 63
 """How many there are from 0 on, and below."""
 
@@ -70,8 +76,12 @@ class BufferedFile(RingFile):
     """A buffered binary file; see `io.BufferedReader`, `io.BufferedWriter` and `io.BufferedRandom` for what
     its methods do and `RingFile` for the rest."""
 
-    def __init__(self, file: Descriptor, wrapped: Any, size: int) -> None:
+    _keeps = False
+
+    def __init__(self, file: Descriptor, wrapped: Any, size: int, stock: Stock) -> None:
         super().__init__(file, wrapped)
+        self._stock = stock
+        self._keeps = True
         self._readable = bool(file.raw.readable())
         self._writable = bool(file.raw.writable())
         self._size = size
@@ -81,15 +91,17 @@ class BufferedFile(RingFile):
         self._read_end: int | None = None
         self._write_pos = 0
         self._write_end: int | None = None
+        self._flushing = False
 
     def _set_block(self, block: bytearray) -> None:
         self._address, self._room, self._block = pin_writable(block)
         self._bytes = block
 
     @property
-    def raw(self) -> RawFile:
-        """The unbuffered file under this one."""
-        return RawFile(self._file, self._file.raw)
+    def raw(self) -> io.FileIO:
+        """The unbuffered file of the standard library's under `wrapped`."""
+        raw: io.FileIO = self.wrapped.raw
+        return raw
 
     # ---- reading -------------------------------------------------------------------------------------
 
@@ -97,24 +109,27 @@ class BufferedFile(RingFile):
     async def read(self, size: int | None = -1, /) -> bytes:
         """``size`` bytes, fewer only at the end; all up to the end when it is -1 or None."""
         if not self._readable:
-            return self._refuse("read", size)
+            return await self._refuse("read", size)
         n = -1 if size is None else operator.index(size)
         if not -1 <= n <= sys.maxsize:
-            return self._refuse("read", size)
+            return await self._refuse("read", size)
         file = self._file
         if file.busy:
             await file.take_turn()
         file.busy = True
         file.begun = False
         try:
-            if file.closing or self._wrapped.closed:
-                return self._refuse("read", size)
+            if file.away or (file.waits and self._unable()):
+                return await self._refuse("read", size)
             if n < 0:
                 return await self._read_all()
             pos = self._pos
             if self._ahead() < n:
                 return await self._read_generic(n)
-            await seams.pause()
+            await file.rest()
+            if file.away:
+                return await self._refuse("read", size)
+            pos = self._pos
             self._pos = pos + n
             return bytes(self._block[pos : pos + n])
         finally:
@@ -126,7 +141,7 @@ class BufferedFile(RingFile):
     async def read1(self, size: int = -1, /) -> bytes:
         """Up to ``size`` bytes (-1: a buffer's worth), with at most one transfer."""
         if self._unable(self._readable):
-            return self._refuse("read1", size)
+            return await self._refuse("read1", size)
         return await self._read1(operator.index(size))
 
     @enable_ki_protection
@@ -143,7 +158,7 @@ class BufferedFile(RingFile):
     async def peek(self, size: int = 0, /) -> bytes:
         """What is in the buffer, which is filled if it is empty; the position stays."""
         if self._unable(self._readable):
-            return self._refuse("peek", size)
+            return await self._refuse("peek", size)
         operator.index(size)
         if self._writable:
             await self._flush_and_rewind()
@@ -158,21 +173,21 @@ class BufferedFile(RingFile):
         """One line, or what is left; at most ``size`` bytes when that is not negative."""
         limit = -1 if size is None else operator.index(size)
         if self._unable(self._readable):
-            return self._refuse("readline", size)
+            return await self._refuse("readline", size)
         return await self._readline(limit)
 
     @exclusive
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """The lines up to the end, or until they have ``hint`` bytes together."""
         if self._unable(self._readable):
-            return self._refuse("readlines", hint)
+            return await self._refuse("readlines", hint)
         return await lines_of(self._readline, hint)
 
     async def __anext__(self) -> bytes:
         pos = self._pos
         if not self._file.busy and self._read_end is not None and self._write_end is None:
             end = self._bytes.find(b"\n", pos, self._read_end) + 1
-            if end and not self._file.closing and not seams.cancelled():
+            if end and not self._file.away and not seams.cancelled():
                 self._pos = end
                 return bytes(self._block[pos:end])
         line = await self.readline()
@@ -186,18 +201,20 @@ class BufferedFile(RingFile):
     async def write(self, data: Any, /) -> int:
         """Writes bytes into the buffer, and through it when it is full; returns their number."""
         if not self._writable:
-            return self._refuse("write", data)
+            return await self._refuse("write", data)
         file = self._file
         await file.take_turn()
         try:
-            if file.closing or self._wrapped.closed:
-                return self._refuse("write", data)
+            if file.away or (file.waits and self._unable()):
+                return await self._refuse("write", data)
             with memoryview(data) as view:
                 if not view.c_contiguous:
-                    self._refuse("write", data)
+                    await self._refuse("write", data)
                 with view.cast("B") as octets:
                     if self._fits(len(octets)):
-                        await seams.pause()
+                        await file.rest()
+                        if file.away:
+                            return await self._refuse("write", data)
                     return await self._write(octets)
         finally:
             file.end_turn()
@@ -206,7 +223,7 @@ class BufferedFile(RingFile):
     async def writelines(self, lines: Iterable[Any], /) -> None:
         """Writes each of the lines."""
         if self._unable(self._writable):
-            self._refuse("writelines", lines)
+            await self._refuse("writelines", lines)
             return
         for line in lines:
             with memoryview(line) as view, view.cast("B") as octets:
@@ -217,7 +234,7 @@ class BufferedFile(RingFile):
     async def flush(self) -> None:
         """Hands what is buffered to the kernel."""
         if self._unable():
-            self._refuse("flush")
+            await self._refuse("flush")
             return
         await self._flush()
 
@@ -225,7 +242,7 @@ class BufferedFile(RingFile):
     async def truncate(self, size: int | None = None, /) -> int:
         """Makes the file ``size`` bytes long, or end at the position; returns its size."""
         if self._unable(self._writable):
-            return self._refuse("truncate", size)
+            return await self._refuse("truncate", size)
         return await self._truncate_flushed(size)
 
     # ---- position ------------------------------------------------------------------------------------
@@ -234,29 +251,108 @@ class BufferedFile(RingFile):
     async def seek(self, target: int, whence: int = 0, /) -> int:
         """Moves the position; returns the new one."""
         whence = operator.index(whence)
-        if self.closed or whence not in (0, 1, 2, 3, 4) or not self._wrapped.seekable():
-            return self._refuse("seek", target, whence)
+        if self._unable() or whence not in (0, 1, 2, 3, 4) or not self._wrapped.seekable():
+            return await self._refuse("seek", target, whence)
         target = operator.index(target)
         if not -_OFFSETS <= target < _OFFSETS:
-            return self._refuse("seek", target, whence)
+            return await self._refuse("seek", target, whence)
         return await self._seek(target, whence)
 
     @exclusive
     async def tell(self) -> int:
         """The position."""
-        if self.closed or not self._wrapped.seekable():
-            return self._refuse("tell")
+        if self._unable() or not self._wrapped.seekable():
+            return await self._refuse("tell")
         return self._tell()
 
     @exclusive
     async def detach(self) -> RawFile:
         """Writes what is buffered and returns the unbuffered file; this one is of no use any more."""
         if self._unable():
-            return self._refuse("flush")
+            return RawFile(self._file, await self._refuse("detach"))
         await self._flush()
-        raw = self.raw
-        self._wrapped.detach()
+        self._stock.own(self._wrapped)
+        raw = RawFile(self._file, self._wrapped.detach())
+        self._leave()
         return raw
+
+    # ---- the standard library's file -----------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        if self._keeps:
+            file = self._file
+            if file.busy and not file.resting:
+                raise trio.BusyResourceError("another task's call of this file is under way")
+            self._convey(final=False)
+
+    def _take_to_threads(self) -> None:
+        self._convey(final=False)
+
+    def _convey(self, *, final: bool) -> Any:
+        """Makes the standard library's file what this one is, and returns it. ``final``: for the finalizer.
+        Nobody reads any more, and there may be no descriptor free."""
+        # The garbage collector, if it has this file, has that one too, and may close the descriptor first.
+        made = self._stock.make_again() if final else self._wrapped
+        if not final:
+            self._move_ahead(made)
+        self._stock.own(made)
+        self._keeps = False
+        if final:
+            self._wrapped.close()
+        else:
+            self._wrapped = made
+        self._file.hand()
+        self._move_rest(made, final)
+        return made
+
+    def _move_ahead(self, made: Any) -> None:
+        """What is moved without the descriptor: bytes that cannot be read again."""
+        if self._readable and self._ahead() and not raw_under(made).seekable():
+            end = self._pos + self._ahead()
+            fill_buffer(self._stock, made, self._size, bytes(self._block[self._pos : end]))
+
+    def _move_rest(self, made: Any, final: bool, here: int | None = None) -> None:
+        """The position, and what is to be written. ``here``: the logical position, if the kernel's is not
+        what it was."""
+        pending = b""
+        where = start = self._pos
+        if self._flushing and self._write_end is not None:  # when the run came to an end
+            self._write_pos += self._file.landed(self._write_end - self._write_pos)
+            self._raw = self._write_pos
+        if self._write_end is not None:
+            pending = bytes(self._block[self._write_pos : self._write_end])
+            start = self._write_pos if pending else where
+        lead = self._lead()
+        self._read_end = self._write_end = None
+        self._write_pos = 0
+        if final and not pending:
+            return
+        seekable = made.raw.seekable()
+        if seekable:
+            if here is None:
+                here = self._file.position() - lead
+            made.__init__(made.raw, self._size)
+            made.seek(here - (where - start))
+        if pending:
+            made.write(pending)
+        if seekable and where != start + len(pending):
+            made.seek(here)
+
+    def _leave(self) -> None:
+        """The descriptor belongs to another object from now on."""
+        self._keeps = False
+        self._file = self._file.gone()
+
+    def _let_go(self) -> None:
+        self._keeps = False
+        self._wrapped.close()
+        if self._stock.closefd:
+            os.close(self._stock.fd)
+
+    def __del__(self) -> None:
+        if self._keeps:
+            # It goes when this frame has gone: its warning is about the line that dropped this file.
+            unclosed = self._convey(final=True)  # noqa: F841
 
     # ---- in the call's turn --------------------------------------------------------------------------
 
@@ -352,9 +448,12 @@ class BufferedFile(RingFile):
         pieces = self._take_ahead()
         if self._writable:
             await self._flush_for_read(pos)
+        file = self._file
         try:
             self._reset_read()
-            while piece := await self._file.piece(left_of(self._file)):
+            if file.regular:
+                return await file.read_left(b"".join(pieces))
+            while piece := await file.piece(_PIPE_PIECE):
                 pieces.append(piece)
         except (trio.Cancelled, KeyboardInterrupt):
             self._unread(pieces)
@@ -378,19 +477,21 @@ class BufferedFile(RingFile):
 
     async def _into(self, name: str, buffer: Any, *, once: bool) -> int:
         if not self._readable:
-            return self._refuse(name, buffer)
+            return await self._refuse(name, buffer)
         file = self._file
         await file.take_turn()
         try:
-            if file.closing or self._wrapped.closed:
-                return self._refuse(name, buffer)
+            if file.away or (file.waits and self._unable()):
+                return await self._refuse(name, buffer)
             if memoryview(buffer).readonly:
-                return self._refuse(name, buffer)
+                return await self._refuse(name, buffer)
             address, size, view = pin_writable(buffer)
             ahead = self._ahead()
             have = min(ahead, size)
             if have == size:
-                await seams.pause()
+                await file.rest()
+                if file.away:
+                    return await self._refuse(name, buffer)
             view[:have] = self._block[self._pos : self._pos + have]
             self._pos += have
             if ahead and have == size:
@@ -523,7 +624,14 @@ class BufferedFile(RingFile):
                 self._move(-back, 1)
                 self._raw = (self._raw or 0) - back
             while self._write_pos < self._write_end:
-                self._write_pos += await self._step(WRITE, self._write_pos, self._write_end - self._write_pos)
+                self._flushing = True
+                try:
+                    done = await self._step(WRITE, self._write_pos, self._write_end - self._write_pos)
+                except (Exception, trio.Cancelled, KeyboardInterrupt):
+                    self._flushing = False
+                    raise
+                self._flushing = False
+                self._write_pos += done
                 self._raw = self._write_pos
         self._write_pos = 0
         self._write_end = None

@@ -19,9 +19,9 @@ from uring import abi, ops
 from uring.kernel.memory import pin, pin_writable
 
 from ..core.perform import perform
-from .base import READ, WRITE, Descriptor
 from .descriptors import open_descriptor
 from .functions import absolute, renamed
+from .handle import READ, WRITE, Descriptor
 from .registered import RegisteredBuffer
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class DirectFile:
     async def aclose(self) -> None:
         """Closes the file when nothing is under way on it; a checkpoint."""
         with trio.CancelScope(shield=True):
-            self._file.closing = True
+            self._file.close()
             try:
                 await self._file.drain()
             finally:

@@ -1,9 +1,8 @@
 """`open_file`: the standard library decides what the arguments mean, the ring opens the file.
 
 `io.open` is asked twice. Before: with an opener that goes no further, so that wrong arguments are refused
-as it refuses them and the flags are its own; what it answered for a mode is remembered. After: with an
-opener that returns the descriptor, so that the file under ours (`RingFile.wrapped`) is just what `io.open`
-would have made.
+as it refuses them and the flags are its own; what it answered for a mode is remembered. After: on the
+descriptor, for the file that is just what `io.open` would have made (see `stock`).
 """
 
 from __future__ import annotations
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .base import Descriptor, RingFile
 from .buffered import BufferedFile
 from .descriptors import open_descriptor
 from .functions import absolute, renamed
+from .handle import Descriptor
 from .raw import RawFile
+from .stock import Stock, raw_under
 from .text import TextFile
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from _typeshed import OpenBinaryMode, OpenTextMode
 
-__all__ = ["FileOrName", "Opener", "file_of", "open_file"]
+    from .base import RingFile
+
+__all__ = ["FileOrName", "Opener", "open_file"]
 
 FileOrName: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes] | int"
 Opener: TypeAlias = "Callable[[str, int], int]"
@@ -110,42 +112,58 @@ async def open_file(
         OSError, ValueError, TypeError, LookupError: as `open`.
         RuntimeError: outside a ring run.
     """
-    if opener is not None or isinstance(file, int):
+    if isinstance(file, int):
         await trio.lowlevel.checkpoint()
-        made = _open_stock(file, mode, buffering, encoding, errors, newline, closefd, opener)
-        return file_of(made, newline)
+        return _file_on(file, file, closefd, mode, buffering, encoding, errors, newline)
     path = os.fspath(file)
-    fd = await _open(path, _flags_of(path, mode, buffering, encoding, errors, newline, closefd))
-    taken = False
-
-    def take(path: Any, flags: int) -> int:
-        nonlocal taken
-        taken = True
-        return fd
-
+    flags = _flags_of(path, mode, buffering, encoding, errors, newline, closefd)
+    if opener is None:
+        fd = await _open(path, flags)
+    else:
+        await trio.lowlevel.checkpoint()
+        fd = _ask(opener, path, flags)
+    if buffering == 1 and "b" in mode:
+        buffering = -1  # which it stands for; there was a warning already
     try:
-        made = _open_stock(path, mode, buffering, encoding, errors, newline, closefd, take)
-    except BaseException:
-        if not taken:
-            os.close(fd)
+        return _file_on(fd, path, True, mode, buffering, encoding, errors, newline)
+    except OSError as exc:
+        os.close(fd)
+        if exc.filename == fd:
+            exc.filename = path
         raise
-    return file_of(made, newline)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
-def file_of(made: Any, newline: str | None = None) -> RingFile:
-    """The asynchronous file on the descriptor of a fresh file of the standard library, which it owns from
-    now on. ``newline`` as given to `open`."""
+def _file_on(fd: int, name: Any, closefd: bool, mode: str, *others: Any) -> RingFile:
+    """The asynchronous file on a descriptor, which it owns from now on unless ``closefd`` is false."""
+    stock = Stock(fd, name, mode, others, bool(closefd))
     try:
-        if isinstance(made, io.FileIO):
-            return RawFile(Descriptor(made), made)
-        if not isinstance(made, io.TextIOWrapper):
-            return BufferedFile(Descriptor(made.raw), made, _size_of(made))
-        raw: Any = made.buffer.raw
-        buffered = BufferedFile(Descriptor(raw), made.buffer, _size_of(made.buffer))
-        return TextFile(buffered, made, newline)
+        made = stock.make()
     except BaseException:
-        made.close()
+        if closefd and fd is name:
+            _open_stock(fd, mode, *others).close()  # which closes it where it has got that far
         raise
+    file = Descriptor(raw_under(made))
+    if isinstance(made, io.FileIO):
+        stock.own(made)
+        return RawFile(file, made)
+    text = made if isinstance(made, io.TextIOWrapper) else None
+    buffer: Any = made if text is None else text.buffer
+    buffered = BufferedFile(file, buffer, _size_of(buffer), stock)
+    return buffered if text is None else TextFile(buffered, text, others[-1])
+
+
+def _ask(opener: Opener, path: Any, flags: int) -> int:
+    """What an opener answers, judged as the standard library does."""
+    fd = opener(path, flags)
+    if not isinstance(fd, int):
+        raise TypeError("expected integer from opener")
+    if fd < 0:
+        raise ValueError(f"opener returned {fd}")
+    os.set_inheritable(fd, False)
+    return fd
 
 
 async def _open(path: Any, flags: int) -> int:
@@ -166,7 +184,7 @@ def _flags_of(path: Any, mode: str, *others: Any) -> int:
         raise _Enough
 
     try:
-        _open_stock(path, mode, *others[:4], True, refuse).close()
+        _open_stock(path, mode, *others, refuse).close()
     except _Enough:
         pass
     if others == _PLAIN:

@@ -5,19 +5,16 @@
 from __future__ import annotations
 
 import operator
-import os
 from typing import Any
 
 from trio.lowlevel import enable_ki_protection
 
 from uring.kernel.memory import pin, pin_writable
 
-from .base import READ, WRITE, Descriptor, RingFile, exclusive
+from .base import RingFile, exclusive
+from .handle import READ, WRITE, Descriptor
 
-__all__ = ["RawFile", "left_of", "lines_of"]
-
-_SMALL = 8192
-"""What `left_of` answers where the size says nothing."""
+__all__ = ["RawFile", "lines_of"]
 
 
 class RawFile(RingFile):
@@ -35,13 +32,15 @@ class RawFile(RingFile):
         """Up to ``size`` bytes, fewer if there are no more now; all up to the end when negative or None."""
         file = self._file
         if file.closing or not self._readable:
-            return self._refuse("read", size)
+            return await self._refuse("read", size)
         n = -1 if size is None else operator.index(size)
         if file.busy:
             await file.take_turn()
         file.busy = True
         file.begun = False
         try:
+            if file.away or (file.waits and self._unable()):
+                return await self._refuse("read", size)
             self._check_open()
             return await file.piece(n) if n >= 0 else await self._readall()
         finally:
@@ -51,7 +50,7 @@ class RawFile(RingFile):
     async def readall(self) -> bytes:
         """All bytes up to the end."""
         if self._unable(self._readable):
-            return self._refuse("readall")
+            return await self._refuse("readall")
         return await self._readall()
 
     @enable_ki_protection
@@ -59,11 +58,12 @@ class RawFile(RingFile):
         """Reads into a writable buffer; returns the number of bytes, 0 at the end."""
         file = self._file
         if file.closing or not self._readable:
-            return self._refuse("readinto", buffer)
+            return await self._refuse("readinto", buffer)
         address, size, held = pin_writable(buffer)
         await file.take_turn()
         try:
-            self._check_open()
+            if self._unable():
+                return await self._refuse("readinto", buffer)
             return await file.step(READ, address, size, held)
         finally:
             file.end_turn()
@@ -73,7 +73,7 @@ class RawFile(RingFile):
         """One line, or what is left; at most ``size`` bytes when that is not negative. A read per byte, since
         there is no buffer."""
         if self._unable(self._readable):
-            return self._refuse("readline", size)
+            return await self._refuse("readline", size)
         limit = -1 if size is None else operator.index(size)
         return await self._readline(limit)
 
@@ -81,7 +81,7 @@ class RawFile(RingFile):
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
         """The lines up to the end, or until they have ``hint`` bytes together."""
         if self._unable(self._readable):
-            return self._refuse("readlines", hint)
+            return await self._refuse("readlines", hint)
         return await lines_of(self._readline, hint)
 
     async def __anext__(self) -> bytes:
@@ -97,11 +97,12 @@ class RawFile(RingFile):
         """Writes bytes; returns how many the kernel took."""
         file = self._file
         if file.closing or not self._writable:
-            return self._refuse("write", data)
+            return await self._refuse("write", data)
         address, size, held = pin(data)
         await file.take_turn()
         try:
-            self._check_open()
+            if self._unable():
+                return await self._refuse("write", data)
             return await file.step(WRITE, address, size, (held, data))
         finally:
             file.end_turn()
@@ -110,7 +111,7 @@ class RawFile(RingFile):
     async def writelines(self, lines: Any, /) -> None:
         """Writes each of the lines."""
         if self._unable(self._writable):
-            self._refuse("writelines", lines)
+            await self._refuse("writelines", lines)
             return
         for line in lines:
             address, size, held = pin(line)
@@ -120,14 +121,14 @@ class RawFile(RingFile):
     async def flush(self) -> None:
         """Nothing is buffered: a checkpoint."""
         if self._unable():
-            self._refuse("flush")
+            await self._refuse("flush")
             return
 
     @exclusive
     async def truncate(self, size: int | None = None, /) -> int:
         """Makes the file ``size`` bytes long, or end at the position; returns its size."""
         if self._unable(self._writable):
-            return self._refuse("truncate", size)
+            return await self._refuse("truncate", size)
         return await self._truncate(size)
 
     # ---- position ------------------------------------------------------------------------------------
@@ -144,11 +145,11 @@ class RawFile(RingFile):
 
     # ---- inside --------------------------------------------------------------------------------------
 
+    def _unable(self, able: bool = True) -> bool:
+        return super()._unable(able) or bool(self._wrapped.closed)
+
     async def _readall(self) -> bytes:
-        pieces = []
-        while piece := await self._file.piece(left_of(self._file)):
-            pieces.append(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await self._file.read_left(b"")
 
     async def _readline(self, limit: int) -> bytes:
         line = b""
@@ -171,12 +172,3 @@ async def lines_of(readline: Any, hint: int | None) -> list[Any]:
         if 0 < wanted < total:
             break
     return lines
-
-
-def left_of(file: Descriptor) -> int:
-    """How much to ask for to get all that is left of a file and meet its end, where its size tells."""
-    try:
-        where = file.position()
-    except OSError:
-        where = 0
-    return max(os.fstat(file.fd).st_size - where, 0) + _SMALL

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ..core.manager import Manager
     from ..core.operation import Operation
-    from .base import Descriptor
+    from .handle import Descriptor
 
 __all__ = ["RegisteredBuffer", "RegisteredBuffers"]
 

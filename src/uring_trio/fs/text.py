@@ -18,6 +18,7 @@ from __future__ import annotations
 import codecs
 import io
 import operator
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
-from .base import LENGTH_MAX, RingFile, exclusive
+from .base import RingFile, exclusive
+from .handle import LENGTH_MAX
 from .raw import lines_of
+from .stock import fill_text, marks_streams, show_newlines, skip_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import BinaryIO
 
     from .buffered import BufferedFile
 
@@ -52,9 +56,12 @@ class TextFile(RingFile):
     The methods with offsets (`RingFile.pread` and others) are about bytes.
     """
 
+    _keeps = False
+
     def __init__(self, buffer: BufferedFile, wrapped: Any, newline: str | None) -> None:
         super().__init__(buffer._file, wrapped)
         self._buffer = buffer
+        buffer._keeps = False
         self._seekable = bool(wrapped.seekable())
         self._line_buffering = bool(wrapped.line_buffering)
         self._write_through = bool(wrapped.write_through)
@@ -70,8 +77,9 @@ class TextFile(RingFile):
             self._decoder = decoder if newline else io.IncrementalNewlineDecoder(decoder, newline is None)
         if buffer._writable:
             self._encoder = info.incrementalencoder(wrapped.errors)
-            if self._seekable and buffer._tell() != 0:
+            if buffer._tell() != 0 if self._seekable else not marks_streams(wrapped.encoding):
                 self._start_encoder(False)
+        self._moved = False  # whether its coders are not as they were at first
         self._telling = self._seekable
         self._decoded = ""
         self._used = 0
@@ -79,17 +87,19 @@ class TextFile(RingFile):
         self._ratio = 0.0
         self._pending: list[bytes] = []
         self._pending_size = 0
+        self._keeps = True
 
     @property
-    def buffer(self) -> BufferedFile:
-        """The binary file under this one."""
-        if self._wrapped.buffer is None:
-            raise ValueError("underlying buffer has been detached")
-        return self._buffer
+    def buffer(self) -> BinaryIO:
+        """The binary file of the standard library's under `wrapped`."""
+        buffer: BinaryIO = self.wrapped.buffer
+        return buffer
 
     @property
     def newlines(self) -> str | tuple[str, ...] | None:
         """The newlines met so far, as `io.TextIOWrapper.newlines` tells them."""
+        if not self._keeps:
+            return self._wrapped.newlines
         return getattr(self._decoder, "newlines", None)
 
     # ---- reading -------------------------------------------------------------------------------------
@@ -99,7 +109,7 @@ class TextFile(RingFile):
         """``size`` characters, fewer only at the end; all up to the end when negative or None."""
         n = -1 if size is None else operator.index(size)
         if self._unable(self._decoder is not None) or n > sys.maxsize:
-            return self._refuse("read", size)
+            return await self._refuse("read", size)
         await self._write_pending()
         return await self._read(n) if n >= 0 else await self._read_all()
 
@@ -108,10 +118,10 @@ class TextFile(RingFile):
         """One line, or what is left; at most ``size`` characters when that is not negative."""
         limit = -1 if size is None else operator.index(size)
         if self._unable():
-            return self._refuse("readline", size)
+            return await self._refuse("readline", size)
         await self._write_pending()
         if self._decoder is None:
-            return self._refuse("readline", size)
+            return await self._refuse("readline", size)
         return await self._readline(limit)
 
     @exclusive
@@ -121,10 +131,10 @@ class TextFile(RingFile):
         operator.index(hint or 0)
         self._telling = False
         if self._unable():
-            return self._refuse("readlines", hint)
+            return await self._refuse("readlines", hint)
         await self._write_pending()
         if self._decoder is None:
-            return self._refuse("readlines", hint)
+            return await self._refuse("readlines", hint)
         lines = await lines_of(self._readline, hint)
         self._telling = self._seekable and not self._decoded
         return lines
@@ -135,7 +145,7 @@ class TextFile(RingFile):
         text = self._decoded
         end = text.find("\n", used) + 1 if self._plain else self._line_end(text, used)
         file = self._file
-        if end and not file.busy and not file.closing and not self._pending and not seams.cancelled():
+        if end and not file.busy and not file.away and not self._pending and not seams.cancelled():
             self._used = end
             return text[used:end]
         line = await self.readline()
@@ -149,13 +159,15 @@ class TextFile(RingFile):
     async def write(self, text: str, /) -> int:
         """Writes text into the buffer, and through it when it is full; returns the number of characters."""
         if self._encoder is None or not isinstance(text, str):
-            return self._refuse("write", text)
+            return await self._refuse("write", text)
         file = self._file
         await file.take_turn()
         try:
-            if file.closing or self._wrapped.closed:
-                return self._refuse("write", text)
-            await seams.pause()
+            if file.away or (file.waits and self._unable()):
+                return await self._refuse("write", text)
+            await file.rest()
+            if file.away:
+                return await self._refuse("write", text)
             return await self._write(text)
         finally:
             file.end_turn()
@@ -164,11 +176,11 @@ class TextFile(RingFile):
     async def writelines(self, lines: Iterable[str], /) -> None:
         """Writes each of the lines."""
         if self._unable(self._encoder is not None):
-            self._refuse("writelines", lines)
+            await self._refuse("writelines", lines)
             return
         for line in lines:
             if not isinstance(line, str):
-                self._refuse("write", line)
+                await self._refuse("write", line)
                 return
             await self._write(line)
 
@@ -176,7 +188,7 @@ class TextFile(RingFile):
     async def flush(self) -> None:
         """Hands what is buffered to the kernel."""
         if self._unable():
-            self._refuse("flush")
+            await self._refuse("flush")
             return
         await self._flush()
 
@@ -184,10 +196,10 @@ class TextFile(RingFile):
     async def truncate(self, size: int | None = None, /) -> int:
         """Makes the file ``size`` bytes long, or end at the position; returns its size."""
         if self._unable():
-            return self._refuse("truncate", size)
+            return await self._refuse("truncate", size)
         await self._flush()
         if not self._buffer._writable:
-            return self._refuse("truncate", size)
+            return await self._refuse("truncate", size)
         return await self._buffer._truncate_flushed(size)
 
     # ---- position ------------------------------------------------------------------------------------
@@ -196,7 +208,7 @@ class TextFile(RingFile):
     async def tell(self) -> int:
         """The position: a number that `seek` understands, not to compute with."""
         if self._unable(self._seekable):
-            return self._refuse("tell")
+            return await self._refuse("tell")
         return await self._tell()
 
     @exclusive
@@ -204,8 +216,8 @@ class TextFile(RingFile):
         """Moves to a position from `tell`, to the start, or with ``whence`` 2 to the end; returns it."""
         whence = operator.index(whence)
         far = whence in (1, 2) and cookie != 0
-        if self.closed or not self._seekable or far or whence not in (0, 1, 2):
-            return self._refuse("seek", cookie, whence)
+        if self._unable() or not self._seekable or far or whence not in (0, 1, 2):
+            return await self._refuse("seek", cookie, whence)
         if cookie < 0:
             raise ValueError(f"negative seek position {cookie!r}")
         return await self._seek(cookie, whence)
@@ -214,10 +226,108 @@ class TextFile(RingFile):
     async def detach(self) -> BufferedFile:
         """Writes what is buffered and returns the binary file; this one is of no use any more."""
         if self._unable():
-            return self._refuse("flush")
+            buffer = await self._refuse("detach")
+            self._buffer._wrapped = buffer
+            return self._buffer
         await self._flush()
         self._wrapped.detach()
+        self._keeps = False
+        self._file = self._file.gone()
+        self._buffer._keeps = True
         return self._buffer
+
+    # ---- the standard library's file -----------------------------------------------------------------
+
+    def _hand_over(self) -> None:
+        if self._keeps:
+            file = self._file
+            if file.busy and not file.resting:
+                raise trio.BusyResourceError("another task's call of this file is under way")
+            self._convey(final=False)
+
+    def _take_to_threads(self) -> None:
+        self._convey(final=False)
+
+    def _convey(self, *, final: bool) -> Any:
+        """Makes the standard library's file what this one is, and returns it; see `BufferedFile._convey`."""
+        buffer, stock = self._buffer, self._buffer._stock
+        made = stock.make_again() if final else self._wrapped
+        here, where = None, 0
+        pending = b"".join(self._pending)
+        if not final:
+            if self._seekable:
+                here = buffer._tell()
+                where = self._place(here + len(pending))
+            self._move_ahead(made)
+        stock.own(made)
+        self._keeps = False
+        if final:
+            self._wrapped.close()
+        else:
+            self._wrapped = made
+            buffer._wrapped = made.buffer
+        self._file.hand()
+        self._forget_decoded()
+        self._pending, self._pending_size = [], 0
+        if final:
+            buffer._move_rest(made.buffer, not pending)
+        elif self._decoder is None:
+            if where:
+                made.seek(where)  # so that its encoder writes no byte order mark
+            buffer._move_rest(made.buffer, False, here)
+        else:
+            buffer._move_rest(made.buffer, False, here)
+            if pending:
+                made.buffer.write(pending)
+            if self._seekable and (self._moved or self._snapshot is not None):
+                made.seek(where)
+            return made
+        if pending:
+            made.buffer.write(pending)
+        return made
+
+    def _move_ahead(self, made: Any) -> None:
+        """What is moved without the descriptor: bytes that cannot be read again, and what a decoder and an
+        encoder know."""
+        buffer, stock = self._buffer, self._buffer._stock
+        if self._decoder is not None:
+            newlines = getattr(self._decoder, "newlines", None)
+            if self._seekable:
+                show_newlines(stock, made, newlines)
+            else:
+                ahead = bytes(buffer._block[buffer._pos : buffer._pos + buffer._ahead()])
+                fill_text(stock, made, self._newline, buffer._size, self._origin(), ahead, newlines)
+        elif not self._seekable and self._encoder.getstate() != self._new_encoder().getstate():
+            skip_mark(stock, made)
+
+    def _origin(self) -> tuple[int, bytes, int]:
+        """What makes the decoder and the text that is decoded: its flags, bytes, and the characters that
+        were consumed of these."""
+        if self._snapshot is not None:
+            return (*self._snapshot, self._used)
+        held, flags = self._decoder.getstate()
+        left = self._decoded[self._used :]
+        if not left:
+            return flags, held, 0
+        # What a cancelled call gave back is of more than one chunk.
+        encoder = self._new_encoder()
+        encoder.setstate(0)
+        return flags, encoder.encode(left) + held, 0
+
+    def _new_encoder(self) -> codecs.IncrementalEncoder:
+        return codecs.getincrementalencoder(self._wrapped.encoding)(self._wrapped.errors)
+
+    def _let_go(self) -> None:
+        self._keeps = False
+        self._wrapped.close()
+        stock = self._buffer._stock
+        if stock.closefd:
+            os.close(stock.fd)
+
+    def __del__(self) -> None:
+        if self._keeps:
+            # It goes when this frame has gone: its warning is about the line that dropped this file.
+            unclosed = self._convey(final=True)  # noqa: F841
 
     # ---- in the call's turn --------------------------------------------------------------------------
 
@@ -234,17 +344,14 @@ class TextFile(RingFile):
 
     async def _read_chunk(self, hint: int = 0) -> bool:
         """Decodes more; False when that was the end."""
-        flags, held = 0, b""
-        if self._seekable:
-            held, flags = self._decoder.getstate()
+        held, flags = self._decoder.getstate()
         size = max(self._chunk, min(int(max(self._ratio, 1.0) * hint), LENGTH_MAX))
         data = await self._buffer._read1(size)
         decoded: str = self._decoder.decode(data, not data)
         self._decoded = decoded
         self._used = 0
         self._ratio = len(data) / len(decoded) if decoded else 0.0
-        if self._seekable:
-            self._snapshot = (flags, held + data)
+        self._snapshot = (flags, held + data)
         return bool(data) or bool(decoded)
 
     async def _read(self, n: int) -> str:
@@ -264,6 +371,7 @@ class TextFile(RingFile):
 
     async def _read_all(self) -> str:
         data = await self._buffer._read_all()
+        self._moved = True
         text: str = self._decoded[self._used :] + self._decoder.decode(data, True)
         self._forget_decoded()
         return text
@@ -276,6 +384,7 @@ class TextFile(RingFile):
         else:
             self._decoded = text + self._decoded[self._used :]
             self._used = 0
+            self._snapshot = None
 
     def _line_end(self, text: str, start: int) -> int:
         """Where the line that begins at ``start`` ends, 0 if not in this text."""
@@ -313,12 +422,15 @@ class TextFile(RingFile):
                 self._decoded = ""
                 self._used = 0
         except (trio.Cancelled, KeyboardInterrupt):
-            self._decoded = "".join(pieces) + rest
-            self._used = 0
+            if pieces or rest:
+                self._decoded = "".join(pieces) + rest
+                self._used = 0
+                self._snapshot = None
             raise
         return pieces[0] if len(pieces) == 1 else "".join(pieces)
 
     async def _write(self, text: str) -> int:
+        self._moved = True
         lf = "\n" in text
         flush = self._line_buffering and (lf or "\r" in text)
         newline = self._newline
@@ -361,7 +473,10 @@ class TextFile(RingFile):
         if not self._telling:
             raise OSError("telling position disabled by next() call")
         await self._flush()
-        where = self._buffer._tell()
+        return self._place(self._buffer._tell())
+
+    def _place(self, where: int) -> int:
+        """The position when that of the bytes is ``where``."""
         if self._decoder is None or self._snapshot is None:
             return where
         flags, data = self._snapshot
@@ -381,6 +496,7 @@ class TextFile(RingFile):
         return (cookie & ~_POSITION) | where + (cookie & _POSITION) - lead
 
     async def _seek(self, cookie: int, whence: int) -> int:
+        self._moved = True
         if whence == 1:
             cookie = await self._tell()
         await self._flush()
