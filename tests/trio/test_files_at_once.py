@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 import uring_trio
 from tests.trio.helpers import forget_contents, statistics
+from uring.cached import read_cached
 from uring_trio import open_file, read_dir_stats
+from uring_trio.fs import handle
 
 if TYPE_CHECKING:
     from uring_trio.fs.base import RingFile
@@ -330,3 +333,68 @@ async def test_no_threads(path: Path) -> None:
         await uring_trio.stat(path)
     await wait_all_tasks_blocked()
     assert threading.active_count() == before
+
+
+async def pieces_of(monkeypatch: pytest.MonkeyPatch, call: Any) -> tuple[Any, list[int], int]:
+    """The answer of a call, how much each read out of the page cache asked for, and how often others ran."""
+    asked: list[int] = []
+    stock = read_cached
+
+    def note(fd: int, offset: int, address: int, length: int) -> int:
+        asked.append(length)
+        return stock(fd, offset, address, length)
+
+    ticks = 0
+
+    async def count() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(handle, "read_cached", note)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        await trio.lowlevel.checkpoint()
+        ticks = 0
+        answer = await call()
+        nursery.cancel_scope.cancel()
+    return answer, asked, ticks
+
+
+@pytest.mark.parametrize("name", ["read", "readall", "read n", "readinto", "pread", "readinto_at", "text"])
+async def test_others_run_between_the_pieces_of_a_large_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    size = 16 * handle.PIECE + 77
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * size)
+    into = bytearray(size)
+    mode: tuple[Any, ...] = ("r",) if name == "text" else ("rb", 0 if name == "readall" else -1)
+    async with await open_file(path, *mode) as file:
+        calls: dict[str, Any] = {
+            "read": lambda: file.read(),
+            "readall": lambda: file.readall(),
+            "read n": lambda: file.read(size + 5),
+            "readinto": lambda: file.readinto(into),
+            "pread": lambda: file.pread(size, 0),
+            "readinto_at": lambda: file.readinto_at(into, 0),
+            "text": lambda: file.read(),
+        }
+        answer, asked, ticks = await pieces_of(monkeypatch, calls[name])
+    assert (answer if isinstance(answer, int) else len(answer)) == size
+    assert max(asked) <= handle.PIECE
+    assert ticks >= 16
+
+
+async def test_a_whole_file_is_read_into_the_object_that_is_returned(tmp_path: Path) -> None:
+    size = 64 << 20
+    path = tmp_path / "large"
+    path.write_bytes(bytes(size))
+    tracemalloc.start()
+    try:
+        async with await open_file(path, "rb") as file:
+            assert len(await file.read()) == size
+        assert tracemalloc.get_traced_memory()[1] < 1.05 * size
+    finally:
+        tracemalloc.stop()

@@ -147,7 +147,9 @@ class Descriptor:
         """One read or write; the kernel's answer, an errno negated among them. Interrupted by close it
         raises `trio.ClosedResourceError`."""
         active = self.active if among is None else among
-        return seams.transfer(active, name_of(opcode), opcode, self.fd, offset, address, length, pins, shielded)
+        return seams.transfer(
+            active, name_of(opcode), opcode, self.fd, offset, address, length, pins, shielded
+        )
 
     async def step(self, opcode: int, address: int, length: int, pins: object) -> int:
         """One transfer at the file's position, as part of the call whose turn it is; repeated when a signal
@@ -218,8 +220,9 @@ class Descriptor:
                 done += got
             pieces = [data]
             del data
-        while piece := await self.piece(self.left() + _PROBE):
+        while piece := await self.piece(_PROBE if left > 1 else self.left() + _PROBE):
             pieces.append(piece)
+            left = 0
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def left(self) -> int:

@@ -68,6 +68,8 @@ class Positional:
                 return found
         if not 1 < n <= LENGTH_MAX:
             return await self._read_few(n, offset)
+        if n > PIECE:
+            n = file.within(n, offset)
         data = new_bytes(n)
         address = bytes_address(data)
         res = await file.at(READ, address, n, offset, data)
@@ -80,7 +82,8 @@ class Positional:
         one; and of more than one transfer has."""
         if n < 0:
             raise ValueError(f"n is 0 or more, not {n}")
-        if n > LENGTH_MAX:  # memory that nothing touches before there is something for it
+        if n > LENGTH_MAX:
+            n = self._file.within(n, offset)
             data = new_bytes(n)
             return data[: await self._fully(READ, bytes_address(data), n, offset, data)]
         memory = bytearray(n)
@@ -120,6 +123,8 @@ class Positional:
         self._check_open()
         self._file.check_seekable()
         op = ops.readv(self._file.fd, buffers, offset=_offset(offset), rw_flags=flags)
+        if sum(memoryview(buffer).nbytes for buffer in buffers) > _VOLLEY_MOST:
+            op = op.with_flags(_ASYNC)  # in a kernel worker, which may copy for longer than this thread
         return int(await self._run(op))
 
     async def pwritev(self, buffers: Sequence[Any], offset: int, /, flags: int = 0) -> int:
@@ -150,7 +155,9 @@ class Positional:
             found = await seams.attempt(file.manager, read_pieces, file.fd, places, PIECE) or []
             if len(found) == len(places):
                 return found
-        return found + await self._read_rest(places[len(found) :])
+        while len(found) < len(places):
+            found += await self._read_rest(places[len(found) : len(found) + _fitting(places, len(found))])
+        return found
 
     async def _read_rest(self, places: list[tuple[int, int]]) -> list[bytes]:
         """`read_many` by the ring."""
@@ -160,6 +167,8 @@ class Positional:
             raise _no_place() from None
         if max(sizes) > LENGTH_MAX or max(offsets) > _OFFSET_MAX:
             raise _no_place()
+        if len(places) == 1 and sizes[0] > _VOLLEY_MOST:
+            return [await self.pread(sizes[0], offsets[0])]
         # Of less than two bytes there are no objects of their own.
         data = [new_bytes(max(n, 2)) for n in sizes]
         numbers = array(
@@ -267,6 +276,20 @@ class Positional:
     async def _run(self, op: ops.Op) -> Any:
         """Any operation on the descriptor, which is not closed before it has ended."""
         return await self._file.perform(op)
+
+
+def _fitting(places: list[Any], start: int) -> int:
+    """How many of the places from ``start`` on one submission reads: one at least. What is no place is for
+    the caller to refuse, with all that are left."""
+    total = 0
+    for i in range(start, len(places)):
+        try:
+            total += places[i][1]
+        except (TypeError, LookupError):
+            return len(places) - start
+        if total > _VOLLEY_MOST and i > start:
+            return i - start
+    return len(places) - start
 
 
 def _no_place() -> ValueError:

@@ -27,7 +27,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .. import seams
 from .base import RingFile, exclusive
-from .handle import LENGTH_MAX
+from .handle import LENGTH_MAX, PIECE
 from .raw import lines_of
 from .stock import fill_text, marks_streams, show_newlines, skip_mark
 
@@ -253,6 +253,7 @@ class TextFile(RingFile):
         buffer, stock = self._buffer, self._buffer._stock
         made = stock.make_again() if final else self._wrapped
         here, where = None, 0
+        used = self._moved or self._snapshot is not None
         pending = b"".join(self._pending)
         if not final:
             if self._seekable:
@@ -279,7 +280,7 @@ class TextFile(RingFile):
             buffer._move_rest(made.buffer, False, here)
             if pending:
                 made.buffer.write(pending)
-            if self._seekable and (self._moved or self._snapshot is not None):
+            if self._seekable and used:
                 made.seek(where)
             return made
         if pending:
@@ -372,9 +373,28 @@ class TextFile(RingFile):
     async def _read_all(self) -> str:
         data = await self._buffer._read_all()
         self._moved = True
-        text: str = self._decoded[self._used :] + self._decoder.decode(data, True)
+        text: str = self._decoded[self._used :] + await self._decode_all(data)
         self._forget_decoded()
         return text
+
+    async def _decode_all(self, data: bytes) -> str:
+        """Decodes the end of a file, in pieces with a yield between them. They cannot be given back, so that
+        nothing cancels this."""
+        if len(data) <= PIECE:
+            text: str = self._decoder.decode(data, True)
+            return text
+        state = self._decoder.getstate()
+        pieces = []
+        try:
+            for start in range(0, len(data), PIECE):
+                stop = start + PIECE
+                pieces.append(self._decoder.decode(data[start:stop], stop >= len(data)))
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        except UnicodeError:
+            # Its message is about all of the bytes, in the standard library.
+            self._decoder.setstate(state)
+            pieces = [self._decoder.decode(data, True)]
+        return "".join(pieces)
 
     def _unread(self, pieces: list[str]) -> None:
         """Puts back what a cancelled call has taken: on a regular file all of it was out of one chunk."""
