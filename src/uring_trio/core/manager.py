@@ -81,6 +81,9 @@ FIRST_BUFFERS = 16
 IDLE_SECONDS = 10.0
 """How long what buffers grew by must be idle before it is given back."""
 
+SCARCE = 4096
+"""Bytes of its own that a receive waits with which found no buffer: thousands may in one tick."""
+
 RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
 

@@ -30,7 +30,7 @@ from uring.kernel.memory import bytes_address, new_bytes, pin
 
 from .. import seams
 from ..core.fd import Channel
-from ..core.manager import RECEIVE_GROUP, Manager
+from ..core.manager import RECEIVE_GROUP, SCARCE, Manager
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -120,7 +120,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             self._streaming = res >= _STREAMING
         elif res == _ENOBUFS:  # more arrived in one tick than there are buffers
             channel.manager.more_buffers()
-            return await self._read_into_own(channel, size)
+            return await self._read_into_own(channel, min(size, SCARCE))
         if res < 0:
             raise error_from_result(res)
         return data

@@ -30,7 +30,7 @@ from uring.kernel.memory import pin, pin_writable, zeroed
 
 from .. import seams
 from ..core.fd import Channel
-from ..core.manager import RECEIVE_GROUP, Manager, current
+from ..core.manager import RECEIVE_GROUP, SCARCE, Manager, current
 from ..core.perform import check_timeout, perform, run_volley
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
@@ -191,7 +191,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                 attempts -= 1
             elif res not in seams.INTERRUPTED:  # else something cancelled it that nobody here asked
                 raise stream_error(error_from_result(res, "recv"))
-        memory = bytearray(min(max_bytes, _DEFAULT_SIZE))
+        memory = bytearray(min(max_bytes, SCARCE))
         return bytes(memory[: await self._receive(memory, timeout)])
 
     @enable_ki_protection
