@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections import Counter
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 from .comparing import Difference, Pair, side_by_side
@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument(
         "--cushion", type=float, default=0.01, help="with --seed: seconds that count as settled"
     )
+    parser.add_argument("--small", action="store_true", help="with --seed: as few steps as still differ")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="pairs of processes")
     parser.add_argument("--most", type=int, default=20, help="differences after which it stops")
     parser.add_argument("--whole", action="store_true", help="does not make failing programs small")
@@ -27,11 +28,15 @@ def main() -> int:
     if options.seed is not None:
         with Pair() as pair:
             program = generate(options.seed)
+            if options.small:
+                difference = pair.compare(program)
+                print("no difference" if difference is None else pair.shrink(difference))
+                return int(difference is not None)
             stock, ring = pair.play(program, options.cushion)
             print(side_by_side(program, stock, ring))
             return int(stock != ring)
     found: list[Difference] = []
-    kinds: Counter[tuple[str, str, str]] = Counter()
+    kinds: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
     unsettled: list[int] = []
 
     def work(share: int) -> None:
@@ -43,8 +48,9 @@ def main() -> int:
                 if difference is None:
                     continue
                 found.append(difference)
-                kinds[difference.kind()] += 1
-                if kinds[difference.kind()] > 1:
+                alike = kinds[difference.kind()]
+                alike.append(seed)
+                if len(alike) > 1:
                     continue
                 if not options.whole:
                     difference = pair.shrink(difference)
@@ -54,8 +60,8 @@ def main() -> int:
     with ThreadPoolExecutor(options.jobs) as threads:
         list(threads.map(work, range(options.jobs)))
     print(f"\n{options.programs} programs from seed {options.first}: {len(found)} differ")
-    for (do, stock, ring), count in kinds.most_common():
-        print(f"{count:4} x {do}\n       stock {stock}\n       ring  {ring}")
+    for (do, stock, ring), seeds in sorted(kinds.items(), key=lambda kind: -len(kind[1])):
+        print(f"{len(seeds):4} x {do}, seeds {seeds[:8]}\n       stock {stock}\n       ring  {ring}")
     if unsettled:
         print(f"differed at the first look alone: {len(unsettled)}, seeds {sorted(unsettled)[:30]}")
     return int(bool(found))

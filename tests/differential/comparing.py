@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .programs import Program
+from .world import SPINS
 
 __all__ = ["Difference", "Pair"]
 
@@ -74,7 +75,8 @@ class Worker:
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace")
         self.stop()
-        return [f"the process ended: {status}", *said.splitlines()[-25:]]
+        # Of both the same would be no difference: each says who it is.
+        return [f"the {self.where} process ended: {status}", *said.splitlines()[-25:]]
 
     def stop(self) -> None:
         if self.process is None:
@@ -107,6 +109,14 @@ class Difference:
 
     def __str__(self) -> str:
         return side_by_side(self.program, self.stock, self.ring)
+
+
+def without_spinning(stock: list[str], ring: list[str]) -> tuple[list[str], list[str]]:
+    """Both transcripts up to the step in which stock Trio began to spin."""
+    if SPINS not in stock:
+        return stock, ring
+    steps = [number for number, line in enumerate(stock[: stock.index(SPINS)]) if _STEP.match(line)]
+    return stock[: steps[-1]], ring[: steps[-1]]
 
 
 def outcomes(lines: list[str]) -> dict[tuple[int, str], str]:
@@ -145,7 +155,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.stock, self.ring = Worker("stock"), Worker("ring")
-        self.unsettled: list[int] = []
+        self.unsettled: set[int] = set()
         """Seeds of programs that differed at the first look alone."""
 
     def __enter__(self) -> Pair:
@@ -160,7 +170,8 @@ class Pair:
     def play(self, program: Program, cushion: float = 0) -> tuple[list[str], list[str]]:
         self.stock.ask(program, cushion)
         self.ring.ask(program, cushion)
-        return self.stock.answer(), self.ring.answer()
+        stock, ring = self.stock.answer(), self.ring.answer()
+        return without_spinning(stock, ring)
 
     def compare(self, program: Program) -> Difference | None:
         stock, ring = self.play(program)
@@ -169,7 +180,7 @@ class Pair:
         for cushion in LOOKS:
             stock, ring = self.play(program, cushion)
             if stock == ring:
-                self.unsettled.append(program.seed)
+                self.unsettled.add(program.seed)
                 return None
         return Difference(program, stock, ring)
 

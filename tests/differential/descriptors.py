@@ -65,15 +65,13 @@ def feed(world: World, name: str) -> Any:
 
 
 @given
-def number(world: World, name: str, new: str, detach: bool) -> None:
-    """The raw descriptor of a socket.
-
-    None of a closed one: Trio's own loop breaks when it waits for a negative number.
-    """
+async def number(world: World, name: str, new: str, detach: bool) -> None:
+    """The raw descriptor of a socket."""
     sock = world.socket(name)
-    if sock.fileno() < 0:
-        raise Missing
+    world.valid(name)
     if detach:
+        await world.settle()
+        world.check_idle(name)
         world.objects[new] = sock.detach()
         del world.objects[name]
     else:
@@ -87,12 +85,12 @@ def dup_number(world: World, name: str, new: str) -> None:
 
 @call
 async def readable(world: World, name: str) -> Any:
-    return await trio.lowlevel.wait_readable(world.fileno(name))
+    return await trio.lowlevel.wait_readable(world.valid(name))
 
 
 @call
 async def writable(world: World, name: str) -> Any:
-    return await trio.lowlevel.wait_writable(world.fileno(name))
+    return await trio.lowlevel.wait_writable(world.valid(name))
 
 
 @given

@@ -13,18 +13,29 @@ import enum
 import os
 import re
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["LARGE", "Names"]
 
 LARGE = 5000
 """From this many bytes on the kernel's buffers decide how much one call takes."""
 
-_RUN = re.compile(rb"(.)\1*", re.DOTALL)
 _MEMORY = re.compile(r"0x[0-9a-f]{6,}")
 _DESCRIPTOR = re.compile(r"\bfd=-?\d+")
 _CLASS = re.compile(r"^'[\w.]+' object has no attribute")
 _FAMILIES = {socket.AF_INET: "inet", socket.AF_INET6: "inet6", socket.AF_UNIX: "unix"}
+
+
+def runs_of(data: bytes) -> Iterator[tuple[int, int]]:
+    """Each byte value and how often it is repeated; much data is of one value, mostly."""
+    while data:
+        tag = data[0]
+        size = len(data) if data.count(tag) == len(data) else len(data) - len(data.lstrip(data[:1]))
+        yield tag, size
+        data = data[size:]
 
 
 class Names:
@@ -56,6 +67,10 @@ class Names:
                 return f"stat mode={value.st_mode:o} size={value.st_size}"
             case int():
                 return self.ports.get(value, repr(int(value)))
+            case (str(host), int(port), *more) if "." in host or ":" in host:
+                # A port that no object has is the kernel's choice for a socket that is gone, or a child's.
+                place = "0" if port == 0 else self.ports.get(port, "some port")
+                return f"({host}, {place}{''.join(f', {one}' for one in more)})"
             case tuple() | list():
                 return "(" + ", ".join(self.value(one) for one in value) + ")"
             case socket.socket():
@@ -70,9 +85,8 @@ class Names:
         """Bytes as runs of tags."""
         if data.startswith(b"\0") and len(data) == 6:
             return "an abstract name"
-        runs = []
-        for run in _RUN.finditer(data):
-            tag, size = data[run.start()], run.end() - run.start()
+        runs: list[str] = []
+        for tag, size in runs_of(data):
             runs.append(f"{tag}*" if tag in self.large else f"{tag}*{size}")
         return f"[{' '.join(runs)}]"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from .world import Missing, World, call, given
+from .world import Missing, World, call, finishing, given
 
 FLAGS = {
     "": 0,
@@ -60,9 +60,11 @@ def stdlib_pair(kind: str) -> tuple[socket.socket, socket.socket]:
             return a, b
     family, host = (socket.AF_INET6, "::1") if kind == "tcp6" else (socket.AF_INET, "127.0.0.1")
     with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, 0))
         listener.listen(1)
         client = socket.socket(family)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         client.connect(listener.getsockname())
         return client, listener.accept()[0]
 
@@ -85,6 +87,7 @@ def made(world: World, kind: str, name: str) -> Any:
         "dgram": (socket.AF_UNIX, socket.SOCK_DGRAM),
     }[kind]
     world.objects[name] = sock = trio.socket.socket(family, sort)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return sock
 
 
@@ -113,6 +116,7 @@ async def listen(world: World, kind: str, name: str, backlog: int) -> None:
 def connect_plain(world: World, listener: str, name: str) -> None:
     address, family = world.socket(listener).getsockname(), world.socket(listener).family
     world.objects[name] = sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setblocking(False)
     sock.connect(address)
 
@@ -138,12 +142,14 @@ def dup(world: World, name: str, new: str) -> None:
 
 
 @given
-def adopt(world: World, name: str, new: str, how: str) -> None:
+async def adopt(world: World, name: str, new: str, how: str) -> None:
     """A Trio socket of a descriptor that was another's."""
     sock = world.socket(name)
     if how == "dup":
         other = socket.socket(fileno=os.dup(sock.fileno()))
     else:
+        await world.settle()
+        world.check_idle(name)
         other = socket.socket(fileno=sock.detach())
     other.setblocking(False)
     world.objects[new] = trio.socket.from_stdlib_socket(other)
@@ -253,7 +259,7 @@ async def connect(world: World, name: str, where: str, other: str) -> Any:
     return await sock.connect(place(world, where, sock, other))
 
 
-@call
+@finishing
 async def bind(world: World, name: str, where: str, other: str) -> Any:
     sock = world.socket(name)
     return await sock.bind(fresh_address(world, sock) if where == "own" else place(world, where, sock, other))
@@ -365,8 +371,10 @@ def reset(world: World, name: str) -> Any:
 
 
 @given
-def behind(world: World, how: str, name: str) -> Any:
+async def behind(world: World, how: str, name: str) -> Any:
     """Closes the descriptor without Trio's notice."""
+    await world.settle()
+    world.check_idle(name, raw=False)
     match how:
         case "os.close":
             return os.close(world.fileno(name))
@@ -437,7 +445,7 @@ async def drain(world: World, name: str) -> str:
     except Missing:
         fd = world.fileno(name)
         return await drained(world, lambda: os.read(fd, 65536), False)
-    datagrams = sock.type != socket.SOCK_STREAM
+    datagrams = sock.type == socket.SOCK_DGRAM
     return await drained(world, lambda: sock.recv(1 << 20, socket.MSG_DONTWAIT), datagrams)
 
 

@@ -67,9 +67,16 @@ def kind_of(target: str) -> str:
     return target.partition(":")[0] if not target.startswith("/") else "file"
 
 
-def transcript(program: Program, run: Any, cushion: float) -> list[str]:
-    """What the program said, and what was left of it."""
-    folder = tempfile.mkdtemp(prefix="differential-")
+def emptied(folder: str) -> None:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry)
+        else:
+            os.unlink(entry)
+
+
+def transcript(program: Program, run: Any, cushion: float, folder: str) -> list[str]:
+    """What the program said, and what was left of it. The folder is empty before and after it."""
     home = os.getcwd()
     os.chdir(folder)
     before = open_now()
@@ -109,7 +116,7 @@ def transcript(program: Program, run: Any, cushion: float) -> list[str]:
     finally:
         sys.unraisablehook = hook
         os.chdir(home)
-        shutil.rmtree(folder, ignore_errors=True)
+        emptied(folder)
     return world.lines
 
 
@@ -129,17 +136,20 @@ def main(where: str) -> None:
     else:
         run = on_stock
     faulthandler.enable()
+    # The collection after each program looks at what the program made, not at the modules.
+    gc.freeze()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        faulthandler.dump_traceback_later(HANG, exit=True)
-        lines = transcript(Program.load(asked["program"]), run, asked["cushion"])
-        faulthandler.cancel_dump_traceback_later()
-        answers.write(json.dumps(lines) + "\n")
-        answers.flush()
-        # Idle threads of Trio keep no descriptor.
-        assert threading.active_count() < 50
+    with tempfile.TemporaryDirectory(prefix="differential-") as folder:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            faulthandler.dump_traceback_later(HANG, exit=True)
+            lines = transcript(Program.load(asked["program"]), run, asked["cushion"], folder)
+            faulthandler.cancel_dump_traceback_later()
+            answers.write(json.dumps(lines) + "\n")
+            answers.flush()
+            # Idle threads of Trio keep no descriptor.
+            assert threading.active_count() < 50
 
 
 if __name__ == "__main__":

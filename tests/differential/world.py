@@ -28,6 +28,7 @@ __all__ = ["STEPS", "Missing", "World", "call", "finishing", "given"]
 SPINNING = 0.1
 """Seconds after which a world that does not settle goes on: a stock wait at an error queue spins."""
 LONG = 5.0
+SPINS = "a task spins"
 
 
 class Missing(Exception):
@@ -94,6 +95,9 @@ class World:
         self.lines: list[str] = []
         self.number = 0
         self.paths = 0
+        self.spins = False
+        """Whether a task spins: on stock Trio one does where poll(2) keeps reporting what is no help. The
+        results of other tasks on the descriptor depend on the moment then, so the program ends there."""
         self.children: dict[str, Any] = {}
 
     # ---- objects -----------------------------------------------------------------------------------------
@@ -125,6 +129,31 @@ class World:
             found = found.socket
         return int(found.fileno())
 
+    def valid(self, name: str) -> int:
+        """The descriptor, which is a number: Trio's own loop breaks when it waits for a negative one."""
+        fd = self.fileno(name)
+        if fd < 0:
+            raise Missing
+        return fd
+
+    def check_idle(self, name: str, *, raw: bool = True) -> None:
+        """Refuses a step that takes the descriptor away from a call that waits.
+
+        Stock Trio leaves such a task to wait for a number that is closed, or another file's. On the ring
+        the operation of a socket or stream holds the file: it ends with `trio.ClosedResourceError`, or goes
+        on until it is cancelled. ``raw``: refused for `trio.lowlevel.wait_readable` and `wait_writable` too,
+        which end when a socket is detached.
+        """
+        fd = self.fileno(name)
+        for task in self.tasks.values():
+            if not task.done.is_set() and (raw or task.step.do not in ("readable", "writable")):
+                try:
+                    concerned = self.fileno(task.step.args[0]) == fd
+                except (Missing, OSError, ValueError):
+                    continue
+                if concerned:
+                    raise Missing
+
     def data(self, size: int) -> bytes:
         """``size`` bytes that name the step that sends them."""
         tag = (self.number + 1) % 256
@@ -139,8 +168,10 @@ class World:
     # ---- playing -----------------------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        with trio.move_on_after(SPINNING + 2 * self.cushion):
+        with trio.move_on_after(SPINNING + 2 * self.cushion) as scope:
             await wait_all_tasks_blocked(self.cushion)
+        if scope.cancelled_caught:
+            self.spins = True
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -192,6 +223,9 @@ class World:
             async with trio.open_nursery() as nursery:
                 for number, step in enumerate(self.program.steps):
                     self.number = number
+                    if self.spins:
+                        self.say(SPINS)
+                        break
                     await self.play_step(nursery, number, step)
                 everything_left = [task for task in self.tasks.values() if not task.done.is_set()]
                 await self.settle()

@@ -676,3 +676,73 @@ async def test_connections_of_a_listener_that_somebody_else_made() -> None:
             each.close()
         for each in accepted:
             await each.aclose() if isinstance(each, UringStream) else each.close()
+
+
+async def two_waiters(first: str, second: str) -> Any:
+    """What a second task gets that waits in the same direction of a descriptor."""
+    near, far = trio.socket.socketpair()
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "recv": lambda: near.recv(10),
+        "peek": lambda: near.recv(10, socket.MSG_PEEK),
+        "recv_into": lambda: near.recv_into(bytearray(10)),
+        "recvmsg": lambda: near.recvmsg(10),
+        "readable": lambda: trio.lowlevel.wait_readable(near),
+        "number": lambda: trio.lowlevel.wait_readable(near.fileno()),
+    }
+    found: list[Any] = []
+    with near, far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(calls[first])
+            await wait_all_tasks_blocked()
+            for cancelled in (False, True):
+                with trio.CancelScope() as scope:
+                    if cancelled:
+                        scope.cancel()
+                    try:
+                        found.append(await calls[second]())
+                    except trio.BusyResourceError as exc:
+                        found.append(str(exc))
+                found.append(scope.cancelled_caught)
+            nursery.cancel_scope.cancel()
+    return found
+
+
+@pytest.mark.parametrize("second", ["recv", "peek", "recv_into", "recvmsg", "readable", "number"])
+@pytest.mark.parametrize("first", ["recv", "peek", "recv_into", "recvmsg", "readable"])
+def test_one_task_waits_in_each_direction(first: str, second: str) -> None:
+    found = same(two_waiters, first, second)
+    assert found[:2] == ["another task is already reading / writing this fd", False]
+
+
+async def errors_of_wrong_calls() -> list[Any]:
+    """The text of errors that a call finds itself, or that the kernel gives."""
+    found = []
+    listener = trio.socket.socket(socket.AF_UNIX)
+    near, far = trio.socket.socketpair()
+    calls: list[Callable[[], Awaitable[Any]]] = [
+        lambda: listener.recv(10),
+        lambda: listener.recvmsg(10),
+        lambda: near.recv(1 << 62),
+        lambda: near.recv_into(3),
+        lambda: near.sendmsg(3),
+        lambda: near.sendmsg(None),
+        lambda: near.recvmsg_into(3),
+        lambda: near.accept(),
+        lambda: listener.accept(),
+    ]
+    with listener, near, far:
+        for call in calls:
+            for cancelled in (False, True):
+                with trio.CancelScope() as scope:
+                    if cancelled:
+                        scope.cancel()
+                    try:
+                        found.append(await call())
+                    except Exception as exc:
+                        found.append((type(exc), str(exc)))
+                found.append(scope.cancelled_caught)
+    return found
+
+
+def test_errors_have_the_same_text_and_come_after_the_cancel_scope() -> None:
+    assert len(same(errors_of_wrong_calls)) == 27

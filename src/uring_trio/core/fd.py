@@ -24,6 +24,7 @@ descriptor is another one: nothing that waits there is touched.
 from __future__ import annotations
 
 import errno
+import os
 import select
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,9 +33,9 @@ import outcome
 import trio
 
 from uring import abi
-from uring.errors import error_from_result
 
 from .. import seams
+from .operation import BUSY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +153,8 @@ class Channel:
             op = self.reader = self.operation(name)
         elif op.task is not None:
             op.refuse(op.runner)
+        if not self.fixed and seams.reads_by(self.manager.foreign, self.fd):
+            raise trio.BusyResourceError(BUSY)
         op.name = name
         op.discard = None
         self.receive_size = None
@@ -165,8 +168,28 @@ class Channel:
             op = self.writer = self.operation(name)
         elif op.task is not None:
             op.refuse(op.runner)
+        if not self.fixed and seams.writes_by(self.manager.foreign, self.fd):
+            raise trio.BusyResourceError(BUSY)
         op.name = name
         return op
+
+    def is_read(self) -> bool:
+        """Whether a task waits for input here."""
+        op = self.reader
+        if op is not None and op.task is not None:
+            return True
+        return not self.fixed and seams.reads_by(self.manager.foreign, self.fd)
+
+    def wait_beside(self, op: Operation | None) -> None:
+        """Before a task waits for this descriptor by its number; ``op`` is the operation of that direction.
+
+        Raises:
+            trio.BusyResourceError: a task is using it.
+        """
+        if op is not None and op.task is not None:
+            op.refuse(op.runner)
+        # The next receive looks at who waits.
+        self.receive_size = None
 
     async def wait_readable(self, name: str, timeout: float | None = None) -> int:
         """Waits by the reader until poll(2) reports input; returns what it reports: that, an error, a
@@ -268,7 +291,7 @@ class Channel:
             if res >= 0:
                 return res
             if res not in seams.INTERRUPTED:
-                raise error_from_result(res, op.name, self.fd)
+                raise OSError(-res, os.strerror(-res))
             # Something cancelled it that nobody here asked: armed again.
             self._check_open()
 
@@ -303,7 +326,7 @@ class Channel:
                 if res > 0 and attempt(res):  # the completion queue was full: this report ended the poll
                     return
                 if res < 0 and res not in seams.INTERRUPTED:
-                    raise error_from_result(res, op.name, self.fd)
+                    raise OSError(-res, os.strerror(-res))
                 self._check_open()
                 if op.task is not None:
                     op.refuse(op.runner)

@@ -427,11 +427,19 @@ class Manager:
 
     async def wait_readable(self, fd: int | Any) -> None:
         """See `trio.lowlevel.wait_readable`."""
-        await self._readiness().wait_readable(_number(fd))
+        number = _number(fd)
+        channel = self.channels.get(number)
+        if channel is not None:
+            channel.wait_beside(channel.reader)
+        await self._readiness().wait_readable(number)
 
     async def wait_writable(self, fd: int | Any) -> None:
         """See `trio.lowlevel.wait_writable`."""
-        await self._readiness().wait_writable(_number(fd))
+        number = _number(fd)
+        channel = self.channels.get(number)
+        if channel is not None:
+            channel.wait_beside(channel.writer)
+        await self._readiness().wait_writable(number)
 
     def notify_closing(self, fd: int | Any) -> None:
         """Wakes every task that waits for this descriptor with `trio.ClosedResourceError`, and makes the

@@ -145,7 +145,11 @@ class Operation(Entry):
         """Raises what is wrong with using this operation now."""
         if runner is not self.runner:
             raise seams.OtherRun("this object belongs to another Trio run")
-        raise trio.BusyResourceError("another task is already using this socket in that direction")
+        raise trio.BusyResourceError(BUSY)
+
+
+BUSY = "another task is already reading / writing this fd"
+"""As Trio says it."""
 
 
 class KernelDeadline:

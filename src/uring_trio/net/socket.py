@@ -27,7 +27,6 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from uring import abi
-from uring.errors import error_from_result
 
 from .. import seams
 from ..core.fd import Channel
@@ -69,7 +68,7 @@ class RingSocket(seams.SocketType):
     _sock: _stdlib.socket
     _channel: Channel | None = None
     _streaming = False  # more data is likely to be there: try without waiting first
-    _backlogged = False  # so are more connections
+    _idle = False  # no connection was waiting: wait before trying
 
     # ---- receiving -----------------------------------------------------------------------------------
 
@@ -89,7 +88,7 @@ class RingSocket(seams.SocketType):
         data: bytes
         try:
             res = await seams.transact(op)
-        except seams.OtherRun:
+        except (seams.OtherRun, trio.BusyResourceError):
             return await self._recv_slowly(buflen, flags)
         if res > 0:
             bid = op.flags >> 16
@@ -108,7 +107,8 @@ class RingSocket(seams.SocketType):
         if channel is None:
             return await super().recv(buflen, flags)
         plain = not flags and buflen.__class__ is int and 0 < buflen <= _LENGTH_MAX
-        if not plain or not self._may_receive_in_kernel(channel):
+        # Where a task waits, the attempt and the look at the cancel scope come before the refusal.
+        if not plain or not self._may_receive_in_kernel(channel) or channel.is_read():
             return await self._act_on_input(channel, _recv, buflen, flags)
         if fresh or self._streaming:
             # Whoever connects speaks first, mostly, and has done so by now.
@@ -143,7 +143,7 @@ class RingSocket(seams.SocketType):
             # More arrived in one tick than there are buffers.
             channel.manager.more_buffers()
         elif res not in seams.INTERRUPTED:
-            raise error_from_result(res, "recv", channel.fd)
+            raise OSError(-res, os.strerror(-res))
         return await self._recv_when_ready(channel, buflen, timeout)
 
     @enable_ki_protection
@@ -213,7 +213,7 @@ class RingSocket(seams.SocketType):
         if channel is None:
             return await super().recvmsg_into(*args)
         if args:
-            args = list(args[0]), *args[1:]  # tried more than once
+            args = _kept(args[0]), *args[1:]
         return await self._act_on_input(channel, _stdlib.SocketType.recvmsg_into, *args)
 
     async def _act_on_input(
@@ -236,9 +236,12 @@ class RingSocket(seams.SocketType):
         """Whether this is a stream without an error queue."""
         if channel.in_kernel is None:
             sock = self._sock
-            channel.in_kernel = _type(sock) == _stdlib.SOCK_STREAM and not any(
-                sock.getsockopt(*option) for option in _ERROR_QUEUES
-            )
+            try:
+                channel.in_kernel = _type(sock) == _stdlib.SOCK_STREAM and not any(
+                    sock.getsockopt(*option) for option in _ERROR_QUEUES
+                )
+            except OSError:  # no longer open: the receive says so
+                return False
         return channel.in_kernel
 
     def _prepare_receive(self, channel: Channel, buflen: int) -> Operation:
@@ -265,19 +268,21 @@ class RingSocket(seams.SocketType):
 
     @enable_ki_protection
     async def accept(self) -> tuple[Any, Any]:
+        known = self._channel
         channel = self._attach()
         if channel is None:
             return await super().accept()
         sock = self._sock
         accepted = None
-        if self._backlogged:
+        # Of a socket that does not listen poll(2) may say nothing, and accept(2) says so.
+        if channel is not known or not self._idle or channel.is_read():
             try:
                 accepted = await seams.inline(_accept, sock)
             except BlockingIOError:
-                self._backlogged = False
+                self._idle = True
         if accepted is None:
             accepted = await channel.when_readable("accept", _accept, sock)
-            self._backlogged = True
+            self._idle = False
         fd, address = accepted
         return adopt(fd, _family(sock), _type(sock), _proto(sock)), address
 
@@ -367,7 +372,7 @@ class RingSocket(seams.SocketType):
 
     @enable_ki_protection
     async def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
-        buffers, ancdata = list(buffers), list(ancdata)  # tried more than once
+        buffers, ancdata = _kept(buffers), _kept(ancdata)
         if address is not None:
             address = await seams.resolve(self, address, local=False)
         arguments = buffers, ancdata, flags, address
@@ -462,7 +467,7 @@ class RingSocket(seams.SocketType):
     # ---- inside --------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
-        """Ends what is in flight here, waits for readiness included, which would keep the file open."""
+        """Ends what is in flight here, which would keep the file open, and waits for readiness."""
         self._channel = None
         fd = self._sock.fileno()
         manager = seams.manager_here()
@@ -481,6 +486,14 @@ class RingSocket(seams.SocketType):
             return None
         self._channel = Channel.open(manager, fd)
         return self._channel
+
+
+def _kept(items: Any) -> Any:
+    """What is tried more than once as a list; the call itself says what is wrong with anything else."""
+    try:
+        return list(items)
+    except TypeError:
+        return items
 
 
 async def _until_receiver_has_room(channel: Channel, name: str, address: Any) -> None:

@@ -39,6 +39,7 @@ from .runs import (
     deadline_checks,
     epoll_of,
     manager_here,
+    reads_by,
     reschedule,
     run_sync_soon,
     runs_on,
@@ -47,6 +48,7 @@ from .runs import (
     stock_manager,
     use_manager_class,
     waits_for,
+    writes_by,
 )
 from .ticks import make_ticks
 from .waits import (
@@ -110,6 +112,7 @@ __all__ = [
     "pause",
     "perform_fields",
     "perform_in",
+    "reads_by",
     "require",
     "reschedule",
     "resolve",
@@ -130,4 +133,5 @@ __all__ = [
     "wait",
     "wait_for",
     "waits_for",
+    "writes_by",
 ]

@@ -182,6 +182,18 @@ def waits_for(manager: Any, fd: int) -> bool:
     return fd in manager._registered
 
 
+def reads_by(manager: Any, fd: int) -> bool:
+    """Whether a task waits by Trio's own manager until this descriptor can be read."""
+    waiters = manager._registered.get(fd)
+    return waiters is not None and waiters.read_task is not None
+
+
+def writes_by(manager: Any, fd: int) -> bool:
+    """As `reads_by`, for writing."""
+    waiters = manager._registered.get(fd)
+    return waiters is not None and waiters.write_task is not None
+
+
 def choose_for_next_run(make: Callable[[], Any] | None) -> None:
     """Chooses the manager of the next run set up in this thread, and of that one alone."""
     _choice.make = make

@@ -1,0 +1,38 @@
+"""The seeds that belong to every run of the tests; ``python -m tests.differential`` has more.
+
+``DIFFERENTIAL_PROGRAMS`` is how many there are.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .comparing import Pair
+from .programs import generate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAMS = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "200"))
+AT_ONCE = 20
+
+pytestmark = [pytest.mark.ring, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with Pair() as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("first", range(0, PROGRAMS, AT_ONCE))
+def test_programs_see_the_same_on_the_ring(pair: Pair, first: int) -> None:
+    for seed in range(first, first + AT_ONCE):
+        difference = pair.compare(generate(seed))
+        if difference is not None:
+            pytest.fail(
+                f"python -m tests.differential --seed {seed}\n{pair.shrink(difference)}", pytrace=False
+            )
