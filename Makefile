@@ -10,6 +10,8 @@
 #   make versions      our tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
 #                      the newest; make versions OLDER=0.33/4.14 for one pair
 #   make explore       the same races in many more orders than make test, and longer storms: some minutes
+#   make stress        random programs beside stock Trio, thousands of connections, tiny rings, cancels, bad peers,
+#                      Ctrl-C, a soak: 20 minutes; make stress ARGS="--minutes 3 --seed 7", ARGS="--only soak"
 #   make check         linter, formatter, type checkers
 #   make sanitize      random calls and the kernel tests with a C shim built by AddressSanitizer and UBSan;
 #                      make sanitize ARGS="--calls 1000000 --seed 7"
@@ -57,6 +59,10 @@ test-all:
 explore: $(READY)
 	@ORDERS=10000 STORM_OPERATIONS=100000 DEADLINE_ROUNDS=1000 $(BIN)/python -m pytest --timeout 1200 \
 		tests/property tests/stress tests/trio/test_deadlines.py $(ARGS)
+
+.PHONY: stress
+stress: $(READY)
+	@$(BIN)/python -m tests.stress $(ARGS)
 
 conformance: $(READY)
 	@$(BIN)/python -m tests.conformance $(ARGS)

@@ -1,0 +1,1 @@
+"""Long, seeded, bounded trials of what the packages promise; ``make stress`` runs them all."""
