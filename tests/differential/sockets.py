@@ -349,7 +349,10 @@ async def might_not_block(world: World, name: str) -> Any:
 def cancel(world: World, number: int) -> None:
     if number not in world.tasks:
         raise Missing
-    world.tasks[number].scope.cancel()
+    task = world.tasks[number]
+    if task.step.do == "connect" and not task.done.is_set():
+        world.check_idle(task.step.args[0], but=task)  # it closes the socket
+    task.scope.cancel()
 
 
 @given
