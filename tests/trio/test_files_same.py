@@ -235,6 +235,16 @@ def test_binary_wrapped(folder: Path, start: bytes, mode: str, buffering: int, s
     script=calls(texts, text=True, wrapped_too=True),
     end=ends,
 )
+@example(  # where a write goes after a read depends on how much was decoded
+    start="aa",
+    mode="r+",
+    buffering=-1,
+    encoding="utf-8",
+    errors="strict",
+    newline=None,
+    script=[("read", (1,)), ("wrapped.write", ("b",)), ("tell", ())],
+    end="close",
+)
 def test_text_wrapped(
     folder: Path,
     start: str,

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Stock", "fill_buffer", "fill_text", "marks_streams", "raw_under", "show_newlines", "skip_mark"]
+__all__ = [
+    "Stock",
+    "decode_again",
+    "fill_buffer",
+    "fill_text",
+    "marks_streams",
+    "raw_under",
+    "show_newlines",
+    "skip_mark",
+]
 
 _open: Any = open
 _LEAD = 1
@@ -140,11 +149,17 @@ def fill_text(
         if lead:
             text.seek(_LEAD | flags << _FLAGS_AT)
         buffered.peek(1)
-        if data:
-            chunk, text._CHUNK_SIZE = text._CHUNK_SIZE, len(data)
-            text.readline(0)  # decodes
-            text.read(used)
-            text._CHUNK_SIZE = chunk
+        decode_again(text, len(data), used)
+
+
+def decode_again(text: Any, size: int, used: int) -> None:
+    """Lets a text file decode its next ``size`` bytes at once, and consume ``used`` characters of them."""
+    if not size:
+        return
+    chunk, text._CHUNK_SIZE = text._CHUNK_SIZE, size
+    text.readline(0)
+    text.read(used)
+    text._CHUNK_SIZE = chunk
 
 
 def show_newlines(stock: Stock, text: Any, newlines: str | tuple[str, ...] | None) -> None:

@@ -29,7 +29,7 @@ from .. import seams
 from .base import RingFile, exclusive
 from .handle import LENGTH_MAX, PIECE
 from .raw import lines_of
-from .stock import fill_text, marks_streams, show_newlines, skip_mark
+from .stock import decode_again, fill_text, marks_streams, show_newlines, skip_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -253,7 +253,8 @@ class TextFile(RingFile):
         buffer, stock = self._buffer, self._buffer._stock
         made = stock.make_again() if final else self._wrapped
         here, where = None, 0
-        used = self._moved or self._snapshot is not None
+        moved = self._moved or self._snapshot is not None
+        snapshot, used = self._snapshot, self._used
         pending = b"".join(self._pending)
         if not final:
             if self._seekable:
@@ -280,7 +281,12 @@ class TextFile(RingFile):
             buffer._move_rest(made.buffer, False, here)
             if pending:
                 made.buffer.write(pending)
-            if self._seekable and used:
+            if snapshot is not None and here is not None and buffer._writable:
+                # Where a write goes after a read depends on how much was decoded.
+                flags, data = snapshot
+                made.seek(here - len(data) | flags << _FLAGS_AT)
+                decode_again(made, len(data), used)
+            elif self._seekable and moved:
                 made.seek(where)
             return made
         if pending:
