@@ -1,9 +1,9 @@
 """The direction of imports, and who may touch what is unsafe or private.
 
 ``LAYERS`` is the picture in the architecture document, top row first. A module may import from rows below
-its own, never from its own row or from above, also not inside a function. Only under ``if TYPE_CHECKING:`` it
-may: annotations name both sides of a relation, and nothing is imported. A package with modules of its own, as
-``ops`` is, stands for all of them; these may import each other.
+its own, never from its own row or from above, also not inside a function. Only under ``if TYPE_CHECKING:`` a
+module of ``uring_trio`` may: annotations name both sides of a relation, and nothing is imported. A package
+with modules of its own, as ``uring.ops`` is, stands for all of them; these may import each other.
 """
 
 import ast
@@ -66,6 +66,7 @@ ROW = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
 # Addresses and mappings are handled here and nowhere else.
 MAY_IMPORT_FFI = {"uring.kernel.lib"}
+MAY_USE_FFI = ("uring.kernel.", "uring.__main__")
 MAY_USE_PRIVATE_NAMES = ("uring_trio.seams",)
 HOSTS = ("trio", "anyio")
 
@@ -100,6 +101,12 @@ def test_imports_go_down(module: str) -> None:
     assert upward_imports(module, tree_of(module)) == []
 
 
+@modules
+def test_annotations_of_uring_go_down_too(module: str) -> None:
+    if module.partition(".")[0] == "uring":
+        assert upward_imports(module, tree_of(module), annotations=True) == []
+
+
 def test_uring_has_no_circles() -> None:
     """Nor through annotations: type-only imports count, and imports inside functions."""
     within = {module: path for module, path in PATHS.items() if module.partition(".")[0] == "uring"}
@@ -118,6 +125,8 @@ def test_few_import_the_extension() -> None:
     assert len(MAY_IMPORT_FFI) <= 3
     importers = {module for module in PATHS if "uring._ffi" in imports(module, tree_of(module))}
     assert importers <= MAY_IMPORT_FFI
+    users = {module for module in PATHS if "uring.kernel.lib" in imports(module, tree_of(module))}
+    assert [module for module in users if not module.startswith(MAY_USE_FFI)] == []
 
 
 @modules
@@ -188,10 +197,10 @@ def place(module: str) -> int | None:
     return ROW.get(module)
 
 
-def upward_imports(module: str, tree: ast.Module) -> list[str]:
+def upward_imports(module: str, tree: ast.Module, *, annotations: bool = False) -> list[str]:
     own = place(module)
     wrong = []
-    for target in imports(module, without_type_checking(tree)):
+    for target in imports(module, tree if annotations else without_type_checking(tree)):
         if target.partition(".")[0] not in ("uring", "uring_trio") or same_house(module, target):
             continue
         row = place(target)

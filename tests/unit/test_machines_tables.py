@@ -5,7 +5,7 @@ from enum import Enum
 import pytest
 
 from uring import IllegalEvent
-from uring.machines import listener, multishot, zcrx, zerocopy
+from uring.machines import listening, multishot, zcrx, zerocopy
 from uring.machines.machine import Table
 
 # Every legal transition, written down again: "STATE EVENT -> STATE does", the rest is illegal.
@@ -26,7 +26,7 @@ LEGAL = {
         SENT LAST_RESULT -> DONE COMPLETED NOTIFIED
         NOTIFYING NOTIFICATION -> DONE NOTIFIED
     """,
-    listener.TABLE: """
+    listening.TABLE: """
         INIT SOCKET_DONE -> SOCKET KEEP_FD
         INIT ERROR -> FAILED
         INIT CLOSE_PENDING -> CLOSING CLOSE_FD
@@ -75,7 +75,7 @@ LEGAL = {
 SHAPES = {
     multishot.TABLE: (multishot.SubscriptionState, multishot.Event),
     zerocopy.TABLE: (zerocopy.State, zerocopy.Event),
-    listener.TABLE: (listener.ListenerState, listener.Event),
+    listening.TABLE: (listening.ListenerState, listening.Event),
     zcrx.TABLE: (zcrx.ZCRXState, zcrx.Event),
 }
 tables = pytest.mark.parametrize("table", LEGAL, ids=lambda table: table.name)

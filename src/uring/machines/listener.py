@@ -1,38 +1,33 @@
-"""Setting up a listener: socket, bind, listen, one completion after the other, then accepting.
-
-The caller's loop drives it: `decode_listener_cqe` says what a completion means, ``prepare_listener_bind`` and
-``prepare_listener_listen`` put the next request into the slot for `uring.Ring.submit_extended`, and
-`set_listener_ready` ends the set-up. `ListenerManager` starts it, and can drive it by itself.
-
-    INIT ─socket─▶ SOCKET ─bind─▶ BIND ─listen─▶ LISTEN ─ready─▶ READY
-      any of them ─error─▶ FAILED;  any ─close─▶ CLOSED, or CLOSING while a completion is pending
-
-Invariants
-  - The slot goes back once, and never while one of its completions is pending.
-  - A descriptor is closed once, also one that arrives after the close.
-"""
+"""A listener and the manager that starts listeners; `uring.machines.listening` has their set-up."""
 
 from __future__ import annotations
 
-import os
 import socket
-from dataclasses import dataclass
-from enum import Enum, Flag, IntEnum, auto
 from typing import TYPE_CHECKING, Any
 
-from .. import abi, ops
-from ..contexts.context import ExtSQE, find_slot, for_fd
+from ..contexts.context import ExtSQE, for_fd
 from ..errors import ListenerNotReady
-from ..kernel.addresses import encode_address
 from .dispatch import CompletionOwner
-from .machine import Table
+from .listening import (
+    OP_BIND,
+    OP_SOCKET,
+    Action,
+    Event,
+    ListenerHandler,
+    ListenerState,
+    ListenerStep,
+    decode_listener_cqe,
+    prepare_listener_bind,
+    prepare_listener_listen,
+    prepare_listener_socket,
+    set_listener_ready,
+    setup_of,
+    state_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
-    from ..kernel.op import Op
     from .multishot import MultishotHandler, MultishotMethods, MultishotSubscription
 
 __all__ = [
@@ -48,280 +43,6 @@ __all__ = [
     "set_listener_ready",
 ]
 
-_OP_SOCKET = int(abi.IORING_OP_SOCKET)
-_OP_BIND = int(abi.IORING_OP_BIND)
-_OP_LISTEN = int(abi.IORING_OP_LISTEN)
-
-
-class ListenerState(IntEnum):
-    """How far the set-up has come."""
-
-    INIT = 0
-    SOCKET = 1
-    """The socket exists."""
-    BIND = 2
-    """It is bound."""
-    LISTEN = 3
-    """It listens."""
-    READY = 4
-    """`set_listener_ready` was called: connections can be accepted."""
-    FAILED = 5
-    CLOSING = 6
-    """Closed while a completion was pending: the slot waits for it."""
-    CLOSED = 7
-
-
-class ListenerHandler:
-    """What is told of a set-up; each method does nothing, and goes on, unless overridden."""
-
-    def on_socket_created(self, fd: int) -> bool:
-        """The socket exists, to set options on. False leaves the set-up there."""
-        return True
-
-    def on_bound(self) -> bool:
-        """The socket is bound. False leaves the set-up there."""
-        return True
-
-    def on_listening(self) -> None:
-        """The socket listens and is ready."""
-
-    def on_error(self, op: int, error: OSError) -> None:
-        """The request with this opcode failed."""
-
-    @classmethod
-    def from_callbacks(
-        cls,
-        on_socket_created: Callable[[int], bool] | None = None,
-        on_bound: Callable[[], bool] | None = None,
-        on_listening: Callable[[], None] | None = None,
-        on_error: Callable[[int, OSError], None] | None = None,
-    ) -> ListenerHandler:
-        """A handler of functions; what is not given does as this class."""
-        return _Callbacks(on_socket_created, on_bound, on_listening, on_error)
-
-
-class _Callbacks(ListenerHandler):
-    def __init__(
-        self,
-        on_socket_created: Callable[[int], bool] | None,
-        on_bound: Callable[[], bool] | None,
-        on_listening: Callable[[], None] | None,
-        on_error: Callable[[int, OSError], None] | None,
-    ) -> None:
-        self._created = on_socket_created
-        self._bound = on_bound
-        self._listening = on_listening
-        self._error = on_error
-
-    def on_socket_created(self, fd: int) -> bool:
-        return True if self._created is None else self._created(fd)
-
-    def on_bound(self) -> bool:
-        return True if self._bound is None else self._bound()
-
-    def on_listening(self) -> None:
-        if self._listening is not None:
-            self._listening()
-
-    def on_error(self, op: int, error: OSError) -> None:
-        if self._error is not None:
-            self._error(op, error)
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerStep:
-    """What a completion of a set-up means.
-
-    Attributes:
-        op: the opcode that completed: ``IORING_OP_SOCKET``, ``IORING_OP_BIND`` or ``IORING_OP_LISTEN``.
-        fd: the listener's descriptor; -1 before there is one, and after the close.
-        state: after this completion.
-        error: why the request failed, else None.
-        ext: the slot, for the next request.
-        handler: what was given at the start.
-    """
-
-    op: int
-    fd: int
-    state: ListenerState
-    error: OSError | None
-    ext: ExtSQE
-    handler: ListenerHandler
-
-
-class Event(Enum):
-    """What happens to a set-up."""
-
-    SOCKET_DONE = auto()
-    BIND_DONE = auto()
-    LISTEN_DONE = auto()
-    ERROR = auto()
-    PREPARE_BIND = auto()
-    PREPARE_LISTEN = auto()
-    SET_READY = auto()
-    CLOSE_PENDING = auto()
-    """Closed, and a completion is still to come or to be decoded."""
-    CLOSE = auto()
-    """Closed with nothing pending."""
-
-
-class Action(Flag):
-    """What then is done."""
-
-    NOTHING = 0
-    KEEP_FD = auto()
-    DROP_FD = auto()
-    CLOSE_FD = auto()
-    RELEASE_SLOT = auto()
-
-
-_INIT, _SOCKET, _BIND, _LISTEN, _READY, _FAILED, _CLOSING, _CLOSED = ListenerState
-_NOTHING = Action.NOTHING
-_CLOSE_NOW = (_CLOSED, Action.CLOSE_FD | Action.RELEASE_SLOT)
-_CLOSE_LATER = (_CLOSING, Action.CLOSE_FD)
-_FAIL, _WAIT = (_FAILED, _NOTHING), (_CLOSING, _NOTHING)
-_NO_SOCKET, _HAS_SOCKET = "the socket does not exist yet", "the socket exists already"
-_NOT_BOUND, _IS_BOUND = "the socket is not bound yet", "the socket is bound already"
-_NOT_LISTENING, _LISTENS = "the socket does not listen yet", "the socket listens already"
-_NONE_PENDING = "no completion is pending"
-_HAS_FAILED, _IS_CLOSED = "the set-up has failed", "the listener is closed"
-
-# fmt: off
-TABLE: Table[ListenerState, Event, Action] = Table(
-    "listener",
-    ListenerState,
-    Event,
-    {
-        #           SOCKET_DONE, BIND_DONE, LISTEN_DONE, ERROR,
-        #           PREPARE_BIND, PREPARE_LISTEN, SET_READY, CLOSE_PENDING, CLOSE
-        _INIT:     ((_SOCKET, Action.KEEP_FD), _NO_SOCKET, _NO_SOCKET, _FAIL,
-                    _NO_SOCKET, _NO_SOCKET, _NO_SOCKET, _CLOSE_LATER, _CLOSE_NOW),
-        _SOCKET:   (_HAS_SOCKET, (_BIND, _NOTHING), _NOT_BOUND, _FAIL,
-                    (_SOCKET, _NOTHING), _NOT_BOUND, _NOT_BOUND, _CLOSE_LATER, _CLOSE_NOW),
-        _BIND:     (_HAS_SOCKET, _IS_BOUND, (_LISTEN, _NOTHING), _FAIL,
-                    _IS_BOUND, (_BIND, _NOTHING), _NOT_LISTENING, _CLOSE_LATER, _CLOSE_NOW),
-        _LISTEN:   (_HAS_SOCKET, _IS_BOUND, _LISTENS, _LISTENS,
-                    _IS_BOUND, _LISTENS, (_READY, _NOTHING), _NONE_PENDING, _CLOSE_NOW),
-        _READY:    (_HAS_SOCKET, _IS_BOUND, _LISTENS, _LISTENS,
-                    _IS_BOUND, _LISTENS, (_READY, _NOTHING), _NONE_PENDING, _CLOSE_NOW),
-        _FAILED:   (_HAS_FAILED, _HAS_FAILED, _HAS_FAILED, _HAS_FAILED,
-                    _HAS_FAILED, _HAS_FAILED, _HAS_FAILED, _NONE_PENDING, _CLOSE_NOW),
-        _CLOSING:  ((_CLOSING, Action.DROP_FD), _WAIT, _WAIT, _WAIT,
-                    _IS_CLOSED, _IS_CLOSED, _IS_CLOSED, _WAIT, (_CLOSED, Action.RELEASE_SLOT)),
-        _CLOSED:   (_IS_CLOSED, _IS_CLOSED, _IS_CLOSED, _IS_CLOSED,
-                    _IS_CLOSED, _IS_CLOSED, _IS_CLOSED, _NONE_PENDING, (_CLOSED, _NOTHING)),
-    },
-)
-# fmt: on
-
-_DONE = {_OP_SOCKET: Event.SOCKET_DONE, _OP_BIND: Event.BIND_DONE, _OP_LISTEN: Event.LISTEN_DONE}
-
-
-class _Setup:
-    """What a set-up remembers, in the slot's first reference."""
-
-    __slots__ = ("address", "awaited", "backlog", "family", "fd", "handler", "op", "state")
-
-    def __init__(self, family: int, address: Any, backlog: int, handler: ListenerHandler) -> None:
-        self.family = family
-        self.address = address
-        self.backlog = backlog
-        self.handler = handler
-        self.state = ListenerState.INIT
-        self.fd = -1
-        self.op: Op | None = None
-        self.awaited = False  # a request was prepared whose completion was not decoded
-
-    def advance(self, event: Event) -> Action:
-        self.state, action = TABLE.step(self.state, event)
-        return action
-
-    def prepare(self, ext: ExtSQE, op: Op) -> None:
-        ext.prepare(op)
-        self.op = op
-        self.awaited = True
-
-    def close_fd(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-
-def prepare_listener_socket(
-    ext: ExtSQE,
-    family: int,
-    type: int,
-    protocol: int,
-    address: Any,
-    backlog: int,
-    handler: ListenerHandler | None = None,
-) -> None:
-    """Puts the first request of a set-up into a slot, and the rest of what it needs beside it.
-
-    Raises:
-        TypeError, ValueError, OverflowError: the address is none of the family, the backlog or another
-            number is out of range. RuntimeError: the slot is in flight.
-    """
-    if not isinstance(ext, ExtSQE):
-        raise TypeError(f"an ExtSQE is needed, not {ext.__class__.__name__}")
-    encode_address(family, address)
-    ops.listen(0, backlog)  # says what is wrong with the backlog now rather than after the bind
-    setup = _Setup(family, address, backlog, ListenerHandler() if handler is None else handler)
-    setup.prepare(ext, ops.socket(family, type, protocol))
-    ext.sidecar[1] = setup
-
-
-def prepare_listener_bind(ext: ExtSQE, fd: int) -> None:
-    """Puts the bind of the socket ``fd`` to the address given at the start into the slot.
-
-    Raises:
-        IllegalEvent: the socket does not exist, is bound already, or the listener is closed.
-        LookupError: no set-up is in this slot.
-    """
-    setup = _setup_of(ext)
-    request = ops.bind(fd, setup.family, setup.address)
-    setup.advance(Event.PREPARE_BIND)
-    setup.prepare(ext, request)
-
-
-def prepare_listener_listen(ext: ExtSQE, fd: int) -> None:
-    """Puts the listen on the socket ``fd`` with the backlog given at the start into the slot.
-
-    Raises:
-        IllegalEvent: the socket is not bound, listens already, or the listener is closed.
-        LookupError: no set-up is in this slot.
-    """
-    setup = _setup_of(ext)
-    request = ops.listen(fd, setup.backlog)
-    setup.advance(Event.PREPARE_LISTEN)
-    setup.prepare(ext, request)
-
-
-def set_listener_ready(ext: ExtSQE) -> None:
-    """Says that the listener may accept. Raises IllegalEvent before it listens, and after its close."""
-    _setup_of(ext).advance(Event.SET_READY)
-
-
-def decode_listener_cqe(cqe: Completion) -> ListenerStep | None:
-    """What a completion means for the set-up that it belongs to; None when it belongs to none.
-
-    To be called once for each. A socket that arrives after the close is closed here.
-    """
-    slot = find_slot(cqe[0])
-    if not isinstance(slot, ExtSQE) or not isinstance(slot.sidecar[1], _Setup):
-        return None
-    setup, opcode = slot.sidecar[1], slot.fields[0]
-    if not setup.awaited or setup.op is None or opcode not in _DONE:
-        return None
-    setup.awaited = False
-    error = setup.op.error(cqe.res) if cqe.res < 0 else None
-    action = setup.advance(_DONE[opcode] if error is None else Event.ERROR)
-    if action is Action.KEEP_FD:
-        setup.fd = cqe.res
-    elif action is Action.DROP_FD:
-        os.close(cqe.res)
-    return ListenerStep(opcode, setup.fd, setup.state, error, slot, setup.handler)
-
 
 class ListenerOp:
     """A listener being set up, or ready: its descriptor, accepting, closing."""
@@ -329,7 +50,7 @@ class ListenerOp:
     def __init__(self, ring: MultishotMethods, ext: ExtSQE) -> None:
         self._ring = ring
         self._ext = ext
-        self._setup = _setup_of(ext)
+        self._setup = setup_of(ext)
 
     @property
     def ext(self) -> ExtSQE:
@@ -456,13 +177,13 @@ class ListenerManager(CompletionOwner):
             return True
         if step.error is not None:
             step.handler.on_error(step.op, step.error)
-        elif step.op == _OP_SOCKET:
-            if step.handler.on_socket_created(step.fd) and _state_of(step) is ListenerState.SOCKET:
-                prepare_listener_bind(step.ext, _setup_of(step.ext).fd)
+        elif step.op == OP_SOCKET:
+            if step.handler.on_socket_created(step.fd) and state_of(step) is ListenerState.SOCKET:
+                prepare_listener_bind(step.ext, setup_of(step.ext).fd)
                 self._ring.submit_extended(step.ext.context)
-        elif step.op == _OP_BIND:
-            if step.handler.on_bound() and _state_of(step) is ListenerState.BIND:
-                prepare_listener_listen(step.ext, _setup_of(step.ext).fd)
+        elif step.op == OP_BIND:
+            if step.handler.on_bound() and state_of(step) is ListenerState.BIND:
+                prepare_listener_listen(step.ext, setup_of(step.ext).fd)
                 self._ring.submit_extended(step.ext.context)
         else:
             set_listener_ready(step.ext)
@@ -483,18 +204,3 @@ class ListenerManager(CompletionOwner):
             self._pool.put_extended(ext)
             raise
         return listener
-
-
-def _setup_of(ext: ExtSQE) -> _Setup:
-    if not isinstance(ext, ExtSQE):
-        raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
-    setup = ext.sidecar[1]
-    if not isinstance(setup, _Setup):
-        raise LookupError("the slot has no listener's set-up: call prepare_listener_socket first")
-    return setup
-
-
-def _state_of(step: ListenerStep) -> ListenerState | None:
-    """The state now: a handler may have closed the listener."""
-    setup = step.ext.sidecar[1]
-    return setup.state if isinstance(setup, _Setup) else None

@@ -37,23 +37,7 @@ from .command import (
     uring_cmd,
     uring_cmd128,
 )
-from .file import (
-    fadvise,
-    fallocate,
-    fsync,
-    ftruncate,
-    madvise,
-    read,
-    read_fixed,
-    read_multishot,
-    readv,
-    readv_fixed,
-    sync_file_range,
-    write,
-    write_fixed,
-    writev,
-    writev_fixed,
-)
+from .file import fadvise, fallocate, fsync, ftruncate, madvise, sync_file_range
 from .message import (
     msg_ring,
     msg_ring_fd,
@@ -102,6 +86,17 @@ from .protocols import (
     udplite6_socket_direct,
     unix_socket,
     unix_socket_direct,
+)
+from .readwrite import (
+    read,
+    read_fixed,
+    read_multishot,
+    readv,
+    readv_fixed,
+    write,
+    write_fixed,
+    writev,
+    writev_fixed,
 )
 from .receive import (
     recv,

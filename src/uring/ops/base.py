@@ -96,8 +96,16 @@ def nop(
         extra: two 64-bit numbers for the second half of a 32-byte completion (6.18); ``EINVAL`` on a
             ring without them.
     """
-    plain = result is None and file is None and buf_index is None and extra is None
-    if plain and not (task_work or fixed_file or sqe_flags or personality):
+    if (
+        result is None
+        and file is None
+        and buf_index is None
+        and extra is None
+        and not fixed_file
+        and not task_work
+        and not sqe_flags
+        and not personality
+    ):
         return _PLAIN_NOP
     op = _nop("nop", abi.IORING_OP_NOP, result, file, fixed_file, buf_index, task_work, extra)
     return op.with_options(sqe_flags, personality)
