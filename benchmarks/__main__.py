@@ -160,9 +160,9 @@ def compare(
 
 async def ring_facts() -> dict[str, Any]:
     from uring import abi
-    from uring_trio.core import manager
+    from uring_trio.core import engine
 
-    ring: Any = manager.current().ring
+    ring: Any = engine.current().ring
     prefix = "IORING_SETUP_"
     names = [name for name in dir(abi) if name.startswith(prefix) and ring.flags & getattr(abi, name)]
     return {

@@ -54,9 +54,9 @@ def reused(stack: ExitStack) -> Operation:
     """What a socket does with its operation for a direction, all checks included, with a NOP in the entry."""
     from uring import ops
     from uring_trio import seams
-    from uring_trio.core import manager
+    from uring_trio.core import engine
 
-    current = manager.current()
+    current = engine.current()
     operation = current.acquire("nop")
     stack.callback(current.release, operation)
     operation.template = current.ring.template(operation.user_data, *ops.nop().fields)

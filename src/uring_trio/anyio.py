@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .launch.run import check_arguments, chosen_ring
+from .net.socket import RingSocket
 from .seams import anyio as seams_anyio
 
 if TYPE_CHECKING:
@@ -104,5 +105,5 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 backend_class = UringBackend
-seams_anyio.shorten_streams()
+seams_anyio.shorten_streams(RingSocket)
 seams_anyio.register(NAME, UringBackend)

@@ -23,7 +23,7 @@ import trio
 from uring import abi
 from uring.kernel.ring import CQE
 
-from .core.manager import Manager, current
+from .core.engine import Engine, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,7 +154,7 @@ def remove_instrument(instrument: Instrument) -> None:
 class _Watch:
     """The instruments of a run, and the operations that they know to be in flight."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Engine) -> None:
         self._manager = manager
         self._seen: set[int] = set()
         self.instruments: list[Instrument] = []
@@ -187,7 +187,7 @@ class _Watch:
             instrument.completed(op.name, op.fd, res, more)
 
 
-_watches: WeakKeyDictionary[Manager, _Watch] = WeakKeyDictionary()
+_watches: WeakKeyDictionary[Engine, _Watch] = WeakKeyDictionary()
 
 
 class _Ages(trio.abc.Instrument):
@@ -206,14 +206,14 @@ class _Ages(trio.abc.Instrument):
 _ages = _Ages()
 
 
-def _flying(manager: Manager) -> list[Operation]:
+def _flying(manager: Engine) -> list[Operation]:
     streaming = [
         sub.op for channel in manager.channels.values() for sub in channel.others if sub.op is not None
     ]
     return [op for op in manager.table.taken() if op.task is not None] + streaming
 
 
-def _collect(manager: Manager) -> Iterator[InFlight]:
+def _collect(manager: Engine) -> Iterator[InFlight]:
     for op in _flying(manager):
         since = _ages.parked.get(op.task)
         yield InFlight(
@@ -250,7 +250,7 @@ def _peer(fd: int) -> str:
     return ":".join(map(str, peer[:2])) if isinstance(peer, tuple) else str(peer)
 
 
-def _print(manager: Manager, file: TextIO) -> None:
+def _print(manager: Engine, file: TextIO) -> None:
     rows: list[tuple[str, ...]] = [("operation", "fd", "peer", "state", "age", "task", "awaited at")]
     for op in _collect(manager):
         age = "" if op.age is None else f"{op.age:.3f} s"

@@ -28,7 +28,8 @@ from uring.kernel.scripted import (
 )
 
 from . import seams
-from .core.manager import Manager, current
+from .core.engine import current
+from .core.manager import Manager
 from .core.statistics import process_totals
 from .launch.run import chosen_manager, prepare
 
@@ -101,7 +102,8 @@ def in_flight() -> dict[str, int]:
         RuntimeError: not in a task of a ring run.
     """
     manager = current()
-    found = Counter(manager.statistics().in_flight)
+    statistics: Any = trio.lowlevel.current_statistics().io_statistics
+    found: Counter[str] = Counter(statistics.in_flight)
     # A system task of Trio's waits in every run, to be woken from threads and signal handlers.
     found["wait_readable"] -= 1
     for channel in manager.channels.values():

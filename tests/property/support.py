@@ -18,12 +18,14 @@ from uring.kernel.buffers import BufferRing
 from uring.kernel.ring import CQE, KernelRing
 from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing, ScriptedVolley
 from uring.kernel.volley import Volley
-from uring_trio.core.manager import Manager, current
+from uring_trio.core.engine import current
 from uring_trio.options import RingOptions
 from uring_trio.testing import run_scripted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from uring_trio.core.manager import Manager
 
 MORE = int(abi.IORING_CQE_F_MORE)
 NOTIF = int(abi.IORING_CQE_F_NOTIF)

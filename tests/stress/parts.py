@@ -412,7 +412,7 @@ def soak(chance: random.Random, seconds: float) -> Counts:
                     await trio.sleep(seconds / 60)
                     memory.append(resident())
                     files.append(files_open())
-                    slots.append(len(uring_trio.core.manager.current().table))
+                    slots.append(len(uring_trio.core.engine.current().table))
             nursery.cancel_scope.cancel()
         await wait_all_tasks_blocked()
 

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from uring.kernel.lib import ffi
 from uring_trio import UringStream
-from uring_trio.core.manager import RECEIVE_GROUP, current
+from uring_trio.core.engine import RECEIVE_GROUP, current
 from uring_trio.testing import assert_no_leases
 
 if TYPE_CHECKING:

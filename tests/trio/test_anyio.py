@@ -23,7 +23,7 @@ from anyio import from_thread, to_process, to_thread
 
 import uring_trio
 import uring_trio.anyio
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 from uring_trio.testing import assert_nothing_in_flight, no_leaks
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import uring_trio
 from tests.trio.helpers import buffers_out, statistics, streams
 from uring import ops
 from uring.abi import IOSQE_ASYNC
-from uring_trio.core import manager
+from uring_trio.core import engine
 
 ROUNDS = int(os.environ.get("DEADLINE_ROUNDS", "25"))
 SCALE = float(os.environ.get("DEADLINE_SCALE", "0.1"))
@@ -93,7 +93,7 @@ def test_busy_loop_leaves_data_before_trios_own_deadline_in_the_socket():
     ],
 )
 def test_which_deadlines_are_the_kernels(deadlines, seconds, linked, monkeypatch):
-    monkeypatch.setattr(manager, "NEAR", 100)
+    monkeypatch.setattr(engine, "NEAR", 100)
 
     async def main():
         near, far = trio.socket.socketpair()

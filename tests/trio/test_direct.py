@@ -18,7 +18,7 @@ import uring_trio
 from tests.trio.helpers import can_bind, statistics
 from uring import ops
 from uring_trio import DirectListener, DirectStream, RingOptions, UringStream, perform
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 from uring_trio.net.direct import Slots, open_direct_listener
 
 if TYPE_CHECKING:

@@ -157,7 +157,7 @@ def test_a_variable_that_says_no_costs_nothing(variable: str) -> None:
 def test_the_settings_reach_the_ring() -> None:
     program = """
 import trio
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 
 async def main():
     options = current().options

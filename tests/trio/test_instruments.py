@@ -10,7 +10,7 @@ import trio.testing
 import uring_trio
 from uring import ops
 from uring_trio import debug
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 
 
 class Log(debug.Instrument):

@@ -20,7 +20,7 @@ import trio
 import uring_trio
 from uring import ops
 from uring_trio import seams
-from uring_trio.core import manager as manager_module
+from uring_trio.core.engine import current
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -195,7 +195,7 @@ def interrupted_run(scenario: str, n: int, where: str = "") -> bool:
     managers = []
 
     async def main() -> None:
-        managers.append(manager_module.current())
+        managers.append(current())
         stage = Stage()
         try:
             call, parked.action = getattr(stage, scenario)()
@@ -255,7 +255,7 @@ def interrupted_trap(trap: str, n: int) -> bool:
     interrupt = Interrupt(n)
 
     async def main() -> None:
-        manager = manager_module.current()
+        manager = current()
         op = manager.acquire("nop")
         op.template = manager.ring.template(op.user_data, *ops.nop().fields)
         arguments = (op,) if trap == "transact" else (op, ops.nop().fields)

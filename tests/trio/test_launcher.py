@@ -318,7 +318,7 @@ def test_the_ring_is_as_asked_for(tmp_path: Path) -> None:
     script = program(
         tmp_path,
         "import trio\n"
-        "from uring_trio.core.manager import current\n"
+        "from uring_trio.core.engine import current\n"
         "async def main(): print(current().options)\n"
         "trio.run(main)\n",
     )

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 import uring_trio
 from uring import abi, ops
 from uring_trio import RingOptions, perform, perform_many
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 
 if TYPE_CHECKING:
     from pathlib import Path

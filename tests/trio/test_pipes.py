@@ -85,7 +85,7 @@ async def test_a_waiting_read_holds_no_memory() -> None:
     async with sink, source, trio.open_nursery() as nursery:
         nursery.start_soon(source.receive_some)
         await wait_all_tasks_blocked()
-        assert not any(op.pins for op in uring_trio.core.manager.current().table.taken())
+        assert not any(op.pins for op in uring_trio.core.engine.current().table.taken())
         await sink.send_all(b"x")
 
 

@@ -133,11 +133,11 @@ def test_files_too(tmp_path: Path, options: tuple[str, ...], files: bool) -> Non
 
 OF_SETTINGS = """
 import trio
-from uring_trio.core import manager
+from uring_trio.core import engine
 
 def test_it():
     async def main():
-        return manager.current().options.entries if ON_RING else stock()
+        return engine.current().options.entries if ON_RING else stock()
     def stock():
         return trio.lowlevel.current_statistics().io_statistics.backend
     assert trio.run(main) == EXPECTED
@@ -186,7 +186,7 @@ def test_options_without_the_ring_are_refused(tmp_path: Path, options: tuple[str
 def test_options_of_the_ring(tmp_path: Path) -> None:
     tests = """
 import trio
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 
 def test_it():
     async def main():

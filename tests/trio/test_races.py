@@ -28,7 +28,7 @@ from uring import ops
 from uring.abi import IORING_ENTER_NO_IOWAIT, IORING_OP_MSG_RING, IOSQE_ASYNC
 from uring.kernel.ring import KernelRing
 from uring_trio import perform
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 from uring_trio.core.statistics import process_totals
 
 if TYPE_CHECKING:

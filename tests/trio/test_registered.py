@@ -17,7 +17,7 @@ import uring_trio
 from tests.trio.helpers import in_flight
 from uring import abi
 from uring_trio import RegisteredBuffers, open_direct, open_file
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 
 if TYPE_CHECKING:
     from pathlib import Path

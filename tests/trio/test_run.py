@@ -24,7 +24,7 @@ from tests.trio.helpers import in_flight, statistics
 from uring import abi, ops
 from uring.errors import unavailable_from_errno
 from uring_trio import RingOptions, RingUnavailable
-from uring_trio.core import manager
+from uring_trio.core import engine, manager
 from uring_trio.core.statistics import process_totals, totals
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise unavailable_from_errno(1)
 
-    monkeypatch.setattr(manager, "KernelRing", refuse)
+    monkeypatch.setattr(engine, "KernelRing", refuse)
     monkeypatch.setattr(run_module, "_warned", False)
 
 
@@ -115,8 +115,8 @@ def test_run_takes_what_trio_takes() -> None:
 
 def test_options_size_the_ring() -> None:
     async def main() -> tuple[int, int, int]:
-        ring = manager.current().ring
-        return ring.sq_entries, ring.cq_entries, manager.current().buffers.count
+        ring = engine.current().ring
+        return ring.sq_entries, ring.cq_entries, engine.current().buffers.count
 
     assert uring_trio.run(main, ring=RingOptions(entries=8, cq_entries=64, buffers=4)) == (8, 64, 4)
 
@@ -132,7 +132,7 @@ def test_install_makes_plain_runs_ring_runs(uninstalled: None) -> None:
     uring_trio.install(ring=RingOptions(entries=16))
 
     async def entries() -> int:
-        return int(manager.current().ring.sq_entries)
+        return int(engine.current().ring.sq_entries)
 
     assert trio.run(entries) == 16
     assert uring_trio.run(echo) == "io_uring"
@@ -596,7 +596,7 @@ def test_a_crash_drains_what_is_in_flight() -> None:
 
 def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that the kernel may still write to is never freed."""
-    open_ring = manager.open_ring
+    open_ring = engine.open_ring
     opened = []
 
     def deaf(options: RingOptions) -> Any:
@@ -613,7 +613,7 @@ def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -
         opened.append(ring)
         return ring
 
-    monkeypatch.setattr(manager, "open_ring", deaf)
+    monkeypatch.setattr(engine, "open_ring", deaf)
     monkeypatch.setattr(manager, "_DRAIN_SECONDS", 0.05)
     before = process_totals()
     with pytest.warns(ResourceWarning, match="operations did not end within"):

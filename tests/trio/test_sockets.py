@@ -30,8 +30,8 @@ from tests.trio.helpers import (
     unix_sockets,
 )
 from uring_trio import RingOptions
-from uring_trio.core import manager
-from uring_trio.core.manager import current
+from uring_trio.core import engine
+from uring_trio.core.engine import current
 from uring_trio.net.socket import RingSocket
 
 if TYPE_CHECKING:
@@ -342,10 +342,10 @@ def test_receivers_beyond_the_buffers() -> None:
 
 
 async def test_buffers_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 0.02)
     pairs = [await unix_sockets() for _ in range(100)]
-    buffers = manager.current().buffers
-    assert buffers.in_use == manager.FIRST_BUFFERS
+    buffers = engine.current().buffers
+    assert buffers.in_use == engine.FIRST_BUFFERS
 
     async def receive(sock: Any) -> None:
         assert await sock.recv(100) == b"x"
@@ -358,7 +358,7 @@ async def test_buffers_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pyt
             for near, _ in pairs:
                 near._sock.send(b"x")
         assert buffers.in_use >= 100
-        while buffers.in_use > manager.FIRST_BUFFERS:
+        while buffers.in_use > engine.FIRST_BUFFERS:
             await trio.sleep(0.01)
     assert buffers_out() == 0
     for sock in sum(pairs, ()):

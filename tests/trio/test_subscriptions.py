@@ -26,8 +26,8 @@ import uring_trio
 from tests.trio.helpers import in_flight, receive_exactly, reset, statistics, streams
 from uring import abi, ops
 from uring_trio import Lease, RingOptions
-from uring_trio.core import manager
-from uring_trio.core.manager import current
+from uring_trio.core import engine
+from uring_trio.core.engine import current
 from uring_trio.multishot.subscription import State
 from uring_trio.net.chunks import bundles_work
 from uring_trio.testing import assert_no_leases, leased
@@ -774,7 +774,7 @@ async def test_closed_while_the_end_is_told(copy: bool, end: str) -> None:
 async def test_groups_grow_when_exhausted_and_shrink_when_idle(
     monkeypatch: pytest.MonkeyPatch, bundle: bool
 ) -> None:
-    monkeypatch.setattr(manager, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr(engine, "IDLE_SECONDS", 0.02)
     near, far = await streams("unix")
     async with near, far:
         async with far.chunks(copy=False, bundle=bundle, chunk_size=1 << 18, buffers=20) as chunks:

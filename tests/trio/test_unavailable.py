@@ -176,10 +176,10 @@ def test_what_a_run_can_do_without() -> None:
     """A filter that refuses the figures of the kernel's workers, and giving memory back, stops nothing."""
     program = """
 import trio, uring_trio
-from uring_trio.core import manager
+from uring_trio.core import engine
 async def main():
     ring = trio.lowlevel.current_statistics().io_statistics
-    buffers = manager.current().buffers
+    buffers = engine.current().buffers
     print(ring.backend, ring.workers, buffers.grow() != [], buffers.shrink(16))
 uring_trio.run(main)
 """

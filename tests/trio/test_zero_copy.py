@@ -14,7 +14,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.trio.helpers import fill, in_flight, receive_exactly, reset, statistics, streams
-from uring_trio.core.manager import current
+from uring_trio.core.engine import current
 
 if TYPE_CHECKING:
     from pathlib import Path

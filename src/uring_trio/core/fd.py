@@ -27,7 +27,7 @@ import errno
 import os
 import select
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import outcome
 import trio
@@ -40,8 +40,7 @@ from .operation import BUSY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..multishot.subscription import Subscription
-    from .manager import Manager
+    from .engine import Engine
     from .operation import Operation
 
 __all__ = ["Channel"]
@@ -55,6 +54,20 @@ _READABLE = select.POLLIN | _BAD
 _WRITABLE = select.POLLOUT | _BAD
 
 T = TypeVar("T")
+
+
+class Multishot(Protocol):
+    """What a channel knows of a `Subscription`."""
+
+    @property
+    def op(self) -> Operation | None:
+        """The operation in flight, if one is."""
+
+    def close(self) -> None:
+        """Marks it as closed; its operation is cancelled by the caller."""
+
+    def abandon(self) -> None:
+        """Ends it where the run is over."""
 
 
 class Channel:
@@ -86,8 +99,8 @@ class Channel:
         "writer",
     )
 
-    def __init__(self, manager: Manager, fd: int, *, owned: bool, fixed: bool = False) -> None:
-        self.manager: Manager = manager
+    def __init__(self, manager: Engine, fd: int, *, owned: bool, fixed: bool = False) -> None:
+        self.manager: Engine = manager
         self.fd: int = fd
         self.fixed: bool = fixed
         self.owned: bool = owned
@@ -95,7 +108,7 @@ class Channel:
         self.give_back: Callable[[int], int] = manager.buffers.put
         self.reader: Operation | None = None
         self.writer: Operation | None = None
-        self.others: list[Subscription] = []
+        self.others: list[Multishot] = []
         self.receiving: object = None
         self.receive_size: int | None = None
         self.in_kernel: bool | None = None
@@ -104,7 +117,7 @@ class Channel:
         self._poll_out: Any = None
 
     @classmethod
-    def open(cls, manager: Manager, fd: int, *, fixed: bool = False) -> Channel:
+    def open(cls, manager: Engine, fd: int, *, fixed: bool = False) -> Channel:
         """The channel of a descriptor that the caller owns from now on; one left behind by an owner that
         went away without closing is retired."""
         channel = cls(manager, fd, owned=True, fixed=fixed)
@@ -118,11 +131,12 @@ class Channel:
         return channel
 
     @classmethod
-    def borrow(cls, manager: Manager, fd: int) -> Channel:
+    def borrow(cls, manager: Engine, fd: int) -> Channel:
         """The channel of a descriptor that somebody else owns; call `forget` when done with it."""
         channel = manager.channels.get(fd)
         if channel is None:
             channel = manager.channels[fd] = cls(manager, fd, owned=False)
+        assert isinstance(channel, cls)
         return channel
 
     @property

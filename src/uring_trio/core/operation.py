@@ -1,4 +1,4 @@
-"""An operation as the manager sees it: a slot of the in-flight table with a task parked on it.
+"""An operation as the engine sees it: a slot of the in-flight table with a task parked on it.
 
 One object serves many operations in turn. Sockets keep one per direction with its entry ready in C
 (``template``) and its park message, so that nothing is allocated per call; `perform` borrows one from the
@@ -34,7 +34,7 @@ from .. import seams
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .manager import Manager
+    from ..seams.protocols import Run
 
 __all__ = ["COPIED", "FOREVER", "KernelDeadline", "Operation", "hold"]
 
@@ -78,9 +78,9 @@ class Operation(Entry):
         "until",
     )
 
-    def __init__(self, user_data: int, manager: Manager) -> None:
+    def __init__(self, user_data: int, manager: Run) -> None:
         super().__init__(user_data)
-        self.manager: Manager = manager
+        self.manager: Run = manager
         self.runner: Any = manager.runner
         self.queue: Callable[[Any], int] = manager.ring.queue
         self.put: Callable[..., int] = manager.ring.put
@@ -161,7 +161,7 @@ class KernelDeadline:
 
     __slots__ = ("_spec", "template")
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Run) -> None:
         self._spec = zeroed(16)
         self.template: Any = manager.ring.template(
             manager.deadline_data, _LINK_TIMEOUT, 0, -1, 0, self._spec.address, 1, _TIMEOUT_ABS

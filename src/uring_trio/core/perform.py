@@ -12,7 +12,7 @@ from uring.errors import explain_cancelled
 from uring.kernel.op import Multishot, Op, failure
 
 from .. import seams
-from .manager import Manager, current
+from .engine import current
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -61,11 +61,11 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     if fields[1] & _UNSUITABLE:
         raise _unsuitable_flags(op)
     if timeout is None and not op.command:
-        running: Awaitable[int] = seams.perform_in(Manager, op)
+        running: Awaitable[int] = seams.perform_op(op)
     else:
         check_timeout(timeout)
         running = _perform_template(op, timeout)
-    # A traceback keeps this frame too: see `seams.perform_in`.
+    # A traceback keeps this frame too: see `seams.perform_op`.
     del op
     res = await running
     if res < 0:

@@ -26,7 +26,7 @@ from uring import abi, ops
 from uring.cached import find_stat
 from uring.errors import NoWorker
 
-from ..core.manager import current
+from ..core.engine import current
 from ..core.perform import perform, persist
 
 if TYPE_CHECKING:

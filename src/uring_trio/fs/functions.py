@@ -30,7 +30,7 @@ from uring.errors import NoWorker
 from uring.kernel.memory import bytes_address, new_bytes
 
 from .. import seams
-from ..core.manager import Manager, current
+from ..core.engine import current
 from ..core.perform import perform, perform_many, persist
 from .descriptors import open_descriptor
 
@@ -110,7 +110,7 @@ def _from_root(where: Callable[[], Any], slash: Any, path: Any) -> Any:
 async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_result:
     """`os.stat` of a path or a descriptor; with ``follow_symlinks=False`` `os.lstat`. See statx(2)."""
     found: os.stat_result | int | None
-    found = await seams.attempt_on(Manager, find_stat, path, follow_symlinks)
+    found = await seams.attempt_on_ring(find_stat, path, follow_symlinks)
     return found if isinstance(found, os.stat_result) else await ask_for_stat(path, follow_symlinks, found)
 
 

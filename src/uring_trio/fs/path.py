@@ -23,7 +23,6 @@ from uring.cached import find_stat
 from uring.errors import NoWorker
 
 from .. import seams
-from ..core.manager import Manager
 from . import functions as paths
 from . import open_file
 from .descriptors import open_descriptor
@@ -104,7 +103,7 @@ class PathMethods:
         """What the file system knows of it; see `os.stat`."""
         # As `paths.stat`: a frame less for what programs ask very many paths for.
         found: os.stat_result | int | None
-        found = await seams.attempt_on(Manager, find_stat, self, follow_symlinks)
+        found = await seams.attempt_on_ring(find_stat, self, follow_symlinks)
         if isinstance(found, os.stat_result):
             return found
         return await paths.ask_for_stat(self, follow_symlinks, found)

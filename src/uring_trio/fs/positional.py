@@ -20,7 +20,7 @@ from uring.errors import error_from_result, explain_cancelled
 from uring.kernel.memory import bytes_address, new_bytes, pin, pin_writable
 
 from .. import seams
-from ..core.manager import current
+from ..core.engine import current
 from ..core.perform import run_volley
 from .functions import stat_op
 from .handle import INTERRUPTED, LENGTH_MAX, PIECE, READ, WRITE, Descriptor, name_of

@@ -28,12 +28,12 @@ from uring.errors import error_from_result, explain_cancelled
 from uring.kernel.memory import pin_writable, zeroed
 
 from .. import seams
-from ..core.manager import current
+from ..core.engine import current
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from ..core.manager import Manager
+    from ..core.engine import Engine
     from ..core.operation import Operation
     from .handle import Descriptor
 
@@ -83,7 +83,7 @@ class RegisteredBuffers:
             raise ValueError(f"a pool has up to 1 GiB, not {count} times {size} bytes in whole pages")
         self.count: int = count
         self.size: int = size
-        self._manager: Manager = current()
+        self._manager: Engine = current()
         memory = memoryview(mmap.mmap(-1, count * step))
         address, length, _ = pin_writable(memory)
         self._slot = _take_slot(self._manager, address, length)
@@ -271,7 +271,7 @@ class RegisteredBuffer:
 # ---- the run's table ---------------------------------------------------------------------------------
 
 
-def _take_slot(manager: Manager, address: int, length: int) -> int:
+def _take_slot(manager: Engine, address: int, length: int) -> int:
     """Registers memory in a free slot of the run's table, which is made for the first."""
     if manager.registered is None:
         memory = zeroed(RSRC_REGISTER.size)
@@ -292,13 +292,13 @@ def _take_slot(manager: Manager, address: int, length: int) -> int:
     return slot
 
 
-def _give_slot_back(manager: Manager, slot: int) -> None:
+def _give_slot_back(manager: Engine, slot: int) -> None:
     _update(manager, slot, 0, 0)
     assert manager.registered is not None
     manager.registered.append(slot)
 
 
-def _update(manager: Manager, slot: int, address: int, length: int) -> None:
+def _update(manager: Engine, slot: int, address: int, length: int) -> None:
     vector = zeroed(_IOVEC.size)
     _IOVEC.pack_into(vector.view, 0, address, length)
     memory: Any = zeroed(RSRC_UPDATE2.size)

@@ -24,13 +24,13 @@ import trio
 from uring import abi, ops
 
 from .. import seams
-from ..core.manager import FOREIGN, current
+from ..core.engine import FOREIGN, current
 from ..core.perform import perform
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core.manager import Manager
+    from ..core.engine import Engine
     from ..core.operation import Operation
 
 __all__ = ["RingReceiveChannel", "RingSendChannel", "futex_wait", "futex_wake", "open_ring_channel"]
@@ -98,7 +98,7 @@ class _End:
     def __init__(self) -> None:
         self.closed: bool = False
         self.waiting: bool = False
-        self._manager: Manager | None = None
+        self._manager: Engine | None = None
         self._slot: Operation | None = None
         self._task: Any = None
         self._park: Any = None

@@ -29,8 +29,8 @@ from uring.errors import error_from_result
 from uring.kernel.memory import bytes_address, new_bytes, pin
 
 from .. import seams
+from ..core.engine import RECEIVE_GROUP, SCARCE, Engine
 from ..core.fd import Channel
-from ..core.manager import RECEIVE_GROUP, SCARCE, Manager
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -227,7 +227,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             return channel
         self._channel = None
         self._receive_size = 0
-        if type(manager) is not Manager or fd < 0:
+        if not isinstance(manager, Engine) or fd < 0:
             return None
         self._channel = Channel.open(manager, fd)
         return self._channel

@@ -186,7 +186,7 @@ def _meet_anyio(parts: Any) -> None:
     if not _streams_shortened and seams.anyio_is_on_trio():
         _streams_shortened = True
         try:
-            importlib.import_module("uring_trio.seams.anyio").shorten_streams()
+            importlib.import_module("uring_trio.seams.anyio").shorten_streams(parts.RingSocket)
         except ImportError:
             pass
 

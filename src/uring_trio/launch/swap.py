@@ -15,7 +15,7 @@ from .dropin import meet_anyio
 if TYPE_CHECKING:
     from ..options import RingOptions
 
-__all__ = ["create_manager", "files", "meet_anyio", "swap"]
+__all__ = ["RingSocket", "create_manager", "files", "meet_anyio", "swap"]
 
 
 def swap() -> None:

@@ -15,8 +15,8 @@ from uring import abi
 from uring.kernel.memory import zeroed
 from uring.ops.timeout import SHORTEST_PERIOD
 
+from ..core.engine import current
 from ..core.fd import Channel
-from ..core.manager import current
 from .subscription import Event, Items, Subscription
 
 if TYPE_CHECKING:

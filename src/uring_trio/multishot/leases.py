@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-    from ..core.manager import Manager
+    from ..core.engine import Engine
 
 __all__ = ["Group", "Lease", "borrow_group"]
 
@@ -291,7 +291,7 @@ class Group:
 class Groups:
     """All groups of a run. The manager closes them at its end."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Engine) -> None:
         self._ring: Any = manager.ring
         self._provide = manager.provide
         self.changed: Callable[[], None] = manager.sweep_later
@@ -364,7 +364,7 @@ class Groups:
         self._spare.clear()
 
 
-def borrow_group(manager: Manager, count: int, size: int) -> Group:
+def borrow_group(manager: Engine, count: int, size: int) -> Group:
     """``count`` buffers of ``size`` bytes for one consumer, until ``give_back``.
 
     Raises:

@@ -19,7 +19,7 @@ import errno
 from abc import ABC, abstractmethod
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -30,15 +30,14 @@ from uring.kernel.op import Multishot, Op, descriptor
 from uring.machines.machine import Table
 
 from .. import seams
+from ..core.engine import current
 from ..core.fd import Channel
-from ..core.manager import current
 from ..core.perform import check_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..core.operation import Operation
-    from ..net.coalescing import Gathering
     from .leases import Group
 
 __all__ = ["TABLE", "Action", "Event", "Items", "State", "Subscription", "subscribe"]
@@ -104,6 +103,23 @@ TABLE: Final[Table[State, Event, Action]] = Table("subscription", State, Event, 
 # fmt: on
 
 
+class Pacer(Protocol):
+    """What makes data arrive in larger pieces; see `uring_trio.net.coalescing`."""
+
+    receive: Callable[[int], bytes]
+    receive_into: Callable[[memoryview], int]
+
+    @property
+    def active(self) -> bool:
+        """Whether the socket holds back what it has."""
+
+    def took(self, size: int) -> None:
+        """Notes that the consumer took ``size`` bytes."""
+
+    def close(self) -> None:
+        """Lets the data come as it does, for good."""
+
+
 class Subscription:
     """Completions of one multishot request on a channel.
 
@@ -157,7 +173,7 @@ class Subscription:
     ) -> None:
         self.channel: Channel = channel
         self.group: Group | None = group
-        self.gathering: Gathering | None = None
+        self.gathering: Pacer | None = None
         self.state: State = S.IDLE
         self.name: str = name
         self._fields = fields

@@ -18,8 +18,8 @@ from uring.errors import error_from_result
 from uring.kernel.buffers import BufferRing
 from uring.kernel.ring import CQE, KernelRing
 
+from ..core.engine import current
 from ..core.fd import Channel
-from ..core.manager import current
 from ..multishot.leases import Group, Lease, borrow_group
 from ..multishot.subscription import Items, Subscription
 

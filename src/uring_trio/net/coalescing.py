@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core.manager import Manager
+    from ..core.engine import Engine
 
 __all__ = ["Gathering"]
 
@@ -55,7 +55,7 @@ class Gathering:
 
     __slots__ = ("_active", "_count", "_manager", "_most", "_since", "_sock", "receive", "receive_into")
 
-    def __init__(self, manager: Manager, sock: _stdlib.socket, room: int) -> None:
+    def __init__(self, manager: Engine, sock: _stdlib.socket, room: int) -> None:
         self._manager = manager
         self._sock = sock
         self.receive: Callable[[int], bytes] = sock.recv

@@ -29,8 +29,8 @@ from uring.errors import error_from_result
 from uring.kernel.memory import pin, pin_writable, zeroed
 
 from .. import seams
+from ..core.engine import RECEIVE_GROUP, SCARCE, Engine, current
 from ..core.fd import Channel
-from ..core.manager import RECEIVE_GROUP, SCARCE, Manager, current
 from ..core.perform import check_timeout, perform, run_volley
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
@@ -70,7 +70,7 @@ class Slots:
             connection (``EMFILE``).
     """
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Engine) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         count = manager.options.direct_slots
         if limit != resource.RLIM_INFINITY:
@@ -94,7 +94,7 @@ class Slots:
         self._free = list(range(self._listeners))
 
     @classmethod
-    def of(cls, manager: Manager) -> Slots:
+    def of(cls, manager: Engine) -> Slots:
         """The table of that run."""
         if manager.slots is None:
             manager.slots = cls(manager)
@@ -136,7 +136,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     __slots__ = ("_channel", "_ending", "_eof", "_family", "_sending")
 
-    def __init__(self, manager: Manager, slot: int, family: int) -> None:
+    def __init__(self, manager: Engine, slot: int, family: int) -> None:
         super().__init__()
         self._channel: Channel | None = Channel.open(manager, slot, fixed=True)
         self._family = family
@@ -388,7 +388,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
         address: the address it listens on, as ``getsockname`` gives it.
     """
 
-    def __init__(self, manager: Manager, slot: int, family: int, address: Any) -> None:
+    def __init__(self, manager: Engine, slot: int, family: int, address: Any) -> None:
         self._channel: Channel | None = Channel.open(manager, slot, fixed=True)
         self._family = family
         self.address: Any = address
@@ -472,7 +472,7 @@ async def open_direct_listener(
         return DirectListener(manager, slot, family, sock.getsockname())
 
 
-async def _run_chain(manager: Manager, chain: list[Op], address: Any) -> int:
+async def _run_chain(manager: Engine, chain: list[Op], address: Any) -> int:
     """Runs operations one after the other, each linked to the next; returns the result of the last one."""
     ring: Any = manager.ring
     if ring.pending + len(chain) > ring.sq_entries:

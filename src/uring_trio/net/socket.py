@@ -29,8 +29,8 @@ from trio.lowlevel import enable_ki_protection
 from uring import abi
 
 from .. import seams
+from ..core.engine import RECEIVE_GROUP, Engine, current
 from ..core.fd import Channel
-from ..core.manager import RECEIVE_GROUP, Manager, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -471,8 +471,8 @@ class RingSocket(seams.SocketType):
         self._channel = None
         fd = self._sock.fileno()
         manager = seams.manager_here()
-        if fd >= 0 and type(manager) is Manager:
-            manager.notify_closing(fd)
+        if fd >= 0 and isinstance(manager, Engine):
+            trio.lowlevel.notify_closing(fd)
 
     def _attach(self) -> Channel | None:
         """The channel of this descriptor in the current run; None where Trio's own code must do."""
@@ -482,7 +482,7 @@ class RingSocket(seams.SocketType):
         if channel is not None and channel.manager is manager and channel.fd == fd:
             return channel
         self._channel = None
-        if type(manager) is not Manager or type(self._sock) is not _stdlib.socket or fd < 0:
+        if not isinstance(manager, Engine) or type(self._sock) is not _stdlib.socket or fd < 0:
             return None
         self._channel = Channel.open(manager, fd)
         return self._channel

@@ -13,7 +13,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
-from ..core.manager import current
+from ..core.engine import current
 from ..core.perform import check_timeout
 from ..multishot.leases import Lease
 from ..multishot.subscription import State
@@ -23,9 +23,9 @@ from .socket import RingSocket
 from .transfer import SocketFailed, send_file, send_zero_copy
 
 if TYPE_CHECKING:
+    from ..core.engine import Engine
     from ..core.fd import Channel
-    from ..core.manager import Manager
-    from ..multishot.subscription import Items, Subscription
+    from ..multishot.subscription import Items, Pacer, Subscription
 
 __all__ = ["ByteReceiver", "UringStream", "open_tcp_stream", "stream_error"]
 
@@ -50,7 +50,7 @@ class ByteReceiver:
         """The channel to receive from, which nobody else receives from now."""
         raise NotImplementedError
 
-    def gathering(self, manager: Manager, room: int) -> Gathering | None:
+    def gathering(self, manager: Engine, room: int) -> Gathering | None:
         """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
         return None
 
@@ -313,7 +313,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         """For a subscription that takes what arrives; see `RingSocket.receiving_channel`."""
         return self.socket.receiving_channel()
 
-    def gathering(self, manager: Manager, room: int) -> Gathering:
+    def gathering(self, manager: Engine, room: int) -> Gathering:
         return Gathering(manager, seams.stdlib_socket(self.socket), room)
 
     def _check_open(self) -> None:
@@ -468,7 +468,7 @@ class _StreamChunks(ByteItems[Any]):
         subscription.resume()
         return None
 
-    def _receive(self, gathering: Gathering, bid: int) -> bytes | Lease:
+    def _receive(self, gathering: Pacer, bid: int) -> bytes | Lease:
         """What is in the socket, as bytes or in a buffer, which goes home if that is nothing."""
         if self._copy:
             return gathering.receive(self._piece)

@@ -21,7 +21,7 @@ from uring import ops
 from uring.errors import error_from_result
 from uring.kernel.addresses import encode_address
 
-from ..core.manager import current
+from ..core.engine import current
 from ..core.perform import perform
 from .listener import UringListener, check_backlog, open_listener, serve
 from .socket import adopt

@@ -21,7 +21,6 @@ from typing import Any
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
-from ..net.socket import RingSocket
 
 try:
     import anyio  # first, to tell a missing AnyIO from one that looks different
@@ -50,6 +49,7 @@ class UnsupportedAnyIO(ImportError):
 
 
 _installed = version("anyio")
+_ring_socket: Any = None
 
 try:
     from anyio._backends._trio import SocketStream, TestRunner, TrioBackend
@@ -94,7 +94,7 @@ def leave(token: Any) -> None:
 @enable_ki_protection
 async def _receive(self: Any, max_bytes: int = 65536) -> bytes:
     sock, guard = self._trio_socket, self._receive_guard
-    if sock.__class__ is not RingSocket or guard._guarded or max_bytes < 1:
+    if sock.__class__ is not _ring_socket or guard._guarded or max_bytes < 1:
         return await _stock_receive(self, max_bytes)
     guard._guarded = True
     try:
@@ -112,7 +112,7 @@ async def _receive(self: Any, max_bytes: int = 65536) -> bytes:
 @enable_ki_protection
 async def _send(self: Any, item: bytes) -> None:
     sock, guard = self._trio_socket, self._send_guard
-    if sock.__class__ is not RingSocket or guard._guarded or item.__class__ is not bytes or not item:
+    if sock.__class__ is not _ring_socket or guard._guarded or item.__class__ is not bytes or not item:
         await _stock_send(self, item)
         return
     guard._guarded = True
@@ -133,6 +133,12 @@ async def _send(self: Any, item: bytes) -> None:
         guard._guarded = False
 
 
-def shorten_streams() -> None:
-    """Puts the two methods into AnyIO's class of socket streams, for good. Idempotent."""
+def shorten_streams(ring_socket: type) -> None:
+    """Puts the two methods into AnyIO's class of socket streams, for good. Idempotent.
+
+    Args:
+        ring_socket: the class of the sockets that they are for.
+    """
+    global _ring_socket
+    _ring_socket = ring_socket
     SocketStream.receive, SocketStream.send = _receive, _send  # type: ignore[method-assign]

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from uring.kernel.op import Op
     from uring.kernel.volley import Volley
 
-    from ..core.manager import Manager
-    from ..core.operation import Operation
+    from .protocols import Request
 
 __all__ = [
     "DONE",
@@ -46,7 +45,7 @@ __all__ = [
     "park_message",
     "pause",
     "perform_fields",
-    "perform_in",
+    "perform_op",
     "transact",
     "transact_unlimited",
     "transact_volley",
@@ -78,7 +77,7 @@ def park_message(abort: Callable[[Any], Abort]) -> Any:
 
 @enable_ki_protection
 @types.coroutine
-def transact(op: Operation) -> Generator[Any, Any, int]:
+def transact(op: Request) -> Generator[Any, Any, int]:
     """Queues ``op.template``, parks until its last completion and returns the result.
 
     The result is the completion's number, negative for an errno. A task whose scope is cancelled already
@@ -106,7 +105,7 @@ def transact(op: Operation) -> Generator[Any, Any, int]:
 
 @enable_ki_protection
 @types.coroutine
-def transact_unlimited(op: Operation) -> Generator[Any, Any, int]:
+def transact_unlimited(op: Request) -> Generator[Any, Any, int]:
     """As `transact`, for a multishot, which no timer is linked to."""
     task = context.task
     runner = task._runner
@@ -119,7 +118,7 @@ def transact_unlimited(op: Operation) -> Generator[Any, Any, int]:
 
 @enable_ki_protection
 @types.coroutine
-def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any, int]:
+def perform_fields(op: Request, fields: tuple[int, ...]) -> Generator[Any, Any, int]:
     """As `transact`, for an operation whose fields come as numbers."""
     task = context.task
     runner = task._runner
@@ -141,28 +140,26 @@ def perform_fields(op: Operation, fields: tuple[int, ...]) -> Generator[Any, Any
 
 @enable_ki_protection
 @types.coroutine
-def perform_in(kind: type[Manager], op: Op) -> Generator[Any, Any, int]:
+def perform_op(op: Op) -> Generator[Any, Any, int]:
     """As `transact`, for one request under an operation of its own: from an operation taken out of the run's
     table to its return, in one piece, since each call in between costs two per cent of the whole.
 
     From here on the operation alone holds what the request pins: a traceback keeps this frame, and must not
     keep a caller's buffer from being resized.
 
-    Args:
-        kind: the class of the manager that a ring run has.
-
     Raises:
         NoRing: this run is not on a ring.
     """
     task = current_task()
     runner = task._runner
-    manager: Manager = runner.io_manager
-    if manager.__class__ is not kind:
-        raise NoRing
+    manager = runner.io_manager
+    try:
+        free = manager.table.free
+    except AttributeError:
+        raise NoRing from None
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
         yield from checkpoint_if_cancelled()
     fields = op.fields
-    free = manager.table.free
     slot = free.pop() if free else manager.acquire(op.name)
     slot.name = op.name
     slot.fd = fields[2]
@@ -201,7 +198,7 @@ def perform_in(kind: type[Manager], op: Op) -> Generator[Any, Any, int]:
 @enable_ki_protection
 @types.coroutine
 def _queue_later(
-    op: Operation, task: Any, queue: Callable[..., int], entry: tuple[Any, ...], shielded: bool = False
+    op: Request, task: Any, queue: Callable[..., int], entry: tuple[Any, ...], shielded: bool = False
 ) -> Generator[Any, Any, None]:
     """Queues an entry once the kernel takes some, unless the operation is closed or cancelled first.
 
@@ -228,7 +225,7 @@ def _queue_later(
 
 @enable_ki_protection
 @types.coroutine
-def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any, int]:
+def transact_within(op: Request, seconds: float | None) -> Generator[Any, Any, int]:
     """As `transact`, with a time limit that the kernel holds, if any.
 
     Raises:
@@ -254,7 +251,7 @@ def transact_within(op: Operation, seconds: float | None) -> Generator[Any, Any,
 
 @enable_ki_protection
 @types.coroutine
-def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
+def _transact_by_deadline(op: Request, task: Any) -> Generator[Any, Any, int]:
     """Runs ``op`` with the deadline of its task linked to it, if that is within reach.
 
     When the kernel's timer wins, Trio expires the same deadline before the task runs again, and the
@@ -280,12 +277,12 @@ def _transact_by_deadline(op: Operation, task: Any) -> Generator[Any, Any, int]:
                 op.refuse(op.runner)
             op.pins = pins
     finally:
-        del pins  # a traceback keeps this frame, see `perform_in`
+        del pins  # a traceback keeps this frame, see `perform_op`
 
 
 @enable_ki_protection
 @types.coroutine
-def _transact_linked(op: Operation, template: Any, task: Any, when: float) -> Generator[Any, Any, int]:
+def _transact_linked(op: Request, template: Any, task: Any, when: float) -> Generator[Any, Any, int]:
     queue: Callable[..., int] = op.queue
     entry: tuple[Any, ...] = (template,)
     if when != inf:
@@ -360,7 +357,7 @@ def transfer(
 
 @enable_ki_protection
 @types.coroutine
-def transact_volley(op: Operation, volley: Volley) -> Generator[Any, Any, Callable[[], Any] | None]:
+def transact_volley(op: Request, volley: Volley) -> Generator[Any, Any, Callable[[], Any] | None]:
     """Queues a volley and parks until all its members are through; returns what raises the cancellation, if
     there was one meanwhile. A task whose scope is cancelled already queues nothing."""
     task = context.task
@@ -413,7 +410,7 @@ def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator
     None, without a yield: the function gave up (its None), this is another run, or a checkpoint would raise
     now, which is left to the operation that is to follow.
 
-    Hot, as `attempt_on` is, which says the same of runs on a kind of manager.
+    Hot, as `attempt_on_ring` is, which says the same of any ring run.
     """
     task = context.task
     runner = task._runner
@@ -432,10 +429,10 @@ def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator
 
 @enable_ki_protection
 @types.coroutine
-def attempt_on(
-    kind: type, fn: Callable[[Any, Any], _T | None], first: Any, second: Any
+def attempt_on_ring(
+    fn: Callable[[Any, Any], _T | None], first: Any, second: Any
 ) -> Generator[Any, Any, _T | None]:
-    """`attempt`, with two arguments, in whatever run has a manager that is a ``kind``.
+    """`attempt`, with two arguments, in whatever run is on a ring.
 
     Raises:
         RuntimeError: not inside a Trio run.
@@ -445,11 +442,11 @@ def attempt_on(
     except AttributeError:
         raise RuntimeError("must be called from async context") from None
     runner = task._runner
-    if (
-        type(runner.io_manager) is not kind
-        or task._cancel_status.effectively_cancelled
-        or (runner.ki_pending and task is runner.main_task)
-    ):
+    try:
+        runner.io_manager.table  # noqa: B018  # a ring run has one
+    except AttributeError:
+        return None
+    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
         return None
     result = fn(first, second)
     if result is not None:
@@ -512,7 +509,7 @@ def interrupted() -> bool:
     return False
 
 
-def deliver(manager: Manager, completions: Iterable[tuple[int, int, int]]) -> None:
+def deliver(manager: Any, completions: Iterable[tuple[int, int, int]]) -> None:
     """Stores each completion's result in its operation and resumes the task that is parked on it.
 
     What `trio.lowlevel.reschedule` does for each task is done here in place where nobody watches: it is a

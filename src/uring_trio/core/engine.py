@@ -1,0 +1,420 @@
+"""The engine of a run: its ring, every operation in flight on it, their buffers and cancels.
+
+Sockets, files and streams take their operations from here. `manager` enters the ring, hands out the
+completions and closes it.
+
+Invariants
+  - The ring is touched by the thread that opened it alone.
+  - An operation's slot, pins and buffers are released at its last completion.
+
+It must not know what is on either end of an operation, nor what Trio calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from contextlib import suppress
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol
+
+import trio
+
+from uring import abi
+from uring.errors import RingClosed, RingUnavailable, unavailable_from_errno
+from uring.kernel.inflight import Table
+from uring.kernel.memory import zeroed
+from uring.kernel.ring import KernelRing
+
+from .. import seams
+from .cancels import Cancels
+from .operation import Operation, hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uring.kernel.ring import RingLike
+
+    from ..options import RingOptions
+
+__all__ = ["Engine", "Held", "Owner", "current"]
+
+_SETUP = int(
+    abi.IORING_SETUP_SINGLE_ISSUER
+    | abi.IORING_SETUP_DEFER_TASKRUN
+    | abi.IORING_SETUP_TASKRUN_FLAG
+    | abi.IORING_SETUP_SUBMIT_ALL
+    | abi.IORING_SETUP_NO_SQARRAY
+    | abi.IORING_SETUP_CQSIZE
+)
+_IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
+
+FOREIGN = 3 << 62
+"""Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
+
+NEAR = 0.1
+"""Seconds: with ``deadlines="auto"`` an operation that starts closer to its deadline has it in the kernel."""
+
+FIRST_BUFFERS = 16
+"""Buffers of single-shot receives to begin with; there are twice as many whenever a receive finds none."""
+
+IDLE_SECONDS = 10.0
+"""How long what buffers grew by must be idle before it is given back."""
+
+SCARCE = 4096
+"""Bytes of its own that a receive waits with which found no buffer: thousands may in one tick."""
+
+RECEIVE_GROUP = 0
+"""Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
+
+
+class Held(Protocol):
+    """Something that is put off, by `Engine.hold`."""
+
+    def let_go(self) -> None:
+        """It was put off for as long as it may be."""
+
+
+class Owner(Protocol):
+    """What the engine knows of a descriptor: its one owner in this run, see `fd.Channel`."""
+
+    owned: bool
+    others: list[Any]
+    reader: Operation | None
+    writer: Operation | None
+
+    def wait_beside(self, op: Operation | None) -> None:
+        """Raises what is wrong with waiting for readiness beside an operation of one direction."""
+
+    def close(self) -> None:
+        """Ends every operation on it."""
+
+
+class Lending(Protocol):
+    """What the engine knows of the buffers of subscriptions, see `multishot.leases.Groups`."""
+
+    open: set[Any]
+
+    def borrow(self, count: int, size: int) -> Any:
+        """Buffers for one consumer."""
+
+    def sweep(self) -> bool:
+        """Gives idle memory back; whether there may be more."""
+
+    def close(self) -> None:
+        """Frees every buffer."""
+
+
+def open_ring(options: RingOptions) -> KernelRing:
+    """A ring as a Trio run wants it: single issuer, deferred work, not accounted as waiting for disk.
+
+    Raises:
+        RingUnavailable: the kernel opens none, for any reason: the options were checked when they were made.
+    """
+    try:
+        return KernelRing(
+            options.entries,
+            _SETUP,
+            cq_entries=options.cq_entries,
+            enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
+        )
+    except RingUnavailable:
+        raise
+    except (OSError, MemoryError) as exc:
+        raise _unavailable(exc, "io_uring_setup", options) from exc
+
+
+def _unavailable(exc: OSError | MemoryError, call: str, options: RingOptions) -> RingUnavailable:
+    number = errno.ENOMEM if isinstance(exc, MemoryError) else exc.errno or errno.EIO
+    return unavailable_from_errno(number, call, options.buffers * options.buffer_size)
+
+
+class Engine:
+    """The ring of a run and what is in flight on it.
+
+    Attributes:
+        options, ring, closed: of the run.
+        runner: Trio's, once the first task did something; see `bind`.
+        channels: the owners of descriptors.
+        table, pool: the operations, and those that serve transfers and are free.
+        cancels: requests to cancel some.
+        reach: up to when a deadline is the kernel's, beside the monotonic clock; None: none is.
+        clock_offset: what Trio's clock is ahead of the monotonic clock.
+        buffers: of single-shot receives.
+        provide, volley: what makes buffers and volleys.
+        groups: buffers of subscriptions, made for the first one.
+        registered: free slots of the table of registered buffers, once there is one.
+        slots: direct descriptors, made for the first one.
+        foreign: Trio's own manager, where tasks wait for descriptors that others own.
+        late: completions that belong to no operation.
+        on_close: called once nothing is in flight any more.
+    """
+
+    def _set_up(
+        self,
+        options: RingOptions,
+        ring: RingLike | None,
+        provide: Callable[..., Any],
+        volley: Callable[[Any, int], Any],
+    ) -> None:
+        self.options = options
+        self.ring: RingLike = open_ring(options) if ring is None else ring
+        self.runner: Any = None
+        self.closed: bool = False
+        self.channels: dict[int, Owner] = {}
+        self.table: Table[Operation] = Table(self._make_operation)
+        self.pool: list[Operation] = []
+        self.cancels: Cancels = Cancels(self.ring, self.table)
+        self._cycle = self.ring.cycle
+        self._poll = self.ring.poll
+        self.reach: float | None = None
+        self.clock_offset: float = 0.0
+        self._deadlines: Callable[[], object] = _nothing
+        self._due: Callable[[], bool] = bool
+        self._guest = False  # whether another thread may be waiting for events
+        self.provide: Callable[..., Any] = provide
+        self.volley: Callable[[Any, int], Any] = volley
+        self.groups: Lending | None = None
+        self.registered: list[int] | None = None
+        self.slots: Any = None
+        self.foreign: Any = None
+        self._sweep_at: float = inf  # when to look for receive buffers that are idle
+        self._exhausted = False  # whether receives found no buffer since then
+        self._held: dict[Held, float] = {}  # what is put off, and until when; 0: since the loop comes round
+        self.hold_seconds: float = options.gather_us / 1e6
+        self.late: int = 0
+        self.on_close: dict[object, Callable[[], None]] = {}
+        self._workers_beside = 0  # see `widen`
+        try:
+            self._reserve(options)
+        except BaseException as exc:
+            self.ring.close()
+            if isinstance(exc, (OSError, MemoryError)) and not isinstance(exc, RingUnavailable):
+                raise _unavailable(exc, "io_uring_register", options) from exc
+            raise
+        self.cancels.user_data = self._internal("async_cancel", self.cancels.answered).user_data
+        self.deadline_data: int = self._internal("link_timeout", _ignore).user_data
+
+    def _reserve(self, options: RingOptions) -> None:
+        """Takes what a run needs besides its ring, so that a limit or a filter is met before it begins."""
+        if options.workers:
+            self._limit_workers(options.workers)
+        first = min(options.buffers, FIRST_BUFFERS)
+        self.buffers: Any = self.provide(
+            self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size, first=first
+        )
+
+    def _make_operation(self, user_data: int) -> Operation:
+        return Operation(user_data, self)
+
+    def _new_operation(self) -> Operation:
+        if self.closed:
+            raise RingClosed("the ring run is over")
+        if self.runner is None:
+            self.bind()
+        return self.table.acquire()
+
+    def _internal(self, name: str, handler: Callable[[Operation, int, int], None]) -> Operation:
+        op = self.table.acquire()
+        op.name = name
+        op.handler = handler
+        return op
+
+    # ---- operations ----------------------------------------------------------------------------------
+
+    def acquire(self, name: str, fd: int = -1) -> Operation:
+        """A free operation of this run; give it back with `release`.
+
+        Raises:
+            RingClosed: the run is over.
+        """
+        op = self.table.free.pop() if self.table.free else self._new_operation()
+        op.name = name
+        op.fd = fd
+        return op
+
+    def release(self, op: Operation) -> None:
+        """Gives an operation back. One that is in flight still, as when its task was thrown away by a crash,
+        stays as it is: the kernel may write to what it pins."""
+        if op.task is not None:
+            return
+        op.template = op.discard = None
+        op.handler = hold
+        op.retired = op.pooled = op.acted = op.now = False
+        self.table.release(op)
+
+    def pooled(self) -> Operation:
+        """An operation for transfers, which goes into ``pool`` after each of them."""
+        op = self.acquire("transfer")
+        op.pooled = True
+        op.template = self.ring.template(op.user_data, 0, 0, -1)
+        return op
+
+    def reschedule(self, task: Any) -> None:
+        """Resumes a task that is parked with nothing in flight of its own."""
+        seams.reschedule(self.runner or self.bind(), task, seams.DONE)
+
+    def run_soon(self, fn: Callable[[], object]) -> None:
+        """Calls ``fn`` in this run's thread, from any other."""
+        try:
+            seams.run_sync_soon(self.runner, fn)
+        except trio.RunFinishedError:
+            pass
+
+    def wake(self, op: Operation) -> None:
+        """Resumes the task that is parked on ``op``."""
+        task, op.task = op.task, None
+        op.pins = None
+        result = seams.DONE if op.interrupt is None else op.settle()
+        seams.reschedule(self.runner or self.bind(), task, result)
+
+    def bind(self) -> Any:
+        """Learns whose run this is, in the first task that does something; returns the runner."""
+        self.runner = seams.current_runner()
+        offset = seams.clock_offset(self.runner)
+        if offset is not None:
+            self.clock_offset = offset
+            # A deadline is the kernel's if it is at most this, plus the monotonic clock, on Trio's clock.
+            self.reach = {"auto": offset + NEAR, "link": inf, "cancel": None}[self.options.deadlines]
+            if self.options.deadlines != "link":
+                self._deadlines, self._due = seams.deadline_checks(self.runner, offset)
+        for op in self.table.entries:
+            op.runner = self.runner
+            op.reach = self.reach
+        return self.runner
+
+    def check_usable(self) -> None:
+        """Raises what makes the ring refuse entries for good: the run is over, or this is a forked child."""
+        closed_error = getattr(self.ring, "closed_error", None)
+        if self.ring.idle() < 0 and closed_error is not None:
+            raise closed_error()
+
+    def surround(self, wrap: Callable[[Callable[..., int]], Callable[..., int]] | None) -> None:
+        """Puts something around each entering of the ring that hands out completions; None: nothing again."""
+        self._cycle = self.ring.cycle if wrap is None else wrap(self.ring.cycle)
+        self._poll = self.ring.poll if wrap is None else wrap(self.ring.poll)
+
+    def in_flight(self) -> dict[str, int]:
+        """How many operations of each name have a task parked on them."""
+        found: dict[str, int] = {}
+        for op in self.table.taken():
+            if op.task is not None:
+                found[op.name] = found.get(op.name, 0) + 1
+        return found
+
+    def stray(self, user_data: int, res: int, flags: int) -> None:
+        """A completion that another ring posted for a slot of ours, or one that is late or forged."""
+        op = self.table.find(user_data & ~FOREIGN) if user_data & FOREIGN == FOREIGN else None
+        if op is not None and op.task is None:
+            op.handler(op, res, flags)
+        else:
+            self.late += 1
+
+    # ---- kernel workers ------------------------------------------------------------------------------
+
+    def _limit_workers(self, most: int) -> int:
+        """Bounds the kernel workers for files and paths, 0 leaving them as they are; returns the bound that
+        was in force."""
+        if not isinstance(self.ring, KernelRing):
+            return 0
+        limits = zeroed(8)
+        numbers = limits.view.cast("I")
+        numbers[0] = most
+        self.ring.register(_IOWQ_MAX_WORKERS, limits.address, 2, "limit workers")
+        return int(numbers[0])
+
+    def widen(self, workers: int) -> None:
+        """Lets so many more kernel workers run, or fewer where it is negative.
+
+        For an operation that may wait without end in a worker, while it is in flight: the workers that files
+        and paths share are left to the others. Where a filter refuses that, they are shared.
+        """
+        if not self.closed and isinstance(self.ring, KernelRing):
+            with suppress(OSError):
+                self._limit_workers(self._limit_workers(0) + workers)
+                self._workers_beside += workers
+
+    def _workers(self) -> int:
+        """The bound in force; 0 where it cannot be read."""
+        if self.closed:
+            return 0
+        with suppress(OSError):
+            return self._limit_workers(0) - self._workers_beside
+        return 0
+
+    # ---- buffers, and what is put off ----------------------------------------------------------------
+
+    def more_buffers(self) -> None:
+        """For a single-shot receive that found no buffer."""
+        self._exhausted = True
+        if self.buffers.grow():
+            self.sweep_later()
+
+    def sweep_later(self) -> None:
+        """Something has memory that it may not need for long."""
+        if self._sweep_at == inf:
+            self._sweep_at = time.monotonic() + IDLE_SECONDS
+
+    def hold(self, held: Held) -> bool:
+        """Puts something off: ``let_go`` is called once ``RingOptions.gather_us`` have passed since the loop
+        next came round. Again for what is put off already: it starts anew.
+
+        False: nothing is put off in this run, by its options or because another thread waits for a guest.
+        """
+        if not self.hold_seconds or self._guest:
+            return False
+        self._held[held] = 0.0
+        return True
+
+    def unhold(self, held: Held) -> None:
+        """It is not put off any more."""
+        self._held.pop(held, None)
+
+    def _mind_held(self, now: float) -> float:
+        """Lets go of what was put off for long enough; when to look again."""
+        soonest = inf
+        for held, until in list(self._held.items()):
+            if not until:
+                until = self._held[held] = now + self.hold_seconds
+            elif until <= now:
+                self._held.pop(held)
+                held.let_go()
+                continue
+            soonest = min(soonest, until)
+        return soonest
+
+    def _sweep(self, now: float, end: float) -> float:
+        """Lets go of what is held and gives idle memory back, if it is time to; seconds until it is time
+        again, or until ``end``."""
+        if self._held:
+            end = min(end, self._mind_held(now))
+        if now >= self._sweep_at:
+            more = self.groups is not None and self.groups.sweep()
+            if not self._exhausted:
+                self.buffers.shrink(max(FIRST_BUFFERS, self.buffers.in_use // 2))
+            self._exhausted = False
+            if self.buffers.in_use > FIRST_BUFFERS or more:
+                self._sweep_at = now + IDLE_SECONDS
+            else:
+                self._sweep_at = inf
+        return min(self._sweep_at, end) - now
+
+
+_nothing = ().__len__
+"""Answers 0, at the price of one call into C."""
+
+
+def _ignore(op: Operation, res: int, flags: int) -> None:
+    """A completion that says nothing new."""
+
+
+def current() -> Engine:
+    """The engine of the ring run that this task is in.
+
+    Raises:
+        RuntimeError: outside a Trio run, or in a run that is not on a ring.
+    """
+    engine = seams.current_manager()
+    if not isinstance(engine, Engine):
+        raise seams.NoRing
+    return engine
