@@ -23,6 +23,7 @@ import trio
 from uring import abi
 from uring.kernel.ring import CQE
 
+from . import seams
 from .core.engine import Engine, current
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class InFlight:
         name: as in the statistics.
         fd: its descriptor, -1 for none.
         peer: the address that a socket is connected to, or "".
-        state: ``"in flight"``, or ``"cancelling"`` once a cancel was asked for.
+        state: ``"in flight"``, or ``"cancelling"`` once a cancel was asked for; ``"waiting"`` by
+            ``trio.lowlevel.wait_readable`` or ``wait_writable``, which is no operation of the ring's.
         task: the name of the task parked on it, or "" for a multishot operation between completions.
         where: ``file:line`` of the program's own code that awaits it, or "".
         age: seconds since the task parked; None unless `track_ages` was on by then.
@@ -215,22 +217,21 @@ def _flying(manager: Engine) -> list[Operation]:
 
 def _collect(manager: Engine) -> Iterator[InFlight]:
     for op in _flying(manager):
-        since = _ages.parked.get(op.task)
-        yield InFlight(
-            op.name,
-            op.fd,
-            _peer(op.fd),
-            "cancelling" if op.interrupt is not None else "in flight",
-            getattr(op.task, "name", ""),
-            _where(op),
-            None if since is None else time.monotonic() - since,
-        )
+        yield _row(op.name, op.fd, "cancelling" if op.interrupt is not None else "in flight", op.task)
+    for name, fd, task in seams.waiting(manager.foreign):
+        yield _row(name, fd, "waiting", task)
 
 
-def _where(op: Operation) -> str:
+def _row(name: str, fd: int, state: str, task: Any) -> InFlight:
+    since = _ages.parked.get(task)
+    age = None if since is None else time.monotonic() - since
+    return InFlight(name, fd, _peer(fd), state, getattr(task, "name", ""), _where(task), age)
+
+
+def _where(task: Any) -> str:
     found = ""
-    if op.task is not None:
-        for frame, line in op.task.iter_await_frames():
+    if task is not None:
+        for frame, line in task.iter_await_frames():
             path = frame.f_code.co_filename
             if not path.startswith((_OURS, _TRIO)):
                 found = f"{path}:{line}"

@@ -199,7 +199,7 @@ class Manager(Engine):
             ("wait_writable", foreign.tasks_waiting_write),
         ):
             if waiting:
-                in_flight[name] = waiting
+                in_flight[name] = in_flight.get(name, 0) + waiting
         return RingStatistics(
             tasks_waiting_read=foreign.tasks_waiting_read,
             tasks_waiting_write=foreign.tasks_waiting_write,

@@ -47,6 +47,7 @@ from .runs import (
     set_default_manager,
     stock_manager,
     use_manager_class,
+    waiting,
     waits_for,
     writes_by,
 )
@@ -132,6 +133,7 @@ __all__ = [
     "use_manager_class",
     "wait",
     "wait_for",
+    "waiting",
     "waits_for",
     "writes_by",
 ]

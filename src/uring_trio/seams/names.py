@@ -39,6 +39,8 @@ TESTED = ("0.33", "0.34", "0.35")
 NAMES = (
     "trio._core._io_epoll.EpollIOManager._epoll",
     "trio._core._io_epoll.EpollIOManager._registered",
+    "trio._core._io_epoll.EpollWaiters.read_task",
+    "trio._core._io_epoll.EpollWaiters.write_task",
     "trio._core._run.CancelStatus.effective_deadline",
     "trio._core._run.Deadlines._heap",
     "trio._core._run.GLOBAL_RUN_CONTEXT",

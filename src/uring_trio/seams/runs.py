@@ -35,6 +35,7 @@ __all__ = [
     "set_default_manager",
     "stock_manager",
     "use_manager_class",
+    "waiting",
     "waits_for",
 ]
 
@@ -192,6 +193,16 @@ def writes_by(manager: Any, fd: int) -> bool:
     """As `reads_by`, for writing."""
     waiters = manager._registered.get(fd)
     return waiters is not None and waiters.write_task is not None
+
+
+def waiting(manager: Any) -> list[tuple[str, int, Any]]:
+    """Who waits by Trio's own manager: for what, for which descriptor, the task."""
+    return [
+        (name, fd, task)
+        for fd, waiters in manager._registered.items()
+        for name, task in (("wait_readable", waiters.read_task), ("wait_writable", waiters.write_task))
+        if task is not None
+    ]
 
 
 def choose_for_next_run(make: Callable[[], Any] | None) -> None:
