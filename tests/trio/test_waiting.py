@@ -25,6 +25,7 @@ import uring_trio
 from tests.trio.helpers import statistics
 from uring import ops
 from uring_trio import UringListener, UringStream, perform
+from uring_trio.ipc.pipes import RingPipe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -560,6 +561,40 @@ async def test_a_cancel_that_nobody_here_asked_for_is_not_handed_out(name: str) 
         client.close()
         if name == "accept":
             got[0][0].close()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_a_pipe_waits_on_after_a_cancel_that_nobody_here_asked_for(streaming: bool) -> None:
+    source, sink = os.pipe()
+    got = []
+    async with RingPipe(source) as reader, RingPipe(sink) as writer:
+        if streaming:
+            os.write(sink, bytes(32768))
+            assert len(await reader.receive_some(65536)) == 32768
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def read() -> None:
+                got.append(await reader.receive_some(65536))
+
+            for _ in range(3):
+                await wait_all_tasks_blocked()
+                assert await perform(ops.async_cancel_fd(source)) == 1
+            await wait_all_tasks_blocked()
+            assert not got
+            await writer.send_all(b"at last")
+        assert got == [b"at last"]
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(sink, bytes(4096))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.send_all, b"more")
+            for _ in range(3):
+                await wait_all_tasks_blocked()
+                assert await perform(ops.async_cancel_fd(sink)) == 1
+            await wait_all_tasks_blocked()
+            while not (await reader.receive_some(65536)).endswith(b"more"):
+                pass
 
 
 async def test_each_close_cancels_what_waits_on_that_descriptor_alone() -> None:

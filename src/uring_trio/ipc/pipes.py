@@ -8,7 +8,7 @@ it is.
     at once first, as Trio does it: a reader that keeps up never makes it wait. The ring takes over when the
     pipe is full.
   - A read that waits holds no memory: the kernel takes a buffer of the run's when data arrives. After a large
-    one more is likely: the next one tries first, and waits with memory of its own, which spares a copy.
+    one more is likely: the next one tries first, and waits for readiness, which spares a copy.
 
 Invariants
   - ``_channel`` is the state for one run and one descriptor number; both are compared at each use.
@@ -26,7 +26,7 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protect
 
 from uring import abi
 from uring.errors import error_from_result
-from uring.kernel.memory import bytes_address, new_bytes, pin
+from uring.kernel.memory import bytes_address, pin
 
 from .. import seams
 from ..core.engine import RECEIVE_GROUP, SCARCE, Engine
@@ -34,8 +34,6 @@ from ..core.fd import Channel
 
 if TYPE_CHECKING:
     from typing import NoReturn
-
-    from ..core.operation import Operation
 
 __all__ = ["RingPipe"]
 
@@ -67,7 +65,6 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
     """
 
     _channel: Channel | None = None
-    _receive_size = 0  # what the reader's entry is set up for; 0: something else
     _streaming = False
     _sending = False
     _receiving = False
@@ -97,8 +94,8 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
     async def _read(self, channel: Channel, size: int) -> bytes:
         """A read into a buffer that the kernel takes when there is data."""
         op = channel.reader
-        if op is None or self._receive_size != size:
-            op = self._reader(channel)
+        if op is None or channel.receive_size != size:
+            op = channel.to_read("read")
             op.template = channel.manager.ring.template(
                 op.user_data,
                 _READ,
@@ -110,7 +107,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
                 0,
                 RECEIVE_GROUP,
             )
-            self._receive_size = size
+            channel.receive_size = size
         res = await seams.transact(op)
         data = b""
         if op.flags & _BUFFER:
@@ -120,7 +117,9 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             self._streaming = res >= _STREAMING
         elif res == _ENOBUFS:  # more arrived in one tick than there are buffers
             channel.manager.more_buffers()
-            return await self._read_into_own(channel, min(size, SCARCE))
+            return await self._read_when_ready(channel, min(size, SCARCE))
+        elif res in seams.INTERRUPTED:  # something cancelled it that nobody here asked
+            return await self._read_when_ready(channel, size)
         if res < 0:
             raise error_from_result(res)
         return data
@@ -130,33 +129,14 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         try:
             data = await seams.inline(os.read, channel.fd, size)
         except BlockingIOError:
-            return await self._read_into_own(channel, size)
+            return await self._read_when_ready(channel, size)
         self._streaming = len(data) >= _STREAMING
         return data
 
-    async def _read_into_own(self, channel: Channel, size: int) -> bytes:
-        size = min(size, _LENGTH_MAX)
-        op = self._reader(channel)
-        # A bytes object of one byte is shared by all who have the same one.
-        memory: Any = new_bytes(size) if size > 1 else bytearray(1)
-        address = bytes_address(memory) if size > 1 else pin(memory)[0]
-        op.pins = memory
-        res = await seams.perform_fields(op, (_READ, 0, channel.fd, _CURRENT, address, size, 0, 0, 0, 0))
-        if res < 0:
-            raise error_from_result(res)
-        self._streaming = res >= _STREAMING
-        data: bytes = memory if res == size > 1 else bytes(memory[:res])
+    async def _read_when_ready(self, channel: Channel, size: int) -> bytes:
+        data = await channel.when_readable("read", _read_now, channel, min(size, _LENGTH_MAX))
+        self._streaming = len(data) >= _STREAMING
         return data
-
-    def _reader(self, channel: Channel) -> Operation:
-        """The operation of this direction, about to be set up for something else than before."""
-        if channel.fd < 0:
-            raise trio.ClosedResourceError("another task closed this file")
-        op = channel.reader
-        if op is None:
-            op = channel.reader = channel.operation("read")
-        self._receive_size = 0
-        return op
 
     # ---- sending -------------------------------------------------------------------------------------
 
@@ -189,11 +169,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
 
     async def _write(self, channel: Channel, data: Any, sent: int) -> int:
         """One write of what is left, which waits until the pipe has room."""
-        if channel.fd < 0:
-            raise trio.ClosedResourceError("another task closed this file")
-        op = channel.writer
-        if op is None:
-            op = channel.writer = channel.operation("write")
+        op = channel.to_write("write")
         if data.__class__ is bytes:
             address, size, op.pins = bytes_address(data), len(data), data
         else:
@@ -203,6 +179,8 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         length = min(size - sent, _LENGTH_MAX)
         fields = (_WRITE, 0, channel.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)
         res = await seams.perform_fields(op, fields)
+        if res in seams.INTERRUPTED:
+            return 0  # something cancelled it that nobody here asked: once more
         if res < 0:
             raise error_from_result(res)
         return res
@@ -226,11 +204,14 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         if channel is not None and channel.manager is manager and channel.fd == fd >= 0:
             return channel
         self._channel = None
-        self._receive_size = 0
         if not isinstance(manager, Engine) or fd < 0:
             return None
         self._channel = Channel.open(manager, fd)
         return self._channel
+
+
+def _read_now(channel: Channel, size: int) -> bytes:
+    return os.read(channel.fd, size)  # -1 once it is closed: its number may be another file's
 
 
 def _write_now(fd: int, data: Any, sent: int) -> int:
