@@ -238,6 +238,58 @@ def test_files_that_cannot_be_waited_for_are_refused(name: str, path: str) -> No
     assert same(main) == ("PermissionError", 1)
 
 
+@pytest.mark.parametrize("first", ["recv", "recvfrom", "wait_readable", "accept"])
+@pytest.mark.parametrize("second", ["recv", "recvmsg", "wait_readable", "accept"])
+def test_two_tasks_cannot_wait_for_input_of_one_socket(first: str, second: str) -> None:
+    async def main() -> Any:
+        near, far = trio.socket.socketpair()
+        listener = trio.socket.socket()
+        await listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        sock = listener if "accept" in (first, second) else near
+
+        def call(name: str) -> Awaitable[Any]:
+            if name == "wait_readable":
+                return trio.lowlevel.wait_readable(sock)
+            return sock.accept() if name == "accept" or sock is listener else getattr(sock, name)(10)
+
+        with near, far, listener:
+            for _ in range(2):  # what was set up before makes no difference
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(call, first)
+                    await wait_all_tasks_blocked()
+                    try:
+                        await call(second)
+                    except trio.BusyResourceError as exc:
+                        got = str(exc)
+                    nursery.cancel_scope.cancel()
+        return got
+
+    assert same(main)
+
+
+@pytest.mark.parametrize("name", ["send", "sendmsg"])
+def test_two_tasks_cannot_wait_for_room_in_one_socket(name: str) -> None:
+    async def main() -> Any:
+        near, far = socket.socketpair()
+        fill(near)
+        got = []
+        with far, trio.socket.from_stdlib_socket(near) as sock:
+
+            def send() -> Awaitable[Any]:
+                return sock.send(b"x") if name == "send" else sock.sendmsg([b"x"])
+
+            for calls in ((send, send), (send, sock.wait_writable), (sock.wait_writable, send)):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(calls[0])
+                    await wait_all_tasks_blocked()
+                    got.append(await told(calls[1]))
+                    nursery.cancel_scope.cancel()
+        return got
+
+    assert same(main) == [("BusyResourceError", None)] * 3
+
+
 # ---- readiness that is no help ---------------------------------------------------------------------------
 
 

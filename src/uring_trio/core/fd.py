@@ -235,6 +235,12 @@ class Channel:
         if not await self.wait_writable(name, timeout) & _WRITABLE:
             await self._watch(self.to_write(name), select.POLLOUT, lambda res: bool(res & _WRITABLE), until)
 
+    async def lost(self) -> None:
+        """Waits where the descriptor was closed without notice before its operation reached the kernel.
+        Nothing reports any more, as on stock Trio: a cancel ends it."""
+        self._check_open()
+        await trio.sleep_forever()
+
     async def wait_elsewhere(self, name: str, fd: int) -> None:
         """Waits by the writer until another descriptor has room to send: closing this one ends it."""
         op = self.to_write(name)
@@ -304,10 +310,12 @@ class Channel:
                     res = -errno.ECANCELED
             if res >= 0:
                 return res
-            if res not in seams.INTERRUPTED:
-                raise OSError(-res, os.strerror(-res))
-            # Something cancelled it that nobody here asked: armed again.
+            # Something may have cancelled it that nobody here asked: armed again.
             self._check_open()
+            if res not in seams.INTERRUPTED:
+                if res == -errno.EBADF and until is None:
+                    await self.lost()
+                raise OSError(-res, os.strerror(-res))
 
     async def _watch(
         self, op: Operation, mask: int, attempt: Callable[[int], bool], until: float | None

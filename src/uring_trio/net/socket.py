@@ -142,6 +142,8 @@ class RingSocket(seams.SocketType):
         if res == _ENOBUFS:
             # More arrived in one tick than there are buffers.
             channel.manager.more_buffers()
+        elif res == -errno.EBADF and timeout is None:
+            await channel.lost()
         elif res not in seams.INTERRUPTED:
             raise OSError(-res, os.strerror(-res))
         return await self._recv_when_ready(channel, buflen, timeout)

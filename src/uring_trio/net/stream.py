@@ -437,6 +437,8 @@ class _StreamChunks(ByteItems[Any]):
                 if not subscription.paused and not await subscription.pause():
                     return None
                 if self._dry:
+                    if channel.is_read():
+                        break  # somebody else waits for this socket
                     await channel.wait_readable("recv")
                     self._dry, self._burst = False, 0
                 elif self._burst >= self._count:
