@@ -133,7 +133,7 @@ def add_instrument(instrument: Instrument) -> None:
     watch = _watches.get(manager)
     if watch is None:
         watch = _watches[manager] = _Watch(manager)
-        manager.surround(watch.around)
+        manager.wrap_enter(watch.around)
     watch.instruments.append(instrument)
 
 
@@ -150,7 +150,7 @@ def remove_instrument(instrument: Instrument) -> None:
     watch.instruments.remove(instrument)
     if not watch.instruments:
         del _watches[manager]
-        manager.surround(None)
+        manager.wrap_enter(None)
 
 
 class _Watch:

@@ -131,7 +131,7 @@ def leased() -> int:
         RuntimeError: not in a task of a ring run.
     """
     groups = current().groups
-    return 0 if groups is None else sum(group.in_use - group.home for group in groups.open)
+    return 0 if groups is None else sum(group.in_use - group.available for group in groups.open)
 
 
 def assert_no_leases() -> None:

@@ -55,7 +55,7 @@ class Files:
         if self._chance.random() < 0.4:
             self._ring.complete(request, self._do(request), posted=True)
             return
-        request.on_cancel = self._chance.choice(("cancel", "running", "deaf"))
+        request.on_cancel = self._chance.choice(("cancel", "running", "uncancellable"))
         self._waiting.append(request)
         self._ring.scheduler = self._work
 
@@ -67,7 +67,7 @@ class Files:
             if request.interrupted and self._chance.random() < 0.5:
                 ring.complete(request, self._chance.choice((-errno.EINTR, -errno.ECANCELED)))
                 continue
-            request.on_cancel = "deaf"  # what is done cannot be taken back
+            request.on_cancel = "uncancellable"  # what is done cannot be taken back
             ring.complete(request, self._do(request))
         self._waiting = [request for request in self._waiting if request in ring.running]
         if not self._waiting:

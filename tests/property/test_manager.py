@@ -164,7 +164,7 @@ class World:
 
     def stubborn(self, n: int) -> None:
         if self.ours():
-            self.ours()[n % len(self.ours())].on_cancel = ("cancel", "running", "deaf")[n % 3]
+            self.ours()[n % len(self.ours())].on_cancel = ("cancel", "running", "uncancellable")[n % 3]
 
     def order(self, n: int) -> None:
         self.ring.target_first = bool(n % 2)

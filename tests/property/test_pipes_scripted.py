@@ -55,7 +55,7 @@ def play(part: Any) -> None:
     scripted_run(main)
 
 
-@pytest.mark.parametrize("policy", ["deaf", "running"])
+@pytest.mark.parametrize("policy", ["uncancellable", "running"])
 def test_what_arrived_is_delivered_though_cancelled(policy: Any) -> None:
     async def part(
         manager: Manager, ring: ScriptedRing, nursery: Any, sink: RingPipe, source: RingPipe

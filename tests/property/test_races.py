@@ -104,7 +104,7 @@ def test_race_02_what_succeeded_is_delivered_though_cancelled(result: int) -> No
         async with trio.open_nursery() as nursery:
             busy = Busy(nursery, receive())
             [request] = await in_flight(ring)
-            request.on_cancel = "deaf"
+            request.on_cancel = "uncancellable"
             busy.outcome.scope.cancel()
             await ticks()
             ring.complete(request, result)
@@ -125,7 +125,7 @@ def test_a_cancel_that_found_nothing_is_made_again(misses: int) -> None:
         async with trio.open_nursery() as nursery:
             busy = Busy(nursery, receive())
             [request] = await in_flight(ring)
-            request.on_cancel = "deaf"
+            request.on_cancel = "uncancellable"
             busy.outcome.scope.cancel()
             await ticks(misses)
             assert not busy.outcome.done
@@ -144,7 +144,7 @@ def test_a_cancel_that_finds_nothing_is_not_made_for_ever() -> None:
         async with trio.open_nursery() as nursery:
             busy = Busy(nursery, receive())
             [request] = await in_flight(ring)
-            request.on_cancel = "deaf"
+            request.on_cancel = "uncancellable"
             busy.outcome.scope.cancel()
             await ticks(100)
             submitted = manager.statistics().submitted
@@ -165,7 +165,7 @@ def test_race_02_only_who_asked_is_cancelled(result: int, cancelled: bool) -> No
         async with trio.open_nursery() as nursery:
             busy = Busy(nursery, receive())
             [request] = await in_flight(ring)
-            request.on_cancel = "deaf"
+            request.on_cancel = "uncancellable"
             if cancelled:
                 busy.outcome.scope.cancel()
             ring.complete(request, result)
@@ -180,7 +180,7 @@ def test_race_03_cancelled_accept_succeeded() -> None:
         async with trio.open_nursery() as nursery:
             busy = Busy(nursery, ops.accept(FD))
             [request] = await in_flight(ring)
-            request.on_cancel = "deaf"
+            request.on_cancel = "uncancellable"
             busy.outcome.scope.cancel()
             ring.complete(request, 1234)
             await until(lambda: busy.outcome.done)
@@ -661,7 +661,7 @@ def test_race_16_zero_copy_owes_a_notification_whatever_its_result(result: int, 
         async with trio.open_nursery() as nursery:
             busy = Busy(nursery, send)
             [request] = await in_flight(ring)
-            request.on_cancel = "deaf"
+            request.on_cancel = "uncancellable"
             op = manager.table.find(request.user_data)
             assert op is not None
             ring.complete(request, result, MORE)
@@ -767,7 +767,7 @@ def test_race_18_one_multishot_cannot_take_every_buffer() -> None:
             ring.complete(greedy.armed(ring)[0], data=b"no room for this")  # ENOBUFS
             await ticks()
             assert not greedy.armed(ring)
-            assert greedy.group.home == 0
+            assert greedy.group.available == 0
             # Neither the next consumer nor single receives are short of any.
             for _ in range(5):
                 with await other.get(ring, b"data") as lease:
@@ -811,13 +811,13 @@ def test_race_19_bundles_in_every_order_of_returns() -> None:
             kernels = [buffers.fetch() for _ in range(size)]
             res = 8 * (size - 1) + 3
             flags = kernels[0] << 16 | int(abi.IORING_CQE_F_BUFFER)
-            group.took(res, flags)
+            group.consume(res, flags)
             parts = group.bundle(kernels[0], res)
             assert parts == [(bid, 8) for bid in kernels[:-1]] + [(kernels[-1], 3)]
-            assert group.home == 4 - size
+            assert group.available == 4 - size
             for place in order:
-                group.put(parts[place][0])
-            assert group.home == 4
+                group.recycle(parts[place][0])
+            assert group.available == 4
         buffers.close()
 
     explore((), 3)

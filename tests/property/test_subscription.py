@@ -67,26 +67,26 @@ class Buffers:
     """Stands for a group that has one buffer and may have two."""
 
     def __init__(self) -> None:
-        self.home = self.in_use = 1
+        self.available = self.in_use = 1
         self.order = deque([0])
         self.on_return: Any = None
         self.given_back = False
 
-    def took(self, res: int, flags: int) -> None:
+    def consume(self, res: int, flags: int) -> None:
         if flags & BUFFER:
             assert self.order.popleft() == flags >> 16
-            self.home -= 1
+            self.available -= 1
 
-    def put(self, bid: int) -> None:
+    def recycle(self, bid: int) -> None:
         self.order.append(bid)
-        self.home += 1
+        self.available += 1
         if self.on_return is not None:
             self.on_return()
 
     def grow(self) -> None:
         for bid in range(self.in_use, LIMIT):
             self.order.append(bid)
-            self.home += 1
+            self.available += 1
             self.in_use += 1
 
     def give_back(self) -> None:
@@ -116,13 +116,13 @@ class World:
     def discard(self, res: int, flags: int) -> None:
         self.discarded.append(res)
         if flags & BUFFER and self.buffers is not None:
-            self.buffers.put(flags >> 16)
+            self.buffers.recycle(flags >> 16)
 
     def do(self, what: str) -> bool:
         """Does one thing; False where it cannot happen now."""
         ring, sub, buffers = self.ring, self.subscription, self.buffers
         if what in ("data", "overflow"):
-            if not ring.armed or (buffers is not None and not buffers.home):
+            if not ring.armed or (buffers is not None and not buffers.available):
                 return False
             self.sent += 1
             flags = MORE if what == "data" else 0
@@ -130,7 +130,7 @@ class World:
                 flags |= BUFFER | buffers.order[0] << 16
             ring.complete(self.sent, flags)
         elif what == "no buffers":
-            if not ring.armed or buffers is None or buffers.home:
+            if not ring.armed or buffers is None or buffers.available:
                 return False
             ring.complete(-errno.ENOBUFS, 0)
         elif what == "cancelled":
@@ -148,7 +148,7 @@ class World:
             if not self.leases:
                 return False
             assert buffers is not None
-            buffers.put(self.leases.popleft())
+            buffers.recycle(self.leases.popleft())
         elif what == "close":
             sub.close()
         return True
@@ -173,8 +173,8 @@ class World:
         queued = [res for res, _ in sub.queue]
         assert self.taken + queued + self.discarded == list(range(1, self.sent + 1))
         if self.buffers is not None:
-            assert self.buffers.home + len(self.leases) + len(queued) == self.buffers.in_use
-            assert not (sub.state is State.RESTING and self.buffers.home and len(queued) <= LIMIT // 2)
+            assert self.buffers.available + len(self.leases) + len(queued) == self.buffers.in_use
+            assert not (sub.state is State.RESTING and self.buffers.available and len(queued) <= LIMIT // 2)
         elif sub.state is State.RESTING:
             assert len(queued) > LIMIT // 2
 
@@ -186,7 +186,7 @@ class World:
         self.subscription.abandon()
         assert self.taken + self.discarded == list(range(1, self.sent + 1))
         if self.buffers is not None:
-            assert self.buffers.home + len(self.leases) == self.buffers.in_use
+            assert self.buffers.available + len(self.leases) == self.buffers.in_use
 
 
 EVENTS = ("take", "data", "overflow", "end", "error", "cancelled", "close")

@@ -599,7 +599,7 @@ def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -
     open_ring = engine.open_ring
     opened = []
 
-    def deaf(options: RingOptions) -> Any:
+    def uncancellable(options: RingOptions) -> Any:
         """A ring that drops the cancels of the drain."""
         ring = open_ring(options)
         put = ring.put
@@ -613,7 +613,7 @@ def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -
         opened.append(ring)
         return ring
 
-    monkeypatch.setattr(engine, "open_ring", deaf)
+    monkeypatch.setattr(engine, "open_ring", uncancellable)
     monkeypatch.setattr(manager, "_DRAIN_SECONDS", 0.05)
     before = process_totals()
     with pytest.warns(ResourceWarning, match="operations did not end within"):

@@ -50,7 +50,7 @@ class Cancels:
     Attributes:
         user_data: of the operation that the kernel's answers come to, which calls `answered`.
         waiting: requests that are not queued yet, as (user_data, interrupt, how often again).
-        ripening: requests that wait for a timer which is due.
+        deferred: requests that wait for a timer which is due.
         requested, won, lost, running, unsent: see `RingStatistics`.
     """
 
@@ -59,7 +59,7 @@ class Cancels:
         self._table = table
         self.user_data: int = 0
         self.waiting: list[_Request] = []
-        self.ripening: list[_Request] = []
+        self.deferred: list[_Request] = []
         self._asked: deque[_Request] = deque()  # what is answered next
         self.requested: int = 0
         self.won: int = 0
@@ -79,10 +79,10 @@ class Cancels:
         self.waiting.append((op.user_data, op.interrupt, _AGAIN))
         self.send()
 
-    def cancel_after_timers(self, op: Operation) -> None:
+    def defer(self, op: Operation) -> None:
         """As `cancel`, for an operation whose linked timer is due: the ring is entered once before. So the
         timer ends it, unless it completed before its time was up: then the result is delivered."""
-        self.ripening.append((op.user_data, op.interrupt, _AGAIN))
+        self.deferred.append((op.user_data, op.interrupt, _AGAIN))
 
     def cancel_volley(self, volley: Volley) -> None:
         """Takes back the members that the kernel has not seen and asks it to cancel the others."""
@@ -120,15 +120,15 @@ class Cancels:
             self.send()  # what the queue had no room for
             ring.flush(1)
 
-    def ripen(self) -> list[_Request]:
-        """What `cancel_after_timers` kept so far. Whoever takes it enters the ring, then calls `insist`."""
-        ripe, self.ripening = self.ripening, []
-        return ripe
+    def take_deferred(self) -> list[_Request]:
+        """The requests that `defer` has kept. The caller enters the ring, then calls `flush_deferred`."""
+        due, self.deferred = self.deferred, []
+        return due
 
-    def insist(self, ripe: list[_Request]) -> None:
+    def flush_deferred(self, due: list[_Request]) -> None:
         """What is left of these operations (a kernel worker has it) is cancelled with the next `send`."""
-        self.requested += len(ripe)
-        self.waiting += ripe
+        self.requested += len(due)
+        self.waiting += due
 
     def send(self) -> None:
         """Queues what waits, as far as there is room."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ..options import RingOptions
 
-__all__ = ["Engine", "Held", "Owner", "current"]
+__all__ = ["Delayed", "Engine", "Owner", "current"]
 
 _SETUP = int(
     abi.IORING_SETUP_SINGLE_ISSUER
@@ -68,11 +68,11 @@ RECEIVE_GROUP = 0
 """Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
 
 
-class Held(Protocol):
-    """Something that is put off, by `Engine.hold`."""
+class Delayed(Protocol):
+    """Something that `Engine.delay` has delayed."""
 
-    def let_go(self) -> None:
-        """It was put off for as long as it may be."""
+    def on_timeout(self) -> None:
+        """The delay expired."""
 
 
 class Owner(Protocol):
@@ -98,7 +98,7 @@ class Lending(Protocol):
     def borrow(self, count: int, size: int) -> Any:
         """Buffers for one consumer."""
 
-    def sweep(self) -> bool:
+    def trim(self) -> bool:
         """Gives idle memory back; whether there may be more."""
 
     def close(self) -> None:
@@ -178,10 +178,10 @@ class Engine:
         self.registered: list[int] | None = None
         self.slots: Any = None
         self.foreign: Any = None
-        self._sweep_at: float = inf  # when to look for receive buffers that are idle
+        self._trim_at: float = inf  # when to look for receive buffers that are idle
         self._exhausted = False  # whether receives found no buffer since then
-        self._held: dict[Held, float] = {}  # what is put off, and until when; 0: since the loop comes round
-        self.hold_seconds: float = options.gather_us / 1e6
+        self._delayed: dict[Delayed, float] = {}  # until when; 0: the delay starts with the next tick
+        self.delay_seconds: float = options.gather_us / 1e6
         self.late: int = 0
         self.on_close: dict[object, Callable[[], None]] = {}
         self._workers_beside = 0  # see `widen`
@@ -289,7 +289,7 @@ class Engine:
         if self.ring.idle() < 0 and closed_error is not None:
             raise closed_error()
 
-    def surround(self, wrap: Callable[[Callable[..., int]], Callable[..., int]] | None) -> None:
+    def wrap_enter(self, wrap: Callable[[Callable[..., int]], Callable[..., int]] | None) -> None:
         """Puts something around each entering of the ring that hands out completions; None: nothing again."""
         self._cycle = self.ring.cycle if wrap is None else wrap(self.ring.cycle)
         self._poll = self.ring.poll if wrap is None else wrap(self.ring.poll)
@@ -342,62 +342,62 @@ class Engine:
             return self._limit_workers(0) - self._workers_beside
         return 0
 
-    # ---- buffers, and what is put off ----------------------------------------------------------------
+    # ---- buffers and delays ----------------------------------------------------------------------------
 
     def more_buffers(self) -> None:
         """For a single-shot receive that found no buffer."""
         self._exhausted = True
         if self.buffers.grow():
-            self.sweep_later()
+            self.schedule_trim()
 
-    def sweep_later(self) -> None:
+    def schedule_trim(self) -> None:
         """Something has memory that it may not need for long."""
-        if self._sweep_at == inf:
-            self._sweep_at = time.monotonic() + IDLE_SECONDS
+        if self._trim_at == inf:
+            self._trim_at = time.monotonic() + IDLE_SECONDS
 
-    def hold(self, held: Held) -> bool:
-        """Puts something off: ``let_go`` is called once ``RingOptions.gather_us`` have passed since the loop
-        next came round. Again for what is put off already: it starts anew.
+    def delay(self, what: Delayed) -> bool:
+        """Calls ``on_timeout`` once ``RingOptions.gather_us`` have passed from the next tick on. Called again
+        before that, the delay starts anew.
 
-        False: nothing is put off in this run, by its options or because another thread waits for a guest.
+        False: nothing is delayed in this run, by its options or because another thread waits for a guest.
         """
-        if not self.hold_seconds or self._guest:
+        if not self.delay_seconds or self._guest:
             return False
-        self._held[held] = 0.0
+        self._delayed[what] = 0.0
         return True
 
-    def unhold(self, held: Held) -> None:
-        """It is not put off any more."""
-        self._held.pop(held, None)
+    def end_delay(self, what: Delayed) -> None:
+        """Forgets a delay: ``on_timeout`` is not called."""
+        self._delayed.pop(what, None)
 
-    def _mind_held(self, now: float) -> float:
-        """Lets go of what was put off for long enough; when to look again."""
+    def _expire_delays(self, now: float) -> float:
+        """Calls ``on_timeout`` for each delay that expired; when to look again."""
         soonest = inf
-        for held, until in list(self._held.items()):
+        for what, until in list(self._delayed.items()):
             if not until:
-                until = self._held[held] = now + self.hold_seconds
+                until = self._delayed[what] = now + self.delay_seconds
             elif until <= now:
-                self._held.pop(held)
-                held.let_go()
+                self._delayed.pop(what)
+                what.on_timeout()
                 continue
             soonest = min(soonest, until)
         return soonest
 
-    def _sweep(self, now: float, end: float) -> float:
-        """Lets go of what is held and gives idle memory back, if it is time to; seconds until it is time
-        again, or until ``end``."""
-        if self._held:
-            end = min(end, self._mind_held(now))
-        if now >= self._sweep_at:
-            more = self.groups is not None and self.groups.sweep()
+    def _trim(self, now: float, end: float) -> float:
+        """Expires delays and gives idle memory back, if it is time to; seconds until it is time again, or
+        until ``end``."""
+        if self._delayed:
+            end = min(end, self._expire_delays(now))
+        if now >= self._trim_at:
+            more = self.groups is not None and self.groups.trim()
             if not self._exhausted:
                 self.buffers.shrink(max(FIRST_BUFFERS, self.buffers.in_use // 2))
             self._exhausted = False
             if self.buffers.in_use > FIRST_BUFFERS or more:
-                self._sweep_at = now + IDLE_SECONDS
+                self._trim_at = now + IDLE_SECONDS
             else:
-                self._sweep_at = inf
-        return min(self._sweep_at, end) - now
+                self._trim_at = inf
+        return min(self._trim_at, end) - now
 
 
 _nothing = ().__len__

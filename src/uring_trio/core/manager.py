@@ -138,8 +138,8 @@ class Manager(Engine):
     def get_events(self, timeout: float) -> int:
         """Submits what is queued and waits up to ``timeout`` seconds; 0 if and only if it expired."""
         cancels = self.cancels
-        if (cancels.waiting or cancels.ripening) and threading.get_ident() == self._owner:
-            if cancels.ripening:
+        if (cancels.waiting or cancels.deferred) and threading.get_ident() == self._owner:
+            if cancels.deferred:
                 return self._let_timers_win()
             cancels.send()
         if timeout == 0:
@@ -149,8 +149,8 @@ class Manager(Engine):
                 self._expiring = True
                 return 0
             self._expiring = False
-            if self._held:
-                self._mind_held(time.monotonic())
+            if self._delayed:
+                self._expire_delays(time.monotonic())
             n = self._poll()
             if n == 0:
                 if self._guest:
@@ -166,15 +166,15 @@ class Manager(Engine):
                 return n if n > 0 else self._trouble(n) if n < 0 else _SPURIOUS
             now = time.monotonic()
             end = now + timeout
-            n = self._cycle(timeout if end <= self._sweep_at and not self._held else self._sweep(now, end))
+            n = self._cycle(timeout if end <= self._trim_at and not self._delayed else self._trim(now, end))
             while n == 0 or n == _EINTR:
                 # An interrupted wait comes back here so that signal handlers run; and the kernel does not
                 # say why a wait ended that also submitted something.
                 now = time.monotonic()
                 if end <= now:
                     return 0
-                idle = end <= self._sweep_at and not self._held
-                n = self._cycle(end - now if idle else self._sweep(now, end))
+                idle = end <= self._trim_at and not self._delayed
+                n = self._cycle(end - now if idle else self._trim(now, end))
         return n if n > 0 else self._trouble(n)
 
     def process_events(self, events: int | None) -> None:
@@ -296,23 +296,23 @@ class Manager(Engine):
     def _quiet(self) -> float:
         """How many seconds the ring may be waited for without anything else to look after; negative: there is
         something now."""
-        if self._held or self.cancels.waiting or self.cancels.ripening:
+        if self._delayed or self.cancels.waiting or self.cancels.deferred:
             return -1.0
         if not self._armed:
             return 0.0  # nothing would end a wait
-        return inf if self._sweep_at == inf else self._sweep_at - time.monotonic()
+        return inf if self._trim_at == inf else self._trim_at - time.monotonic()
 
-    def surround(self, wrap: Callable[[Callable[..., int]], Callable[..., int]] | None) -> None:
-        super().surround(wrap)
+    def wrap_enter(self, wrap: Callable[[Callable[..., int]], Callable[..., int]] | None) -> None:
+        super().wrap_enter(wrap)
         self._ticks = self._first_ticks if wrap is None else None
 
     # ---- waiting -------------------------------------------------------------------------------------
 
     def _let_timers_win(self) -> int:
         """What is left of these operations after it (a kernel worker has it) is cancelled the next time."""
-        ripe = self.cancels.ripen()
+        due = self.cancels.take_deferred()
         n = self._cycle(0.0)
-        self.cancels.insist(ripe)
+        self.cancels.flush_deferred(due)
         return n if n > 0 else self._trouble(n) if n < 0 else _SPURIOUS
 
     def _arm_wake_up(self) -> bool:
@@ -368,8 +368,8 @@ class Manager(Engine):
         self.ring.eager = False
         if self._guest and not self._guest_fd_registered:
             self._guest_fd_registered = True
-            for held in list(self._held):
-                held.let_go()  # the thread that waits from now on cannot
+            for what in list(self._delayed):
+                what.on_timeout()  # the thread that waits from now on cannot
             assert isinstance(self.ring, KernelRing)
             self.ring.register_eventfd(self._eventfd)
         if n < 0:

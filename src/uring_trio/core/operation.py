@@ -108,7 +108,7 @@ class Operation(Entry):
         self.retired |= self.pooled
         if self.until <= perf_counter() and not self.manager.ring.eager:
             # Where a guest's worker is waiting nobody would come round to it.
-            self.manager.cancels.cancel_after_timers(self)
+            self.manager.cancels.defer(self)
         else:
             self.manager.cancels.cancel(self)
         return seams.Abort.FAILED

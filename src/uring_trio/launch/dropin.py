@@ -46,13 +46,13 @@ def install() -> None:
     try:
         _exchange_open_file(trio.open_file, open_file)
         _exchange_path_methods(trio.Path, {})
-        _undo.append(when_imported("anyio", meet_anyio))
+        _undo.append(when_imported("anyio", patch_anyio))
     except BaseException:
         uninstall()
         raise
 
 
-def meet_anyio() -> None:
+def patch_anyio() -> None:
     """Puts the files of AnyIO on the ring if those of Trio are and AnyIO has been imported. Idempotent."""
     global _on_anyio
     if not _undo or _on_anyio or "anyio" not in sys.modules:

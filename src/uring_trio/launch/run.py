@@ -177,12 +177,12 @@ def _parts_or_epoll(unavailable: Unavailable) -> Any:
 _streams_shortened = False
 
 
-def _meet_anyio(parts: Any) -> None:
+def _patch_anyio(parts: Any) -> None:
     """Makes the file functions of AnyIO, and the streams of its backend ``trio``, use the ring directly, once
     a program has come to them: AnyIO imports that backend just before its first run gets here. Streams of an
     AnyIO that looks different stay as they are, which works and takes longer."""
     global _streams_shortened
-    parts.meet_anyio()
+    parts.patch_anyio()
     if not _streams_shortened and seams.anyio_is_on_trio():
         _streams_shortened = True
         try:
@@ -195,7 +195,7 @@ _warned = False
 
 
 def _make_manager(parts: Any, ring: RingOptions | None, unavailable: Unavailable) -> Any:
-    _meet_anyio(parts)
+    _patch_anyio(parts)
     try:
         return parts.create_manager(ring)
     except RingUnavailable as exc:

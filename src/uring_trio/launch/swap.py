@@ -10,12 +10,12 @@ from ..ipc.pipes import RingPipe
 from ..net import trio_stream
 from ..net.socket import RingSocket
 from . import dropin
-from .dropin import meet_anyio
+from .dropin import patch_anyio
 
 if TYPE_CHECKING:
     from ..options import RingOptions
 
-__all__ = ["RingSocket", "create_manager", "files", "meet_anyio", "swap"]
+__all__ = ["RingSocket", "create_manager", "files", "patch_anyio", "swap"]
 
 
 def swap() -> None:

@@ -7,12 +7,12 @@ same shape. A group starts with a few buffers and doubles them each time the ker
 bound; where that has not happened for a while it shrinks again, and one that nobody uses is given up.
 
 Invariants
-  - A buffer is in one place: with the kernel (``home`` counts those), in a completion that nobody took yet,
-    or in a `Lease`.
+  - A buffer is in one place: with the kernel (``available`` counts those), in a completion that nobody took
+    yet, or in a `Lease`.
   - The kernel takes buffers in the order they were given to it, which ``order`` repeats: a bundle names its
     first buffer only.
-  - A group changes hands with all buffers home; until then whoever has a lease keeps it.
-  - A lease that is garbage may go at any moment, in any thread: its buffer comes home in a step of the run.
+  - A group changes hands once all of its buffers are available; until then a lease keeps it.
+  - A lease that is garbage may go at any moment, in any thread: its buffer is recycled in a step of the run.
   - All of this belongs to the thread of the run, like the ring; once the run is over a lease is only memory.
 """
 
@@ -102,7 +102,7 @@ class Lease:
             data.release()
             self._data = None
             if group is not None:
-                group.put(self._bid)
+                group.recycle(self._bid)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -141,10 +141,10 @@ class Group:
     """The buffers of one consumer.
 
     Attributes:
-        home: how many the kernel has.
+        available: how many the kernel has.
         in_use: how many there are, so far.
-        on_return: called after a buffer came home.
-        idle: whether a sweep found it as it is and nothing has changed since.
+        on_return: called after a buffer was recycled.
+        idle: whether a trim found it as it is and nothing has changed since.
         thread: the one that the run is in.
     """
 
@@ -154,10 +154,10 @@ class Group:
         "_groups",
         "_lost",
         "_run_soon",
+        "available",
         "buffers",
         "closed",
         "first",
-        "home",
         "idle",
         "in_use",
         "on_return",
@@ -177,7 +177,7 @@ class Group:
         self.views: list[memoryview] = buffers.views
         self.first: int = buffers.in_use
         self.in_use: int = self.first
-        self.home: int = self.first
+        self.available: int = self.first
         self.order: deque[int] = deque(range(self.first))
         self._bundles: dict[int, list[int]] = {}
         self._run_soon = groups.run_soon
@@ -192,16 +192,16 @@ class Group:
         """What an entry names the group by."""
         return int(self.buffers.group)
 
-    def took(self, res: int, flags: int) -> None:
+    def consume(self, res: int, flags: int) -> None:
         """Notes that the kernel handed out the buffers of a completion."""
         if not flags & _BUFFER:
             return
         if res <= self.size:
             self.order.popleft()
-            self.home -= 1
+            self.available -= 1
             return
         taken = [self.order.popleft() for _ in range(-(-res // self.size))]
-        self.home -= len(taken)
+        self.available -= len(taken)
         self._bundles[taken[0]] = taken
 
     def bundle(self, bid: int, res: int) -> list[tuple[int, int]]:
@@ -210,23 +210,23 @@ class Group:
         taken = self._bundles.pop(bid) if res > size else [bid]
         return [(each, min(size, res - i * size)) for i, each in enumerate(taken)]
 
-    def put(self, bid: int) -> None:
+    def recycle(self, bid: int) -> None:
         """Gives a buffer to the kernel; after the run there is nobody to give it to."""
         if self.closed:
             return
         self._give(bid)
         self.order.append(bid)
-        self.home += 1
+        self.available += 1
         if self.on_return is not None:
             self.on_return()
-        elif not self.used and self.home == self.in_use:
+        elif not self.used and self.available == self.in_use:
             self._groups.keep(self)
 
     def copy(self, bid: int, size: int) -> bytes:
-        """The bytes of a buffer, which goes home."""
+        """The bytes of a buffer, which is recycled."""
         view = self.views[bid]
         data: bytes = view.tobytes() if size == self.size else view[:size].tobytes()
-        self.put(bid)
+        self.recycle(bid)
         return data
 
     def lease(self, bid: int, size: int) -> Lease:
@@ -234,8 +234,8 @@ class Group:
         return Lease(self.views[bid][:size], self, bid)
 
     def expect(self, data: memoryview, bid: int) -> None:
-        """Has a buffer come home whose lease is garbage, as soon as its memory is not used any more."""
-        lost, soon = self._lost, partial(self._run_soon, partial(self.put, bid))
+        """Recycles a buffer whose lease is garbage, as soon as its memory is not used any more."""
+        lost, soon = self._lost, partial(self._run_soon, partial(self.recycle, bid))
 
         def unused(ref: weakref.ref[memoryview]) -> None:
             lost.pop(bid, None)
@@ -244,20 +244,20 @@ class Group:
         lost[bid] = weakref.ref(data, unused)
 
     def take(self) -> int:
-        """The buffer that came home last, which the processor's cache still has, for a receive of the
+        """The buffer that was recycled last, which the processor's cache still has, for a receive of the
         consumer's own; negative: all are out. Only while nothing is armed that selects from this group."""
-        if not self.home:
+        if not self.available:
             self.grow()
-        bid: int = self.buffers.take() if self.home else -1
+        bid: int = self.buffers.take() if self.available else -1
         if bid >= 0:
             self._withdrew(bid)
         return bid
 
     def give_back(self) -> None:
-        """The consumer is done; leases that are out keep the group until they come home."""
+        """The consumer is done; leases that are out keep the group until they are released."""
         self.on_return = None
         self.used = False
-        if self.home == self.in_use:
+        if self.available == self.in_use:
             self._groups.keep(self)
 
     def grow(self) -> None:
@@ -266,12 +266,12 @@ class Group:
         self.idle = False
         if new:
             self.order += new
-            self.home += len(new)
+            self.available += len(new)
             self.in_use += len(new)
             self._groups.changed()
 
     def shrink(self) -> None:
-        """Half of the buffers that it grew by go, if they are home."""
+        """Half of the buffers that it grew by go, if they are available."""
         gone = self.buffers.shrink(max(self.first, self.in_use // 2))
         for bid in reversed(gone):
             self._withdrew(bid)
@@ -280,7 +280,7 @@ class Group:
     def _withdrew(self, bid: int) -> None:
         last = self.order.pop()
         assert last == bid
-        self.home -= 1
+        self.available -= 1
 
     def close(self) -> None:
         """Unregisters the buffers; what a lease shows stays there as long as the lease."""
@@ -294,7 +294,7 @@ class Groups:
     def __init__(self, manager: Engine) -> None:
         self._ring: Any = manager.ring
         self._provide = manager.provide
-        self.changed: Callable[[], None] = manager.sweep_later
+        self.changed: Callable[[], None] = manager.schedule_trim
         self.run_soon: Callable[[Callable[[], object]], None] = manager.run_soon
         self._limit = manager.options.group_memory
         self._spare: deque[Group] = deque()
@@ -331,15 +331,15 @@ class Groups:
         return group
 
     def keep(self, group: Group) -> None:
-        """Takes a group whose buffers are all home; the one that was spare longest makes room for it."""
+        """Takes a group whose buffers are all available; the one that was spare longest makes room for it."""
         group.idle = False
         self._spare.append(group)
         self.changed()
         if len(self._spare) > _SPARE:
             self._give_up(self._spare.popleft())
 
-    def sweep(self) -> bool:
-        """Gives memory back of groups that are as the last sweep found them; whether there may be more."""
+    def trim(self) -> bool:
+        """Gives memory back of groups that are as the last trim found them; whether there may be more."""
         for group in [group for group in self.open if group.idle]:
             if group.used:
                 group.shrink()

@@ -6,8 +6,8 @@ Rules that the table shows
   - Only a completion without ``F_MORE`` ends an arming, with an error or not. Each arming takes a slot of
     its own, so that what is left of an old one cannot be taken for the new one.
   - The queue is bounded: at ``limit`` the multishot is cancelled, or the kernel ends it because the
-    consumer's buffers are used up. It is armed again once half of the queue is taken and a buffer is home,
-    never on a timer. Nothing is lost, nothing grows without bound.
+    consumer's buffers are used up. It is armed again once half of the queue is taken and a buffer is
+    available, never on a timer. Nothing is lost, nothing grows without bound.
   - What nobody takes is given back by ``discard``, in order, when the last completion has come:
     descriptors are closed, buffers returned.
   - Waiting for a completion is not an operation: a cancelled ``get`` leaves the completion in the queue.
@@ -67,7 +67,7 @@ class Event(Enum):
     """What happens to a subscription."""
 
     GET = "a consumer found the queue empty"
-    ROOM = "half of the queue is free and a buffer is home"
+    ROOM = "half of the queue is free and a buffer is available"
     DATA = "completion, more to come"
     FULL = "completion that filled the queue, more to come; or the consumer wants no more for now"
     LAST = "last completion, for a passing reason"
@@ -113,7 +113,7 @@ class Pacer(Protocol):
     def active(self) -> bool:
         """Whether the socket holds back what it has."""
 
-    def took(self, size: int) -> None:
+    def consumed(self, size: int) -> None:
         """Notes that the consumer took ``size`` bytes."""
 
     def close(self) -> None:
@@ -148,8 +148,8 @@ class Subscription:
         "_pins",
         "_taking",
         "channel",
+        "coalescing",
         "failure",
-        "gathering",
         "group",
         "name",
         "park",
@@ -173,7 +173,7 @@ class Subscription:
     ) -> None:
         self.channel: Channel = channel
         self.group: Group | None = group
-        self.gathering: Pacer | None = None
+        self.coalescing: Pacer | None = None
         self.state: State = S.IDLE
         self.name: str = name
         self._fields = fields
@@ -324,8 +324,8 @@ class Subscription:
 
     def _close(self) -> None:
         self.step(Event.CLOSE)
-        if self.gathering is not None:
-            self.gathering.close()
+        if self.coalescing is not None:
+            self.coalescing.close()
 
     def step(self, event: Event) -> None:
         """Follows the table. Raises `uring.IllegalEvent` where the event cannot happen now."""
@@ -351,14 +351,14 @@ class Subscription:
         """Arms a resting multishot again if there is room for what it brings. Where the kernel takes no more
         now, the next `get` tries again."""
         group = self.group
-        if group is not None and not group.home and self.state is S.RESTING and not self._paused:
+        if group is not None and not group.available and self.state is S.RESTING and not self._paused:
             # Not only ENOBUFS tells of it: a bundle has the last buffer, or the consumer took it.
             group.grow()
         if self._has_room():
             self.step(Event.ROOM)
 
     def _has_room(self) -> bool:
-        enough = len(self.queue) <= self._limit // 2 and (self.group is None or self.group.home > 0)
+        enough = len(self.queue) <= self._limit // 2 and (self.group is None or self.group.available > 0)
         return enough and self.state is S.RESTING and not self._paused
 
     def _arm(self) -> bool:
@@ -378,7 +378,7 @@ class Subscription:
         more = flags & _MORE
         group = self.group
         if group is not None:
-            group.took(res, flags)
+            group.consume(res, flags)
             if more and self.state is _ARMED and self._merge is None:
                 # What happens almost always, without the questions.
                 self.queue.append((res, flags))

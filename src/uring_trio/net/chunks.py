@@ -106,7 +106,7 @@ class ByteItems(Items[T_co]):
         if self._copy:
             data = b"".join([group.views[each][:size] for each, size in parts])
             for each, _ in parts:
-                group.put(each)
+                group.recycle(each)
             return data
         leases = [group.lease(each, size) for each, size in parts]
         self._rest = leases[:0:-1]

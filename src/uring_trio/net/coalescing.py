@@ -1,10 +1,10 @@
-"""Fewer and larger receives: a fast flow gathers in its socket before the kernel tells of it.
+"""Receive coalescing: a fast flow is received in fewer and larger pieces, by the socket's low-water mark.
 
 A wake-up costs a task's step and the system calls around it, whatever it brings, and a bulk flow over a fast
 network wakes its reader for every few segments. So once `_AFTER` bytes came without a break, ``SO_RCVLOWAT``
 makes the socket hold back its data until about as much is there as arrives in ``RingOptions.gather_us``. What
 is there is then read by plain calls: straight into bytes, where a multishot would have them copied out of a
-buffer, or into the buffer that came home last, where the kernel would use the one that did so first.
+buffer, or into the buffer that was recycled last, where the kernel would use the one that did so first.
 
 Bounds
   - Nothing else waits longer: it is the socket that waits, not the ring. Other operations, deadlines and
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from ..core.engine import Engine
 
-__all__ = ["Gathering"]
+__all__ = ["Coalescing"]
 
 _AFTER = 8 << 20
-"""Bytes that come in one go before anything is held back: at any rate they take longer than what gathers."""
+"""Bytes that come in one go before anything is held back: at any rate they take longer than one delay."""
 
 _LEAST = 65536
 """A smaller piece is not worth waiting for."""
@@ -41,7 +41,7 @@ _MOST = 524288
 """A larger one is not cheaper, and falls out of the processor's cache."""
 
 
-class Gathering:
+class Coalescing:
     """Of one flow.
 
     Args:
@@ -70,21 +70,25 @@ class Gathering:
         """Whether the socket holds back what it has."""
         return self._active
 
-    def took(self, size: int) -> None:
+    def consumed(self, size: int) -> None:
         """Notes that the consumer took ``size`` bytes."""
         if self._active:
-            self._manager.hold(self)
+            self._manager.delay(self)
             return
         self._count += size
         if self._count >= _AFTER:
             self._consider()
 
-    def let_go(self) -> None:
-        """The socket tells of what it has. Idempotent."""
+    def on_timeout(self) -> None:
+        """The delay expired: the flow is over, or slower than it was."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Takes the low-water mark back. Idempotent."""
         if not self._active:
             return
         self._active = False
-        self._manager.unhold(self)
+        self._manager.end_delay(self)
         self._start_anew()
         try:
             self._sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_RCVLOWAT, 1)
@@ -92,9 +96,9 @@ class Gathering:
             pass  # closed meanwhile
 
     def close(self) -> None:
-        """Lets go for good: what the consumer takes from now on came before."""
+        """Stops for good: what the consumer takes from now on came before."""
         self._most = 0
-        self.let_go()
+        self.stop()
 
     def _start_anew(self) -> None:
         self._count = 0
@@ -105,21 +109,21 @@ class Gathering:
         that they may be held back, so that this does not end at the first hesitation."""
         rate = self._count / max(monotonic() - self._since, 1e-6)
         self._start_anew()
-        at_least = min(self._most, int(rate * self._manager.hold_seconds * 0.75))
+        at_least = min(self._most, int(rate * self._manager.delay_seconds * 0.75))
         if at_least < _LEAST:
             return
         try:
-            at_least = min(at_least, self._may_gather())
-            if at_least < _LEAST or not self._manager.hold(self):
+            at_least = min(at_least, self._may_coalesce())
+            if at_least < _LEAST or not self._manager.delay(self):
                 return
             self._active = True
             self._sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_RCVLOWAT, at_least)
         except OSError:
-            self.let_go()
+            self.stop()
 
-    def _may_gather(self) -> int:
-        """How much may gather while the peer goes on sending: a quarter of the receive buffer, as its size
-        counts what surrounds the bytes too. 0: not in this socket."""
+    def _may_coalesce(self) -> int:
+        """How much may be held back while the peer goes on sending: a quarter of the receive buffer, as its
+        size counts what surrounds the bytes too. 0: not in this socket."""
         option = self._sock.getsockopt
         if option(_stdlib.SOL_SOCKET, _stdlib.SO_PROTOCOL) != _stdlib.IPPROTO_TCP:
             return 0

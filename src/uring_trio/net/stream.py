@@ -18,7 +18,7 @@ from ..core.perform import check_timeout
 from ..multishot.leases import Lease
 from ..multishot.subscription import State
 from .chunks import ByteItems, bundles_work, recv_fields
-from .coalescing import Gathering
+from .coalescing import Coalescing
 from .socket import RingSocket
 from .transfer import SocketFailed, send_file, send_zero_copy
 
@@ -50,7 +50,7 @@ class ByteReceiver:
         """The channel to receive from, which nobody else receives from now."""
         raise NotImplementedError
 
-    def gathering(self, manager: Engine, room: int) -> Gathering | None:
+    def coalescing(self, manager: Engine, room: int) -> Coalescing | None:
         """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
         return None
 
@@ -68,7 +68,7 @@ class ByteReceiver:
                     ...
 
         The iteration ends with the peer's end of stream. It stops receiving when all buffers are taken and
-        goes on when one comes home, so that a slow consumer slows its peer down. Whichever way the block
+        goes on when one is given back, so that a slow consumer slows its peer down. Whichever way the block
         is left (a break, an exception, a cancel), what had arrived and was not taken is the first that
         `receive_some`, `receive_into` or the next ``chunks`` brings; ``stream.socket`` does not know of it.
 
@@ -313,8 +313,8 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         """For a subscription that takes what arrives; see `RingSocket.receiving_channel`."""
         return self.socket.receiving_channel()
 
-    def gathering(self, manager: Engine, room: int) -> Gathering:
-        return Gathering(manager, seams.stdlib_socket(self.socket), room)
+    def coalescing(self, manager: Engine, room: int) -> Coalescing:
+        return Coalescing(manager, seams.stdlib_socket(self.socket), room)
 
     def _check_open(self) -> None:
         if self.socket.fileno() == -1:
@@ -377,7 +377,7 @@ class _StreamChunks(ByteItems[Any]):
         subscription = super()._open()
         channel = subscription.channel
         channel.receiving = subscription
-        subscription.gathering = self._stream.gathering(channel.manager, self._size * self._count)
+        subscription.coalescing = self._stream.coalescing(channel.manager, self._size * self._count)
         return subscription
 
     @enable_ki_protection
@@ -397,10 +397,10 @@ class _StreamChunks(ByteItems[Any]):
             taken = await subscription.get()
             if taken[0] <= 0 and subscription.state is State.IDLE:
                 return self._last(taken[0])
-        gathering = subscription.gathering
-        if gathering is not None:
-            gathering.took(taken[0])
-            self._inline = gathering.active and not self._bundle
+        coalescing = subscription.coalescing
+        if coalescing is not None:
+            coalescing.consumed(taken[0])
+            self._inline = coalescing.active and not self._bundle
         return self._item(*taken)
 
     async def _next_slowly(self) -> Any:
@@ -420,20 +420,20 @@ class _StreamChunks(ByteItems[Any]):
         return await super().__anext__()
 
     async def _next_inline(self) -> bytes | Lease | None:
-        """What a plain receive brings while the flow gathers; None: the subscription tells what is next.
-        As many in a row as there are buffers, then others have their turn.
+        """What a plain receive brings while receives are coalesced; None: the subscription tells what is
+        next. As many in a row as there are buffers, then others have their turn.
         """
         subscription = self._subscription
         assert subscription is not None
-        gathering, channel = subscription.gathering, subscription.channel
-        assert gathering is not None
+        coalescing, channel = subscription.coalescing, subscription.channel
+        assert coalescing is not None
         if seams.interrupted():
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._waiting:
             raise trio.BusyResourceError("another task is already iterating here")
         self._waiting = True
         try:
-            while gathering.active:
+            while coalescing.active:
                 if not subscription.paused and not await subscription.pause():
                     return None
                 if self._dry:
@@ -449,7 +449,7 @@ class _StreamChunks(ByteItems[Any]):
                 if bid < 0:
                     break  # the consumer has all buffers: the subscription waits for one
                 try:
-                    item = self._receive(gathering, bid)
+                    item = self._receive(coalescing, bid)
                 except BlockingIOError:
                     self._dry = True
                     continue
@@ -461,7 +461,7 @@ class _StreamChunks(ByteItems[Any]):
                     raise StopAsyncIteration
                 self._burst += 1
                 self._dry = size < self._piece
-                gathering.took(size)
+                coalescing.consumed(size)
                 return item
         finally:
             self._waiting = False
@@ -470,16 +470,16 @@ class _StreamChunks(ByteItems[Any]):
         subscription.resume()
         return None
 
-    def _receive(self, gathering: Pacer, bid: int) -> bytes | Lease:
-        """What is in the socket, as bytes or in a buffer, which goes home if that is nothing."""
+    def _receive(self, coalescing: Pacer, bid: int) -> bytes | Lease:
+        """What is in the socket, as bytes or in a buffer, which is recycled if that is nothing."""
         if self._copy:
-            return gathering.receive(self._piece)
+            return coalescing.receive(self._piece)
         group, size = self._group, 0
         try:
-            size = gathering.receive_into(group.views[bid])
+            size = coalescing.receive_into(group.views[bid])
         finally:
             if not size:
-                group.put(bid)
+                group.recycle(bid)
         return Lease(group.views[bid][:size], group if size else None, bid)
 
     def _last(self, res: int) -> Any:

@@ -295,12 +295,12 @@ class _Incoming(Items[Datagram]):
         control: list[tuple[int, int, bytes]] = []
         if control_size:
             control = decode_control(view[_CONTROL_AT : _CONTROL_AT + control_size].tobytes())
-        self._group.put(bid)
+        self._group.recycle(bid)
         return Datagram(data, self._address, control, message_flags)
 
     def _discard(self, res: int, flags: int) -> None:
         if flags & _BUFFER:
-            self._group.put(flags >> 16)
+            self._group.recycle(flags >> 16)
 
 
 def _is_shut_down(res: int) -> bool:

@@ -22,7 +22,7 @@ class Canceller(Protocol):
     def cancel(self, op: Any, /) -> None:
         """Asks for the end of an operation, whose completion comes all the same."""
 
-    def cancel_after_timers(self, op: Any, /) -> None:
+    def defer(self, op: Any, /) -> None:
         """As `cancel`, once the timer that is linked to the operation had its chance."""
 
     def cancel_volley(self, volley: Volley, /) -> None:

@@ -21,7 +21,7 @@ _OPENS = frozenset(
     map(int, (abi.IORING_OP_ACCEPT, abi.IORING_OP_SOCKET, abi.IORING_OP_OPENAT, abi.IORING_OP_OPENAT2))
 )
 
-OnCancel = Literal["cancel", "running", "deaf"]
+OnCancel = Literal["cancel", "running", "uncancellable"]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,8 +29,8 @@ class Request:
     """One entry as the kernel took it: the arguments of ``put``, and what a script may set.
 
     ``on_cancel`` is how it answers a cancel request: ``"cancel"`` ends with ``-ECANCELED``; ``"running"`` is
-    in a kernel worker: the cancel gets ``-EALREADY`` and the script completes it; ``"deaf"`` is file I/O that
-    is in no list: ``-ENOENT``. ``interrupted`` counts the cancels that found it. ``timeout`` and
+    in a kernel worker: the cancel gets ``-EALREADY`` and the script completes it; ``"uncancellable"`` is file
+    I/O that is in no list: ``-ENOENT``. ``interrupted`` counts the cancels that found it. ``timeout`` and
     ``followers`` are what is linked to it.
     """
 

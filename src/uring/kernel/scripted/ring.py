@@ -480,7 +480,7 @@ class ScriptedRing:
         deferred = [c.request for c in self._work if c.request is not None and not c.flags & _F_MORE]
         found: list[Request] = []
         for request in (*self.running, *deferred):
-            if request.on_cancel == "deaf":
+            if request.on_cancel == "uncancellable":
                 continue
             if flags & _CANCEL_ANY or (
                 (request.fd, request.fixed) == (cancel.fd, bool(flags & _CANCEL_FD_FIXED))

@@ -60,6 +60,6 @@ class RandomScheduler:
             if interrupted or self.rng.random() < self.progress:
                 chosen.append(request)
             elif self.rng.random() < self.trouble:
-                request.on_cancel = self.rng.choice(("cancel", "running", "deaf"))
+                request.on_cancel = self.rng.choice(("cancel", "running", "uncancellable"))
         self.rng.shuffle(chosen)
         return chosen

@@ -128,7 +128,7 @@ def test_what_is_held_back_comes_without_more(copy: bool, busy: bool) -> None:
 
 
 @COPY
-def test_gathering_starts_anew_after_a_pause(copy: bool) -> None:
+def test_coalescing_starts_anew_after_a_pause(copy: bool) -> None:
     @on_ring(SHORT)
     async def main() -> None:
         near, far = await streams()
@@ -465,7 +465,7 @@ def test_the_books_are_kept_without_assertions() -> None:
     """The order of the buffers, which bundles go by, in an interpreter that leaves assertions out."""
     program = """
 import trio, uring_trio
-from tests.trio.test_gathering import ENOUGH, LONG, flow, take
+from tests.trio.test_coalescing import ENOUGH, LONG, flow, take
 
 async def main():
     async with flow(size=2 * ENOUGH, end=True) as (_, far, data):
@@ -474,7 +474,7 @@ async def main():
             async for lease in chunks:
                 received += await take(lease)
             group = chunks._group
-            print(received == data, len(group.order) == group.home == group.in_use)
+            print(received == data, len(group.order) == group.available == group.in_use)
 
 uring_trio.run(main, ring=uring_trio.RingOptions(gather_us=LONG))
 """
@@ -499,8 +499,8 @@ def test_whoever_keeps_leases_gets_more_when_it_gathers_no_more() -> None:
                 assert subscription.group.in_use == 2
                 for _ in range(4):
                     kept.append(await anext(chunks))
-                    if not subscription.group.home:
-                        subscription.gathering.let_go()
+                    if not subscription.group.available:
+                        subscription.coalescing.stop()
                 for lease in kept:
                     received += await take(lease)
                 async for lease in chunks:
