@@ -1,4 +1,4 @@
-"""What the README and the documents tell people to type exists, and the Python they show compiles."""
+"""The commands and paths that the README and the documents name exist, and the Python they show compiles."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SHELL = {"", "sh", "bash", "console", "shell"}
 
@@ -44,3 +44,25 @@ def test_commands_exist(block: str) -> None:
     assert set(re.findall(r"^\$? ?make ([a-z-]+)", block, re.MULTILINE)) <= make_targets()
     for script in re.findall(r"(?:examples|benchmarks|tools)/\w+\.(?:py|sh)", block):
         assert (ROOT / script).is_file()
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_paths_exist(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(r"`((?:src|tests|tools|docs|examples|benchmarks)/[\w./*-]*)`", text)
+    assert [path for path in named if not any(ROOT.glob(path.rstrip("/")))] == []
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_links_lead_to_headings(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text()):
+        other = page.parent / target if target else page
+        assert anchor in {
+            anchor_of(line) for line in re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+        }
+
+
+def anchor_of(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

@@ -1,0 +1,154 @@
+"""The picture of the layers in docs/architecture.md, from the imports.
+
+    python -m tools.picture           writes it between the two markers of the page
+    python -m tools.picture --check   exits with status 1 if the page is not up to date
+
+A room is a folder of a package, or a module outside of all folders. A room is one floor above the highest
+room of its package that it imports from, inside functions and for annotations too. The modules of a folder
+stand in the same order: each imports only from those behind a later arrow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from graphlib import TopologicalSorter
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src"
+PAGE = ROOT / "docs" / "architecture.md"
+BEGIN = "<!-- picture: written by python -m tools.picture -->"
+END = "<!-- end of the picture -->"
+PACKAGES = ("uring_trio", "uring")
+EXTENSIONS = {"uring._cached", "uring._ffi", "uring_trio.seams._ticks"}
+WIDTH = 110
+
+Graph = dict[str, set[str]]
+
+
+def modules() -> dict[str, Path]:
+    """The modules of both packages by name, without the shim's build script and earlier names of modules."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((SRC / package).rglob("*.py")):
+            if not {"_shim", "_moved"} & {*path.parts}:
+                name = ".".join(path.relative_to(SRC).with_suffix("").parts)
+                found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imported(module: str, path: Path, known: Iterable[str]) -> Iterator[str]:
+    """The modules of ``known`` that ``module`` imports anywhere in its text."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parts, *filter(None, [base])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                if inner in known or base in known:
+                    yield inner if inner in known else base
+
+
+def room(module: str, paths: Mapping[str, Path]) -> str:
+    """The folder of a module as "package.folder/", or the module itself."""
+    parts = module.split(".")
+    inside = len(parts) > 2 or (len(parts) == 2 and module in paths and paths[module].name == "__init__.py")
+    return ".".join(parts[:2]) + "/" if inside else module
+
+
+def floors(graph: Graph) -> dict[str, int]:
+    """The floor of each node: 1 where it imports nothing. Raises `graphlib.CycleError` for a circle."""
+    at: dict[str, int] = {}
+    for node in TopologicalSorter(graph).static_order():
+        at[node] = 1 + max((at[below] for below in graph[node]), default=0)
+    return at
+
+
+def picture() -> str:
+    """The text between the markers."""
+    paths = modules()
+    known = {*paths, *EXTENSIONS}
+    graph: Graph = {name: set() for name in EXTENSIONS}
+    graph |= {name: {*imported(name, path, known)} - {name} for name, path in paths.items()}
+    rooms: Graph = {room(name, paths): set() for name in graph}
+    for name, below in graph.items():
+        own = room(name, paths)
+        rooms[own] |= {room(other, paths) for other in below} - {own}
+    lines = ["```text"]
+    for package in PACKAGES:
+        lines.append(package)
+        here = {name for name in rooms if name.partition(".")[0] == package}
+        at = floors({name: rooms[name] & here for name in here})
+        for floor in sorted({at[name] for name in here}, reverse=True):
+            on = sorted(name for name in here if at[name] == floor)
+            flat = [name.partition(".")[2] or f"{name} itself" for name in on if not name.endswith("/")]
+            if flat:
+                lines += wrapped(f"{floor:4}  ", [", ".join(flat)])
+            for name in (name for name in on if name.endswith("/")):
+                inside = {m: below for m, below in graph.items() if room(m, paths) == name}
+                lines += wrapped(f"{floor:4}  {name.partition('.')[2]:<13}", ordered(name, inside))
+    return "\n".join([*lines, "```"])
+
+
+def ordered(folder: str, graph: Graph) -> list[str]:
+    """The modules of a folder, those of the same floor joined, top first."""
+    prefix = folder[:-1].replace("/", ".")
+    inside = {
+        name: {b for b in below if b in graph} - {prefix} for name, below in graph.items() if name != prefix
+    }
+    at = floors(inside)
+    top_first = sorted(inside, key=lambda name: (-at[name], name))
+    return [
+        ", ".join(name.removeprefix(prefix + ".") for name in group)
+        for _, group in groupby(top_first, key=lambda name: at[name])
+    ]
+
+
+def wrapped(head: str, groups: list[str]) -> list[str]:
+    """``groups`` behind ``head`` with arrows in between, broken where a line would be too long."""
+    lines, line = [], head
+    for i, group in enumerate(groups):
+        words = [f"{word}," for word in group.split(", ")]
+        words[-1] = words[-1][:-1]
+        for word in ["→", *words] if i else words:
+            if len(line) + len(word) > WIDTH:
+                lines.append(line.rstrip())
+                line = " " * len(head)
+            line += word + " "
+    return [*lines, line.rstrip()]
+
+
+def page(text: str) -> str:
+    """The page ``text`` with the picture of today."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{PAGE.name} lacks the marker {BEGIN!r} or {END!r}")
+    return f"{before}{begin}\n{picture()}\n{end}{after}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.picture", description="The picture of the layers.")
+    parser.add_argument("--check", action="store_true", help="only say whether the page is up to date")
+    old = PAGE.read_text()
+    new = page(old)
+    if parser.parse_args().check:
+        return int(old != new)
+    PAGE.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
