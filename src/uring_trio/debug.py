@@ -209,9 +209,7 @@ _ages = _Ages()
 
 
 def _flying(manager: Engine) -> list[Operation]:
-    streaming = [
-        sub.op for channel in manager.channels.values() for sub in channel.others if sub.op is not None
-    ]
+    streaming = [sub.op for owner in manager.owners.values() for sub in owner.others if sub.op is not None]
     return [op for op in manager.table.taken() if op.task is not None] + streaming
 
 

@@ -106,8 +106,8 @@ def in_flight() -> dict[str, int]:
     found: Counter[str] = Counter(statistics.in_flight)
     # A system task of Trio's waits in every run, to be woken from threads and signal handlers.
     found["wait_readable"] -= 1
-    for channel in manager.channels.values():
-        found.update(each.op.name for each in channel.others if each.op is not None)
+    for owner in manager.owners.values():
+        found.update(each.op.name for each in owner.others if each.op is not None)
     return dict(+found)
 
 

@@ -86,7 +86,7 @@ def scripted_run(
         assert ring.inflight == 0
         assert not ring.running
         assert not ring.volleys
-        assert not manager.channels
+        assert not manager.owners
         assert len(manager.buffers.available) == manager.buffers.in_use
         free = {id(op) for op in manager.table.free}
         assert len(free) == len(manager.table.free), "a slot was given back twice"

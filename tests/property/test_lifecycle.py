@@ -14,7 +14,7 @@ from tests.property.support import MORE, NOTIF, ORDERS, RECV, Outcome, orders, s
 from uring.kernel.scripted import FAKE_FD, Request, ScriptedRing
 from uring.machines.lifecycle import TABLE, Event, State, step
 from uring_trio import seams
-from uring_trio.core.fd import Channel
+from uring_trio.core.fd import Fd
 
 if TYPE_CHECKING:
     from uring_trio.core.manager import Manager
@@ -25,13 +25,13 @@ BUSY = [s for s in State if s not in (State.FREE, State.READY)]
 
 
 class Life:
-    """One operation of a channel and the task that uses it; the ring takes entries only when told to."""
+    """One operation of a descriptor and the task that uses it; the ring takes entries only when told to."""
 
     def __init__(self, manager: Manager, ring: ScriptedRing, nursery: trio.Nursery) -> None:
         self.manager, self.ring, self.nursery = manager, ring, nursery
         self.op = manager.acquire("recv", FD)
         manager.release(self.op)
-        self.channel = Channel.open(manager, FD)
+        self.owner = Fd.open(manager, FD)
         self.outcome = Outcome()
         self.outcome.done = True
         self.taken = self.closed = False
@@ -64,11 +64,11 @@ class Life:
 
     async def acquire(self) -> None:
         if self.closed:
-            self.channel = Channel.open(self.manager, FD)
+            self.owner = Fd.open(self.manager, FD)
             self.closed = False
-        op = self.channel.operation("recv")
+        op = self.owner.operation("recv")
         assert op is self.op
-        self.channel.reader = op
+        self.owner.reader = op
         op.template = self.ring.template(op.user_data, RECV, 0, FD)
 
     async def queue(self) -> None:
@@ -106,7 +106,7 @@ class Life:
             self.outcome.scope.cancel()
 
     async def close(self) -> None:
-        self.channel.close()
+        self.owner.close()
         self.closed = True
 
     async def more(self) -> None:
@@ -145,7 +145,7 @@ class Life:
 
     async def release(self) -> None:
         if self.op.task is None and self.op not in self.manager.table.free:
-            self.channel.reader = None
+            self.owner.reader = None
             self.manager.release(self.op)
 
     async def end(self) -> None:
@@ -157,7 +157,7 @@ class Life:
             # What waits for a notification finds no cancel.
             self.ring.complete(self.ring.find(user_data=self.op.user_data), 0, NOTIF)
         await until(lambda: self.outcome.done)
-        self.channel.close()
+        self.owner.close()
 
 
 def live(events: list[Event], order: int | None = None) -> list[Outcome]:

@@ -34,7 +34,7 @@ from tests.property.support import (
 from uring import abi, ops
 from uring.kernel.scripted import FAKE_FD, RandomScheduler, Request, ScriptedRing
 from uring_trio import perform
-from uring_trio.core.fd import Channel
+from uring_trio.core.fd import Fd
 
 if TYPE_CHECKING:
     from uring_trio.core.manager import Manager
@@ -324,14 +324,14 @@ def test_storm(seed: int) -> None:
     scripted_run(main, ScriptedRing(entries=8, cq_entries=16), order=seed)
 
 
-def test_a_channel_left_behind_by_its_owner_is_taken_over() -> None:
+def test_an_fd_left_behind_is_taken_over() -> None:
     async def main(manager: Manager, ring: ScriptedRing) -> None:
-        first = Channel.open(manager, FDS[0])
+        first = Fd.open(manager, FDS[0])
         first.reader = first.operation("recv")
-        second = Channel.open(manager, FDS[0])
+        second = Fd.open(manager, FDS[0])
         assert first.reader is None
         assert first.fd == -1
-        assert manager.channels[FDS[0]] is second
+        assert manager.owners[FDS[0]] is second
         second.close()
 
     scripted_run(main)

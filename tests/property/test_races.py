@@ -30,7 +30,7 @@ from uring import abi, ops
 from uring.kernel.op import Op
 from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing
 from uring_trio import Lease, UringStream, perform, seams
-from uring_trio.core.fd import Channel
+from uring_trio.core.fd import Fd
 from uring_trio.core.manager import Manager
 from uring_trio.multishot.leases import Group, Groups
 from uring_trio.multishot.subscription import Subscription
@@ -336,9 +336,9 @@ def test_race_08_entry_written_and_enter_fails(failure: int) -> None:
 
 def test_race_09_second_cancel_while_the_first_is_drained() -> None:
     async def main(manager: Manager, ring: ScriptedRing) -> None:
-        channel = Channel.open(manager, FD)
+        owner = Fd.open(manager, FD)
         fields = ops.accept_multishot(FD).fields
-        subscription = Subscription(channel, "accept", fields, lambda res, flags: None)
+        subscription = Subscription(owner, "accept", fields, lambda res, flags: None)
         outcome = Outcome()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(outcome.run, subscription.get)
@@ -356,7 +356,7 @@ def test_race_09_second_cancel_while_the_first_is_drained() -> None:
             ring.complete(request, ECANCELED)
         assert drained.done
         assert subscription.op is None
-        channel.close()
+        owner.close()
 
     scripted_run(main)
 
@@ -534,13 +534,13 @@ def test_race_12_descriptor_closed_as_a_receive_is_about_to_try_again(what: str)
 
 
 def listening(manager: Manager, limit: int = 256) -> Subscription:
-    channel = Channel.open(manager, FD)
-    return Subscription(channel, "accept", ops.accept_multishot(FD).fields, lambda res, flags: None, limit)
+    owner = Fd.open(manager, FD)
+    return Subscription(owner, "accept", ops.accept_multishot(FD).fields, lambda res, flags: None, limit)
 
 
 async def finish(subscription: Subscription) -> None:
     await subscription.aclose()
-    subscription.channel.close()
+    subscription.owner.close()
 
 
 @pytest.mark.parametrize("last", [7, 0, -errno.EMFILE, ECANCELED])

@@ -23,7 +23,7 @@ ORDERS_LEAST = 10_000
 
 
 class Ring:
-    """Stands for manager, its cancels, channel and operation: it counts what is armed and cancelled."""
+    """Stands for manager, its cancels, owner and operation: it counts what is armed and cancelled."""
 
     closed = False
 

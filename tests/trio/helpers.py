@@ -55,11 +55,9 @@ async def settled() -> None:
     assert manager.ring.inflight <= 2, "more than the polls of the wake-up and of readiness is in flight"
     assert buffers_out() == 0
     assert_no_leases()
-    owned = sum(
-        (channel.reader is not None) + (channel.writer is not None) for channel in manager.channels.values()
-    )
+    owned = sum((owner.reader is not None) + (owner.writer is not None) for owner in manager.owners.values())
     assert len(manager.table) == INTERNAL_SLOTS + owned + len(manager.pool)
-    assert all(channel.owned for channel in manager.channels.values())
+    assert all(owner.owned for owner in manager.owners.values())
 
 
 async def tcp_sockets(host: str = "127.0.0.1") -> tuple[Any, Any]:

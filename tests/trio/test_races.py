@@ -209,7 +209,7 @@ async def test_race_15_cancel_twice_and_cancel_after_completion() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(near.recv, 10)
             await wait_all_tasks_blocked()
-            op = current().channels[near.fileno()].reader
+            op = current().owners[near.fileno()].reader
             assert op is not None
             nursery.cancel_scope.cancel()
             current().cancels.cancel(op)

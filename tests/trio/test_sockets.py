@@ -967,15 +967,15 @@ async def test_a_receive_in_a_cancelled_scope_never_reaches_the_kernel() -> None
         assert await far.recv(10) == b"unread"
 
 
-async def test_a_channel_ends_with_its_socket() -> None:
+async def test_an_fd_ends_with_its_socket() -> None:
     await wait_all_tasks_blocked()  # Trio's own tasks too
-    before = len(current().channels)
+    before = len(current().owners)
     near, far = await tcp_sockets()
     with near, far:
         await near.send(b"x")
         await far.recv(1)
-        assert len(current().channels) > before
-    assert len(current().channels) == before
+        assert len(current().owners) > before
+    assert len(current().owners) == before
 
 
 async def test_two_tasks_that_swap_listeners_in_one_tick_get_their_own_peers_address():

@@ -76,7 +76,7 @@ class Delayed(Protocol):
 
 
 class Owner(Protocol):
-    """What the engine knows of a descriptor: its one owner in this run, see `fd.Channel`."""
+    """What the engine knows of a descriptor: its one owner in this run; see `fd.Fd`."""
 
     owned: bool
     others: list[Any]
@@ -135,7 +135,7 @@ class Engine:
     Attributes:
         options, ring, closed: of the run.
         runner: Trio's, once the first task did something; see `bind`.
-        channels: the owners of descriptors.
+        owners: the `Fd` of each descriptor in use.
         table, pool: the operations, and those that serve transfers and are free.
         cancels: requests to cancel some.
         reach: up to when a deadline is the kernel's, beside the monotonic clock; None: none is.
@@ -161,7 +161,7 @@ class Engine:
         self.ring: RingLike = open_ring(options) if ring is None else ring
         self.runner: Any = None
         self.closed: bool = False
-        self.channels: dict[int, Owner] = {}
+        self.owners: dict[int, Owner] = {}
         self.table: Table[Operation] = Table(self._make_operation)
         self.pool: list[Operation] = []
         self.cancels: Cancels = Cancels(self.ring, self.table)

@@ -1,7 +1,7 @@
 """Descriptors: who waits for one, and what closing it does.
 
-A `Channel` is the one owner, in one run, of all that is in flight on a descriptor: closing it ends every
-operation. A descriptor that a ring socket owns keeps its channel until the socket closes; that of a
+An `Fd` is the one owner, in one run, of all that is in flight on a descriptor: closing it ends every
+operation. A descriptor that a ring socket owns keeps its `Fd` until the socket closes; that of a
 subscription on a foreign descriptor lives as long as the subscription.
 
 Waiting: the ring waits, the task acts. An operation that does both in the kernel has rules of its own, which
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .operation import Operation
 
-__all__ = ["Channel"]
+__all__ = ["Fd"]
 
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 class Multishot(Protocol):
-    """What a channel knows of a `Subscription`."""
+    """What an `Fd` knows of a `Subscription`."""
 
     @property
     def op(self) -> Operation | None:
@@ -70,7 +70,7 @@ class Multishot(Protocol):
         """Ends it where the run is over."""
 
 
-class Channel:
+class Fd:
     """The operations of one descriptor in one run.
 
     ``reader`` and ``writer`` are reused, one for each direction; ``others`` are subscriptions. ``receiving``
@@ -117,27 +117,27 @@ class Channel:
         self._poll_out: Any = None
 
     @classmethod
-    def open(cls, manager: Engine, fd: int, *, fixed: bool = False) -> Channel:
-        """The channel of a descriptor that the caller owns from now on; one left behind by an owner that
+    def open(cls, manager: Engine, fd: int, *, fixed: bool = False) -> Fd:
+        """The `Fd` of a descriptor that the caller owns from now on; one left behind by an owner that
         went away without closing is retired."""
-        channel = cls(manager, fd, owned=True, fixed=fixed)
-        stale = manager.channels.get(channel.key)
+        owner = cls(manager, fd, owned=True, fixed=fixed)
+        stale = manager.owners.get(owner.key)
         if stale is not None:
             if stale.owned:
                 stale.close()
             else:
-                channel.others = stale.others
-        manager.channels[channel.key] = channel
-        return channel
+                owner.others = stale.others
+        manager.owners[owner.key] = owner
+        return owner
 
     @classmethod
-    def borrow(cls, manager: Engine, fd: int) -> Channel:
-        """The channel of a descriptor that somebody else owns; call `forget` when done with it."""
-        channel = manager.channels.get(fd)
-        if channel is None:
-            channel = manager.channels[fd] = cls(manager, fd, owned=False)
-        assert isinstance(channel, cls)
-        return channel
+    def borrow(cls, manager: Engine, fd: int) -> Fd:
+        """The `Fd` of a descriptor that somebody else owns; call `forget` when done with it."""
+        owner = manager.owners.get(fd)
+        if owner is None:
+            owner = manager.owners[fd] = cls(manager, fd, owned=False)
+        assert isinstance(owner, cls)
+        return owner
 
     @property
     def key(self) -> int:
@@ -145,9 +145,9 @@ class Channel:
         return -2 - self.fd if self.fixed else self.fd
 
     def forget(self) -> None:
-        """Lets go of a borrowed channel that nothing waits on any more."""
-        if not self.owned and not self.others and self.manager.channels.get(self.fd) is self:
-            del self.manager.channels[self.fd]
+        """Forgets a borrowed descriptor that nothing waits on any more."""
+        if not self.owned and not self.others and self.manager.owners.get(self.fd) is self:
+            del self.manager.owners[self.fd]
 
     def operation(self, name: str) -> Operation:
         return self.manager.acquire(name, -1 if self.fixed else self.fd)
@@ -383,7 +383,7 @@ class Channel:
                     op.retired = True
         self.reader = self.writer = self._poll_in = self._poll_out = None
         self.receive_size = None
-        if self.manager.channels.get(self.key) is self:
-            del self.manager.channels[self.key]
-        # Whoever still has this channel must not use it: closing the descriptor would no longer find it.
+        if self.manager.owners.get(self.key) is self:
+            del self.manager.owners[self.key]
+        # Whoever still has this object must not use it: closing the descriptor would no longer find it.
         self.fd = -1

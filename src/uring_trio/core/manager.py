@@ -235,7 +235,7 @@ class Manager(Engine):
         totals.add(self.ring.counters(), left)
         with self._gate:
             os.close(self._eventfd)
-        self.channels.clear()
+        self.owners.clear()
         self.foreign.close()
         if left:
             _leaked.append((self.ring, self.table, self.buffers, self.groups))
@@ -252,17 +252,17 @@ class Manager(Engine):
     async def wait_readable(self, fd: int | Any) -> None:
         """See `trio.lowlevel.wait_readable`."""
         number = _number(fd)
-        channel = self.channels.get(number)
-        if channel is not None:
-            channel.wait_beside(channel.reader)
+        owner = self.owners.get(number)
+        if owner is not None:
+            owner.wait_beside(owner.reader)
         await self._readiness().wait_readable(number)
 
     async def wait_writable(self, fd: int | Any) -> None:
         """See `trio.lowlevel.wait_writable`."""
         number = _number(fd)
-        channel = self.channels.get(number)
-        if channel is not None:
-            channel.wait_beside(channel.writer)
+        owner = self.owners.get(number)
+        if owner is not None:
+            owner.wait_beside(owner.writer)
         await self._readiness().wait_writable(number)
 
     def notify_closing(self, fd: int | Any) -> None:
@@ -272,9 +272,9 @@ class Manager(Engine):
             fd = fd.fileno()
         if seams.waits_for(self.foreign, fd):
             self.foreign.notify_closing(fd)
-        channel = self.channels.pop(fd, None)
-        if channel is not None:
-            channel.close()
+        owner = self.owners.pop(fd, None)
+        if owner is not None:
+            owner.close()
 
     # ---- scheduler ticks in C ------------------------------------------------------------------------
 
@@ -393,8 +393,8 @@ class Manager(Engine):
     def _drain(self) -> int:
         """Ends everything in flight; returns how many operations would not end."""
         ring = self.ring
-        for channel in self.channels.values():
-            for subscription in channel.others:
+        for owner in self.owners.values():
+            for subscription in owner.others:
                 subscription.abandon()
         deadline = time.monotonic() + _DRAIN_SECONDS
         while ring.inflight > 0:

@@ -11,8 +11,8 @@ it is.
     one more is likely: the next one tries first, and waits for readiness, which spares a copy.
 
 Invariants
-  - ``_channel`` is the state for one run and one descriptor number; both are compared at each use.
-  - What may be in flight is in the channel, so that closing ends it.
+  - ``_owner`` is the state for one run and one descriptor number; both are compared at each use.
+  - What may be in flight is in the owner, so that closing ends it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from uring.kernel.memory import bytes_address, pin
 
 from .. import seams
 from ..core.engine import RECEIVE_GROUP, SCARCE, Engine
-from ..core.fd import Channel
+from ..core.fd import Fd
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -64,7 +64,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
     nothing. Linux 6.18.
     """
 
-    _channel: Channel | None = None
+    _owner: Fd | None = None
     _streaming = False
     _sending = False
     _receiving = False
@@ -73,8 +73,8 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
 
     @enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().receive_some(max_bytes)
         if self._receiving:
             raise trio.BusyResourceError("another task is using this stream for receive")
@@ -85,56 +85,56 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             raise ValueError("max_bytes must be integer >= 1")
         self._receiving = True
         try:
-            return await (self._read_more if self._streaming else self._read)(channel, size)
+            return await (self._read_more if self._streaming else self._read)(owner, size)
         except OSError as exc:
             _fail(exc)
         finally:
             self._receiving = False
 
-    async def _read(self, channel: Channel, size: int) -> bytes:
+    async def _read(self, owner: Fd, size: int) -> bytes:
         """A read into a buffer that the kernel takes when there is data."""
-        op = channel.reader
-        if op is None or channel.receive_size != size:
-            op = channel.to_read("read")
-            op.template = channel.manager.ring.template(
+        op = owner.reader
+        if op is None or owner.receive_size != size:
+            op = owner.to_read("read")
+            op.template = owner.manager.ring.template(
                 op.user_data,
                 _READ,
                 _SELECT,
-                channel.fd,
+                owner.fd,
                 _CURRENT,
                 0,
                 min(size, _LENGTH_MAX),
                 0,
                 RECEIVE_GROUP,
             )
-            channel.receive_size = size
+            owner.receive_size = size
         res = await seams.transact(op)
         data = b""
         if op.flags & _BUFFER:
             bid = op.flags >> 16
-            data = channel.views[bid][: max(res, 0)].tobytes()
-            channel.give_back(bid)
+            data = owner.views[bid][: max(res, 0)].tobytes()
+            owner.give_back(bid)
             self._streaming = res >= _STREAMING
         elif res == _ENOBUFS:  # more arrived in one tick than there are buffers
-            channel.manager.more_buffers()
-            return await self._read_when_ready(channel, min(size, SCARCE))
+            owner.manager.more_buffers()
+            return await self._read_when_ready(owner, min(size, SCARCE))
         elif res in seams.INTERRUPTED:  # something cancelled it that nobody here asked
-            return await self._read_when_ready(channel, size)
+            return await self._read_when_ready(owner, size)
         if res < 0:
             raise error_from_result(res)
         return data
 
-    async def _read_more(self, channel: Channel, size: int) -> bytes:
+    async def _read_more(self, owner: Fd, size: int) -> bytes:
         """A read that probably finds something."""
         try:
-            data = await seams.inline(os.read, channel.fd, size)
+            data = await seams.inline(os.read, owner.fd, size)
         except BlockingIOError:
-            return await self._read_when_ready(channel, size)
+            return await self._read_when_ready(owner, size)
         self._streaming = len(data) >= _STREAMING
         return data
 
-    async def _read_when_ready(self, channel: Channel, size: int) -> bytes:
-        data = await channel.when_readable("read", _read_now, channel, min(size, _LENGTH_MAX))
+    async def _read_when_ready(self, owner: Fd, size: int) -> bytes:
+        data = await owner.when_readable("read", _read_now, owner, min(size, _LENGTH_MAX))
         self._streaming = len(data) >= _STREAMING
         return data
 
@@ -142,8 +142,8 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
 
     @enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             await super().send_all(data)
             return
         if self._sending:
@@ -155,11 +155,11 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             while sent < size:
                 if size > _SMALL:
                     try:
-                        sent += await seams.inline(_write_now, channel.fd, data, sent)
+                        sent += await seams.inline(_write_now, owner.fd, data, sent)
                         continue
                     except BlockingIOError:
                         pass
-                sent += await self._write(channel, data, sent)
+                sent += await self._write(owner, data, sent)
             if not size:
                 await checkpoint()
         except OSError as exc:
@@ -167,9 +167,9 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         finally:
             self._sending = False
 
-    async def _write(self, channel: Channel, data: Any, sent: int) -> int:
+    async def _write(self, owner: Fd, data: Any, sent: int) -> int:
         """One write of what is left, which waits until the pipe has room."""
-        op = channel.to_write("write")
+        op = owner.to_write("write")
         if data.__class__ is bytes:
             address, size, op.pins = bytes_address(data), len(data), data
         else:
@@ -177,7 +177,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             await checkpoint_if_cancelled()
             address, size, op.pins = pin(data)
         length = min(size - sent, _LENGTH_MAX)
-        fields = (_WRITE, 0, channel.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)
+        fields = (_WRITE, 0, owner.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)
         res = await seams.perform_fields(op, fields)
         if res in seams.INTERRUPTED:
             return 0  # something cancelled it that nobody here asked: once more
@@ -196,22 +196,22 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
 
     # ---- inside --------------------------------------------------------------------------------------
 
-    def _attach(self) -> Channel | None:
-        """The channel of this descriptor in the current run; None where Trio's own code must do."""
+    def _attach(self) -> Fd | None:
+        """The `Fd` of this descriptor in the current run; None where Trio's own code must do."""
         manager = seams.current_manager()
         fd = self.fileno()
-        channel = self._channel
-        if channel is not None and channel.manager is manager and channel.fd == fd >= 0:
-            return channel
-        self._channel = None
+        owner = self._owner
+        if owner is not None and owner.manager is manager and owner.fd == fd >= 0:
+            return owner
+        self._owner = None
         if not isinstance(manager, Engine) or fd < 0:
             return None
-        self._channel = Channel.open(manager, fd)
-        return self._channel
+        self._owner = Fd.open(manager, fd)
+        return self._owner
 
 
-def _read_now(channel: Channel, size: int) -> bytes:
-    return os.read(channel.fd, size)  # -1 once it is closed: its number may be another file's
+def _read_now(owner: Fd, size: int) -> bytes:
+    return os.read(owner.fd, size)  # -1 once it is closed: its number may be another file's
 
 
 def _write_now(fd: int, data: Any, sent: int) -> int:

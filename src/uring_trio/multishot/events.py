@@ -16,7 +16,7 @@ from uring.kernel.memory import zeroed
 from uring.ops.timeout import SHORTEST_PERIOD
 
 from ..core.engine import current
-from ..core.fd import Channel
+from ..core.fd import Fd
 from .subscription import Event, Items, Subscription
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class ticks(Items[int]):
 
     def _open(self) -> Subscription:
         fields = (_TIMEOUT, 0, -1, 0, self._spec.address, 1, _TIMEOUT_MULTISHOT, 0, 0, 0)
-        channel = Channel.borrow(current(), -1)
-        ticking = Subscription(channel, "timeout_multishot", fields, _nothing, pins=self._spec, merge=min)
+        owner = Fd.borrow(current(), -1)
+        ticking = Subscription(owner, "timeout_multishot", fields, _nothing, pins=self._spec, merge=min)
         self._start = time.monotonic_ns()
         ticking.step(Event.GET)
         return ticking
@@ -111,9 +111,9 @@ class poll_events(Items[int]):
         self._mask = mask
 
     def _open(self) -> Subscription:
-        channel = Channel.borrow(current(), self._fd)
+        owner = Fd.borrow(current(), self._fd)
         fields = (_POLL_ADD, 0, self._fd, 0, 0, _POLL_MULTI, self._mask, 0, 0, 0)
-        return Subscription(channel, "poll_multishot", fields, _nothing, merge=operator.or_)
+        return Subscription(owner, "poll_multishot", fields, _nothing, merge=operator.or_)
 
     def _item(self, res: int, flags: int) -> int:
         return res

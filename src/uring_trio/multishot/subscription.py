@@ -31,7 +31,7 @@ from uring.machines.machine import Table
 
 from .. import seams
 from ..core.engine import current
-from ..core.fd import Channel
+from ..core.fd import Fd
 from ..core.perform import check_alone
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ class Pacer(Protocol):
 
 
 class Subscription:
-    """Completions of one multishot request on a channel.
+    """Completions of one multishot request on a descriptor.
 
     Args:
-        channel: the descriptor; closing it ends the subscription with `trio.ClosedResourceError`.
+        owner: of the descriptor; closing it ends the subscription with `trio.ClosedResourceError`.
         name: the operation's name in the statistics.
         fields: the entry, as ``KernelRing.put`` takes it.
         discard: gives back what a completion (its result and flags) holds.
@@ -147,11 +147,11 @@ class Subscription:
         "_paused",
         "_pins",
         "_taking",
-        "channel",
         "coalescing",
         "failure",
         "group",
         "name",
+        "owner",
         "park",
         "queue",
         "state",
@@ -160,7 +160,7 @@ class Subscription:
 
     def __init__(
         self,
-        channel: Channel,
+        owner: Fd,
         name: str,
         fields: tuple[int, ...],
         discard: Callable[[int, int], None],
@@ -171,7 +171,7 @@ class Subscription:
         ends: Callable[[int], bool] | None = None,
         merge: Callable[[int, int], int] | None = None,
     ) -> None:
-        self.channel: Channel = channel
+        self.owner: Fd = owner
         self.group: Group | None = group
         self.coalescing: Pacer | None = None
         self.state: State = S.IDLE
@@ -191,7 +191,7 @@ class Subscription:
         self._paused = False
         self._abandoned = False
         self.park: Any = seams.park_message(self._abort)
-        channel.others.append(self)
+        owner.others.append(self)
 
     @property
     def op(self) -> Operation | None:
@@ -294,8 +294,8 @@ class Subscription:
 
         A task that waits in `get` wakes with `trio.ClosedResourceError`.
         """
-        if self in self.channel.others:
-            self.channel.others.remove(self)
+        if self in self.owner.others:
+            self.owner.others.remove(self)
         self.close()
         if self._op is not None:
             self._op.manager.cancels.cancel(self._op)
@@ -306,8 +306,8 @@ class Subscription:
             self._discard(*self.queue.popleft())
         if self.group is not None:
             self.group.give_back()
-        if self.channel.receiving is self:
-            self.channel.receiving = None
+        if self.owner.receiving is self:
+            self.owner.receiving = None
 
     def close(self) -> None:
         """Marks the subscription as closed; whoever closes the descriptor cancels in the kernel."""
@@ -363,8 +363,8 @@ class Subscription:
 
     def _arm(self) -> bool:
         """Queues the request; False if the kernel takes no more now."""
-        manager = self.channel.manager
-        op = self.channel.operation(self.name)
+        manager = self.owner.manager
+        op = self.owner.operation(self.name)
         if op.put(op.user_data, *self._fields) < 0:
             manager.release(op)
             manager.check_usable()
@@ -420,7 +420,7 @@ class Subscription:
     def _wake(self) -> None:
         if self.task is not None:
             task, self.task = self.task, None
-            self.channel.manager.reschedule(task)
+            self.owner.manager.reschedule(task)
 
     def _abort(self, raise_cancel: object) -> seams.Abort:
         self.task = None
@@ -457,7 +457,7 @@ class Items(ABC, Generic[T_co]):
         if res < 0:
             subscription = self._subscription
             assert subscription is not None
-            raise error_from_result(res, subscription.name, subscription.channel.fd)
+            raise error_from_result(res, subscription.name, subscription.owner.fd)
         self._done = True
         raise StopAsyncIteration
 
@@ -475,7 +475,7 @@ class Items(ABC, Generic[T_co]):
         assert subscription is not None
         self._done = True
         await subscription.aclose()
-        subscription.channel.forget()
+        subscription.owner.forget()
 
     def __aiter__(self) -> Items[T_co]:
         return self
@@ -536,7 +536,7 @@ class subscribe(Items[Any]):
 
     def _open(self) -> Subscription:
         manager, op = current(), self._op
-        channel = Channel.borrow(manager, descriptor(op.fields))
+        owner = Fd.borrow(manager, descriptor(op.fields))
         release = op.discard
 
         def discard(res: int, flags: int) -> None:
@@ -544,7 +544,7 @@ class subscribe(Items[Any]):
                 release(res)
 
         ends = (lambda res: True) if op.opcode == _TIMEOUT else None
-        return Subscription(channel, op.name, op.fields, discard, pins=op.pins, ends=ends)
+        return Subscription(owner, op.name, op.fields, discard, pins=op.pins, ends=ends)
 
     def _item(self, res: int, flags: int) -> Any:
         if res < 0:

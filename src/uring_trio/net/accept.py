@@ -77,7 +77,7 @@ class Connections(Generic[T_co]):
                 _log.error("accept: %s; waiting %g s", os.strerror(-res), _PAUSE)
                 await trio.sleep(_PAUSE)
             elif -res not in CONNECTION_LOST:
-                raise error_from_result(res, "accept", self._accepts.channel.fd)
+                raise error_from_result(res, "accept", self._accepts.owner.fd)
 
     async def _accept(self, take: Callable[[], int]) -> int:
         """A connection's descriptor, or an errno, negative. The poll stays armed between the attempts, so

@@ -19,7 +19,7 @@ from uring.kernel.buffers import BufferRing
 from uring.kernel.ring import CQE, KernelRing
 
 from ..core.engine import current
-from ..core.fd import Channel
+from ..core.fd import Fd
 from ..multishot.leases import Group, Lease, borrow_group
 from ..multishot.subscription import Items, Subscription
 
@@ -44,20 +44,20 @@ class ByteItems(Items[T_co]):
     """Chunks of bytes: copies, or leases of the memory they arrived in.
 
     Args:
-        open_channel: what to receive from.
-        fields: the entry for a channel's descriptor and a buffer group.
+        open_owner: what to receive from.
+        fields: the entry for the owner's descriptor and a buffer group.
         name: the operation's name.
         size, count: bytes of a buffer, and how many of them.
         copy: items are bytes; else each is a `Lease`.
         keep: takes each chunk that nobody took, and last the error that nobody was told.
     """
 
-    __slots__ = ("_copy", "_count", "_fields", "_group", "_keep", "_name", "_open_channel", "_rest", "_size")
+    __slots__ = ("_copy", "_count", "_fields", "_group", "_keep", "_name", "_open_owner", "_rest", "_size")
 
     def __init__(
         self,
-        open_channel: Callable[[], Channel],
-        fields: Callable[[Channel, int], tuple[int, ...]],
+        open_owner: Callable[[], Fd],
+        fields: Callable[[Fd, int], tuple[int, ...]],
         name: str,
         size: int,
         count: int,
@@ -65,7 +65,7 @@ class ByteItems(Items[T_co]):
         keep: Callable[[bytes | OSError], None] | None = None,
     ) -> None:
         super().__init__()
-        self._open_channel = open_channel
+        self._open_owner = open_owner
         self._fields = fields
         self._name = name
         self._size = size
@@ -76,16 +76,16 @@ class ByteItems(Items[T_co]):
         self._rest: list[Any] = []  # what is left of a bundle, last first
 
     def _open(self) -> Subscription:
-        channel = self._open_channel()
+        owner = self._open_owner()
         try:
-            group: Group = borrow_group(channel.manager, self._count, self._size)
+            group: Group = borrow_group(owner.manager, self._count, self._size)
         except BaseException:
-            channel.forget()
+            owner.forget()
             raise
         self._group = group
-        fields = self._fields(channel, group.number)
+        fields = self._fields(owner, group.number)
         return Subscription(
-            channel, self._name, fields, self._discard, limit=self._count, group=group, ends=_is_zero
+            owner, self._name, fields, self._discard, limit=self._count, group=group, ends=_is_zero
         )
 
     @enable_ki_protection
@@ -160,13 +160,13 @@ def read_chunks(fd: Any, *, copy: bool = True, chunk_size: int = 65536, buffers:
     if number < 0:
         raise ValueError(f"a file descriptor is not negative ({number})")
     return ByteItems(
-        lambda: Channel.borrow(current(), number), _read_fields, "read_multishot", chunk_size, buffers, copy
+        lambda: Fd.borrow(current(), number), _read_fields, "read_multishot", chunk_size, buffers, copy
     )
 
 
-def recv_fields(channel: Channel, group: int, *, bundle: bool = False) -> tuple[int, ...]:
+def recv_fields(owner: Fd, group: int, *, bundle: bool = False) -> tuple[int, ...]:
     """The entry of a multishot receive."""
-    return _recv(channel.fd, group, (_FIXED if channel.fixed else 0) | (_BUNDLE if bundle else 0))
+    return _recv(owner.fd, group, (_FIXED if owner.fixed else 0) | (_BUNDLE if bundle else 0))
 
 
 def _recv(fd: int, group: int, flags: int) -> tuple[int, ...]:
@@ -196,8 +196,8 @@ def bundles_work() -> bool:
             ring.close()
 
 
-def _read_fields(channel: Channel, group: int) -> tuple[int, ...]:
-    return _READ_MULTISHOT, _SELECT, channel.fd, _CURRENT_POSITION, 0, 0, 0, group, 0, 0
+def _read_fields(owner: Fd, group: int) -> tuple[int, ...]:
+    return _READ_MULTISHOT, _SELECT, owner.fd, _CURRENT_POSITION, 0, 0, 0, group, 0, 0
 
 
 def _is_zero(res: int) -> bool:

@@ -30,7 +30,7 @@ from uring.kernel.memory import pin, pin_writable, zeroed
 
 from .. import seams
 from ..core.engine import RECEIVE_GROUP, SCARCE, Engine, current
-from ..core.fd import Channel
+from ..core.fd import Fd
 from ..core.perform import check_timeout, perform, run_volley
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
@@ -134,11 +134,11 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     the socket takes. Methods that this has in common with `UringStream` behave as there.
     """
 
-    __slots__ = ("_channel", "_ending", "_eof", "_family", "_sending")
+    __slots__ = ("_ending", "_eof", "_family", "_owner", "_sending")
 
     def __init__(self, manager: Engine, slot: int, family: int) -> None:
         super().__init__()
-        self._channel: Channel | None = Channel.open(manager, slot, fixed=True)
+        self._owner: Fd | None = Fd.open(manager, slot, fixed=True)
         self._family = family
         self._sending = False
         self._ending = False  # a kernel worker has the slot's number, and may look it up late
@@ -147,7 +147,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     @property
     def slot(self) -> int:
         """Its place in the ring's table; -1 once it is closed."""
-        return -1 if self._channel is None else self._channel.fd
+        return -1 if self._owner is None else self._owner.fd
 
     @enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
@@ -161,33 +161,33 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             return await self._receive_unread(max_bytes, timeout)
         attempts = 2
         while attempts:
-            channel = self._open()
-            op = channel.reader
-            if op is None or channel.receive_size != max_bytes:
-                op = self._reader(channel)
+            owner = self._open()
+            op = owner.reader
+            if op is None or owner.receive_size != max_bytes:
+                op = self._reader(owner)
                 flags = _SELECT | _FIXED
-                op.template = channel.manager.ring.template(
+                op.template = owner.manager.ring.template(
                     op.user_data,
                     _RECV,
                     flags,
-                    channel.fd,
+                    owner.fd,
                     0,
                     0,
                     min(max_bytes, _LENGTH_MAX),
                     0,
                     RECEIVE_GROUP,
                 )
-                channel.receive_size = max_bytes
+                owner.receive_size = max_bytes
             res = await seams.transact_within(op, timeout)
             if res > 0:
                 bid = op.flags >> 16
-                data = channel.views[bid][:res].tobytes()
-                channel.give_back(bid)
+                data = owner.views[bid][:res].tobytes()
+                owner.give_back(bid)
                 return data
             if res == 0:
                 return b""
             if res == _ENOBUFS:
-                channel.manager.more_buffers()
+                owner.manager.more_buffers()
                 attempts -= 1
             elif res not in seams.INTERRUPTED:  # else something cancelled it that nobody here asked
                 raise stream_error(error_from_result(res, "recv"))
@@ -242,8 +242,8 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint()
             return
         self._start_sending()
-        channel = self._open()
-        slot = channel.fd
+        owner = self._open()
+        slot = owner.fd
         self._ending = True
         try:
             await perform(ops.shutdown(slot, _stdlib.SHUT_WR, fixed_file=True))
@@ -252,8 +252,8 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             raise stream_error(exc) from exc
         finally:
             self._sending = self._ending = False
-            if self._channel is None:
-                Slots.of(channel.manager).empty(slot)
+            if self._owner is None:
+                Slots.of(owner.manager).empty(slot)
 
     @enable_ki_protection
     async def install(self) -> UringStream:
@@ -265,11 +265,11 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             trio.ClosedResourceError: it is closed.
             OSError: ``EMFILE``; it stays open.
         """
-        channel = self._open()
-        busy = (channel.reader, channel.writer)
-        if self._sending or channel.receiving is not None or any(op and op.task is not None for op in busy):
+        owner = self._open()
+        busy = (owner.reader, owner.writer)
+        if self._sending or owner.receiving is not None or any(op and op.task is not None for op in busy):
             raise trio.BusyResourceError("another task is using this stream")
-        fd = await perform(ops.fixed_fd_install(channel.fd))
+        fd = await perform(ops.fixed_fd_install(owner.fd))
         stream = UringStream(adopt(fd, self._family, _stdlib.SOCK_STREAM))
         stream._unread, self._unread = self._unread, None
         self.close()
@@ -277,10 +277,10 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     def close(self) -> None:
         """Closes the connection; tasks that wait on it get `trio.ClosedResourceError`. Idempotent."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            slot, manager = channel.fd, channel.manager
-            channel.close()
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            slot, manager = owner.fd, owner.manager
+            owner.close()
             if not self._ending:  # else `send_eof` empties the slot
                 Slots.of(manager).empty(slot)
 
@@ -289,22 +289,22 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    def receiving_channel(self) -> Channel:
-        """For a subscription that takes what arrives; see `RingSocket.receiving_channel`."""
-        channel = self._open()
-        if channel.receiving is not None:
+    def receiving_owner(self) -> Fd:
+        """For a subscription that takes what arrives; see `RingSocket.receiving_owner`."""
+        owner = self._open()
+        if owner.receiving is not None:
             raise trio.BusyResourceError("another subscription is receiving from this stream")
-        if channel.reader is not None and channel.reader.task is not None:
+        if owner.reader is not None and owner.reader.task is not None:
             raise trio.BusyResourceError("another task is receiving from this stream")
-        channel.receive_size = None
-        return channel
+        owner.receive_size = None
+        return owner
 
     # ---- inside --------------------------------------------------------------------------------------
 
-    def _open(self) -> Channel:
-        if self._channel is None:
+    def _open(self) -> Fd:
+        if self._owner is None:
             raise trio.ClosedResourceError("this stream is closed")
-        return self._channel
+        return self._owner
 
     def _check_open(self) -> None:
         self._open()
@@ -317,19 +317,19 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("can't send data after sending EOF")
         self._sending = True
 
-    def _reader(self, channel: Channel) -> Operation:
-        if channel.receiving is not None:
+    def _reader(self, owner: Fd) -> Operation:
+        if owner.receiving is not None:
             raise trio.BusyResourceError("a subscription is receiving from this stream")
-        return channel.to_read("recv")
+        return owner.to_read("recv")
 
     async def _receive(self, memory: Any, timeout: float | None) -> int:
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            channel = self._open()
-            op = self._reader(channel)
+            owner = self._open()
+            op = self._reader(owner)
             address, length, held = pin_writable(memory)
-            op.template = channel.manager.ring.template(
-                op.user_data, _RECV, _FIXED, channel.fd, 0, address, min(length, _LENGTH_MAX)
+            op.template = owner.manager.ring.template(
+                op.user_data, _RECV, _FIXED, owner.fd, 0, address, min(length, _LENGTH_MAX)
             )
             op.pins = held
             del held  # a traceback would keep it, and with it the caller's buffer from being resized
@@ -345,14 +345,14 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         until = None if timeout is None else perf_counter() + timeout
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            channel = self._open()
-            op = channel.to_write("send")
+            owner = self._open()
+            op = owner.to_write("send")
             address, length, held = pin(data)
-            op.template = channel.manager.ring.template(
+            op.template = owner.manager.ring.template(
                 op.user_data,
                 _SEND,
                 _FIXED,
-                channel.fd,
+                owner.fd,
                 0,
                 address,
                 min(length, _LENGTH_MAX),
@@ -373,9 +373,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                 raise stream_error(error_from_result(res, "send"))
 
     def __repr__(self) -> str:
-        return (
-            f"<DirectStream in slot {self.slot}>" if self._channel is not None else "<DirectStream, closed>"
-        )
+        return f"<DirectStream in slot {self.slot}>" if self._owner is not None else "<DirectStream, closed>"
 
 
 class DirectListener(trio.abc.Listener[DirectStream]):
@@ -389,7 +387,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
     """
 
     def __init__(self, manager: Engine, slot: int, family: int, address: Any) -> None:
-        self._channel: Channel | None = Channel.open(manager, slot, fixed=True)
+        self._owner: Fd | None = Fd.open(manager, slot, fixed=True)
         self._family = family
         self.address: Any = address
 
@@ -397,12 +395,12 @@ class DirectListener(trio.abc.Listener[DirectStream]):
     async def accept(self) -> DirectStream:
         """See `UringListener.accept`; ``ENFILE``: every slot was taken, and the connection was closed."""
         while True:
-            channel = self._open()
-            op = channel.reader
+            owner = self._open()
+            op = owner.reader
             if op is None:
-                op = channel.reader = channel.operation("accept")
-                fields = (_ACCEPT, _FIXED, channel.fd, 0, 0, 0, 0, 0, _ANY_SLOT)
-                op.template = channel.manager.ring.template(op.user_data, *fields)
+                op = owner.reader = owner.operation("accept")
+                fields = (_ACCEPT, _FIXED, owner.fd, 0, 0, 0, 0, 0, _ANY_SLOT)
+                op.template = owner.manager.ring.template(op.user_data, *fields)
             slot = await seams.transact(op)
             if slot >= 0:
                 return self._make(slot)
@@ -412,11 +410,11 @@ class DirectListener(trio.abc.Listener[DirectStream]):
     @asynccontextmanager
     async def connections(self) -> AsyncGenerator[Connections[DirectStream], None]:
         """See `UringListener.connections`."""
-        channel = self._open()
-        slots = Slots.of(channel.manager)
-        fields = ops.accept_direct_multishot(channel.fd, fixed_file=True).fields
+        owner = self._open()
+        slots = Slots.of(owner.manager)
+        fields = ops.accept_direct_multishot(owner.fd, fixed_file=True).fields
         accepts = Subscription(
-            channel, "accept_direct_multishot", fields, lambda slot, flags: slots.empty(slot)
+            owner, "accept_direct_multishot", fields, lambda slot, flags: slots.empty(slot)
         )
         try:
             yield Connections(accepts, self._make)
@@ -425,10 +423,10 @@ class DirectListener(trio.abc.Listener[DirectStream]):
 
     def close(self) -> None:
         """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            slot, manager = channel.fd, channel.manager
-            channel.close()
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            slot, manager = owner.fd, owner.manager
+            owner.close()
             Slots.of(manager).empty(slot)
 
     async def aclose(self) -> None:
@@ -436,10 +434,10 @@ class DirectListener(trio.abc.Listener[DirectStream]):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    def _open(self) -> Channel:
-        if self._channel is None:
+    def _open(self) -> Fd:
+        if self._owner is None:
             raise trio.ClosedResourceError("this listener is closed")
-        return self._channel
+        return self._owner
 
     def _make(self, slot: int) -> DirectStream:
         return DirectStream(current(), slot, self._family)

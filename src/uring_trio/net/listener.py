@@ -97,14 +97,14 @@ class UringListener(trio.abc.Listener[UringStream]):
             trio.ClosedResourceError: the listener was closed.
             OSError: the listener failed.
         """
-        channel = self.socket.channel()
+        owner = self.socket.owner()
         take = None
-        if channel.exclusive:
-            fields = (_ACCEPT, _MULTISHOT, channel.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
-            accepts = Subscription(channel, "accept_multishot", fields, _close_connection)
+        if owner.exclusive:
+            fields = (_ACCEPT, _MULTISHOT, owner.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
+            accepts = Subscription(owner, "accept_multishot", fields, _close_connection)
         else:
-            fields = (_POLL_ADD, 0, channel.fd, 0, 0, _POLL_MULTI, _POLLIN, 0, 0, 0)
-            accepts = Subscription(channel, "accept", fields, _nothing, merge=operator.or_)
+            fields = (_POLL_ADD, 0, owner.fd, 0, 0, _POLL_MULTI, _POLLIN, 0, 0, 0)
+            accepts = Subscription(owner, "accept", fields, _nothing, merge=operator.or_)
             take = self.socket.accept_now
         try:
             yield Connections(accepts, partial(_connected, self.socket.family), take)
@@ -313,7 +313,7 @@ async def open_listener(
     except BaseException:
         sock.close()
         raise
-    sock.channel().exclusive = True
+    sock.owner().exclusive = True
     return UringListener(sock)
 
 

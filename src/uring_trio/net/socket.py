@@ -11,7 +11,7 @@ runs.
     empty, and a receive would go to a kernel worker.
   - Nothing is read ahead: ``is_readable``, ``MSG_PEEK``, ``detach`` and ``dup`` see what they should.
 
-Invariant: ``_channel`` is the state for one run and one descriptor number; both are compared at each use,
+Invariant: ``_owner`` is the state for one run and one descriptor number; both are compared at each use,
 because a descriptor can be closed behind our back and its number given to another file.
 """
 
@@ -30,7 +30,7 @@ from uring import abi
 
 from .. import seams
 from ..core.engine import RECEIVE_GROUP, Engine, current
-from ..core.fd import Channel
+from ..core.fd import Fd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ class RingSocket(seams.SocketType):
     """A Trio socket; see `trio.socket.SocketType` for what its methods do."""
 
     _sock: _stdlib.socket
-    _channel: Channel | None = None
+    _owner: Fd | None = None
     _streaming = False  # more data is likely to be there: try without waiting first
     _idle = False  # no connection was waiting: wait before trying
 
@@ -74,17 +74,17 @@ class RingSocket(seams.SocketType):
 
     @enable_ki_protection
     async def recv(self, buflen: int, flags: int = 0, /) -> bytes:
-        channel = self._channel
+        owner = self._owner
         if (
-            channel is None
-            or channel.fd != self._sock.fileno()
+            owner is None
+            or owner.fd != self._sock.fileno()
             or self._streaming
             or flags
             or buflen.__class__ is not int
-            or channel.receive_size != buflen
+            or owner.receive_size != buflen
         ):
             return await self._recv_slowly(buflen, flags)
-        op: Any = channel.reader
+        op: Any = owner.reader
         data: bytes
         try:
             res = await seams.transact(op)
@@ -92,27 +92,27 @@ class RingSocket(seams.SocketType):
             return await self._recv_slowly(buflen, flags)
         if res > 0:
             bid = op.flags >> 16
-            data = channel.views[bid][:res].tobytes()
-            channel.give_back(bid)
+            data = owner.views[bid][:res].tobytes()
+            owner.give_back(bid)
             if res >= _STREAMING:
                 self._streaming = True
             return data
         if res == 0:
             return b""
-        return await self._recv_again(channel, buflen, res)
+        return await self._recv_again(owner, buflen, res)
 
     async def _recv_slowly(self, buflen: int, flags: int) -> bytes:
-        fresh = self._channel is None
-        channel = self._attach()
-        if channel is None:
+        fresh = self._owner is None
+        owner = self._attach()
+        if owner is None:
             return await super().recv(buflen, flags)
         plain = not flags and buflen.__class__ is int and 0 < buflen <= _LENGTH_MAX
         # Where a task waits, the attempt and the look at the cancel scope come before the refusal.
-        if not plain or not self._may_receive_in_kernel(channel) or channel.is_read():
-            return await self._act_on_input(channel, _recv, buflen, flags)
+        if not plain or not self._may_receive_in_kernel(owner) or owner.is_read():
+            return await self._act_on_input(owner, _recv, buflen, flags)
         if fresh or self._streaming:
             # Whoever connects speaks first, mostly, and has done so by now.
-            self._check_alone(channel)
+            self._check_alone(owner)
             waits = self._streaming
             self._streaming = False
             try:
@@ -122,31 +122,29 @@ class RingSocket(seams.SocketType):
             except BlockingIOError:
                 pass
             if waits:
-                return await self._recv_when_ready(channel, buflen)
-        op = self._prepare_receive(channel, buflen)
+                return await self._recv_when_ready(owner, buflen)
+        op = self._prepare_receive(owner, buflen)
         res = await seams.transact(op)
         if res < 0:
-            return await self._recv_again(channel, buflen, res)
+            return await self._recv_again(owner, buflen, res)
         self._streaming = res >= _STREAMING
-        return self._take_buffer(channel, op, res)
+        return self._take_buffer(owner, op, res)
 
-    async def _recv_when_ready(self, channel: Channel, buflen: int, timeout: float | None = None) -> bytes:
-        data = await channel.when_readable("recv", _recv, self._sock, buflen, timeout=timeout)
+    async def _recv_when_ready(self, owner: Fd, buflen: int, timeout: float | None = None) -> bytes:
+        data = await owner.when_readable("recv", _recv, self._sock, buflen, timeout=timeout)
         self._streaming = len(data) >= _STREAMING
         return data
 
-    async def _recv_again(
-        self, channel: Channel, buflen: int, res: int, timeout: float | None = None
-    ) -> bytes:
+    async def _recv_again(self, owner: Fd, buflen: int, res: int, timeout: float | None = None) -> bytes:
         """After a receive that failed for a reason of the ring's: once more, waiting for readiness."""
         if res == _ENOBUFS:
             # More arrived in one tick than there are buffers.
-            channel.manager.more_buffers()
+            owner.manager.more_buffers()
         elif res == -errno.EBADF and timeout is None:
-            await channel.lost()
+            await owner.lost()
         elif res not in seams.INTERRUPTED:
             raise OSError(-res, os.strerror(-res))
-        return await self._recv_when_ready(channel, buflen, timeout)
+        return await self._recv_when_ready(owner, buflen, timeout)
 
     @enable_ki_protection
     async def recv_within(self, buflen: int, timeout: float) -> bytes:
@@ -155,51 +153,51 @@ class RingSocket(seams.SocketType):
         Raises:
             trio.TooSlowError: nothing arrived in that time; what comes later stays in the socket.
         """
-        channel = self.channel()
-        if not self._may_receive_in_kernel(channel):
-            return await self._act_on_input(channel, _recv, buflen, timeout=timeout)
-        op = channel.reader
-        if op is None or channel.receive_size != buflen:
-            op = self._prepare_receive(channel, buflen)
+        owner = self.owner()
+        if not self._may_receive_in_kernel(owner):
+            return await self._act_on_input(owner, _recv, buflen, timeout=timeout)
+        op = owner.reader
+        if op is None or owner.receive_size != buflen:
+            op = self._prepare_receive(owner, buflen)
         res = await seams.transact_within(op, timeout)
         if res < 0:
-            return await self._recv_again(channel, buflen, res, timeout)
-        return self._take_buffer(channel, op, res)
+            return await self._recv_again(owner, buflen, res, timeout)
+        return self._take_buffer(owner, op, res)
 
     @enable_ki_protection
     async def recv_into(self, /, *args: Any, **kwargs: Any) -> int:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().recv_into(*args, **kwargs)
         fn: Any = _stdlib.SocketType.recv_into
-        return await self._act_on_input(channel, partial(fn, **kwargs) if kwargs else fn, *args)
+        return await self._act_on_input(owner, partial(fn, **kwargs) if kwargs else fn, *args)
 
     @enable_ki_protection
     async def recv_into_within(self, buffer: Any, timeout: float) -> int:
         """As `recv_into`, at most ``timeout`` seconds; see `recv_within`."""
-        return await self._act_on_input(self.channel(), _stdlib.SocketType.recv_into, buffer, timeout=timeout)
+        return await self._act_on_input(self.owner(), _stdlib.SocketType.recv_into, buffer, timeout=timeout)
 
     @enable_ki_protection
     async def recvfrom(self, *args: Any) -> tuple[bytes, Any]:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().recvfrom(*args)
-        return await self._act_on_input(channel, _stdlib.SocketType.recvfrom, *args)
+        return await self._act_on_input(owner, _stdlib.SocketType.recvfrom, *args)
 
     @enable_ki_protection
     async def recvfrom_into(self, /, *args: Any, **kwargs: Any) -> tuple[int, Any]:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().recvfrom_into(*args, **kwargs)
         fn: Any = _stdlib.SocketType.recvfrom_into
-        return await self._act_on_input(channel, partial(fn, **kwargs) if kwargs else fn, *args)
+        return await self._act_on_input(owner, partial(fn, **kwargs) if kwargs else fn, *args)
 
     @enable_ki_protection
     async def recvmsg(self, *args: Any) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().recvmsg(*args)
-        return await self._act_on_input(channel, _stdlib.SocketType.recvmsg, *args)
+        return await self._act_on_input(owner, _stdlib.SocketType.recvmsg, *args)
 
     @enable_ki_protection
     async def recvmsg_within(
@@ -207,83 +205,83 @@ class RingSocket(seams.SocketType):
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """As `recvmsg`, at most ``timeout`` seconds; see `recv_within`."""
         recvmsg = _stdlib.SocketType.recvmsg
-        return await self._act_on_input(self.channel(), recvmsg, bufsize, ancbufsize, timeout=timeout)
+        return await self._act_on_input(self.owner(), recvmsg, bufsize, ancbufsize, timeout=timeout)
 
     @enable_ki_protection
     async def recvmsg_into(self, *args: Any) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().recvmsg_into(*args)
         if args:
             args = _kept(args[0]), *args[1:]
-        return await self._act_on_input(channel, _stdlib.SocketType.recvmsg_into, *args)
+        return await self._act_on_input(owner, _stdlib.SocketType.recvmsg_into, *args)
 
     async def _act_on_input(
-        self, channel: Channel, fn: Callable[..., T], *args: Any, timeout: float | None = None
+        self, owner: Fd, fn: Callable[..., T], *args: Any, timeout: float | None = None
     ) -> T:
         """Calls a function of the socket module's with this socket, once it does not block."""
-        self._check_alone(channel)
+        self._check_alone(owner)
         try:
             return await seams.inline(fn, self._sock, *args)
         except BlockingIOError:
             pass
         name = getattr(fn, "__name__", "recv_into")
-        return await channel.when_readable(name, fn, self._sock, *args, timeout=timeout)
+        return await owner.when_readable(name, fn, self._sock, *args, timeout=timeout)
 
-    def _check_alone(self, channel: Channel) -> None:
-        if channel.receiving is not None:
+    def _check_alone(self, owner: Fd) -> None:
+        if owner.receiving is not None:
             raise trio.BusyResourceError("another task or subscription is receiving from this socket")
 
-    def _may_receive_in_kernel(self, channel: Channel) -> bool:
+    def _may_receive_in_kernel(self, owner: Fd) -> bool:
         """Whether this is a stream without an error queue."""
-        if channel.in_kernel is None:
+        if owner.in_kernel is None:
             sock = self._sock
             try:
-                channel.in_kernel = _type(sock) == _stdlib.SOCK_STREAM and not any(
+                owner.in_kernel = _type(sock) == _stdlib.SOCK_STREAM and not any(
                     sock.getsockopt(*option) for option in _ERROR_QUEUES
                 )
             except OSError:  # no longer open: the receive says so
                 return False
-        return channel.in_kernel
+        return owner.in_kernel
 
-    def _prepare_receive(self, channel: Channel, buflen: int) -> Operation:
-        if channel.manager.closed:
+    def _prepare_receive(self, owner: Fd, buflen: int) -> Operation:
+        if owner.manager.closed:
             raise seams.OtherRun
-        self._check_alone(channel)
-        op = channel.to_read("recv")
-        op.template = channel.manager.ring.template(
-            op.user_data, _RECV, _SELECT, channel.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
+        self._check_alone(owner)
+        op = owner.to_read("recv")
+        op.template = owner.manager.ring.template(
+            op.user_data, _RECV, _SELECT, owner.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
         )
-        channel.receive_size = buflen
+        owner.receive_size = buflen
         return op
 
-    def _take_buffer(self, channel: Channel, op: Operation, res: int) -> bytes:
+    def _take_buffer(self, owner: Fd, op: Operation, res: int) -> bytes:
         """Copies what arrived out of the buffer that the kernel chose, and gives the buffer back."""
         if not op.flags & 1:
             return b""
         bid = op.flags >> 16
-        data = channel.views[bid][:res].tobytes()
-        channel.give_back(bid)
+        data = owner.views[bid][:res].tobytes()
+        owner.give_back(bid)
         return data
 
     # ---- accepting and connecting --------------------------------------------------------------------
 
     @enable_ki_protection
     async def accept(self) -> tuple[Any, Any]:
-        known = self._channel
-        channel = self._attach()
-        if channel is None:
+        known = self._owner
+        owner = self._attach()
+        if owner is None:
             return await super().accept()
         sock = self._sock
         accepted = None
         # Of a socket that does not listen poll(2) may say nothing, and accept(2) says so.
-        if channel is not known or not self._idle or channel.is_read():
+        if owner is not known or not self._idle or owner.is_read():
             try:
                 accepted = await seams.inline(_accept, sock)
             except BlockingIOError:
                 self._idle = True
         if accepted is None:
-            accepted = await channel.when_readable("accept", _accept, sock)
+            accepted = await owner.when_readable("accept", _accept, sock)
             self._idle = False
         fd, address = accepted
         return adopt(fd, _family(sock), _type(sock), _proto(sock)), address
@@ -298,8 +296,8 @@ class RingSocket(seams.SocketType):
 
     @enable_ki_protection
     async def connect(self, address: Any) -> None:
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             await super().connect(address)
             return
         sock = self._sock
@@ -311,9 +309,9 @@ class RingSocket(seams.SocketType):
             except BlockingIOError as exc:
                 full = exc.errno == errno.EAGAIN and _family(sock) == _stdlib.AF_UNIX
             if full:
-                await self._connect_when_accepted(channel, address)
+                await self._connect_when_accepted(owner, address)
                 return
-            await channel.until_writable("connect")
+            await owner.until_writable("connect")
         except trio.Cancelled:
             # The socket's state is undefined after a cancelled connect: close it, as Trio does.
             self.close()
@@ -322,12 +320,12 @@ class RingSocket(seams.SocketType):
         if error:
             raise OSError(error, f"Error connecting to {address!r}: {os.strerror(error)}")
 
-    async def _connect_when_accepted(self, channel: Channel, address: Any) -> None:
+    async def _connect_when_accepted(self, owner: Fd, address: Any) -> None:
         """Connects to a Unix socket whose backlog is full. No state of this socket says when there is room:
         it is tried again and again, at most 20 times a second. Stock Trio returns unconnected."""
         pause = _SHORTEST_PAUSE
         while True:
-            await _pause(channel, pause)
+            await _pause(owner, pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
             try:
                 self._sock.connect(address)
@@ -353,10 +351,10 @@ class RingSocket(seams.SocketType):
         Raises:
             trio.TooSlowError: ``timeout`` seconds, held by the kernel, have passed and nothing was sent.
         """
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().send(data, flags)
-        return await channel.when_writable("send", _send, self._sock, data, flags, timeout=timeout)
+        return await owner.when_writable("send", _send, self._sock, data, flags, timeout=timeout)
 
     @enable_ki_protection
     async def sendto(self, *args: Any) -> int:
@@ -367,10 +365,10 @@ class RingSocket(seams.SocketType):
             return await seams.inline(self._sock.sendto, *arguments)
         except BlockingIOError:
             pass
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().sendto(*arguments)
-        return await self._send_when_ready(channel, "sendto", arguments[-1], self._sock.sendto, *arguments)
+        return await self._send_when_ready(owner, "sendto", arguments[-1], self._sock.sendto, *arguments)
 
     @enable_ki_protection
     async def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
@@ -382,42 +380,42 @@ class RingSocket(seams.SocketType):
             return await seams.inline(self._sock.sendmsg, *arguments)
         except BlockingIOError:
             pass
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             return await super().sendmsg(*arguments)
-        return await self._send_when_ready(channel, "sendmsg", address, self._sock.sendmsg, *arguments)
+        return await self._send_when_ready(owner, "sendmsg", address, self._sock.sendmsg, *arguments)
 
     async def _send_when_ready(
-        self, channel: Channel, name: str, address: Any, fn: Callable[..., int], *args: Any
+        self, owner: Fd, name: str, address: Any, fn: Callable[..., int], *args: Any
     ) -> int:
         sock = self._sock
         if address is None or _family(sock) != _stdlib.AF_UNIX or _type(sock) != _stdlib.SOCK_DGRAM:
-            return await channel.when_writable(name, fn, *args)
+            return await owner.when_writable(name, fn, *args)
         # Of an unconnected Unix socket poll(2) says that it is writable whether the receiver is full or not.
         pause = _SHORTEST_PAUSE
         while True:
-            await channel.until_writable(name)
+            await owner.until_writable(name)
             try:
                 return fn(*args)
             except BlockingIOError:
                 pass
             try:
-                await _until_receiver_has_room(channel, name, address)
+                await _until_receiver_has_room(owner, name, address)
                 pause = _SHORTEST_PAUSE
             except OSError:
-                await _pause(channel, pause)
+                await _pause(owner, pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     def setsockopt(self, *args: Any) -> None:
         super().setsockopt(*args)
-        channel = self._channel
-        if channel is not None and (channel.reader is None or channel.reader.task is None):
-            channel.in_kernel = channel.receive_size = None
+        owner = self._owner
+        if owner is not None and (owner.reader is None or owner.reader.task is None):
+            owner.in_kernel = owner.receive_size = None
 
     # ---- closing -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        self._channel = None
+        self._owner = None
         super().close()
 
     def detach(self) -> int:
@@ -425,17 +423,17 @@ class RingSocket(seams.SocketType):
         return super().detach()
 
     def shutdown(self, flag: int) -> None:
-        channel = self._channel
-        if channel is not None and channel.writer is not None and channel.writer.task is not None:
+        owner = self._owner
+        if owner is not None and owner.writer is not None and owner.writer.task is not None:
             # A zero-copy send that is queued must be in the kernel before the end of the stream is.
-            channel.manager.ring.flush(0)
+            owner.manager.ring.flush(0)
         super().shutdown(flag)
 
     def __exit__(self, *exc_info: Any) -> None:
         self._let_go()
         super().__exit__(*exc_info)
 
-    def channel(self) -> Channel:
+    def owner(self) -> Fd:
         """This descriptor's operations in the current ring run, for subscriptions on it.
 
         Raises:
@@ -443,51 +441,51 @@ class RingSocket(seams.SocketType):
             trio.ClosedResourceError: the socket is closed.
         """
         current()
-        channel = self._attach()
-        if channel is None:
+        owner = self._attach()
+        if owner is None:
             raise trio.ClosedResourceError("this socket is closed")
-        return channel
+        return owner
 
-    def receiving_channel(self) -> Channel:
-        """As `channel`, for a subscription that takes what arrives: single receives are refused while it is
-        the channel's ``receiving``.
+    def receiving_owner(self) -> Fd:
+        """As `owner`, for a subscription that takes what arrives: single receives are refused while it is
+        the owner's ``receiving``.
 
         Raises:
             trio.BusyResourceError: another subscription or another task is receiving.
         """
-        channel = self.channel()
-        if channel.receiving is not None:
+        owner = self.owner()
+        if owner.receiving is not None:
             raise trio.BusyResourceError("another task or subscription is receiving from this socket")
-        op = channel.reader
+        op = owner.reader
         if op is not None and op.task is not None:
             raise trio.BusyResourceError("another task is receiving from this socket")
         # Single receives go through what looks at ``receiving``.
-        channel.receive_size = None
+        owner.receive_size = None
         self._streaming = False
-        return channel
+        return owner
 
     # ---- inside --------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
         """Ends what is in flight here, which would keep the file open, and waits for readiness."""
-        self._channel = None
+        self._owner = None
         fd = self._sock.fileno()
         manager = seams.manager_here()
         if fd >= 0 and isinstance(manager, Engine):
             trio.lowlevel.notify_closing(fd)
 
-    def _attach(self) -> Channel | None:
-        """The channel of this descriptor in the current run; None where Trio's own code must do."""
+    def _attach(self) -> Fd | None:
+        """The `Fd` of this descriptor in the current run; None where Trio's own code must do."""
         manager = seams.current_manager()
         fd = self._sock.fileno()
-        channel = self._channel
-        if channel is not None and channel.manager is manager and channel.fd == fd:
-            return channel
-        self._channel = None
+        owner = self._owner
+        if owner is not None and owner.manager is manager and owner.fd == fd:
+            return owner
+        self._owner = None
         if not isinstance(manager, Engine) or type(self._sock) is not _stdlib.socket or fd < 0:
             return None
-        self._channel = Channel.open(manager, fd)
-        return self._channel
+        self._owner = Fd.open(manager, fd)
+        return self._owner
 
 
 def _kept(items: Any) -> Any:
@@ -498,7 +496,7 @@ def _kept(items: Any) -> Any:
         return items
 
 
-async def _until_receiver_has_room(channel: Channel, name: str, address: Any) -> None:
+async def _until_receiver_has_room(owner: Fd, name: str, address: Any) -> None:
     """Waits until the socket at this address takes more: of one that is connected to it poll(2) says so.
 
     Raises:
@@ -506,12 +504,12 @@ async def _until_receiver_has_room(channel: Channel, name: str, address: Any) ->
     """
     with _stdlib.socket(_stdlib.AF_UNIX, _stdlib.SOCK_DGRAM) as probe:
         probe.connect(address)
-        await channel.wait_elsewhere(name, probe.fileno())
+        await owner.wait_elsewhere(name, probe.fileno())
 
 
-async def _pause(channel: Channel, seconds: float) -> None:
+async def _pause(owner: Fd, seconds: float) -> None:
     await trio.sleep(seconds)
-    if channel.fd < 0:
+    if owner.fd < 0:
         raise trio.ClosedResourceError("another task closed this fd")
 
 

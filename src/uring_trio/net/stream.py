@@ -24,7 +24,7 @@ from .transfer import SocketFailed, send_file, send_zero_copy
 
 if TYPE_CHECKING:
     from ..core.engine import Engine
-    from ..core.fd import Channel
+    from ..core.fd import Fd
     from ..multishot.subscription import Items, Pacer, Subscription
 
 __all__ = ["ByteReceiver", "UringStream", "open_tcp_stream", "stream_error"]
@@ -46,8 +46,8 @@ class ByteReceiver:
     async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
         raise NotImplementedError
 
-    def receiving_channel(self) -> Channel:
-        """The channel to receive from, which nobody else receives from now."""
+    def receiving_owner(self) -> Fd:
+        """The `Fd` to receive from, which nobody else receives from now."""
         raise NotImplementedError
 
     def coalescing(self, manager: Engine, room: int) -> Coalescing | None:
@@ -309,9 +309,9 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         except OSError as exc:
             raise stream_error(exc) from exc
 
-    def receiving_channel(self) -> Channel:
-        """For a subscription that takes what arrives; see `RingSocket.receiving_channel`."""
-        return self.socket.receiving_channel()
+    def receiving_owner(self) -> Fd:
+        """For a subscription that takes what arrives; see `RingSocket.receiving_owner`."""
+        return self.socket.receiving_owner()
 
     def coalescing(self, manager: Engine, room: int) -> Coalescing:
         return Coalescing(manager, seams.stdlib_socket(self.socket), room)
@@ -347,7 +347,7 @@ class _StreamChunks(ByteItems[Any]):
     def __init__(self, stream: ByteReceiver, copy: bool, bundle: bool, size: int, count: int) -> None:
         self._bundle = bundle and bundles_work()
         fields = partial(recv_fields, bundle=self._bundle)
-        super().__init__(stream.receiving_channel, fields, "recv_multishot", size, count, copy, stream._keep)
+        super().__init__(stream.receiving_owner, fields, "recv_multishot", size, count, copy, stream._keep)
         self._stream = stream
         self._single = False
         self._piece = min(size, _PIECE) if copy else size
@@ -375,9 +375,9 @@ class _StreamChunks(ByteItems[Any]):
 
     def _open(self) -> Subscription:
         subscription = super()._open()
-        channel = subscription.channel
-        channel.receiving = subscription
-        subscription.coalescing = self._stream.coalescing(channel.manager, self._size * self._count)
+        owner = subscription.owner
+        owner.receiving = subscription
+        subscription.coalescing = self._stream.coalescing(owner.manager, self._size * self._count)
         return subscription
 
     @enable_ki_protection
@@ -425,7 +425,7 @@ class _StreamChunks(ByteItems[Any]):
         """
         subscription = self._subscription
         assert subscription is not None
-        coalescing, channel = subscription.coalescing, subscription.channel
+        coalescing, owner = subscription.coalescing, subscription.owner
         assert coalescing is not None
         if seams.interrupted():
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -437,9 +437,9 @@ class _StreamChunks(ByteItems[Any]):
                 if not subscription.paused and not await subscription.pause():
                     return None
                 if self._dry:
-                    if channel.is_read():
+                    if owner.is_read():
                         break  # somebody else waits for this socket
-                    await channel.wait_readable("recv")
+                    await owner.wait_readable("recv")
                     self._dry, self._burst = False, 0
                 elif self._burst >= self._count:
                     self._burst = 0

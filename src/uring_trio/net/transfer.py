@@ -59,7 +59,7 @@ async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
             with octets[sent:] as rest:
                 res, by_copy = await _send_by_reference(sock, rest)
                 if res == -errno.EAGAIN:
-                    await sock.channel().until_writable("send_zc")
+                    await sock.owner().until_writable("send_zc")
                     continue
                 if res in seams.INTERRUPTED:
                     continue  # nobody here asked for that
@@ -77,14 +77,14 @@ async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
 
 async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, bool]:
     await trio.lowlevel.checkpoint_if_cancelled()
-    channel = sock.channel()
-    op = channel.to_write("send_zc")
+    owner = sock.owner()
+    op = owner.to_write("send_zc")
     address, length, held = pin(data)
-    op.template = channel.manager.ring.template(
+    op.template = owner.manager.ring.template(
         op.user_data,
         _SEND_ZC,
         _REPORT_USAGE,
-        channel.fd,
+        owner.fd,
         0,
         address,
         min(length, _LENGTH_MAX),

@@ -265,14 +265,14 @@ class _Incoming(Items[Datagram]):
         self._address: Any = None
 
     def _open(self) -> Subscription:
-        channel = self._socket.receiving_channel()
-        group: Group = borrow_group(channel.manager, self._buffers, self._payload_at + self._size)
+        owner = self._socket.receiving_owner()
+        group: Group = borrow_group(owner.manager, self._buffers, self._payload_at + self._size)
         self._group = group
         self._views = group.buffers.views
         flags = _SELECT | _MULTISHOT
-        fields = (_RECVMSG, flags, channel.fd, 0, self._message.address, 1, 0, group.number, 0, 0)
+        fields = (_RECVMSG, flags, owner.fd, 0, self._message.address, 1, 0, group.number, 0, 0)
         subscription = Subscription(
-            channel,
+            owner,
             "recvmsg_multishot",
             fields,
             self._discard,
@@ -281,7 +281,7 @@ class _Incoming(Items[Datagram]):
             group=group,
             ends=_is_shut_down,
         )
-        channel.receiving = subscription
+        owner.receiving = subscription
         return subscription
 
     def _item(self, res: int, flags: int) -> Datagram:
