@@ -56,6 +56,11 @@ def test_paths_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_no_merge_was_left_open(page: Path) -> None:
+    assert not re.search(r"^(<{7}|={7}$|>{7})", page.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
 def test_links_lead_to_headings(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text()):
         other = page.parent / target if target else page
