@@ -251,7 +251,7 @@ async def test_what_is_refused_by_reference_goes_by_copy(
         tried.append(len(data))
         return (65536, False) if len(tried) == 1 else (-refusal, False)
 
-    monkeypatch.setattr("uring_trio.net.transfer._send_by_reference", refuse)
+    monkeypatch.setattr("uring_trio.net.zerocopy._send_by_reference", refuse)
     near, far = await streams()
     data = random.Random(2).randbytes(100_000)
     async with near, far:

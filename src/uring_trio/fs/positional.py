@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import operator
 import os
+from abc import ABC, abstractmethod
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -40,17 +41,18 @@ _VOLLEY_MOST = 4 << 20
 _ASYNC = int(abi.IOSQE_ASYNC)
 
 
-class Positional:
+class Positional(ABC):
     """The methods with offsets of every kind of file; see `RingFile`."""
 
     _file: Descriptor
 
+    @abstractmethod
     def _check_open(self) -> None:
-        raise NotImplementedError
+        """Raises ValueError if this is closed."""
 
+    @abstractmethod
     async def flush(self) -> None:
         """Hands what is buffered to the kernel."""
-        raise NotImplementedError
 
     @enable_ki_protection
     async def pread(self, n: int, offset: int, /) -> bytes:

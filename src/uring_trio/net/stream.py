@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket as _stdlib
+from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
 from time import perf_counter
@@ -19,8 +20,9 @@ from ..multishot.leases import Lease
 from ..multishot.subscription import State
 from .chunks import ByteItems, bundles_work, recv_fields
 from .coalescing import Coalescing
+from .sendfile import SocketFailed, send_file
 from .socket import RingSocket
-from .transfer import SocketFailed, send_file, send_zero_copy
+from .zerocopy import send_zero_copy
 
 if TYPE_CHECKING:
     from ..core.engine import Engine
@@ -35,7 +37,7 @@ _PIECE = 1 << 20
 """Bytes that a plain receive makes room for at most: memory for more is new from the kernel each time."""
 
 
-class ByteReceiver:
+class ByteReceiver(ABC):
     """What streams of every kind share: `chunks`, and what it received that nobody took."""
 
     __slots__ = ("_unread",)
@@ -43,20 +45,21 @@ class ByteReceiver:
     def __init__(self) -> None:
         self._unread: deque[bytes | OSError] | None = None  # what chunks() received and nobody took
 
+    @abstractmethod
     async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
-        raise NotImplementedError
+        """See `trio.abc.ReceiveStream.receive_some`."""
 
+    @abstractmethod
     def receiving_owner(self) -> Fd:
         """The `Fd` to receive from, which nobody else receives from now."""
-        raise NotImplementedError
 
     def coalescing(self, manager: Engine, room: int) -> Coalescing | None:
         """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
         return None
 
+    @abstractmethod
     def _check_open(self) -> None:
         """Raises `trio.ClosedResourceError` if this is closed."""
-        raise NotImplementedError
 
     def chunks(
         self, *, copy: bool = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4

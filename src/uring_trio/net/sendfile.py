@@ -1,7 +1,6 @@
-"""Sending what is large without copying it in this process: from the caller's memory, or out of a file.
+"""Sending a file on a socket: the kernel splices it, and its bytes do not enter this process.
 
-Both fall back by themselves: memory that the socket will not take by reference is sent by copy, a file that
-cannot be spliced is read and sent.
+A file that cannot be spliced is read and sent.
 """
 
 from __future__ import annotations
@@ -9,29 +8,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket as _stdlib
 from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from uring import abi, ops
-from uring.errors import NoWorker, error_from_result
-from uring.kernel.memory import pin
+from uring.errors import NoWorker
 
-from .. import seams
-from ..core.operation import COPIED
 from ..core.perform import perform, persist
+from .zerocopy import send_by_copy
 
 if TYPE_CHECKING:
     from .socket import RingSocket
 
-__all__ = ["SocketFailed", "send_file", "send_zero_copy"]
+__all__ = ["SocketFailed", "send_file"]
 
-_SEND_ZC = int(abi.IORING_OP_SEND_ZC)
-_REPORT_USAGE = int(abi.IORING_SEND_ZC_REPORT_USAGE) << 8
-_REFUSED = frozenset((errno.EOPNOTSUPP, errno.ENOMEM, errno.EINVAL))
-_LENGTH_MAX = 0x7FFF_F000
 _PIPE = 1 << 20
 _PART = 1 << 16
 _BLOCK = 4096
@@ -43,64 +35,6 @@ class SocketFailed(Exception):
     def __init__(self, cause: OSError) -> None:
         super().__init__(cause)
         self.cause = cause
-
-
-async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
-    """Sends all; returns whether the kernel copied any of it.
-
-    Raises:
-        OSError: the socket's errno.
-        trio.ClosedResourceError: the socket was closed.
-    """
-    copied = False
-    with memoryview(data) as view, view.cast("B") as octets:
-        sent = 0
-        while sent < len(octets):
-            with octets[sent:] as rest:
-                res, by_copy = await _send_by_reference(sock, rest)
-                if res == -errno.EAGAIN:
-                    await sock.owner().until_writable("send_zc")
-                    continue
-                if res in seams.INTERRUPTED:
-                    continue  # nobody here asked for that
-                if -res in _REFUSED:
-                    await _send_by_copy(sock, rest)
-                    return True
-                if res < 0:
-                    raise error_from_result(res, "send_zc", sock.fileno())
-                copied |= by_copy
-                sent += res
-        if not sent:
-            await trio.lowlevel.checkpoint()
-    return copied
-
-
-async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, bool]:
-    await trio.lowlevel.checkpoint_if_cancelled()
-    owner = sock.owner()
-    op = owner.to_write("send_zc")
-    address, length, held = pin(data)
-    op.template = owner.manager.ring.template(
-        op.user_data,
-        _SEND_ZC,
-        _REPORT_USAGE,
-        owner.fd,
-        0,
-        address,
-        min(length, _LENGTH_MAX),
-        _stdlib.MSG_DONTWAIT,  # a kernel worker would wait where poll(2) reports what is no help
-    )
-    op.pins = held
-    del held  # a traceback would keep it, and with it the caller's buffer from being resized
-    res = await seams.transact(op)
-    return res, bool(op.flags & COPIED)
-
-
-async def _send_by_copy(sock: RingSocket, data: memoryview) -> None:
-    sent = 0
-    while sent < len(data):
-        with data[sent:] as rest:
-            sent += await sock.send(rest, _stdlib.MSG_NOSIGNAL)
 
 
 async def send_file(sock: RingSocket, file: Any, offset: int, count: int | None) -> int:
@@ -185,7 +119,7 @@ async def _send_file_by_copy(sock: RingSocket, fd: int, offset: int, count: int 
                 break
             with view[before : before + n] as part:
                 try:
-                    await _send_by_copy(sock, part)
+                    await send_by_copy(sock, part)
                 except OSError as exc:
                     raise SocketFailed(exc) from exc
             total += n
