@@ -1,8 +1,8 @@
-"""What the files of every kind share: sync attributes, taking turns, closing, and their stock counterpart.
+"""The base of all files: sync attributes, turns of tasks, closing, and the stock counterpart.
 
 Invariants
-  - Beside every file there is a file of the standard library on the same descriptor. It answers what needs no
-    I/O, and says the error for what this file cannot do.
+  - Every file has a counterpart, a file of the standard library on the same descriptor. It answers the calls
+    that need no I/O, and raises the error of a call that this file does not support.
   - A buffered file is in one of two states. On the ring, its own buffers have the state, and the standard
     library's file owns nothing. Handed over, the standard library's file has the state and the descriptor
     (`BufferedFile._convey`), and the calls of this file are calls of that one, in threads, as in Trio. The

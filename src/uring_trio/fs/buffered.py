@@ -1,9 +1,9 @@
 """Buffered binary files, with the behaviour of `io.BufferedReader`, `io.BufferedWriter` and
 `io.BufferedRandom`.
 
-One block of memory serves reading and writing. It stands for a stretch of the file, and these say what of it
-means something (the standard library's model, since it decides what a program sees: what ``peek`` shows,
-where the kernel's position is, which bytes a failed write leaves behind):
+One block of memory serves reading and writing. It caches a part of the file, and these fields tell which of
+its bytes are valid. The model is the standard library's, because it decides what a program sees: the result
+of ``peek``, the kernel's position, the bytes that a failed write leaves behind.
 
   ``_pos``                     where the file's logical position is in the block
   ``_raw``                     where the kernel's position is in it; None: it has nothing to do with it

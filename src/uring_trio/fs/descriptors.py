@@ -1,15 +1,15 @@
-"""Opening files by name, so that an open which waits without end keeps no other operation from running.
+"""Opening files by name, so that an open which waits without end blocks no other operation.
 
-The kernel gives opens to the workers that files and paths share. They are few, and an open may wait for ever:
-for the other end of a FIFO, for a terminal's carrier, for the holder of a lease. So what a name stands for is
-looked up first. A regular file, a directory and a name of nothing are opened with ``O_NONBLOCK``, under which
-an open does not wait; the flag is taken off again. A FIFO, a device, and a file whose open would have to wait
-all the same, are opened without it, by a worker beside the shared ones: a kernel thread for each, which a
+The kernel runs opens in the workers that files and paths share. The workers are few, and an open may wait
+without end: for the other end of a FIFO, for a terminal's carrier, for the holder of a lease. So the name is
+looked up first. A regular file, a directory and a missing name are opened with ``O_NONBLOCK``, with which an
+open does not wait, and the flag is cleared afterwards. A FIFO, a device, and a file whose open would have to
+wait nevertheless are opened without it, by an additional worker. That is a kernel thread for each, which a
 cancellation ends.
 
-A FIFO cannot be opened well without a thread. A writer is to be waited for with the FIFO open for reading, or
-writers would not see the reader; but poll(2) does not report a writer before it writes. And nothing reports
-that a reader has come.
+A FIFO cannot be opened correctly without a thread. To wait for a writer, the FIFO must be open for reading,
+or writers would not see the reader; but poll(2) does not report a writer before it writes. A new reader is
+not reported at all.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ async def _open(op: ops.Op) -> int:
 
 
 async def _may_wait(name: Path) -> bool:
-    """Whether what is there now waits for something when it is opened."""
+    """Whether an open of the present file may wait."""
     current()
     found: Any = find_stat(name, True)
     if found is None:
         try:
             found = await perform(ops.statx(name, flags=_DONT_SYNC, mask=_TYPE))
         except OSError:
-            return False  # opening it says why
+            return False  # the open reports the reason
     if isinstance(found, int):
         return False
     kind = modes.S_IFMT(found.st_mode)

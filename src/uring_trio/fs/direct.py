@@ -1,8 +1,9 @@
 """Files past the page cache (``O_DIRECT``), with the aligned memory that they need.
 
-The kernel reads and writes such a file in whole blocks at block boundaries, from and to aligned memory. Here
-the memory is taken care of, and reads may have any place and size: whole blocks around it are read. A write
-covers whole blocks, since the rest of a block is not known; `DirectFile.truncate` gives the file another end.
+The kernel reads and writes such a file in whole blocks at block boundaries, from and to aligned memory. This
+module provides the memory. A read may have any offset and size: the whole blocks around it are read. A write
+must cover whole blocks, because the rest of a block is not known; `DirectFile.truncate` sets another end of
+the file.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666)
 
     Raises:
         TypeError: the flags are no int, such as a mode of `open_file`.
-        OSError: ``EINVAL`` where the file system does not do it.
+        OSError: ``EINVAL`` where the file system does not support it.
     """
     if not isinstance(flags, int):
         raise TypeError(f"flags are those of os.open, such as os.O_RDONLY or os.O_RDWR, not {flags!r}")

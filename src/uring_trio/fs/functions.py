@@ -1,13 +1,13 @@
-"""What is done to names in the file system, on the ring: the functions of `os`, awaitable, and a few more.
+"""Functions of `os` on names in the file system, awaitable on the ring, and a few more.
 
-They take what `os` takes (str, bytes, path objects), return what it returns and raise its exceptions, with
-the file names in them. Each is a checkpoint. A kernel worker does the work, and what it has begun cannot be
-stopped: a call that is cancelled either has done nothing or has done all and returns.
+They take the arguments of `os` (str, bytes, path objects), return its results and raise its exceptions, with
+the file names in them. Each is a checkpoint. A kernel worker does the work and cannot be stopped once it has
+begun: a cancelled call either has done nothing, or it completes and returns.
 
-A relative path starts where the process is when the call is made, not where it is when a worker gets to it:
-workers share the working directory with the process, so the path is made absolute first. Where no absolute
-path leads (the working directory was removed, is deeper than a path can name, or is below one that this user
-may not search) the relative one goes to the worker, which works as long as nobody calls ``chdir`` meanwhile.
+A relative path starts at the working directory at the time of the call. Kernel workers share the working
+directory with the process and run later, so the path is made absolute first. Where no absolute path exists
+(the working directory was removed, is deeper than a path can name, or is below one that this user may not
+search), the worker gets the relative path, which works as long as no code calls ``chdir`` meanwhile.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ async def read_dir_stats(
     current()
     paths = list(paths)
     await checkpoint_if_cancelled()
-    # Relative ones are looked up before anybody else runs, who may change the working directory.
+    # Relative ones are looked up before another task runs, which may change the working directory.
     names: list[Any] = paths
     if len(paths) > _STRETCH:
         names = [path if isinstance(path, int) else absolute(path) for path in paths]
@@ -282,7 +282,7 @@ async def copy_file(
         raise ValueError(f"a chunk has 1 byte or more, not {chunk}")
     source_name, target_name = absolute(src), absolute(dst)
     for path, there in zip((src, dst), await read_dir_stats((source_name, target_name))):
-        # Not to be opened: that would wait for the other end, or find none and an empty file.
+        # Must not be opened: the open would wait for the other end, or read an empty file.
         if not isinstance(there, OSError) and modes.S_ISFIFO(there.st_mode):
             raise shutil.SpecialFileError(f"`{os.fsdecode(path)}` is a named pipe")
     source = await _open(source_name, os.O_RDONLY, src)

@@ -1,8 +1,8 @@
-"""`open_file`: the standard library decides what the arguments mean, the ring opens the file.
+"""`open_file`: the standard library interprets the arguments, the ring opens the file.
 
-`io.open` is asked twice. Before: with an opener that goes no further, so that wrong arguments are refused
-as it refuses them and the flags are its own; what it answered for a mode is remembered. After: on the
-descriptor, for the file that is just what `io.open` would have made (see `stock`).
+`io.open` is called twice. The first call has an opener that stops it, so that wrong arguments raise its
+errors and the flags are its flags; the result for a mode is cached. The second call is on the descriptor, and
+makes the file that `io.open` would have made (see `stock`).
 """
 
 from __future__ import annotations

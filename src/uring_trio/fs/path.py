@@ -219,7 +219,7 @@ class PathMethods:
                 await paths.stat(name)
                 os.utime(name)
             except OSError:
-                pass  # opening it says why not
+                pass  # the open reports the reason
             else:
                 return
         flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
@@ -257,8 +257,8 @@ async def _mode(path: Any, follow: bool) -> int | None:
 
 def _start_of(path: Any) -> str:
     """What stands before a path where it is absolute: "" or the working directory with a slash. A method of
-    several steps looks it up once, so that all of them start at the same place, whoever calls ``chdir``
-    meanwhile."""
+    several steps looks it up once, so that all of them start at the same place, even if other code
+    calls ``chdir`` meanwhile."""
     given = os.fspath(path)
     whole: str = paths.absolute(given)
     return whole[: len(whole) - len(given)]

@@ -1,6 +1,6 @@
-"""Reads and writes at an offset, and what else only a ring gives a file.
+"""Reads and writes at an offset, and other methods that only files of the ring have.
 
-They bypass the file's position and its buffers, and any number of them may be under way at once.
+They bypass the file's position and its buffers, and any number of them may be in flight at once.
 """
 
 from __future__ import annotations

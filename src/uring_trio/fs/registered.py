@@ -1,14 +1,14 @@
 """Registered buffers: memory whose pages the kernel has looked up once, for reads and writes of files.
 
-For each ordinary transfer the kernel finds the pages that an address means, and with ``O_DIRECT`` pins them
-for the device. A registered buffer spares it that: it tells most for large pieces past the page cache.
+For each ordinary transfer the kernel looks up the pages of the memory, and with ``O_DIRECT`` pins them for
+the device. A registered buffer saves that work, most for large transfers with ``O_DIRECT``.
 
-Each buffer has an operation of its own, so that one transfer at a time can use it and none has to set
-anything up.
+Each buffer owns an operation. So one transfer at a time can use the buffer, and no transfer has to prepare
+one.
 
 Invariants
   - A slot of the run's table belongs to one pool, from its registration to its close.
-  - The kernel holds the pages of what is in flight: closing a pool takes no memory away from a transfer.
+  - The kernel holds the pages of transfers in flight: closing a pool takes no memory away from them.
 """
 
 from __future__ import annotations

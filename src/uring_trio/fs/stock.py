@@ -1,7 +1,8 @@
 """The standard library's file beside an asynchronous one: making it, giving it the descriptor, filling it.
 
-It is made owning nothing, so that it may be dropped at any time. It becomes the owner, with a state as if it
-had done all the reading and writing so far, when somebody asks for it or the asynchronous file is dropped.
+It is created without ownership, so that it may be dropped at any time. When a program accesses it, or the
+asynchronous file is dropped, it becomes the owner, in the state that it would have after the same reads and
+writes.
 
 ``FileIO.__init__`` may be called again, and puts another descriptor under the buffers that are there. So the
 state is made by the standard library itself: it reads what was read ahead out of a file in memory, and the
@@ -58,7 +59,7 @@ class Stock:
         """Makes a file of `make` the owner of the descriptor.
 
         Raises:
-            OSError: the descriptor was closed by somebody else.
+            OSError: the descriptor was closed by other code.
         """
         with self._position_kept():
             self._put(made, self.fd, self.closefd)

@@ -4,7 +4,7 @@ Decoding is the standard library's: an incremental decoder of `codecs`, inside `
 where newlines are recognised. What is decoded and not handed out is ``_decoded`` from ``_used`` on.
 
 ``_snapshot`` says how ``_decoded`` came about: the decoder's flags before, and the bytes that were
-decoded. From these the position is computed when somebody asks for it, by letting a `io.TextIOWrapper`
+decoded. From these `tell` computes the position, by letting a `io.TextIOWrapper`
 over those bytes do the same: so the cookies are the standard library's own.
 
 A file that is only read is decoded in large chunks. One that is written too is decoded in chunks of the

@@ -1,14 +1,14 @@
 """Between runs and processes: a channel between ring runs in different threads, futexes on shared memory.
 
-A value crosses threads in a deque of both sides; what crosses through the kernel is the wake-up, a completion
-that one ring posts on the other (``MSG_RING``). So a waiting run needs no pipe and no thread.
+A value crosses threads in a deque that both sides share. Only the wake-up crosses the kernel: one ring posts
+a completion on the other (``MSG_RING``). So a waiting run needs no pipe and no thread.
 
 Invariants
-  - The lock guards everything but the deque's own operations; it is never held across a yield.
-  - Each side holds a descriptor of its own for the other's ring: a wake-up can come late, at a ring whose run
-    is over, but never at something else.
-  - Whoever waits says so before it looks a last time: no wake-up is lost.
-  - An end is closed with its run, and when it is garbage: nobody can use it any more.
+  - The lock guards everything except the deque's operations; it is never held across a yield.
+  - Each side holds a duplicate of the descriptor of the other's ring: a late wake-up can reach a ring whose
+    run is over, but no other file.
+  - A waiting side sets its flag before it checks the deque a last time: no wake-up is lost.
+  - An end is closed when its run ends, and when it is garbage.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def open_ring_channel(capacity: int = 1) -> tuple[RingSendChannel[Any], RingRece
     """A bounded channel between two ring runs: (sender, receiver), one task of one run on each side.
 
     The ends may be made anywhere and carried to the thread that uses them; each belongs to the first run
-    that uses it, and is closed when that run is over, or when nobody has it any more. ``capacity`` values
+    that uses it, and is closed when that run is over, or when it is garbage. ``capacity`` values
     wait in between.
 
     Raises:
@@ -76,7 +76,7 @@ async def futex_wake(word: Any, n: int = 1) -> int:
 
 
 class _Shared:
-    """What both ends see."""
+    """The state that both ends share."""
 
     def __init__(self, capacity: int) -> None:
         self.lock: threading.RLock = threading.RLock()  # an end may be garbage at any moment
@@ -285,6 +285,6 @@ def _close(shared: _Shared, mine: _End, other: _End) -> None:
         mine._resume()
         other.wake(mine)
         if other.closed:
-            # Nobody posts any more.
+            # No side posts any more.
             mine.release()
             other.release()

@@ -1,12 +1,12 @@
-"""Pipes on the ring: those of child processes, and descriptors of one's own.
+"""Pipes on the ring: those of child processes, and any other descriptor of a pipe.
 
-Once a ring run was started in this process, Trio's `Process` has a `RingPipe` at our end of each pipe. In a
-ring run its reads and writes are operations; anywhere else it behaves as the `trio.lowlevel.FdStream` that
-it is.
+Once a ring run was started in this process, Trio's `Process` has a `RingPipe` at the parent's end of each
+pipe. In a ring run its reads and writes are operations. In any other run it is a plain
+`trio.lowlevel.FdStream`.
 
-  - What is small is written by the ring, together with all else of this tick. What is large is tried
-    at once first, as Trio does it: a reader that keeps up never makes it wait. The ring takes over when the
-    pipe is full.
+  - Small data is written by the ring, with the other entries of the tick. Large data is first written by
+    system calls, as Trio does: with a reader that keeps up they never wait. The ring takes over when the pipe
+    is full.
   - A read that waits holds no memory: the kernel takes a buffer of the run's when data arrives. After a large
     one more is likely: the next one tries first, and waits for readiness, which spares a copy.
 
@@ -115,17 +115,17 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             data = owner.views[bid][: max(res, 0)].tobytes()
             owner.give_back(bid)
             self._streaming = res >= _STREAMING
-        elif res == _ENOBUFS:  # more arrived in one tick than there are buffers
+        elif res == _ENOBUFS:  # the tick received more than the buffers hold
             owner.manager.more_buffers()
             return await self._read_when_ready(owner, min(size, SCARCE))
-        elif res in seams.INTERRUPTED:  # something cancelled it that nobody here asked
+        elif res in seams.INTERRUPTED:  # cancelled by other code of the process
             return await self._read_when_ready(owner, size)
         if res < 0:
             raise error_from_result(res)
         return data
 
     async def _read_more(self, owner: Fd, size: int) -> bytes:
-        """A read that probably finds something."""
+        """A read that probably finds data."""
         try:
             data = await seams.inline(os.read, owner.fd, size)
         except BlockingIOError:
@@ -173,14 +173,14 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         if data.__class__ is bytes:
             address, size, op.pins = bytes_address(data), len(data), data
         else:
-            # Not to be left pinned by a write that is never queued: the caller may want to resize it.
+            # A write that is never queued must not leave it pinned: the caller may want to resize it.
             await checkpoint_if_cancelled()
             address, size, op.pins = pin(data)
         length = min(size - sent, _LENGTH_MAX)
         fields = (_WRITE, 0, owner.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)
         res = await seams.perform_fields(op, fields)
         if res in seams.INTERRUPTED:
-            return 0  # something cancelled it that nobody here asked: once more
+            return 0  # cancelled by other code of the process: once more
         if res < 0:
             raise error_from_result(res)
         return res

@@ -1,12 +1,12 @@
-"""Files of programs that do not know of the ring: Trio's and AnyIO's own functions and classes, put on it.
+"""Files of unmodified programs: the ring behind the file functions and classes of Trio and AnyIO.
 
-Names that a program imported before must follow, so nothing is put in the place of a function or class: the
-code of ``trio.open_file`` and ``anyio.open_file`` is exchanged inside these functions, and methods inside
-``trio.Path``, ``anyio.Path`` and AnyIO's file streams. So is that of ``anyio.to_thread.run_sync``, for one
-call that needs no thread here: ``os.stat`` of a path, with which servers start an answer that is a file.
+A program may have imported the names before, so no function or class is replaced. The code inside
+``trio.open_file`` and ``anyio.open_file`` is exchanged, and so are methods of ``trio.Path``, ``anyio.Path``
+and AnyIO's file streams. The code of ``anyio.to_thread.run_sync`` is exchanged for one call that needs no
+thread here: ``os.stat`` of a path, with which servers start a response with a file.
 
-What is put there looks where it is called: in a task of a ring run it uses the ring, anywhere else (another
-loop, a run on epoll, no run) it is what was there before. `uninstall` restores all of it.
+The new code checks where it is called. In a task of a ring run it uses the ring; anywhere else (another loop,
+a run on epoll, no run) it runs the old code. `uninstall` restores all of it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def patch_anyio() -> None:
 
 
 def uninstall() -> None:
-    """Restores what `install` has changed. Files that are open stay what they are."""
+    """Restores what `install` has changed. Open files are not affected."""
     global _on_anyio
     while _undo:
         _undo.pop()()
@@ -83,7 +83,7 @@ def _exchange_open_file(function: Any, ring_open: Callable[..., Any]) -> None:
     """Makes a function of the signature of `open` call ``ring_open`` in ring runs."""
 
     async def open_on_ring(*args: Any, limiter: object = None, **kwargs: Any) -> Any:
-        return await ring_open(*args, **kwargs)  # without AnyIO's bound on threads
+        return await ring_open(*args, **kwargs)  # not counted by AnyIO's limiter of threads
 
     _exchange_function(function, open_on_ring, lambda *_: True)
 

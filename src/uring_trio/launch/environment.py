@@ -1,12 +1,12 @@
 """The variable ``URING_TRIO``: every Trio run of a process on the ring, without a change to its command.
 
-An interpreter that finds the variable set follows it as soon as the program imports Trio, or asks AnyIO for
-the backend ``uring``; the file ``uring_trio.pth`` in the distribution sees to that, so the package has to be
-installed where that interpreter looks. Interpreters started with ``-E`` or ``-I`` ignore it as they ignore
-Python's own variables. Processes inherit it, so workers that a server spawns are on the ring too; the
-launcher sets it for the children of what it launches.
+An interpreter with the variable set obeys it when the program imports Trio, or asks AnyIO for the backend
+``uring``. The file ``uring_trio.pth`` of the distribution does that, so the package must be installed in that
+interpreter's environment. Interpreters started with ``-E`` or ``-I`` ignore the variable, as they ignore
+Python's. Processes inherit it, so workers that a server spawns are on the ring too; the launcher sets it for
+the children of the program.
 
-``URING_TRIO=1`` switches on, unset, empty and ``0`` leave all as it is, and settings say more:
+``URING_TRIO=1`` turns the ring on; unset, empty and ``0`` change nothing; settings follow as in
 ``URING_TRIO=unavailable=epoll,entries=512``. They are the fields of `RingOptions` and
 
     unavailable  ``raise`` (without a usable io_uring a run fails and says why, with a Trio that is not
@@ -45,7 +45,7 @@ _stats_wanted = False
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """What the variable says, and the launcher's options."""
+    """The settings of the variable, and of the launcher's options."""
 
     ring: RingOptions | None = None
     unavailable: Unavailable = "raise"
@@ -119,7 +119,7 @@ class Switch:
         return ",".join(parts)
 
     def install(self) -> None:
-        """Does what the settings ask for, in this process.
+        """Applies the settings to this process.
 
         Raises:
             RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.
@@ -135,7 +135,7 @@ class Switch:
 
 
 def follow(environ: Mapping[str, str]) -> None:
-    """Does what the variable in ``environ`` asks for, in this process. No ring is opened before a run is.
+    """Applies the variable in ``environ`` to this process. No ring is opened before a run is.
 
     Raises:
         ValueError: the variable's value is invalid.
@@ -164,6 +164,6 @@ def print_stats_at_exit() -> None:
 def _print_totals(totals: Callable[[], dict[str, int]], before: dict[str, int], pid: int) -> None:
     """What was counted since ``before``: making sure that a ring can be opened counts as well."""
     if pid != os.getpid():
-        return  # a forked child that ends as its parent does
+        return  # a forked child that exits like its parent
     counts = (f"{name} {count - before[name]}" for name, count in totals().items())
     print(f"uring_trio (process {pid}): {', '.join(counts)}", file=sys.stderr)

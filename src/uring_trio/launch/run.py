@@ -1,7 +1,7 @@
 """Starting Trio on a ring: one run, a guest run, or every run of the process.
 
-This works with every Trio, also with one that rings cannot be put into: it says so, or falls back to epoll.
-`uring_trio.launch.swap`, which needs a supported one, is imported when a ring is asked for.
+This can be imported with every Trio. With an unsupported one a run raises `UnsupportedTrio`, or falls back to
+epoll. `uring_trio.launch.swap`, which needs a supported one, is imported when a ring is requested.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def check_arguments(ring: RingOptions | None, unavailable: str) -> None:
 
 
 def chosen_ring(ring: RingOptions | None, unavailable: Unavailable) -> AbstractContextManager[None]:
-    """Chooses a ring, or what is to be there without one, for the run set up inside the block."""
+    """Chooses a ring, or the fallback, for the run that is set up inside the block."""
     parts = _parts_or_epoll(unavailable)
     if parts is None:
         return nullcontext()

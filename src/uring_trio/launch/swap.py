@@ -1,4 +1,4 @@
-"""What replaces Trio's own in ring runs: the I/O manager, sockets, pipes, streams; files where asked."""
+"""The replacements of Trio's I/O manager, sockets, pipes and streams in ring runs; of files on request."""
 
 from __future__ import annotations
 
