@@ -1,7 +1,7 @@
-"""A package's public names, each loaded from its module when it is first asked for.
+"""A package's public names, each loaded from its module at its first use.
 
-An import costs what a program uses of it. Type checkers do not run this: they read the imports that the
-package has for them, and a test holds both to each other.
+So an import costs only the parts that a program uses. Type checkers do not run this: they read the imports
+that the package has for them, and a test holds both to each other.
 """
 
 from __future__ import annotations

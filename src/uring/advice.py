@@ -1,8 +1,9 @@
-"""What to change where a ring is refused: read off this machine's settings and this process's limits.
+"""Advice where a ring is refused, from this machine's settings and this process's limits.
 
-The kernel does not say which limit an ENOMEM stands for. A limit whose use can be read (address space,
-data, memory cgroup) is named where too little is left under it for what was asked for. What a user's rings
-have locked is shown nowhere: ``RLIMIT_MEMLOCK`` is named where it applies and none of the others explains it.
+The kernel does not say which limit an ENOMEM stands for. A limit whose use can be read (address space, data,
+memory cgroup) is named where too little is left under it for the request. The kernel does not show how much
+memory a user's rings have locked: ``RLIMIT_MEMLOCK`` is named where it applies and no other limit explains
+the error.
 """
 
 from __future__ import annotations

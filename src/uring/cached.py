@@ -1,13 +1,13 @@
-"""What the kernel answers at once out of its caches, by system calls in the calling thread.
+"""Reads and stats out of the kernel's caches, by system calls in the calling thread.
 
-A ring spares its caller the waiting, at the price of a way through the kernel's queues and back. For what is
-in memory already there is nothing to wait for. These calls give up where there is, and the ring takes over.
+A ring saves its caller the wait, at the price of a way through the kernel's queues and back. Data in memory
+needs no wait. These calls fail where they would have to wait, and the ring takes over.
 
 Nothing here waits for a disk or a server: reads have ``RWF_NOWAIT``, names are looked up with
 ``RESOLVE_CACHED``. See preadv2(2) and openat2(2).
 
-The functions are C (``_shim/cached.c``), and an extension of their own beside the ring's: they make the
-objects that they answer with, which at a microsecond a call is most of what Python would add.
+The functions are C (``_shim/cached.c``), in an extension beside the ring's. They create the objects that they
+return: at a microsecond a call that is most of the cost that Python would add.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def error_from_result(res: int, op: str = "", fd: int | None = None, address: ob
 
 
 def explain_cancelled(error: OSError, op: str = "") -> OSError:
-    """The exception for an operation that failed and that nobody cancelled: the same one, or a `NoWorker`.
+    """The exception for an operation that failed without a cancel: the same one, or a `NoWorker`.
 
     An operation that is to run in a kernel worker, where there is none and no thread can be made, completes
     with ``ECANCELED``. So this tries to make a thread.

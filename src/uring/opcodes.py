@@ -1,4 +1,4 @@
-"""The one table of io_uring opcodes: what each takes, gives, and how it ends.
+"""The one table of io_uring opcodes: operands, results, and the end of each.
 
 The support matrix in the docs and the parametrised tests read it; it generates no behaviour. Invariants, each
 tested: one row for each member of abi.Op, in the order of the numbers, without gaps; pointer fields are

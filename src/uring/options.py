@@ -1,4 +1,4 @@
-"""How a ring is made: its options, and the helpers that find them for a memory budget.
+"""The options of a ring, and helpers that compute them for a memory budget.
 
 Arithmetic of a budget (16 MiB to 128 GiB, clamped):
 

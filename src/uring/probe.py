@@ -1,4 +1,4 @@
-"""What the running kernel's io_uring has, asked of the kernel and never concluded from its version.
+"""The features of the running kernel's io_uring, from the kernel's answers and never from its version.
 
 ``probe()`` asks once per process. Since Linux 6.18 one query answers for flags, features and registrations;
 a kernel without it is asked by trying: each set-up flag on a ring that is closed at once, each registration
@@ -54,7 +54,7 @@ class Probe:
 
 
 def probe(ring: KernelRing | None = None) -> Probe:
-    """What this kernel supports, asked through ``ring`` or through one of its own; remembered afterwards.
+    """What this kernel supports, asked through ``ring`` or through a new one; cached afterwards.
 
     Raises:
         RingUnavailable: this machine refuses io_uring; the message names the setting to change.

@@ -1,4 +1,4 @@
-"""The ring as it is used: life, submission, completion, registrations, buffers, a method an operation."""
+"""The class `Ring`: life, submission, completion, registrations, buffers, a method for each operation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Submission contexts: what `user_data` stands for, and what a completion finds through it."""
+"""Submission contexts: the meaning of `user_data`, and the slots that a completion finds by it."""
 
 from .context import (
     CTX_MODE_DIRECT,

@@ -1,6 +1,6 @@
-"""What a submission is known by: the 64 bits that come back with its completions.
+"""Contexts of submissions: the 64 bits that their completions carry.
 
-The top two bits of a context say what the rest is:
+The top two bits of a context tell the meaning of the rest:
 
     direct     0   bits 0-7 opcode, 8-15 ``IOSQE_*`` flags, 16-31 buffer group, 32-61 descriptor (signed)
     indirect   1   bits 0-23 slot, 24-43 generation, 44-61 pool: an `IndirectSQE`, the submitted entry
@@ -8,10 +8,10 @@ The top two bits of a context say what the rest is:
     reserved   3   bits 0-61 as in direct: a message of another ring, or a request silent on success
 
 Invariants
-  - No address ever stands in a context. A slot is found by number and generation, so that a late or forged
-    completion names nothing.
+  - A context contains no address. A slot is found by number and generation, so that a late or forged
+    completion matches none.
   - A slot has one operation in flight at most, and cannot be given back before its last completion.
-  - A borrowed slot is an object of its own: one that was given back stays dead, whoever has its number now.
+  - Each loan of a slot is a new object: one that was given back stays dead when its number is reused.
 """
 
 from __future__ import annotations

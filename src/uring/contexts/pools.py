@@ -1,4 +1,4 @@
-"""Pools of slots, and a slot that goes back by itself."""
+"""Pools of slots, and a slot that is given back automatically."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class ScopedExtSQE:
         return not self._done and self.ext.valid
 
     def submitted(self) -> None:
-        """Leaves giving back to whoever receives the completion."""
+        """Leaves it to the receiver of the completion to give the slot back."""
         self._done = True
 
     def release(self) -> None:

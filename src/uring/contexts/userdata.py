@@ -1,4 +1,4 @@
-"""One typed value in a `contextvars.Context`: what an application hands down beside its arguments."""
+"""One typed value in a `contextvars.Context`, passed down beside arguments."""
 
 from __future__ import annotations
 

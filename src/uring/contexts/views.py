@@ -1,7 +1,7 @@
-"""Completions as they are handed out, and the entry that a context remembers.
+"""Completions as the program sees them, and the entry that a context stores.
 
 A completion is a tuple (user_data, res, flags), with two numbers more on a ring with 32-byte completions;
-its attributes are read from that when asked for, so that making one costs nothing but the tuple.
+its attributes are computed from that on access, so that a completion costs only the tuple.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ _LARGE = 32768
 
 
 def new_bytes(size: int) -> bytes:
-    """A ``bytes`` object that nobody else has seen, for the kernel to fill in.
+    """A new ``bytes`` object for the kernel to fill in.
 
     The interpreter allows for that until the object is handed on, and makes its own results of reads in this
     way. Not for a size of 0 or 1, which are shared.
@@ -82,7 +82,7 @@ def new_bytes(size: int) -> bytes:
 
 
 def bytes_address(data: bytes) -> int:
-    """Where the contents of a ``bytes`` object are; whoever hands it to the kernel keeps the object."""
+    """The address of the contents of a ``bytes`` object, which the caller keeps while the kernel uses it."""
     return id(data) + _CONTENTS
 
 

@@ -1,1 +1,1 @@
-"""Operations with more than one completion: their lives as tables, and the objects that follow them."""
+"""Operations with more than one completion: their states as tables, and the objects that execute them."""

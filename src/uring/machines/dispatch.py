@@ -1,7 +1,7 @@
 """From a completion to the machine it belongs to.
 
-A machine that submits under extended slots of its own puts itself into the slot's ``fn``. No table is needed
-to find it, and completions of anything else pass by at the price of two comparisons.
+A machine that submits under extended slots stores itself in the slot's ``fn``. So no table is needed to find
+it, and a completion of any other request costs two comparisons.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CompletionOwner", "dispatch"]
 
 
 class CompletionOwner(ABC):
-    """What submits under extended slots whose ``fn`` is itself."""
+    """An object that submits under extended slots, with itself as their ``fn``."""
 
     @abstractmethod
     def handle_cqe(self, cqe: Completion) -> bool:

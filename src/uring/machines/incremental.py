@@ -1,7 +1,7 @@
 """Receives into buffers that the kernel uses up piece by piece (``IOU_PBUF_RING_INC``).
 
 Invariants
-  - A buffer's pieces follow one another: the next starts where the last one ended, whoever received it.
+  - A buffer's pieces follow one another: the next starts where the last one ended, in any receive.
   - A buffer goes back to the kernel once it was used up and its last piece was handed out.
 """
 
@@ -34,7 +34,7 @@ class IncrementalHandler:
         """A piece; ``has_more``: the same buffer will get another. The view is good until this returns."""
 
     def on_complete(self) -> None:
-        """The buffer is used up, or the stream has ended."""
+        """The buffer is full, or the stream has ended."""
 
     def on_error(self, error: OSError) -> None:
         """The receive failed."""

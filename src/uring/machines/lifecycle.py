@@ -1,14 +1,12 @@
-"""The life of an operation as a table: every state against every event, the impossible ones too.
+"""The states of an operation as a table: every pair of state and event, the impossible ones included.
 
-The manager does not execute this table, its hot path is straight code; the tests hold it to the table, and
-the diagram in the documentation is printed from it (``python -m uring.machines.lifecycle``).
+The engine does not execute this table, because its hot path is straight code. The tests hold the engine to
+the table, and the diagram in the documentation is printed from it (``python -m uring.machines.lifecycle``).
 
 Rules that the table shows
-  - An operation in the kernel ends by a last completion and by nothing else: neither a cancel nor a close
-    makes it free.
-  - What has not reached the kernel is taken back: it completes as cancelled and does nothing.
-  - A cancel is a request. It may be repeated, it may come too late, and the result decides: a result that
-    arrived is delivered.
+  - An operation in the kernel ends only with its last completion: neither a cancel nor a close makes it free.
+  - An entry that has not reached the kernel is taken back: it completes as cancelled and does nothing.
+  - A cancel is a request. It may be repeated, and it may be too late: a result that arrived is delivered.
   - A slot has one owner at a time, so that no `user_data` is in flight twice.
 """
 

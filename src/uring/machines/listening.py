@@ -8,7 +8,7 @@ The caller's loop drives it: `decode_listener_cqe` says what a completion means,
       any of them ─error─▶ FAILED;  any ─close─▶ CLOSED, or CLOSING while a completion is pending
 
 Invariants
-  - The slot goes back once, and never while one of its completions is pending.
+  - The slot is released once, and never while one of its completions is pending.
   - A descriptor is closed once, also one that arrives after the close.
 """
 
@@ -56,7 +56,7 @@ OP_LISTEN = int(abi.IORING_OP_LISTEN)
 
 
 class ListenerState(IntEnum):
-    """How far the set-up has come."""
+    """The state of a set-up."""
 
     INIT = 0
     SOCKET = 1
@@ -74,7 +74,7 @@ class ListenerState(IntEnum):
 
 
 class ListenerHandler:
-    """What is told of a set-up; each method does nothing, and goes on, unless overridden."""
+    """The callbacks of a set-up; by default each lets it continue."""
 
     def on_socket_created(self, fd: int) -> bool:
         """The socket exists, to set options on. False leaves the set-up there."""
@@ -235,7 +235,7 @@ class Setup:
         self.awaited: bool = False  # a request was prepared whose completion was not decoded
 
     def advance(self, event: Event) -> Action:
-        """Follows the table; what is to be done."""
+        """Executes the table; returns the action."""
         self.state, action = TABLE.step(self.state, event)
         return action
 

@@ -1,7 +1,7 @@
 """State machines as tables, and the one interpreter of them.
 
 Invariant: a table has a cell for every pair of state and event; a pair that cannot happen says why. That is
-checked when the table is made, so that no machine can meet a case nobody thought of. An event that cannot
+checked when the table is made, so that no pair is forgotten. An event that cannot
 happen raises `IllegalEvent`, in optimised programs too.
 """
 
@@ -60,7 +60,7 @@ class Table(Generic[S, E, A]):
                 self._cells[state, event] = cell if isinstance(cell, (tuple, str)) else (cell, nothing)
 
     def step(self, state: S, event: E) -> tuple[S, A]:
-        """The state after an event, and what to do.
+        """The state after an event, and the action.
 
         Raises:
             IllegalEvent: the event cannot happen in this state.

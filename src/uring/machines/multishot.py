@@ -1,4 +1,4 @@
-"""Multishot operations as subscriptions: a handler is told of each completion, and once of the end.
+"""Multishot operations as subscriptions: a handler is called for each completion, and once at the end.
 
                 cancel              last completion
     ACTIVE ───────────────▶ CANCELLING ───────────▶ STOPPED
@@ -7,10 +7,10 @@
        └───────────────────────────────────────────────┘
 
 Invariants
-  - STOPPED is entered by the completion without ``F_MORE`` and by nothing else, and never left.
-  - CANCELLING means that the cancel is queued: a cancel that could not be queued leaves ACTIVE.
-  - The slot goes back after the last step and before the stop, so that a stop can subscribe anew.
-  - Results that nobody is told of are undone: descriptors closed, buffers given back.
+  - Only the completion without ``F_MORE`` enters STOPPED, which is final.
+  - CANCELLING means that the cancel is queued: a cancel that could not be queued leaves the state ACTIVE.
+  - The slot is released after the last step and before the stop, so that a stop can subscribe anew.
+  - Results that are not passed to a handler are undone: descriptors are closed, buffers recycled.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
 
 
 class SubscriptionState(IntEnum):
-    """Where a subscription is in its life."""
+    """The state of a subscription."""
 
     ACTIVE = 0
     """It receives completions, and can be cancelled."""
@@ -61,7 +61,7 @@ class SubscriptionState(IntEnum):
 
 
 class MultishotAction(IntEnum):
-    """What a handler wants after a step."""
+    """The answer of a handler to a step."""
 
     CONTINUE = 0
     STOP = 1
@@ -94,7 +94,7 @@ class MultishotStep:
 
 
 class MultishotHandler:
-    """What is told of a subscription; override what matters. Unless overridden, errors stop it."""
+    """The callbacks of a subscription. By default an error stops it, and other methods do nothing."""
 
     def on_multishot_step(self, step: MultishotStep) -> MultishotAction:
         """A completion came. STOP cancels what has not ended yet."""

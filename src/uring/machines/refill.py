@@ -1,7 +1,7 @@
-"""The queue of a network card that receives into our memory: registration and the refill ring.
+"""The receive queue of a network card over the process's memory: registration and the refill ring.
 
-The card writes received data into an area; a completion says where. What was read is given back by an
-entry in the refill ring, which only we write and only the kernel reads.
+The card writes received data into an area, and a completion tells where. An entry in the refill ring gives
+the memory back. Only the process writes the refill ring, and only the kernel reads it.
 
 Invariants
   - The tail never passes the head by more entries than there are.

@@ -1,11 +1,11 @@
-"""Receiving where the network card put the data, through a queue of its own (Linux 6.15).
+"""Zero-copy receive from a network card, through a dedicated queue (Linux 6.15).
 
     IDLE ─start─▶ ACTIVE ─stop─▶ STOPPING ─last completion─▶ RETIRING ─told─▶ STOPPED
                      │  ◀─stop refused─┘                         ▲
                      └──────────────── last completion ──────────┘
 
 Invariants
-  - RETIRING is entered by the last completion and by nothing else; the handler is told once, in it.
+  - Only the last completion enters RETIRING; the handler is called once, in that state.
   - Memory of a buffer is the caller's from `ZCRXHandler.on_data` to `ZCRXBuffer.release`, the kernel's else.
     A release that finds no room changes nothing.
   - Area and refill ring go after the ring, which owns the card's queue: `ZCRXReceiver.close` is refused
@@ -132,7 +132,7 @@ class ZCRXBuffer:
 
 
 class ZCRXHandler:
-    """What is told of a receive; unless overridden data is released and an error stops it."""
+    """The callbacks of a receive; by default data is released and an error stops it."""
 
     def on_data(self, buffer: ZCRXBuffer) -> bool:
         """Data came; the handler releases the buffer, now or later. Empty: the peer has sent all. False stops
@@ -181,7 +181,7 @@ class _Callbacks(ZCRXHandler):
 
 
 class ZCRXState(IntEnum):
-    """Where a receiver is in its life."""
+    """The state of a receiver."""
 
     IDLE = 0
     ACTIVE = 1
@@ -344,8 +344,8 @@ class ZCRXReceiver(CompletionOwner):
                 raise
 
     def close(self) -> None:
-        """Lets go of the area and the refill ring; more closes do nothing. The memory goes when nobody holds
-        a view of it.
+        """Lets go of the area and the refill ring; more closes do nothing. The memory is freed
+        once no view of it is left.
 
         Raises:
             BlockingIOError: the receive has not ended, or the ring, which owns the queue, is not stopped.
@@ -413,7 +413,7 @@ class ZCRXReceiver(CompletionOwner):
 
 
 def _open_queue(ring: ZCRXMethods, config: ZCRXConfig) -> ZCRXQueue:
-    """Registers a queue with memory of its own."""
+    """Registers a queue with new memory."""
     try:
         index = socket.if_nametoindex(config.if_name)
     except OSError as error:

@@ -1,13 +1,13 @@
-"""Zero-copy sends that tell when they are sent, and when their memory is free.
+"""Zero-copy sends with two callbacks: the data is sent, and its memory is free.
 
                result, F_MORE                  notification
     SENT ─────────────────────▶ NOTIFYING ─────────────────────▶ DONE
       └───────────── result without F_MORE (nothing owed) ─────────▲
 
 Invariants
-  - A handler is told of the result once, then of the memory once, whether the send failed or not: an error
-    with ``F_MORE`` still owes its notification, and one without never comes to need it.
-  - The slot goes back with the last completion, before the handler is told of it.
+  - A handler gets the result once, then the notification once, whether the send failed or not: an error with
+    ``F_MORE`` still has a notification to come, and for one without the notification follows at once.
+  - The slot is released at the last completion, before the handler is called.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIZE_MOST = (1 << 31) - 1
 
 
 class ZCHandler:
-    """What is told of a zero-copy send; each method does nothing unless overridden."""
+    """The callbacks of a zero-copy send; by default each does nothing."""
 
     def on_completed(self, result: int) -> None:
         """It was sent: the number of bytes, or an errno negated. The memory must not change yet."""

@@ -1,7 +1,7 @@
 """Operations: each function checks its arguments and returns an inert `uring.kernel.op.Op`.
 
 Nothing here touches the kernel. A function's result is submitted by ``Ring.submit`` or awaited with
-``uring_trio.perform``; what the completion means is said by the function's docstring. Options are keywords,
+``uring_trio.perform``; the function's docstring tells what its completion means. Options are keywords,
 and an option that an operation does not have is a ``TypeError``. All have ``sqe_flags``, bits of ``IOSQE_*``
 for the entry (io_uring_enter(2)), and ``personality``, registered credentials to work under (0: the
 submitter's own). `uring.Ring` has each function as a method.

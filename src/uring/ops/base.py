@@ -1,4 +1,4 @@
-"""What all operations share: argument checks and the entry's fields by name; nop and close.
+"""The common parts of all operations: argument checks and the entry's fields by name; nop and close.
 
 Every check happens while the operation is made, so that a wrong argument is an exception of the caller
 and nothing reaches the queue. ``fixed_file=True`` says that a descriptor is an index into the ring's
@@ -322,7 +322,7 @@ def vector(buffers: Sequence[Any], *, writable: bool) -> tuple[int, int, object]
 
 
 def close_fd(fd: int) -> None:
-    """Discards a descriptor that nobody will receive."""
+    """Discards a descriptor that no task will receive."""
     os.close(fd)
 
 

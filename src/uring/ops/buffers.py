@@ -1,8 +1,8 @@
-"""Provided buffers of the first kind, given to a group one request at a time.
+"""Legacy provided buffers, added to a group one request at a time.
 
-`uring.BufferRing` is the newer and faster kind. Here memory stays the kernel's after the request
-has completed, until a receive takes it or ``remove_buffers`` does: so it is held here, for the whole process,
-until `release_provided` says that no group has it any more.
+`uring.BufferRing` is the newer and faster kind. Legacy buffers belong to the kernel after the request has
+completed, until a receive or ``remove_buffers`` takes them. So this module holds their memory, for the whole
+process, until `release_provided` is called for it.
 """
 
 from __future__ import annotations

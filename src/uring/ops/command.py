@@ -1,7 +1,7 @@
 """Commands of drivers and sockets: uring_cmd, and what sockets offer through it.
 
-What a command's data means, and whether it names memory, is the driver's affair: nothing here can keep such
-memory alive. The socket commands below own theirs. A file that takes no commands is ``EOPNOTSUPP``.
+The driver defines the meaning of a command's data. If the data names memory, the caller must keep that memory
+alive. The socket commands below keep theirs. A file that takes no commands completes with ``EOPNOTSUPP``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is done to an open file beside reading and writing: allocation, advice, sync.
+"""Operations on an open file besides reads and writes: allocation, advice, sync.
 
-It runs in a kernel worker and can be cancelled only while it is queued there.
+They run in a kernel worker and can be cancelled only while they are queued there.
 """
 
 from __future__ import annotations

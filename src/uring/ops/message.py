@@ -1,7 +1,6 @@
 """Messages between rings: a completion, or a registered file, for another ring.
 
-The other ring sees the completion like one of its own, under the ``user_data`` given here. A ring that
-waits is woken.
+The other ring gets an ordinary completion with the ``user_data`` given here, and is woken if it waits.
 """
 
 from __future__ import annotations

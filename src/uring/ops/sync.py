@@ -1,4 +1,4 @@
-"""Waiting for others: epoll sets, futexes, child processes.
+"""Waiting for epoll sets, futexes and child processes.
 
 The waits take no time limit: link a timeout behind them. A cancel request that ends a futex wait or waitid
 completes with 1, where others give 0.

@@ -1,6 +1,6 @@
-"""Many requests made ready together: submitting them again and again is one call into C.
+"""Many requests prepared together: each submission of all of them is one call into C.
 
-Submitted as one, they share one completion, after the last of them, and their results are a list.
+Submitted as one, they have one common completion, after the last of them, and a list of results.
 
 A batch keeps its requests, and with them all memory that they use, for as long as it lives; the ring keeps
 them besides while they are in flight.

@@ -1,8 +1,8 @@
 """The buffers of a bundle: one completion that filled several provided buffers.
 
-The kernel takes buffers in the order they were put into the ring, which is the order of their numbers only
-until the first one is recycled out of turn. With a `BufferRing` the order is looked up; over bare memory
-numbers are taken to follow one another, and to go on at 0 after the end.
+The kernel takes buffers in the order in which they were added to the ring. That is the order of their numbers
+only until one is recycled out of turn. A `BufferRing` records the order. Over bare memory the numbers are
+assumed to be consecutive, and to continue at 0 after the end.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a request is held to before it is queued: support, targets, links, silence, drains.
+"""The checks of a request before it is queued: support, targets, links, silence, drains.
 
 Invariants
   - A request that cannot be sent is refused before anything is queued.
   - A chain of linked requests reaches the kernel in one piece: the queue is never flushed inside one.
-  - A value that names the target of another request is its target's alone.
+  - A value that names the target of another request belongs to the target alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Waiting: completions as objects, and the release of what they end.
+"""Waiting: completions as objects, and the release of pins and slots.
 
 Invariants
-  - What an operation pins is dropped on the last completion that can touch it. Contexts in direct mode are
-    not unique: their pins are kept by value, and dropped together when nothing is in flight under that value.
+  - The pins of an operation are dropped on the last completion that can touch them. Contexts in direct mode
+    are not unique: their pins are kept by value, and dropped together when nothing is in flight under that
+    value.
   - With several issuers only the blocking itself happens outside the lock.
 """
 

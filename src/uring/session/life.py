@@ -1,4 +1,4 @@
-"""The life of a ring: start, stop, and what becomes of work in flight; borrowing slots.
+"""Starting and stopping a ring, the end of operations in flight, borrowing slots.
 
 Invariant: memory of an operation that ``stop`` cannot drain is leaked, never freed: the kernel may still
 write there.
@@ -66,7 +66,7 @@ class RingCore(Submission, Waiting):
     def stop(self) -> None:
         """Cancels what is in flight, waits for its last completions, frees everything. Idempotent.
 
-        Completions that nobody took are dropped; descriptors in them are closed, where the request had its
+        Completions that were not taken are dropped; descriptors in them are closed, where the request had its
         context for itself. What does not end within
         ``drain_timeout`` is leaked with a ResourceWarning, together with all memory that it may touch.
 
@@ -162,7 +162,7 @@ class RingCore(Submission, Waiting):
     def with_ext_sqe(self, fn: Callable[[ExtSQE], Any]) -> Any:
         """Calls ``fn`` with an extended slot and returns its result; if it raises, the slot goes back.
 
-        Else whoever receives the completion gives it back.
+        Else the receiver of the completion gives it back.
         """
         ext = self.ext_sqe()
         try:
@@ -226,7 +226,7 @@ class RingCore(Submission, Waiting):
                 try:
                     op.discard(res)
                 except OSError:
-                    pass  # the descriptor was closed by somebody who guessed its number
+                    pass  # other code closed the descriptor by its number
                 if op.fields[0] != _OP_PIPE:  # whose ends are in the memory of each
                     return
 

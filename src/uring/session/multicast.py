@@ -1,7 +1,7 @@
-"""One payload to many sockets: plain sends, or zero-copy ones where their second completion pays.
+"""One payload to many sockets: plain sends, or zero-copy sends where these are cheaper.
 
-A zero-copy send costs a completion more; the more targets share a payload, the smaller it may be for the
-copies saved to outweigh that. Each row is (fewer targets than this, smallest payload sent without copying).
+A zero-copy send costs a second completion and saves a copy. The more targets share a payload, the smaller it
+may be for that to pay. Each row is (fewer targets than this, smallest payload sent without copying).
 """
 
 from __future__ import annotations

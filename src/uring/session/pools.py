@@ -1,6 +1,6 @@
 """Pools of equal pieces of memory: for registered buffers, and for sends.
 
-A piece is its number and a view of page-aligned memory; whoever borrows it gives the number back.
+A piece is a number and a view of page-aligned memory. The borrower gives the number back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Provided buffers of a ring: groups that the kernel chooses from, of one size or of many.
+"""Provided buffers of a ring: groups that the kernel selects from, of one size or of several.
 
-Invariant: a group's memory stays until everything that was in flight when it was closed has ended.
+Invariant: a group's memory stays until all operations that were in flight at its close have ended.
 """
 
 from __future__ import annotations

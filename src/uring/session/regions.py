@@ -1,6 +1,6 @@
 """Memory that a ring and this process share, and the wait arguments in it.
 
-A region lives as long as somebody looks at it: its memory belongs to a mapping object that every view holds.
+A region lives as long as a view of it: its memory belongs to a mapping object that every view references.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a ring consists of, and what must hold before anything is done with it.
+"""The state of a ring, and the checks before it is used.
 
 Invariant: one thread submits and waits (the one that started the ring), or, with ``multi_issuers``, any
 thread under the ring's lock.

@@ -3,7 +3,7 @@
 Invariants
   - A request that cannot be sent is refused before anything is queued.
   - A chain of linked requests reaches the kernel in one piece: the queue is never flushed inside one.
-  - What an operation pins is kept before it is queued.
+  - The pins of an operation are stored before it is queued.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Submission(Chains):
         entry = op.entry
         needs = slot is not None or op.pins is not None or op.decode is not None or op.discard is not None
         if ctx >= _RESERVED:
-            needs = False  # silent on success: nobody would let go of it
+            needs = False  # silent on success: nothing would release it
         if needs:
             self._hold(op, ctx, slot)
         result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)

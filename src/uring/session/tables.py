@@ -1,7 +1,7 @@
-"""The tables of files and buffers that a ring's requests name by number.
+"""The tables of files and buffers that requests name by index.
 
-Memory that is registered stays where it is until it is unregistered and everything that was in flight then
-has ended. Tags come back as completions in reserved mode (`uring.SQEContext.message`), so that they can
+Registered memory is kept until it is unregistered and all operations that were in flight at that time have
+ended. Tags come back as completions in reserved mode (`uring.SQEContext.message`), so that they can
 never be taken for the completion of a request.
 """
 
