@@ -20,34 +20,34 @@ class RingOptions:
     Args:
         entries: submission queue size, a power of two up to 32768. A full queue is flushed, so this is
             how much one system call can carry, not how much can be in flight.
-        cq_entries: completion queue size, a power of two up to 65536. What does not fit is kept by the
-            kernel and counted as an overflow.
+        cq_entries: completion queue size, a power of two up to 65536. The kernel keeps completions that do
+            not fit, and counts them as overflows.
         buffers: provided receive buffers, 1 to 32768. They hold data only between its arrival and the
             next step of the task that receives it.
         buffer_size: bytes in each, 64 to 16 MiB: the most that one receive returns through them.
-        workers: how many kernel workers may run at once for what blocks (paths, fsync, writes that wait); 0
-            leaves the kernel's bound of four times the processors.
+        workers: how many kernel workers may run at once for paths, fsync and writes that wait; 0 leaves the
+            kernel's bound of four times the processors.
         group_memory: bytes that the buffers of one subscription may take, up to 16 GiB.
-        gather_us: microseconds, up to 10 s, for which bytes of a TCP stream may gather in the socket while
-            ``chunks()`` brings many MiB fast: fewer and larger pieces; 0: never. So the last bytes before a
-            pause may come that much later, once in 8 MiB; the end of the stream does not.
+        gather_us: microseconds, up to 10 s, for which the socket may coalesce the data of a TCP stream while
+            ``chunks()`` yields many MiB fast, into fewer and larger pieces; 0: never. The last bytes before a
+            pause may be delayed by that time, once in 8 MiB; the end of the stream is not delayed.
         direct_slots: how many direct descriptors a run may have, 32 to 1048576; ``RLIMIT_NOFILE`` bounds it.
         deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
             raises `trio.Cancelled`, and a result that arrived is delivered.
 
-            ``"cancel"``: Trio's timer. A deadline that is due when the loop comes round expires before the
-            ring is entered, so that data which came after it stays in the socket, however busy the loop
-            was; what came just before it in that same stretch stays there too. Costs nothing.
+            ``"cancel"``: Trio's timer. A deadline that is due at the start of a tick expires before the ring
+            is entered, so that data which arrived after it stays in the socket, however busy the loop was.
+            Data that arrived just before it, while the loop was busy, stays there too. This costs nothing.
 
             ``"link"``: the kernel's timer. Every operation under a finite deadline is submitted with a linked
             timeout, two entries and two completions: exact to the operation even while the loop is busy,
-            and data which came before the deadline is delivered.
+            and data which arrived before the deadline is delivered.
 
             ``"auto"``: the kernel's timer for operations that start within 100 ms of their deadline,
             Trio's for the others.
 
-            Trio's timer also ends what a kernel worker runs (path operations, fsync, splice), and is the only
-            one under a mock clock.
+            Trio's timer also cancels operations in kernel workers (path operations, fsync, splice), and is
+            the only one under a mock clock.
         compiled: whether scheduler ticks run in C where this Trio allows it. They do what Trio's loop does:
             False, or ``URING_TRIO_COMPILED=0`` in the environment, is for comparisons.
     """

@@ -1,17 +1,17 @@
-"""Receive buffers of subscriptions: a group for each consumer, and leases on what is in them.
+"""Receive buffers of subscriptions: a group for each consumer, and leases on its buffers.
 
-A multishot receive takes memory as data arrives, and its consumer may keep it. So each consumer has a group
-of its own: however many buffers it keeps, it can starve nobody but itself, and the group is the bound on
-what is received ahead of it. Groups are made when one is asked for and kept for the next consumer of the
-same shape. A group starts with a few buffers and doubles them each time the kernel finds none left, up to its
-bound; where that has not happened for a while it shrinks again, and one that nobody uses is given up.
+A multishot receive takes buffers as data arrives, and its consumer may keep them. So each consumer has its
+own group. A consumer that holds all of its buffers stops receiving, others are unaffected, and the group
+bounds the data that is received ahead. A group is made for a consumer and kept for the next one of the same
+shape. It starts with a few buffers, and their number doubles each time the kernel finds none available, up to
+the bound. When that has not happened for a while the group shrinks again, and an unused group is freed.
 
 Invariants
-  - A buffer is in one place: with the kernel (``available`` counts those), in a completion that nobody took
-    yet, or in a `Lease`.
+  - A buffer is in one place: with the kernel (``available`` counts those), in a completion in the
+    queue, or in a `Lease`.
   - The kernel takes buffers in the order they were given to it, which ``order`` repeats: a bundle names its
     first buffer only.
-  - A group changes hands once all of its buffers are available; until then a lease keeps it.
+  - A group passes to another consumer once all of its buffers are available; until then a lease keeps it.
   - A lease that is garbage may go at any moment, in any thread: its buffer is recycled in a step of the run.
   - All of this belongs to the thread of the run, like the ring; once the run is over a lease is only memory.
 """
@@ -211,7 +211,7 @@ class Group:
         return [(each, min(size, res - i * size)) for i, each in enumerate(taken)]
 
     def recycle(self, bid: int) -> None:
-        """Gives a buffer to the kernel; after the run there is nobody to give it to."""
+        """Gives a buffer to the kernel; after the run it does nothing."""
         if self.closed:
             return
         self._give(bid)

@@ -1,19 +1,19 @@
 """Receive coalescing: a fast flow is received in fewer and larger pieces, by the socket's low-water mark.
 
-A wake-up costs a task's step and the system calls around it, whatever it brings, and a bulk flow over a fast
-network wakes its reader for every few segments. So once `_AFTER` bytes came without a break, ``SO_RCVLOWAT``
-makes the socket hold back its data until about as much is there as arrives in ``RingOptions.gather_us``. What
-is there is then read by plain calls: straight into bytes, where a multishot would have them copied out of a
-buffer, or into the buffer that was recycled last, where the kernel would use the one that did so first.
+A wake-up costs a task's step and the system calls around it, for any amount of data, and a bulk flow over a
+fast network wakes its reader for every few segments. So after `_AFTER` bytes without a pause ``SO_RCVLOWAT``
+makes the socket hold back its data, until about as much is there as arrives in ``RingOptions.gather_us``.
+Plain calls then read it: directly into bytes, which saves the copy out of a multishot's buffer, or into the
+buffer that was recycled last, which is still in the processor's cache.
 
 Bounds
-  - Nothing else waits longer: it is the socket that waits, not the ring. Other operations, deadlines and
-    wake-ups are as they were.
-  - What came is held back for ``gather_us`` at most, counted from the loop's next round. When that time has
-    passed the flow is over, or slower than it was: the socket is as before, and the count starts anew.
-  - The end of the stream, an error and a receive buffer that is nearly full are told at once, by the kernel.
-  - The option goes back to 1 before anybody else can have the socket: when the block is left, the socket is
-    closed or detached, the run is over. A socket whose option is not 1 is its user's business.
+  - Only this socket waits longer. Other operations, deadlines and wake-ups are not delayed.
+  - Data is held back for ``gather_us`` at most, counted from the next tick. When that time has passed the
+    flow is over, or slower than before: the option is restored, and the count starts anew.
+  - The kernel reports the end of the stream, an error and a nearly full receive buffer at once.
+  - The option is restored to 1 before other code can use the socket: when the block is left, the socket is
+    closed or detached, or the run is over. A socket whose option is not 1 was set by the program, and is not
+    changed.
 
 It must not know what a subscription does with the bytes.
 """
@@ -96,7 +96,7 @@ class Coalescing:
             pass  # closed meanwhile
 
     def close(self) -> None:
-        """Stops for good: what the consumer takes from now on came before."""
+        """Stops finally: the data that the consumer takes from now on was received before."""
         self._most = 0
         self.stop()
 

@@ -1,7 +1,7 @@
 """Listening sockets: set up on the ring as a task of the caller's nursery, connections by multishot accept.
 
 The task that sets a listener up owns it: when the nursery is cancelled the multishot ends, its last
-completion is awaited, descriptors that nobody took are closed, and then the listener is.
+completion is awaited, the descriptors in the queue are closed, and then the listener.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ class UringListener(trio.abc.Listener[UringStream]):
                 async for stream in incoming:
                     nursery.start_soon(handle, stream)
 
-        Leaving the block cancels the request, waits for its last completion and closes connections that
-        nobody took. It is armed again when it ends for a passing reason; without descriptors or memory this
-        logs, waits a tenth of a second and goes on. One task iterates at a time.
+        Leaving the block cancels the request, waits for its last completion and closes the connections in
+        the queue. The request is submitted again when it ends for a temporary reason. Without descriptors or
+        memory this logs, waits a tenth of a second and goes on. One task iterates at a time.
 
-        The kernel accepts for a listener that `listen_tcp` or one of its like opened in this run. It wakes
-        one ring for each connection, though that one's loop be busy: so from a listener that other processes
-        or descriptors may share (any other socket) connections are taken when the loop comes round, after a
-        multishot poll.
+        For a listener of `listen_tcp`, `serve_tcp` or their Unix counterparts in this run the kernel accepts.
+        It wakes one ring for each connection, even if that ring's loop is busy. So connections of any other
+        listener, which other processes or descriptors may share, are accepted by the loop after a multishot
+        poll.
 
         Raises:
             trio.ClosedResourceError: the listener was closed.
@@ -140,7 +140,7 @@ async def listen_tcp(
     Args:
         host: a name or address; the first one it resolves to. None: every IPv6 and IPv4 address.
         port: 0 picks a free one, see ``listener.address``.
-        backlog: connections the kernel keeps for us, by default as many as it allows.
+        backlog: connections that wait in the kernel, by default as many as it allows.
         dual_stack: whether an IPv6 socket takes IPv4 connections too; by default where ``host`` is None.
         reuse_port: other sockets may listen on the same address, in this process and in others of this user;
             the kernel spreads connections over them.
@@ -272,7 +272,7 @@ async def _resolve(host: str | bytes | None, port: int) -> list[tuple[int, Any]]
 
 
 def check_backlog(backlog: int | None) -> None:
-    """Raises TypeError or ValueError for what is no backlog, before anything is opened."""
+    """Raises TypeError or ValueError for an invalid backlog, before anything is opened."""
     if backlog is not None and (isinstance(backlog, bool) or not isinstance(backlog, int)):
         raise TypeError(f"a backlog is an int or None, not {type(backlog).__name__}")
     if backlog is not None and not 0 <= backlog < 1 << 31:
@@ -323,7 +323,7 @@ def _tcp_options(family: int, dual: bool, reuse_port: bool) -> list[tuple[int, i
         options.append((_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1))
     if family == _stdlib.AF_INET6:
         options.append((_stdlib.IPPROTO_IPV6, _stdlib.IPV6_V6ONLY, int(not dual)))
-    # Connections inherit these: small writes go out at once, and unsent data stays ours to cancel.
+    # Connections inherit these: small writes are sent at once, and unsent data can still be cancelled.
     options.append((_stdlib.IPPROTO_TCP, _stdlib.TCP_NODELAY, 1))
     options.append((_stdlib.IPPROTO_TCP, _stdlib.TCP_NOTSENT_LOWAT, 16384))
     return options

@@ -1,7 +1,7 @@
-"""Unix stream sockets: connecting, and listeners that own the file they are found by.
+"""Unix stream sockets: connecting, and listeners that own their file.
 
-A listener's file is removed when it closes, if it is still the listener's own. A file that a dead process
-left behind is told from a living one by connecting to it, and replaced.
+Closing a listener removes its file, unless the file has been replaced. A connection attempt tells the file of
+a dead process from that of a living one, and the file of a dead process is replaced.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ async def listen_unix(
 
     Args:
         path: where the socket's file is to be, as for `open_unix_stream`.
-        backlog: connections the kernel keeps for us, by default as many as it allows.
+        backlog: connections that wait in the kernel, by default as many as it allows.
         mode: the file's permissions, from its first moment; by default what the umask leaves. Connecting
             needs write permission.
 
@@ -165,7 +165,7 @@ async def _open(path: Path, backlog: int | None, mode: int | None) -> _UnixListe
 
 
 async def _listen(address: str | bytes, backlog: int | None, mode: int | None) -> _UnixListener:
-    """Takes the address, from a socket that nobody listens on if it has to."""
+    """Binds to the address, and replaces the file of a dead listener."""
     for _ in range(_TRIES):
         try:
             plain = await open_listener(_stdlib.AF_UNIX, address, backlog, mode=mode)
@@ -191,14 +191,14 @@ async def _listen(address: str | bytes, backlog: int | None, mode: int | None) -
 
 
 async def _lock_directory(address: str | bytes) -> int:
-    """Locks the socket's directory, so that what is bound there and does not listen is dead and not about to
-    listen; -1 where it cannot be opened, or where somebody else keeps it locked. The lock of a process that
-    dies is the kernel's to remove."""
+    """Locks the socket's directory, so that a bound socket there that does not listen is dead and not about
+    to listen; -1 where the directory cannot be opened, or another process holds the lock. The kernel removes
+    the lock of a process that dies."""
     here: str | bytes = b"." if isinstance(address, bytes) else "."
     try:
         fd = os.open(os.path.dirname(address) or here, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return -1  # binding tells what is wrong with it
+        return -1  # the bind reports the error
     try:
         with trio.move_on_after(_LOCK_SECONDS):
             while True:
@@ -215,12 +215,12 @@ async def _lock_directory(address: str | bytes) -> int:
 
 
 def _is_free(address: str | bytes) -> bool:
-    """Whether the address can be had, now that a socket that nobody listens on was removed from it."""
+    """Whether the address is free, after the file of a dead listener was removed."""
     try:
         if not stat.S_ISSOCK(os.lstat(address).st_mode):
             return False
         with _stdlib.socket(_stdlib.AF_UNIX) as probe:
-            probe.setblocking(False)  # where the backlog is full this fails, and somebody is there
+            probe.setblocking(False)  # with a full backlog this fails, and a process listens there
             probe.connect(address)
         return False
     except FileNotFoundError:

@@ -1,9 +1,8 @@
 """The one place that touches private names of Trio; every name in use is listed in `NAMES`.
 
-``names`` says which there are and checks them, ``runs`` knows the current run and chooses managers, ``waits``
-parks tasks and resumes them, ``ticks`` runs the scheduler's usual
-steps in C, ``patches`` puts things of ours in the place of Trio's. Nothing here knows what
-an operation does.
+``names`` lists and checks them, ``runs`` finds the current run and chooses managers, ``waits`` parks tasks
+and resumes them, ``ticks`` runs the scheduler's usual steps in C, ``patches`` replaces parts of Trio. No
+module here knows what an operation does.
 """
 
 from .names import (
