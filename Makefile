@@ -58,7 +58,7 @@ test-all:
 .PHONY: explore
 explore: $(READY)
 	@ORDERS=10000 STORM_OPERATIONS=100000 DEADLINE_ROUNDS=1000 $(BIN)/python -m pytest --timeout 1200 \
-		tests/property tests/stress tests/trio/test_deadlines.py $(ARGS)
+		tests/property tests/stress tests/trio/core/test_deadlines.py $(ARGS)
 
 .PHONY: stress
 stress: $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import struct
 from collections import Counter
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+import uring_trio
 from uring.kernel.lib import ffi
 from uring_trio import UringStream
 from uring_trio.core.engine import RECEIVE_GROUP, current
 from uring_trio.testing import assert_no_leases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PBUF_STATUS = 26
@@ -163,3 +165,26 @@ def forget_contents(path: Path, but: int = 0) -> None:
         os.pread(fd, but, 0)
     finally:
         os.close(fd)
+
+
+class Host:
+    """The smallest loop that can have a guest: a queue of functions."""
+
+    def __init__(self) -> None:
+        self.todo: queue.Queue[Callable[[], object]] = queue.Queue()
+        self.result: Any = None
+
+    def run(self, function: Any, *args: Any, start: Any = uring_trio.start_guest_run, **options: Any) -> Any:
+        start(
+            function,
+            *args,
+            run_sync_soon_threadsafe=self.todo.put,
+            done_callback=self._done,
+            **options,
+        )
+        while self.result is None:
+            self.todo.get(timeout=20)()
+        return self.result.unwrap()
+
+    def _done(self, result: Any) -> None:
+        self.result = result

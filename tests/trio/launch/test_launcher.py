@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 LAUNCHER = ("-m", "uring_trio")
-REFUSE = Path(__file__).parents[1] / "refuse.py"
+REFUSE = Path(__file__).parents[2] / "refuse.py"
 SETUP = 425
 
 BACKEND = """

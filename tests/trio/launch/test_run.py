@@ -6,7 +6,6 @@ import asyncio
 import gc
 import importlib
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import in_flight, statistics
+from tests.trio.helpers import Host, in_flight, statistics
 from uring import abi, ops
 from uring.errors import unavailable_from_errno
 from uring_trio import RingOptions, RingUnavailable
@@ -28,10 +27,10 @@ from uring_trio.core import engine, manager
 from uring_trio.core.statistics import process_totals, totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 run_module = importlib.import_module("uring_trio.launch.run")
-REFUSE = Path(__file__).parents[1] / "refuse.py"
+REFUSE = Path(__file__).parents[2] / "refuse.py"
 
 
 async def backend() -> str:
@@ -191,29 +190,6 @@ def test_guest_of_asyncio() -> None:
         return done.result().unwrap()
 
     assert asyncio.run(host()) == "io_uring"
-
-
-class Host:
-    """The smallest loop that can have a guest: a queue of functions."""
-
-    def __init__(self) -> None:
-        self.todo: queue.Queue[Callable[[], object]] = queue.Queue()
-        self.result: Any = None
-
-    def run(self, function: Any, *args: Any, start: Any = uring_trio.start_guest_run, **options: Any) -> Any:
-        start(
-            function,
-            *args,
-            run_sync_soon_threadsafe=self.todo.put,
-            done_callback=self._done,
-            **options,
-        )
-        while self.result is None:
-            self.todo.get(timeout=20)()
-        return self.result.unwrap()
-
-    def _done(self, result: Any) -> None:
-        self.result = result
 
 
 def test_guest_of_a_bare_queue() -> None:

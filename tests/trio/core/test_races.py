@@ -22,8 +22,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import fill, in_flight, raises_inside, reset, statistics, streams, unix_sockets
-from tests.trio.test_run import Host
+from tests.trio.helpers import Host, fill, in_flight, raises_inside, reset, statistics, streams, unix_sockets
 from uring import ops
 from uring.abi import IORING_ENTER_NO_IOWAIT, IORING_OP_MSG_RING, IOSQE_ASYNC
 from uring.kernel.ring import KernelRing

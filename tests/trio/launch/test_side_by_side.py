@@ -211,12 +211,12 @@ def test_a_thousand_runs_do_not_grow(tmp_path: Path) -> None:
     path.write_bytes(b"one")
     program = (
         "import json, pathlib, sys\n"
-        "from tests.trio.test_side_by_side import grown\n"
+        "from tests.trio.launch.test_side_by_side import grown\n"
         "print(json.dumps(grown(pathlib.Path(sys.argv[1]))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(path)],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=100,

@@ -16,7 +16,7 @@ import pytest
 from uring_trio import RingOptions
 from uring_trio.launch.environment import NAME, Switch
 
-REFUSE = Path(__file__).parents[1] / "refuse.py"
+REFUSE = Path(__file__).parents[2] / "refuse.py"
 SETUP = 425
 
 BACKEND = """

@@ -20,7 +20,7 @@ from uring.abi import (
     IORING_REGISTER_PBUF_STATUS,
 )
 
-REFUSE = Path(__file__).parents[1] / "refuse.py"
+REFUSE = Path(__file__).parents[2] / "refuse.py"
 SETUP, ENTER, REGISTER = 425, 426, 427
 
 # Each way into a run, with what it does about the refusal; a task says which backend it is on.

@@ -15,7 +15,7 @@ import trio.testing
 
 import uring_trio
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Borrowed(trio.socket.SocketType):
@@ -125,7 +125,7 @@ async def everything() -> list[Any]:
 @pytest.fixture(scope="module")
 def stock() -> Any:
     code = (
-        "import json, trio\nfrom tests.trio import test_socketstream as t\n"
+        "import json, trio\nfrom tests.trio.net import test_trio_stream as t\n"
         "print(json.dumps(trio.run(t.everything)))\n"
         "assert trio.SocketStream.send_all.__module__ != 'uring_trio.net.trio_stream'"
     )

@@ -17,8 +17,7 @@ import pytest
 import trio
 
 import uring_trio
-from tests.trio.helpers import receive_exactly, reset, settled, streams
-from tests.trio.test_run import Host
+from tests.trio.helpers import Host, receive_exactly, reset, settled, streams
 from uring_trio import RingOptions, UringStream
 
 if TYPE_CHECKING:
@@ -465,7 +464,7 @@ def test_the_books_are_kept_without_assertions() -> None:
     """The order of the buffers, which bundles go by, in an interpreter that leaves assertions out."""
     program = """
 import trio, uring_trio
-from tests.trio.test_coalescing import ENOUGH, LONG, flow, take
+from tests.trio.net.test_coalescing import ENOUGH, LONG, flow, take
 
 async def main():
     async with flow(size=2 * ENOUGH, end=True) as (_, far, data):

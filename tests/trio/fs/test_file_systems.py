@@ -13,7 +13,7 @@ import pytest
 
 from tests.trio.elsewhere import REFUSED
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECONDS = 60
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount and to become another user")
