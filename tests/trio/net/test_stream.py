@@ -134,7 +134,7 @@ async def test_a_payload_cannot_be_resized_while_it_is_sent() -> None:
 @KINDS
 async def test_what_was_sent_before_a_cancel_is_a_prefix(kind: str) -> None:
     near, far = await streams(kind)
-    data = random.Random(20260).randbytes(8 * MIB)
+    data = random.Random(20260).randbytes(32 * MIB)
     async with near, far:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(near.send_all, data)
