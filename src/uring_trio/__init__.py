@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from .ipc.processes import wait_process
     from .launch.run import install, run, start_guest_run, uninstall
     from .multishot.events import poll_events, ticks
+    from .multishot.items import subscribe
     from .multishot.leases import Lease
-    from .multishot.subscription import subscribe
     from .net.chunks import read_chunks
     from .net.direct import DirectListener, DirectStream
     from .net.listener import UringListener, listen_tcp, serve_tcp
@@ -123,8 +123,8 @@ _HOMES = {
     "ipc.processes": "wait_process",
     "launch.run": "install run start_guest_run uninstall",
     "multishot.events": "poll_events ticks",
+    "multishot.items": "subscribe",
     "multishot.leases": "Lease",
-    "multishot.subscription": "subscribe",
     "net.chunks": "read_chunks",
     "net.direct": "DirectListener DirectStream",
     "net.listener": "UringListener listen_tcp serve_tcp",

@@ -14,7 +14,8 @@ import pytest
 
 from uring import abi
 from uring_trio.multishot import subscription
-from uring_trio.multishot.subscription import Event, State, Subscription
+from uring_trio.multishot.states import Event, State
+from uring_trio.multishot.subscription import Subscription
 
 MORE = int(abi.IORING_CQE_F_MORE)
 BUFFER = int(abi.IORING_CQE_F_BUFFER)

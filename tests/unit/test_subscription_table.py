@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from uring_trio.multishot.subscription import TABLE, Action, Event, State
+from uring_trio.multishot.states import TABLE, Action, Event, State
 
 IN_FLIGHT = {State.ARMED, State.PAUSING, State.CLOSING}
 COMPLETIONS = {Event.DATA, Event.FULL, Event.LAST, Event.FINAL}
@@ -55,7 +55,8 @@ def test_what_is_done() -> None:
 
 OPTIMISED = """
 from uring import IllegalEvent
-from uring_trio.multishot.subscription import Event, State, Subscription
+from uring_trio.multishot.states import Event, State
+from uring_trio.multishot.subscription import Subscription
 
 subscription = object.__new__(Subscription)
 subscription.state = State.ENDED

@@ -17,7 +17,9 @@ from uring.ops.timeout import SHORTEST_PERIOD
 
 from ..core.engine import current
 from ..core.fd import Fd
-from .subscription import Event, Items, Subscription
+from .items import Items
+from .states import Event
+from .subscription import Subscription
 
 if TYPE_CHECKING:
     from uring.kernel.memory import Zeroed

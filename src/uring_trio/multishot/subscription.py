@@ -1,10 +1,8 @@
 """A multishot operation in progress: one request, many completions, taken one by one.
 
-`TABLE` has every state against every event; `Subscription.step` is the only thing that changes the state.
+`Subscription.step` is the only thing that changes the state, by the table in `states`.
 
-Rules that the table shows
-  - Only a completion without ``F_MORE`` ends an arming, with an error or not. Each arming takes a slot of
-    its own, so that what is left of an old one cannot be taken for the new one.
+  - Each arming takes a slot of its own, so that what is left of an old one cannot be taken for the new one.
   - The queue is bounded: at ``limit`` the multishot is cancelled, or the kernel ends it because the
     consumer's buffers are used up. It is armed again once half of the queue is taken and a buffer is
     available, never on a timer. Nothing is lost, nothing grows without bound.
@@ -16,91 +14,32 @@ Rules that the table shows
 from __future__ import annotations
 
 import errno
-from abc import ABC, abstractmethod
 from collections import deque
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from uring import abi
-from uring.errors import error_from_result
-from uring.kernel.op import Multishot, Op, descriptor
-from uring.machines.machine import Table
 
 from .. import seams
-from ..core.engine import current
-from ..core.fd import Fd
-from ..core.perform import check_alone
+from .states import OVER, TABLE, Action, Event, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..core.fd import Fd
     from ..core.operation import Operation
     from .leases import Group
 
-__all__ = ["TABLE", "Action", "Event", "Items", "State", "Subscription", "subscribe"]
+__all__ = ["Pacer", "Subscription"]
 
 _MORE = int(abi.IORING_CQE_F_MORE)
 _ECANCELED = -errno.ECANCELED
 _ENOBUFS = -errno.ENOBUFS
-_SELECT = int(abi.IOSQE_BUFFER_SELECT)
-_TIMEOUT = int(abi.IORING_OP_TIMEOUT)
-
-T_co = TypeVar("T_co", covariant=True)
-
-
-class State(Enum):
-    """Where a subscription is."""
-
-    IDLE = "nothing armed; the next get arms"
-    ARMED = "in flight"
-    PAUSING = "in flight, asked to end because the queue is full"
-    RESTING = "not in flight until there is room"
-    ENDED = "over, which the next get tells"
-    CLOSING = "in flight, nobody listens any more"
-    CLOSED = "over for good"
-
-
-class Event(Enum):
-    """What happens to a subscription."""
-
-    GET = "a consumer found the queue empty"
-    ROOM = "half of the queue is free and a buffer is available"
-    DATA = "completion, more to come"
-    FULL = "completion that filled the queue, more to come; or the consumer wants no more for now"
-    LAST = "last completion, for a passing reason"
-    FINAL = "last completion: the end, or an error"
-    CLOSE = "the block was left, or the descriptor closed"
-
-
-class Action(Enum):
-    """What a subscription does beside changing its state."""
-
-    NOTHING = auto()
-    ARM = auto()
-    """Queue the request; where the kernel takes no more now, the state stays as it was."""
-    CANCEL = auto()
-    """Ask the kernel to end it."""
-
 
 S = State
-_IDLE, _ARMED, _PAUSING, _RESTING, _ENDED, _CLOSING, _CLOSED = State
-_ARM, _PAUSE, _QUIET = (_ARMED, Action.ARM), (_PAUSING, Action.CANCEL), "nothing is in flight"
-
-# fmt: off
-TABLE: Final[Table[State, Event, Action]] = Table("subscription", State, Event, {
-    # state    GET       ROOM      DATA      FULL      LAST      FINAL    CLOSE
-    _IDLE:    (_ARM,     _IDLE,    _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
-    _ARMED:   (_ARMED,   _ARMED,   _ARMED,   _PAUSE,   _RESTING, _ENDED,  _CLOSING),
-    _PAUSING: (_PAUSING, _PAUSING, _PAUSING, _PAUSING, _RESTING, _ENDED,  _CLOSING),
-    _RESTING: (_RESTING, _ARM,     _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
-    _ENDED:   (_IDLE,    _ENDED,   _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
-    _CLOSING: (_CLOSING, _CLOSING, _CLOSING, _CLOSING, _CLOSED,  _CLOSED, _CLOSING),
-    _CLOSED:  (_CLOSED,  _CLOSED,  _QUIET,   _QUIET,   _QUIET,   _QUIET,  _CLOSED),
-}, Action.NOTHING)
-# fmt: on
+_ARMED = State.ARMED
 
 
 class Pacer(Protocol):
@@ -201,7 +140,7 @@ class Subscription:
     @property
     def over(self) -> bool:
         """Whether it was closed: `get` raises `trio.ClosedResourceError`."""
-        return self.state in _OVER
+        return self.state in OVER
 
     @enable_ki_protection
     async def get(self) -> tuple[int, int]:
@@ -223,7 +162,7 @@ class Subscription:
         try:
             while not self.queue:
                 if self.state is not _ARMED:
-                    if self.state in _OVER:
+                    if self.state in OVER:
                         raise trio.ClosedResourceError("another task closed this fd")
                     if self.state is S.ENDED:
                         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -425,134 +364,3 @@ class Subscription:
     def _abort(self, raise_cancel: object) -> seams.Abort:
         self.task = None
         return seams.Abort.SUCCEEDED
-
-
-_OVER = frozenset((S.CLOSING, S.CLOSED))
-
-
-class Items(ABC, Generic[T_co]):
-    """What a subscription brings, as an async context manager and the iterator of its block.
-
-    Entering costs no system call; the first iteration arms the multishot. Leaving the block, in whatever
-    way, cancels it, waits for its last completion and gives back what nobody took. One task iterates at a
-    time.
-    """
-
-    __slots__ = ("_done", "_subscription")
-
-    def __init__(self) -> None:
-        self._subscription: Subscription | None = None
-        self._done = False
-
-    @abstractmethod
-    def _open(self) -> Subscription:
-        """Makes the subscription; raises what is wrong with it."""
-
-    @abstractmethod
-    def _item(self, res: int, flags: int) -> T_co:
-        """What a completion is to the user."""
-
-    def _last(self, res: int) -> T_co:
-        """What a final result is to the user: a last item, or what this raises."""
-        if res < 0:
-            subscription = self._subscription
-            assert subscription is not None
-            raise error_from_result(res, subscription.name, subscription.owner.fd)
-        self._done = True
-        raise StopAsyncIteration
-
-    @enable_ki_protection
-    async def __aenter__(self) -> Items[T_co]:
-        if self._subscription is not None:
-            raise RuntimeError("this was entered before; make a new one")
-        await trio.lowlevel.checkpoint()
-        self._subscription = self._open()
-        return self
-
-    @enable_ki_protection
-    async def __aexit__(self, *exc_info: object) -> None:
-        subscription = self._subscription
-        assert subscription is not None
-        self._done = True
-        await subscription.aclose()
-        subscription.owner.forget()
-
-    def __aiter__(self) -> Items[T_co]:
-        return self
-
-    @enable_ki_protection
-    async def __anext__(self) -> T_co:
-        subscription = self._subscription
-        if subscription is None:
-            if self._done:
-                raise trio.ClosedResourceError("the block of this iterator was left")
-            raise RuntimeError("enter it first: async with … as items, then async for item in items")
-        if self._done:  # what is queued still is given back: a block that is being left waits for it
-            await trio.lowlevel.checkpoint()
-            if subscription.state in _OVER:
-                raise trio.ClosedResourceError("the block of this iterator was left")
-            raise StopAsyncIteration
-        taken = subscription.get_nowait() if subscription.queue else None
-        if taken is None:
-            taken = await subscription.get()
-            if taken[0] <= 0 and subscription.state is S.IDLE:
-                return self._last(taken[0])
-        return self._item(*taken)
-
-
-class subscribe(Items[Any]):
-    """The completions of any multishot operation of ``uring.ops``, decoded:
-
-        async with uring_trio.subscribe(ops.poll_add_multishot(fd, select.POLLIN)) as completions:
-            async for events in completions:
-                ...
-
-    The queue is bounded: a consumer that falls behind pauses the operation. It is armed again where it ends
-    for a passing reason, an overflow of the completion queue; on an error it raises. A timeout that fires
-    brings 0; one with a count ends after it.
-
-    Raises:
-        ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
-            `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those), or is linked to the next
-            one, which is some other task's, or has no completion if it succeeds. Nothing is armed.
-        TypeError: not an operation.
-        OSError: while iterating, the kernel's errno.
-        trio.ClosedResourceError: while iterating, the descriptor was closed.
-        RuntimeError: outside a ring run.
-    """
-
-    __slots__ = ("_op",)
-
-    def __init__(self, op: Op) -> None:
-        super().__init__()
-        if not isinstance(op, Op):
-            raise TypeError(f"subscribe takes an operation made by uring.ops, not {type(op).__name__}")
-        if op.fields[1] & _SELECT:
-            raise ValueError(f"{op.name} takes buffers of a group: use chunks, datagrams or read_chunks")
-        if not isinstance(op, Multishot):
-            raise ValueError(f"{op.name} completes once: perform it, or use its multishot form")
-        check_alone(op)
-        self._op = op
-
-    def _open(self) -> Subscription:
-        manager, op = current(), self._op
-        owner = Fd.borrow(manager, descriptor(op.fields))
-        release = op.discard
-
-        def discard(res: int, flags: int) -> None:
-            if release is not None and res >= 0:
-                release(res)
-
-        ends = (lambda res: True) if op.opcode == _TIMEOUT else None
-        return Subscription(owner, op.name, op.fields, discard, pins=op.pins, ends=ends)
-
-    def _item(self, res: int, flags: int) -> Any:
-        if res < 0:
-            return 0
-        return res if self._op.decode is None else self._op.decode(res)
-
-    def _last(self, res: int) -> Any:
-        if self._op.opcode == _TIMEOUT and res == -errno.ETIME:
-            self._done = True
-            return 0
-        return super()._last(res)

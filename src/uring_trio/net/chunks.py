@@ -20,8 +20,9 @@ from uring.kernel.ring import CQE, KernelRing
 
 from ..core.engine import current
 from ..core.fd import Fd
+from ..multishot.items import Items
 from ..multishot.leases import Group, Lease, borrow_group
-from ..multishot.subscription import Items, Subscription
+from ..multishot.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable

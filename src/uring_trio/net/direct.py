@@ -6,7 +6,6 @@ object, and is out of reach of ``fork`` and ``exec``; in turn there is nothing b
 `DirectStream.install` makes an ordinary stream of it, for what needs one.
 
 Invariants
-  - Of the table's slots the first few are ours to choose, for listeners; the kernel chooses from the rest.
   - A slot is emptied when its owner closes, after what is in flight on it was cancelled by slot; so a number
     is not used again before the old connection has ended.
 """
@@ -14,7 +13,6 @@ Invariants
 from __future__ import annotations
 
 import errno
-import resource
 import socket as _stdlib
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -24,9 +22,8 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
-from uring.abi.layouts import FILE_INDEX_RANGE, RSRC_REGISTER
 from uring.errors import error_from_result
-from uring.kernel.memory import pin, pin_writable, zeroed
+from uring.kernel.memory import pin, pin_writable
 
 from .. import seams
 from ..core.engine import RECEIVE_GROUP, SCARCE, Engine, current
@@ -34,8 +31,10 @@ from ..core.fd import Fd
 from ..core.perform import check_timeout, perform, run_volley
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
+from .receiver import ByteReceiver, stream_error
+from .slots import Slots
 from .socket import adopt
-from .stream import ByteReceiver, UringStream, stream_error
+from .stream import UringStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 
     from ..core.operation import Operation
 
-__all__ = ["DirectListener", "DirectStream", "Slots", "open_direct_listener"]
+__all__ = ["DirectListener", "DirectStream", "open_direct_listener"]
 
 _RECV = int(abi.IORING_OP_RECV)
 _SEND = int(abi.IORING_OP_SEND)
@@ -57,74 +56,6 @@ _ENOBUFS = -errno.ENOBUFS
 _LENGTH_MAX = 0x7FFF_F000
 _DEFAULT_SIZE = 65536
 _ANY_SLOT = -1
-_LISTENERS = 16
-"""Slots that are ours to choose; half of the table if it is smaller than twice as many."""
-
-
-class Slots:
-    """The table of a run, made for its first direct listener. It has no more slots than the process may have
-    descriptors then: the kernel holds both to ``RLIMIT_NOFILE``.
-
-    Raises:
-        OSError: the kernel refused it (``ENOMEM``), or that limit leaves no room for a listener and a
-            connection (``EMFILE``).
-    """
-
-    def __init__(self, manager: Engine) -> None:
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        count = manager.options.direct_slots
-        if limit != resource.RLIM_INFINITY:
-            count = min(count, limit)
-        if count < 2:
-            raise OSError(
-                errno.EMFILE,
-                f"direct descriptors need a table of two slots at least, and RLIMIT_NOFILE is {limit}",
-            )
-        self._listeners = min(_LISTENERS, count // 2)
-        table = zeroed(RSRC_REGISTER.size)
-        RSRC_REGISTER.pack_into(table.view, 0, count, abi.IORING_RSRC_REGISTER_SPARSE, 0, 0)
-        what = "register a table of direct descriptors"
-        ring: Any = manager.ring
-        register = ring.register
-        register(int(abi.IORING_REGISTER_FILES2), table.address, RSRC_REGISTER.size, what)
-        chosen = zeroed(FILE_INDEX_RANGE.size)
-        FILE_INDEX_RANGE.pack_into(chosen.view, 0, self._listeners, count - self._listeners)
-        register(int(abi.IORING_REGISTER_FILE_ALLOC_RANGE), chosen.address, 0, what)
-        self._manager = manager
-        self._free = list(range(self._listeners))
-
-    @classmethod
-    def of(cls, manager: Engine) -> Slots:
-        """The table of that run."""
-        if manager.slots is None:
-            manager.slots = cls(manager)
-        slots: Slots = manager.slots
-        return slots
-
-    def reserve(self) -> int:
-        """A slot for a listener.
-
-        Raises:
-            OSError: ``ENFILE``, there are too many.
-        """
-        if not self._free:
-            raise OSError(errno.ENFILE, f"this run has at most {self._listeners} direct listeners")
-        return self._free.pop()
-
-    def empty(self, slot: int) -> None:
-        """Closes what is in a slot before this returns; nothing may be in flight on it."""
-        manager = self._manager
-        if manager.closed:
-            return
-        op = manager.acquire("close_direct")
-        op.handler = _released
-        fields = ops.close_direct(slot).fields
-        while op.put(op.user_data, *fields) < 0:
-            manager.check_usable()
-            manager.ring.flush(1)
-        manager.ring.flush(0)
-        if slot < self._listeners:
-            self._free.append(slot)
 
 
 class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
@@ -501,7 +432,3 @@ async def _result(op: Op) -> int:
     except OSError as exc:
         return -(exc.errno or errno.EIO)
     return result if isinstance(result, int) else 0
-
-
-def _released(op: Operation, res: int, flags: int) -> None:
-    op.manager.release(op)

@@ -20,8 +20,9 @@ from uring.kernel.messages import Message, decode_control
 
 from .. import seams
 from ..core.perform import check_timeout, perform
+from ..multishot.items import Items
 from ..multishot.leases import Group, borrow_group
-from ..multishot.subscription import Items, Subscription
+from ..multishot.subscription import Subscription
 from .socket import RingSocket, adopt
 
 if TYPE_CHECKING:

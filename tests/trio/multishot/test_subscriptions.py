@@ -28,7 +28,7 @@ from uring import abi, ops
 from uring_trio import Lease, RingOptions
 from uring_trio.core import engine
 from uring_trio.core.engine import current
-from uring_trio.multishot.subscription import State
+from uring_trio.multishot.states import State
 from uring_trio.net.chunks import bundles_work
 from uring_trio.testing import assert_no_leases, leased
 
@@ -121,7 +121,7 @@ async def test_bundles_fill_several_buffers_at_once() -> None:
 
 
 async def test_kernels_whose_bundles_fail_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uring_trio.net.stream.bundles_work", lambda: False)
+    monkeypatch.setattr("uring_trio.net.receiver.bundles_work", lambda: False)
     near, far = await streams()
     async with near, far, far.chunks(bundle=True, chunk_size=64, buffers=32) as chunks:
         await near.send_all(b"x" * 128)

@@ -19,7 +19,8 @@ from tests.trio.helpers import can_bind, statistics
 from uring import ops
 from uring_trio import DirectListener, DirectStream, RingOptions, UringStream, perform
 from uring_trio.core.engine import current
-from uring_trio.net.direct import Slots, open_direct_listener
+from uring_trio.net.direct import open_direct_listener
+from uring_trio.net.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator

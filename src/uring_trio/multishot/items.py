@@ -1,0 +1,155 @@
+"""What subscriptions bring, one after the other: the iterators that programs use."""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from uring import abi
+from uring.errors import error_from_result
+from uring.kernel.op import Multishot, Op, descriptor
+
+from ..core.engine import current
+from ..core.fd import Fd
+from ..core.perform import check_alone
+from .states import OVER, State
+from .subscription import Subscription
+
+__all__ = ["Items", "subscribe"]
+
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
+_TIMEOUT = int(abi.IORING_OP_TIMEOUT)
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Items(ABC, Generic[T_co]):
+    """What a subscription brings, as an async context manager and the iterator of its block.
+
+    Entering costs no system call; the first iteration arms the multishot. Leaving the block, in whatever
+    way, cancels it, waits for its last completion and gives back what nobody took. One task iterates at a
+    time.
+    """
+
+    __slots__ = ("_done", "_subscription")
+
+    def __init__(self) -> None:
+        self._subscription: Subscription | None = None
+        self._done = False
+
+    @abstractmethod
+    def _open(self) -> Subscription:
+        """Makes the subscription; raises what is wrong with it."""
+
+    @abstractmethod
+    def _item(self, res: int, flags: int) -> T_co:
+        """What a completion is to the user."""
+
+    def _last(self, res: int) -> T_co:
+        """What a final result is to the user: a last item, or what this raises."""
+        if res < 0:
+            subscription = self._subscription
+            assert subscription is not None
+            raise error_from_result(res, subscription.name, subscription.owner.fd)
+        self._done = True
+        raise StopAsyncIteration
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Items[T_co]:
+        if self._subscription is not None:
+            raise RuntimeError("this was entered before; make a new one")
+        await trio.lowlevel.checkpoint()
+        self._subscription = self._open()
+        return self
+
+    @enable_ki_protection
+    async def __aexit__(self, *exc_info: object) -> None:
+        subscription = self._subscription
+        assert subscription is not None
+        self._done = True
+        await subscription.aclose()
+        subscription.owner.forget()
+
+    def __aiter__(self) -> Items[T_co]:
+        return self
+
+    @enable_ki_protection
+    async def __anext__(self) -> T_co:
+        subscription = self._subscription
+        if subscription is None:
+            if self._done:
+                raise trio.ClosedResourceError("the block of this iterator was left")
+            raise RuntimeError("enter it first: async with … as items, then async for item in items")
+        if self._done:  # what is queued still is given back: a block that is being left waits for it
+            await trio.lowlevel.checkpoint()
+            if subscription.state in OVER:
+                raise trio.ClosedResourceError("the block of this iterator was left")
+            raise StopAsyncIteration
+        taken = subscription.get_nowait() if subscription.queue else None
+        if taken is None:
+            taken = await subscription.get()
+            if taken[0] <= 0 and subscription.state is State.IDLE:
+                return self._last(taken[0])
+        return self._item(*taken)
+
+
+class subscribe(Items[Any]):
+    """The completions of any multishot operation of ``uring.ops``, decoded:
+
+        async with uring_trio.subscribe(ops.poll_add_multishot(fd, select.POLLIN)) as completions:
+            async for events in completions:
+                ...
+
+    The queue is bounded: a consumer that falls behind pauses the operation. It is armed again where it ends
+    for a passing reason, an overflow of the completion queue; on an error it raises. A timeout that fires
+    brings 0; one with a count ends after it.
+
+    Raises:
+        ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
+            `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those), or is linked to the next
+            one, which is some other task's, or has no completion if it succeeds. Nothing is armed.
+        TypeError: not an operation.
+        OSError: while iterating, the kernel's errno.
+        trio.ClosedResourceError: while iterating, the descriptor was closed.
+        RuntimeError: outside a ring run.
+    """
+
+    __slots__ = ("_op",)
+
+    def __init__(self, op: Op) -> None:
+        super().__init__()
+        if not isinstance(op, Op):
+            raise TypeError(f"subscribe takes an operation made by uring.ops, not {type(op).__name__}")
+        if op.fields[1] & _SELECT:
+            raise ValueError(f"{op.name} takes buffers of a group: use chunks, datagrams or read_chunks")
+        if not isinstance(op, Multishot):
+            raise ValueError(f"{op.name} completes once: perform it, or use its multishot form")
+        check_alone(op)
+        self._op = op
+
+    def _open(self) -> Subscription:
+        manager, op = current(), self._op
+        owner = Fd.borrow(manager, descriptor(op.fields))
+        release = op.discard
+
+        def discard(res: int, flags: int) -> None:
+            if release is not None and res >= 0:
+                release(res)
+
+        ends = (lambda res: True) if op.opcode == _TIMEOUT else None
+        return Subscription(owner, op.name, op.fields, discard, pins=op.pins, ends=ends)
+
+    def _item(self, res: int, flags: int) -> Any:
+        if res < 0:
+            return 0
+        return res if self._op.decode is None else self._op.decode(res)
+
+    def _last(self, res: int) -> Any:
+        if self._op.opcode == _TIMEOUT and res == -errno.ETIME:
+            self._done = True
+            return 0
+        return super()._last(res)

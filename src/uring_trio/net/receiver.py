@@ -1,0 +1,266 @@
+"""Streams as receivers: `ByteReceiver.chunks`, with coalesced receives where the socket can."""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .. import seams
+from ..multishot.leases import Lease
+from ..multishot.states import State
+from .chunks import ByteItems, bundles_work, recv_fields
+
+if TYPE_CHECKING:
+    from ..core.engine import Engine
+    from ..core.fd import Fd
+    from ..multishot.items import Items
+    from ..multishot.subscription import Pacer, Subscription
+    from .coalescing import Coalescing
+
+__all__ = ["ByteReceiver", "stream_error"]
+
+_PIECE = 1 << 20
+"""Bytes that a plain receive makes room for at most: memory for more is new from the kernel each time."""
+
+
+class ByteReceiver(ABC):
+    """What streams of every kind share: `chunks`, and what it received that nobody took."""
+
+    __slots__ = ("_unread",)
+
+    def __init__(self) -> None:
+        self._unread: deque[bytes | OSError] | None = None  # what chunks() received and nobody took
+
+    @abstractmethod
+    async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
+        """See `trio.abc.ReceiveStream.receive_some`."""
+
+    @abstractmethod
+    def receiving_owner(self) -> Fd:
+        """The `Fd` to receive from, which nobody else receives from now."""
+
+    def coalescing(self, manager: Engine, room: int) -> Coalescing | None:
+        """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
+        return None
+
+    @abstractmethod
+    def _check_open(self) -> None:
+        """Raises `trio.ClosedResourceError` if this is closed."""
+
+    def chunks(
+        self, *, copy: bool = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
+    ) -> ByteItems[Any]:
+        """What arrives, as it arrives, by one multishot receive:
+
+            async with stream.chunks() as chunks:
+                async for data in chunks:
+                    ...
+
+        The iteration ends with the peer's end of stream. It stops receiving when all buffers are taken and
+        goes on when one is given back, so that a slow consumer slows its peer down. Whichever way the block
+        is left (a break, an exception, a cancel), what had arrived and was not taken is the first that
+        `receive_some`, `receive_into` or the next ``chunks`` brings; ``stream.socket`` does not know of it.
+
+        Args:
+            copy: items are bytes. False: each is a `Lease` of the memory that the data arrived in, which
+                the consumer gives back by leaving ``with lease:``. Whoever keeps all of them gets no more,
+                and slows down nobody else.
+            bundle: one completion for all that has arrived, in as many buffers as it takes: for small
+                buffers and large amounts. Ignored where this kernel's bundles fail a test.
+            chunk_size: bytes in each buffer: without ``bundle`` the most that an item has.
+            buffers: how many there are.
+
+        Raises:
+            TypeError, ValueError: on entering, no such sizes or more than `RingOptions.group_memory`.
+            trio.BusyResourceError: on entering, another task or ``chunks`` is receiving; while iterating,
+                another task iterates.
+            trio.BrokenResourceError: while iterating, the connection is gone.
+            trio.ClosedResourceError: the stream, or the block, was closed.
+            RuntimeError: iterated without ``async with``.
+        """
+        return _StreamChunks(self, copy, bundle, chunk_size, buffers)
+
+    async def _receive_unread(self, size: int, timeout: float | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        unread = self._unread
+        if not unread:
+            self._unread = None
+            return await self.receive_some(size, timeout=timeout)
+        first = unread.popleft()
+        if not unread:
+            self._unread = None
+        if isinstance(first, OSError):
+            raise stream_error(first) from first
+        if len(first) > size:
+            self._unread = unread
+            unread.appendleft(first[size:])
+        return first[:size]
+
+    def _keep(self, item: bytes | OSError) -> None:
+        if self._unread is None:
+            self._unread = deque()
+        self._unread.append(item)
+
+
+class _StreamChunks(ByteItems[Any]):
+    """`UringStream.chunks`: by single receives where the kernel has no room for another group of buffers,
+    which happens early in processes without privileges."""
+
+    __slots__ = ("_bundle", "_burst", "_dry", "_inline", "_piece", "_single", "_stream", "_waiting")
+
+    def __init__(self, stream: ByteReceiver, copy: bool, bundle: bool, size: int, count: int) -> None:
+        self._bundle = bundle and bundles_work()
+        fields = partial(recv_fields, bundle=self._bundle)
+        super().__init__(stream.receiving_owner, fields, "recv_multishot", size, count, copy, stream._keep)
+        self._stream = stream
+        self._single = False
+        self._piece = min(size, _PIECE) if copy else size
+        self._inline = False  # a fast flow is received by plain calls; bundles bring more at a time
+        self._burst = count  # how many there were since others had their turn
+        self._dry = False  # the last one found no more
+        self._waiting = False  # a task is about it
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Items[Any]:
+        try:
+            return await super().__aenter__()
+        except OSError as exc:
+            if exc.errno != errno.ENOMEM:
+                raise
+            self._single = True
+            return self
+
+    @enable_ki_protection
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._single:
+            self._single, self._done = False, True
+        else:
+            await super().__aexit__(*exc_info)
+
+    def _open(self) -> Subscription:
+        subscription = super()._open()
+        owner = subscription.owner
+        owner.receiving = subscription
+        subscription.coalescing = self._stream.coalescing(owner.manager, self._size * self._count)
+        return subscription
+
+    @enable_ki_protection
+    async def __anext__(self) -> Any:
+        subscription = self._subscription
+        if (
+            subscription is None
+            or self._done
+            or self._rest
+            or self._inline
+            or self._stream._unread is not None
+        ):
+            return await self._next_slowly()
+        # As the base class does, with a frame less for each of its layers.
+        taken = subscription.get_nowait() if subscription.queue else None
+        if taken is None:
+            taken = await subscription.get()
+            if taken[0] <= 0 and subscription.state is State.IDLE:
+                return self._last(taken[0])
+        coalescing = subscription.coalescing
+        if coalescing is not None:
+            coalescing.consumed(taken[0])
+            self._inline = coalescing.active and not self._bundle
+        return self._item(*taken)
+
+    async def _next_slowly(self) -> Any:
+        stream = self._stream
+        if stream._unread is not None and self._subscription is not None and not self._done:
+            data = await stream._receive_unread(self._size)
+            return data if self._copy else Lease(memoryview(data))
+        if self._single:
+            data = await stream.receive_some(self._size)
+            if not data:
+                raise StopAsyncIteration
+            return data if self._copy else Lease(memoryview(data))
+        if self._inline and not self._done and not self._rest:
+            received = await self._next_inline()
+            if received is not None:
+                return received
+        return await super().__anext__()
+
+    async def _next_inline(self) -> bytes | Lease | None:
+        """What a plain receive brings while receives are coalesced; None: the subscription tells what is
+        next. As many in a row as there are buffers, then others have their turn.
+        """
+        subscription = self._subscription
+        assert subscription is not None
+        coalescing, owner = subscription.coalescing, subscription.owner
+        assert coalescing is not None
+        if seams.interrupted():
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if self._waiting:
+            raise trio.BusyResourceError("another task is already iterating here")
+        self._waiting = True
+        try:
+            while coalescing.active:
+                if not subscription.paused and not await subscription.pause():
+                    return None
+                if self._dry:
+                    if owner.is_read():
+                        break  # somebody else waits for this socket
+                    await owner.wait_readable("recv")
+                    self._dry, self._burst = False, 0
+                elif self._burst >= self._count:
+                    self._burst = 0
+                    await trio.lowlevel.checkpoint()
+                    continue
+                bid = 0 if self._copy else self._group.take()
+                if bid < 0:
+                    break  # the consumer has all buffers: the subscription waits for one
+                try:
+                    item = self._receive(coalescing, bid)
+                except BlockingIOError:
+                    self._dry = True
+                    continue
+                except OSError as exc:
+                    raise stream_error(exc) from exc
+                size = len(item)
+                if not size:
+                    self._done = True
+                    raise StopAsyncIteration
+                self._burst += 1
+                self._dry = size < self._piece
+                coalescing.consumed(size)
+                return item
+        finally:
+            self._waiting = False
+        self._inline = self._dry = False
+        self._burst = self._count
+        subscription.resume()
+        return None
+
+    def _receive(self, coalescing: Pacer, bid: int) -> bytes | Lease:
+        """What is in the socket, as bytes or in a buffer, which is recycled if that is nothing."""
+        if self._copy:
+            return coalescing.receive(self._piece)
+        group, size = self._group, 0
+        try:
+            size = coalescing.receive_into(group.views[bid])
+        finally:
+            if not size:
+                group.recycle(bid)
+        return Lease(group.views[bid][:size], group if size else None, bid)
+
+    def _last(self, res: int) -> Any:
+        try:
+            return super()._last(res)
+        except OSError as exc:
+            raise stream_error(exc) from exc
+
+
+def stream_error(exc: OSError) -> Exception:
+    if exc.errno == errno.EBADF:
+        return trio.ClosedResourceError("this stream is closed")
+    return trio.BrokenResourceError(f"the connection is broken: {exc}")

@@ -1,0 +1,93 @@
+"""The slots of the ring's table of files, which direct descriptors are.
+
+Of the slots the first few are chosen here, for listeners; the kernel chooses from the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+from typing import TYPE_CHECKING, Any
+
+from uring import abi, ops
+from uring.abi.layouts import FILE_INDEX_RANGE, RSRC_REGISTER
+from uring.kernel.memory import zeroed
+
+if TYPE_CHECKING:
+    from ..core.engine import Engine
+    from ..core.operation import Operation
+
+__all__ = ["Slots"]
+
+_LISTENERS = 16
+"""Slots that are chosen here; half of the table if it is smaller than twice as many."""
+
+
+class Slots:
+    """The table of a run, made for its first direct listener. It has no more slots than the process may have
+    descriptors then: the kernel holds both to ``RLIMIT_NOFILE``.
+
+    Raises:
+        OSError: the kernel refused it (``ENOMEM``), or that limit leaves no room for a listener and a
+            connection (``EMFILE``).
+    """
+
+    def __init__(self, manager: Engine) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        count = manager.options.direct_slots
+        if limit != resource.RLIM_INFINITY:
+            count = min(count, limit)
+        if count < 2:
+            raise OSError(
+                errno.EMFILE,
+                f"direct descriptors need a table of two slots at least, and RLIMIT_NOFILE is {limit}",
+            )
+        self._listeners = min(_LISTENERS, count // 2)
+        table = zeroed(RSRC_REGISTER.size)
+        RSRC_REGISTER.pack_into(table.view, 0, count, abi.IORING_RSRC_REGISTER_SPARSE, 0, 0)
+        what = "register a table of direct descriptors"
+        ring: Any = manager.ring
+        register = ring.register
+        register(int(abi.IORING_REGISTER_FILES2), table.address, RSRC_REGISTER.size, what)
+        chosen = zeroed(FILE_INDEX_RANGE.size)
+        FILE_INDEX_RANGE.pack_into(chosen.view, 0, self._listeners, count - self._listeners)
+        register(int(abi.IORING_REGISTER_FILE_ALLOC_RANGE), chosen.address, 0, what)
+        self._manager = manager
+        self._free = list(range(self._listeners))
+
+    @classmethod
+    def of(cls, manager: Engine) -> Slots:
+        """The table of that run."""
+        if manager.slots is None:
+            manager.slots = cls(manager)
+        slots: Slots = manager.slots
+        return slots
+
+    def reserve(self) -> int:
+        """A slot for a listener.
+
+        Raises:
+            OSError: ``ENFILE``, there are too many.
+        """
+        if not self._free:
+            raise OSError(errno.ENFILE, f"this run has at most {self._listeners} direct listeners")
+        return self._free.pop()
+
+    def empty(self, slot: int) -> None:
+        """Closes what is in a slot before this returns; nothing may be in flight on it."""
+        manager = self._manager
+        if manager.closed:
+            return
+        op = manager.acquire("close_direct")
+        op.handler = _released
+        fields = ops.close_direct(slot).fields
+        while op.put(op.user_data, *fields) < 0:
+            manager.check_usable()
+            manager.ring.flush(1)
+        manager.ring.flush(0)
+        if slot < self._listeners:
+            self._free.append(slot)
+
+
+def _released(op: Operation, res: int, flags: int) -> None:
+    op.manager.release(op)
