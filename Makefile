@@ -1,5 +1,5 @@
-# Every target sets itself up: it makes a virtual environment in .venv, with the package and its tools inside, and makes
-# it anew when pyproject.toml, the C shim or the interpreter changes. Needed: python3 with its headers, a C compiler.
+# Every target creates a virtual environment in .venv, with the package and its tools inside, and creates it again when
+# pyproject.toml, the C shim or the interpreter changes. Needed: python3 with its headers, a C compiler.
 #
 #   make demo          a Trio server on the ring next to stock Trio, with real clients
 #   make test          the tests, with $(PYTHON); make test ARGS="-k name"
@@ -7,7 +7,7 @@
 #                      from Debian's newest suite, in a folder (tools/newer-pythons)
 #   make conformance   the test-suites of Trio, AnyIO and others on stock Trio and on the ring;
 #                      make conformance ARGS="--suite trio"
-#   make versions      our tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
+#   make versions      this project's tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
 #                      the newest; make versions OLDER=0.33/4.14 for one pair
 #   make explore       the same races in many more orders than make test, and longer storms: some minutes
 #   make stress        random programs beside stock Trio, thousands of connections, tiny rings, cancels, bad peers,

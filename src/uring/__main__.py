@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def examine(entries: int = 256) -> dict[str, Any]:
-    """What the doctor found, as JSON can hold it.
+    """The doctor's findings, as JSON can hold them.
 
     ``usable`` is the verdict and ``problems`` the sentences why not. ``kernel`` and ``settings`` describe the
     machine. ``operations``, ``setup_flags``, ``features``, ``registrations``, ``enter_flags`` and
@@ -225,7 +225,7 @@ def _short(opcode: Register) -> str:
 
 
 def _unnamed(present: Iterable[int], named: Iterable[IntEnum]) -> dict[str, bool]:
-    """What the kernel has and this package has no name for."""
+    """Features of the kernel that this package has no name for."""
     return {str(number): True for number in sorted(set(present) - set(named))}
 
 

@@ -17,7 +17,7 @@ __all__ = ["OPCODES", "Cancel", "Opcode", "ResultKind", "by_name", "by_number"]
 
 
 class ResultKind(Enum):
-    """What a result of zero or more stands for."""
+    """The meaning of a result of zero or more."""
 
     NONE = "none"
     """Always 0."""

@@ -125,7 +125,7 @@ class BufferGroupsConfig:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a `uring.Ring` is made of.
+    """The options of a `uring.Ring`.
 
     Attributes:
         entries: submission queue size, 1 to 32768, rounded up to a power of two.

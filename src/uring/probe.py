@@ -28,7 +28,7 @@ __all__ = ["Probe", "probe"]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What this kernel supports; numbers it knows and ``uring.abi`` does not are kept as they are.
+    """The features of this kernel; numbers that ``uring.abi`` does not know are kept unchanged.
 
     ``queried`` says that the kernel itself told the flags, features and registrations (Linux 6.18); else they
     were found by trying, and ``enter_flags`` and ``entry_flags`` are 0, since these cannot be tried.
@@ -54,7 +54,7 @@ class Probe:
 
 
 def probe(ring: KernelRing | None = None) -> Probe:
-    """What this kernel supports, asked through ``ring`` or through a new one; cached afterwards.
+    """The features of this kernel, asked through ``ring`` or through a new one; cached afterwards.
 
     Raises:
         RingUnavailable: this machine refuses io_uring; the message names the setting to change.

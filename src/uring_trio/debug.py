@@ -1,4 +1,4 @@
-"""What is in flight in a ring run, for people: every operation with its task and the line that awaits it.
+"""A readable list of a ring run's operations in flight, with the task and the line that awaits each.
 
 It reads what the run keeps anyway. Ages cost a Trio instrument, so that they are known only while
 `track_ages` is on. An `Instrument` of a run sees each operation go and come. While a run has none, and

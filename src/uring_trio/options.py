@@ -1,4 +1,4 @@
-"""What a ring run can be told: sizes of the queues and of the receive buffers."""
+"""The options of a ring run: sizes of the queues and of the receive buffers, deadlines, limits."""
 
 from __future__ import annotations
 

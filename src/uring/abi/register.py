@@ -1,4 +1,4 @@
-"""What io_uring_register takes: its opcodes, and the flags of their arguments.
+"""The arguments of io_uring_register: its opcodes, and the flags of their arguments.
 
 Numbers of Linux 6.18; what 6.19 adds is marked. The arguments' layouts are in uring.abi.layouts.
 """

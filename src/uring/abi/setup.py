@@ -1,4 +1,4 @@
-"""What io_uring_setup and io_uring_enter take and what the mapped rings show.
+"""The arguments of io_uring_setup and io_uring_enter, and the fields of the mapped rings.
 
 Numbers of Linux 6.18; what 6.19 adds is marked. Nothing here touches the kernel.
 """

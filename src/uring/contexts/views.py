@@ -31,7 +31,7 @@ _getters.flags.__doc__ = "``IORING_CQE_F_*``; the buffer's number from bit 16 on
 
 
 class Completion(tuple[int, ...]):
-    """What all completions have."""
+    """The common attributes of all completions."""
 
     __slots__ = ()
 

@@ -147,7 +147,7 @@ def _check(name: str, value: Any, most: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """What a multishot recvmsg put into one buffer. The parts are views of it: copy before giving it back."""
+    """A message of a multishot recvmsg in one buffer. Its parts are views: copy before giving it back."""
 
     name: memoryview
     control: memoryview

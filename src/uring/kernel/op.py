@@ -54,7 +54,7 @@ MULTISHOT_BIT: dict[int, tuple[int, int]] = {
     abi.IORING_OP_URING_CMD128: (6, int(abi.IORING_URING_CMD_MULTISHOT)),
     abi.IORING_OP_READ_MULTISHOT: (0, int(abi.IORING_OP_READ_MULTISHOT)),  # by its opcode
 }
-"""Where an operation says that it is a multishot: the index of the field, and the bit."""
+"""The mark of a multishot operation: the index of the field, and the bit."""
 
 _MULTISHOT_COMMAND = "tx_timestamp"
 """It has no bit for it."""

@@ -25,7 +25,7 @@ _UNAVAILABLE = frozenset(
         errno.EINTR,
     )
 )  # fmt: skip
-"""What io_uring_setup and the mapping of its queues answer where this machine is the reason."""
+"""Errors of io_uring_setup and of mapping its queues of which this machine is the reason."""
 
 
 def open_ring(handle: Any, entries: int, params: Any) -> None:

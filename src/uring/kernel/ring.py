@@ -55,7 +55,7 @@ _EXT_ARG_REG = 1 << 6
 
 
 class RingLike(Protocol):
-    """What the manager needs of a ring: the kernel's, or the scripted one of the tests."""
+    """The interface of a ring to the engine: the kernel's, or the scripted one of the tests."""
 
     fd: int
     out: memoryview[int]

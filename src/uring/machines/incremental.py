@@ -28,7 +28,7 @@ __all__ = ["IncrementalHandler", "IncrementalReceiver"]
 
 
 class IncrementalHandler:
-    """What happens with received data; each method does nothing unless overridden."""
+    """The callbacks for received data; by default each does nothing."""
 
     def on_data(self, data: memoryview, has_more: bool) -> None:
         """A piece; ``has_more``: the same buffer will get another. The view is good until this returns."""

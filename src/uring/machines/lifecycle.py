@@ -21,7 +21,7 @@ __all__ = ["TABLE", "Event", "IllegalTransition", "State", "diagram", "step"]
 
 
 class State(Enum):
-    """Where an operation is; the value is how the diagram explains it."""
+    """The state of an operation; the value is its explanation in the diagram."""
 
     FREE = "in the table, no owner"
     READY = "owned, nothing in flight"
@@ -35,7 +35,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happens to an operation; the value is its label in the diagram."""
+    """An event of an operation; the value is its label in the diagram."""
 
     ACQUIRE = "acquire"
     QUEUE = "queue"

@@ -132,7 +132,7 @@ class _Callbacks(ListenerHandler):
 
 @dataclass(frozen=True, slots=True)
 class ListenerStep:
-    """What a completion of a set-up means.
+    """One completed step of a set-up.
 
     Attributes:
         op: the opcode that completed: ``IORING_OP_SOCKET``, ``IORING_OP_BIND`` or ``IORING_OP_LISTEN``.
@@ -152,7 +152,7 @@ class ListenerStep:
 
 
 class Event(Enum):
-    """What happens to a set-up."""
+    """An event of a set-up."""
 
     SOCKET_DONE = auto()
     BIND_DONE = auto()
@@ -168,7 +168,7 @@ class Event(Enum):
 
 
 class Action(Flag):
-    """What then is done."""
+    """The action of a transition."""
 
     NOTHING = 0
     KEEP_FD = auto()
@@ -220,7 +220,7 @@ _DONE = {OP_SOCKET: Event.SOCKET_DONE, OP_BIND: Event.BIND_DONE, OP_LISTEN: Even
 
 
 class Setup:
-    """What a set-up remembers, in the slot's first reference."""
+    """The data of a set-up, in the slot's first reference."""
 
     __slots__ = ("address", "awaited", "backlog", "family", "fd", "handler", "op", "state")
 
@@ -308,7 +308,7 @@ def set_listener_ready(ext: ExtSQE) -> None:
 
 
 def decode_listener_cqe(cqe: Completion) -> ListenerStep | None:
-    """What a completion means for the set-up that it belongs to; None when it belongs to none.
+    """The step of the set-up that a completion belongs to; None if it belongs to none.
 
     To be called once for each. A socket that arrives after the close is closed here.
     """
@@ -329,7 +329,7 @@ def decode_listener_cqe(cqe: Completion) -> ListenerStep | None:
 
 
 def setup_of(ext: ExtSQE) -> Setup:
-    """What a slot's set-up remembers. Raises LookupError: there is none in it."""
+    """The data of a slot's set-up. Raises LookupError: the slot has none."""
     if not isinstance(ext, ExtSQE):
         raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
     setup = ext.sidecar[1]

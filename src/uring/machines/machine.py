@@ -27,7 +27,7 @@ class IllegalEvent(RuntimeError):
 
 
 class Table(Generic[S, E, A]):
-    """What each event does in each state.
+    """The transition of each state and event.
 
     Args:
         name: of the machine, for messages.

@@ -131,7 +131,7 @@ class _Callbacks(MultishotHandler):
 
 
 class Event(Enum):
-    """What happens to a subscription."""
+    """An event of a subscription."""
 
     CANCEL = auto()
     CANCEL_REFUSED = auto()
@@ -140,7 +140,7 @@ class Event(Enum):
 
 
 class Action(Flag):
-    """What a subscription then does."""
+    """The action of a transition."""
 
     NOTHING = 0
     SUBMIT_CANCEL = auto()
@@ -198,7 +198,7 @@ class MultishotSubscription(CompletionOwner):
 
     @property
     def context(self) -> SQEContext:
-        """What its completions carry."""
+        """The context that its completions carry."""
         return self._ext.context
 
     @property

@@ -36,7 +36,7 @@ _EXPORTED_FD_AT = 24
 
 
 class ZCRXOffsets(NamedTuple):
-    """Where in the region the kernel reads the refill ring: its head, tail and entries, in bytes."""
+    """The places of the refill ring's head, tail and entries in the region, in bytes."""
 
     head: int
     tail: int

@@ -193,7 +193,7 @@ class ZCRXState(IntEnum):
 
 
 class Event(Enum):
-    """What happens to a receiver."""
+    """An event of a receiver."""
 
     START = auto()
     START_REFUSED = auto()
@@ -206,7 +206,7 @@ class Event(Enum):
 
 
 class Action(Flag):
-    """What it then does."""
+    """The action of a transition."""
 
     NOTHING = 0
     SUBMIT = auto()

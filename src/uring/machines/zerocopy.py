@@ -71,7 +71,7 @@ class _Callbacks(ZCHandler):
 
 
 class State(Enum):
-    """Where a zero-copy send is."""
+    """The state of a zero-copy send."""
 
     SENT = auto()
     NOTIFYING = auto()
@@ -88,7 +88,7 @@ class Event(Enum):
 
 
 class Action(Flag):
-    """What the handler is told."""
+    """The callbacks of a transition."""
 
     COMPLETED = auto()
     NOTIFIED = auto()

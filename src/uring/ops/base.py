@@ -234,7 +234,7 @@ def check_group(buffer_group: Any) -> int:
 
 
 def check_user_data(user_data: Any) -> int:
-    """What identifies a request to the kernel."""
+    """The value that identifies a request to the kernel."""
     return check_int("user_data", user_data, 0, USER_DATA_MAX)
 
 

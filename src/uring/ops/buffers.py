@@ -21,7 +21,7 @@ __all__ = ["provide_buffers", "release_provided", "remove_buffers"]
 _COUNT_MAX = 65536
 
 _provided: dict[tuple[int, int], object] = {}
-"""What some group may still write to, by address and length."""
+"""Memory that some group may still write to, by address and length."""
 
 
 def provide_buffers(

@@ -148,7 +148,7 @@ def statx(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op:
-    """What the file system knows of a file (Linux 5.6); completes with a `StatxResult`. See statx(2).
+    """The attributes of a file (Linux 5.6); completes with a `StatxResult`. See statx(2).
 
     For an open file: path ``""``, ``AT_EMPTY_PATH`` and its descriptor as ``dir_fd``.
     """

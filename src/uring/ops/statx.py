@@ -14,7 +14,7 @@ _NANO = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class StatxResult:
-    """What statx(2) said of a file, under the names of `os.stat_result`, and what only statx knows.
+    """The attributes of a file from statx(2): those of `os.stat_result`, and those of statx alone.
 
     ``mask`` has the ``STATX_*`` bits of what the file system filled in; the rest is zero. Times are in
     nanoseconds since the epoch where the name ends in ``_ns``, else in seconds.
@@ -101,7 +101,7 @@ def _seconds(ns: int) -> float:
 
 
 def decode_statx(memory: memoryview) -> StatxResult:
-    """What the kernel wrote."""
+    """The structure that the kernel wrote, decoded."""
     (
         mask, blksize, attributes, nlink, uid, gid, mode, ino, size, blocks, attributes_mask,
         atime, atime_ns, btime, btime_ns, ctime, ctime_ns, mtime, mtime_ns,

@@ -55,7 +55,7 @@ class Batch:
             if op.needed:
                 holds[ctx] = (*holds.get(ctx, ()), op)
         self.holds: dict[int, tuple[Op, ...]] = holds
-        """What must be kept, by context."""
+        """The pins to keep, by context."""
         self.decodes: bool = any(op.decode is not None for each in holds.values() for op in each)
         """Whether results mean more than their number."""
         self.pairs: bytes = pairs.tobytes()

@@ -173,7 +173,7 @@ class RingCore(Submission, Waiting):
             raise
 
     def _make_resources(self) -> None:
-        """What the options ask for at the start; `uring.Ring` adds the buffers."""
+        """Registers what the options require at the start; `uring.Ring` adds the buffers."""
 
     def _release_resources(self, leak: bool) -> None:
         """Undoes `_make_resources`; with ``leak`` memory must stay, since the kernel may write there."""

@@ -62,12 +62,12 @@ class QuerySCQ:
 
 
 def query_opcodes() -> QueryOpcode:
-    """What the kernel has (Linux 6.18). Raises NotSupported on older ones."""
+    """The opcodes and features of the kernel (Linux 6.18). Raises NotSupported on older ones."""
     return QueryOpcode(*_query("QUERY_OPCODES", int(abi.IO_URING_QUERY_OPCODES), QUERY_OPCODE, "Linux 6.18"))
 
 
 def query_zcrx() -> QueryZCRX:
-    """What zero-copy receive can do (Linux 6.19). Raises NotSupported on older ones."""
+    """The features of zero-copy receive (Linux 6.19). Raises NotSupported on older ones."""
     return QueryZCRX(*_query("QUERY_ZCRX", int(abi.IO_URING_QUERY_ZCRX), QUERY_ZCRX, "Linux 6.19"))
 
 

@@ -49,7 +49,7 @@ class WaitRegion(MemRegion):
         self.entries: int = entries
 
     def set(self, index: int, timeout: float | None, *, min_wait: float = 0.0) -> None:
-        """What a wait with this index does.
+        """The arguments of waits with this index.
 
         Args:
             timeout: seconds at most; None: until a completion comes.

@@ -277,7 +277,7 @@ class Registrations(Tables):
         return self._kernel.register(int(abi.IORING_REGISTER_SYNC_CANCEL), memory.address, 1, "cancel")
 
     def query_opcodes(self) -> QueryOpcode:
-        """What the kernel has; see `uring.query_opcodes`."""
+        """The features of the kernel; see `uring.query_opcodes`."""
         return query_opcodes()
 
     def query_zcrx(self) -> QueryZCRX:

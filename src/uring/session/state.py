@@ -53,7 +53,7 @@ _CHECKED = TARGETING | {
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the kernel made of the options.
+    """The options in force, as the kernel set them.
 
     Attributes:
         sq_entries, cq_entries: sizes of the queues.

@@ -156,7 +156,7 @@ class BufferedFile(RingFile):
 
     @exclusive
     async def peek(self, size: int = 0, /) -> bytes:
-        """What is in the buffer, which is filled if it is empty; the position stays."""
+        """The contents of the buffer, which is filled if it is empty; the position stays."""
         if self._unable(self._readable):
             return await self._refuse("peek", size)
         operator.index(size)
@@ -306,7 +306,7 @@ class BufferedFile(RingFile):
         return made
 
     def _move_ahead(self, made: Any) -> None:
-        """What is moved without the descriptor: bytes that cannot be read again."""
+        """Moves the part that needs no descriptor: bytes that cannot be read again."""
         if self._readable and self._ahead() and not raw_under(made).seekable():
             end = self._pos + self._ahead()
             fill_buffer(self._stock, made, self._size, bytes(self._block[self._pos : end]))
@@ -393,7 +393,7 @@ class BufferedFile(RingFile):
         return n
 
     def _take_ahead(self) -> list[bytes]:
-        """What was read ahead, which is now consumed."""
+        """The bytes that were read ahead, which are now consumed."""
         pos, have = self._pos, self._ahead()
         self._pos = pos + have
         return [bytes(self._block[pos : pos + have])] if have else []

@@ -39,7 +39,7 @@ _TYPE = int(abi.STATX_TYPE)
 _DONT_SYNC = int(abi.AT_STATX_DONT_SYNC)
 _NEVER_WAIT = os.O_NONBLOCK | os.O_PATH
 _WOULD_WAIT = frozenset((errno.EAGAIN, errno.ENXIO))
-"""What an open with ``O_NONBLOCK`` ends with where it would wait: for a lease, for a FIFO's reader."""
+"""The errors of an open with ``O_NONBLOCK`` that would wait: for a lease, for a FIFO's reader."""
 
 
 @enable_ki_protection

@@ -68,7 +68,7 @@ _AT_FDCWD = int(abi.AT_FDCWD)
 _FD_MAX = (1 << 31) - 1
 _STATX_SIZE = 256
 _STAT_FIELDS = struct.Struct("=4xI8xIIIH2xQQQ8x qI4x 16x qI4x qI4x IIII").unpack_from
-"""What `os.stat_result` has of ``struct statx``."""
+"""The part of ``struct statx`` that `os.stat_result` has."""
 _NANO = 1_000_000_000
 _COPY_CHUNK = 1 << 20
 _PATH_MAX = 4096

@@ -156,7 +156,7 @@ def _file_on(fd: int, name: Any, closefd: bool, mode: str, *others: Any) -> Ring
 
 
 def _ask(opener: Opener, path: Any, flags: int) -> int:
-    """What an opener answers, judged as the standard library does."""
+    """The result of an opener, checked as the standard library does."""
     fd = opener(path, flags)
     if not isinstance(fd, int):
         raise TypeError("expected integer from opener")

@@ -100,7 +100,7 @@ class PathMethods:
             return int(await file.write(data))
 
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """What the file system knows of it; see `os.stat`."""
+        """The attributes of the file; see `os.stat`."""
         # As `paths.stat`: a frame less for what programs ask very many paths for.
         found: os.stat_result | int | None
         found = await seams.attempt_on_ring(find_stat, self, follow_symlinks)

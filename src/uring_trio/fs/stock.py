@@ -38,7 +38,7 @@ _FLAGS_AT = 64
 
 
 class Stock:
-    """What `open` was told, for a descriptor that is open already."""
+    """The arguments of `open`, for a descriptor that is already open."""
 
     __slots__ = ("_arguments", "_mode", "_name", "closefd", "fd")
 

@@ -413,7 +413,7 @@ class TextFile(RingFile):
             self._snapshot = None
 
     def _line_end(self, text: str, start: int) -> int:
-        """Where the line that begins at ``start`` ends, 0 if not in this text."""
+        """The end of the line that begins at ``start``, 0 if it is not in this text."""
         if self._newline != "":
             found = text.find(self._end, start)
             return found + len(self._end) if found >= 0 else 0

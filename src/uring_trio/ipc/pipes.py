@@ -50,7 +50,7 @@ _STREAMING = 16384
 """After a read of this size more of the kind is likely."""
 
 _SMALL = 4096
-"""What a pipe takes as a whole or not at all; it seldom has to wait."""
+"""Bytes that a pipe takes as a whole or not at all; such a write seldom has to wait."""
 
 _BURST = 1 << 18
 """How much is written without letting other tasks run."""

@@ -205,7 +205,7 @@ def _is_ring_stream(stream: Any) -> bool:
 
 
 def _stream_method(anyio: Any, name: str) -> Callable[..., Any]:
-    """What a file stream of AnyIO does in this method, for a file of the ring."""
+    """The method of a file stream of AnyIO, for a file of the ring."""
 
     async def receive(self: Any, max_bytes: int = 65536) -> bytes:
         if max_bytes < 1:

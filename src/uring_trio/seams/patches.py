@@ -1,4 +1,4 @@
-"""What is put in the place of Trio's own: classes, functions, AnyIO's backend.
+"""The replacements of parts of Trio: classes, functions, AnyIO's backend.
 
 Nothing of it is undone: objects of a run that goes on elsewhere stay what they are, and outside a ring run
 they behave as Trio's own.

@@ -1,4 +1,4 @@
-"""What the waits need of an operation, and an operation of the run that it is in.
+"""The interface of an operation to the waits, and of its run to the operation.
 
 Everything is built on this package, so it names none of that: these protocols say what it uses.
 """
@@ -17,7 +17,7 @@ __all__ = ["Canceller", "Request", "Run"]
 
 
 class Canceller(Protocol):
-    """What asks the kernel to cancel; see `uring_trio.core.cancels`."""
+    """The part that asks the kernel to cancel; see `uring_trio.core.cancels`."""
 
     def cancel(self, op: Any, /) -> None:
         """Asks for the end of an operation, whose completion comes all the same."""

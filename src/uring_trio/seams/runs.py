@@ -113,7 +113,7 @@ def current_task() -> Any:
 
 
 def clock_offset(runner: Any) -> float | None:
-    """What Trio's clock is ahead of the monotonic clock; None for any other clock (a mock clock)."""
+    """The offset of Trio's clock from the monotonic clock; None for any other clock (a mock clock)."""
     clock = runner.clock
     return clock.offset if type(clock) is core_run.SystemClock else None
 

@@ -48,7 +48,7 @@ _OPERATION = ("user_data", "task", "res", "flags", "pins", "interrupt", "handler
 
 
 class _Again(outcome.Value[None]):  # type: ignore[misc]  # final, as far as anybody keeps outcomes
-    """What every shielded checkpoint is resumed with: unlike other outcomes it can be unwrapped each time."""
+    """The outcome that resumes every shielded checkpoint: unlike others it can be unwrapped each time."""
 
     def unwrap(self) -> None:
         return None
@@ -134,7 +134,7 @@ def _unusual(runner: Any, task: Any, message: Any) -> None:
 
 
 def _find(operation: type) -> tuple[int, ...] | None:
-    """Where the fields lie, in the order of the C text's list; None where one is not as expected."""
+    """The offsets of the fields, in the order of the C text's list; None where one is not as expected."""
     if operation not in _offsets and not (tested() and all(map(present, NAMES_OF_TICKS))):
         _offsets[operation] = None
     elif operation not in _offsets:

@@ -62,7 +62,7 @@ _SHIELDED: Any = None if _Park is None else _Park(lambda raise_cancel: Abort.FAI
 """Parks a task that nothing but its operation's end may wake."""
 
 DONE: outcome.Value[None] = outcome.Value(None)
-"""What every operation's task is rescheduled with; never unwrapped, so one object serves all."""
+"""The outcome that every operation's task is rescheduled with; never unwrapped, so one object serves all."""
 
 INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 """Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""

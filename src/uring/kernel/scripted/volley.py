@@ -28,7 +28,7 @@ _F_MORE = 2
 
 
 class Queue(Protocol):
-    """What a volley needs of its ring."""
+    """The interface of a ring to its volleys."""
 
     closed: bool
     eager: bool
