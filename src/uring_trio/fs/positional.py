@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import operator
 import os
+import sys
 from abc import ABC, abstractmethod
 from array import array
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,8 @@ class Positional(ABC):
         one; and of more than one transfer has."""
         if n < 0:
             raise ValueError(f"n is 0 or more, not {n}")
+        if n > sys.maxsize:
+            raise OverflowError(f"n is at most {sys.maxsize}, not {n}")
         if n > LENGTH_MAX:
             n = self._file.within(n, offset)
             data = new_bytes(n)
