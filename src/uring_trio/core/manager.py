@@ -121,7 +121,7 @@ class Manager(Engine):
     def _reserve(self, options: RingOptions) -> None:
         try:
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-            self.foreign = seams.stock_manager()
+            self.foreign: Any = seams.stock_manager()
             if isinstance(self.ring, KernelRing):
                 self.ring.register_eventfd(self._eventfd)  # as a guest run does, once it knows that it is one
                 self.ring.unregister_eventfd()

@@ -1,7 +1,7 @@
-"""Things that happen again and again, by one request: ticks of a clock, readiness of a descriptor.
+"""Repeated events by one multishot request: ticks of a clock, readiness of a descriptor.
 
-What happens while the consumer is busy is summed up in one item, so that nothing queues up: ticks are
-counted, events are joined.
+Events that occur while the consumer is busy become one item, so that nothing queues up: ticks are counted,
+readiness is merged.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class ticks(Items[int]):
             async for passed in clock:
                 ...
 
-    Each item is the number of periods that have passed since the one before: 1 for whoever keeps up, more
-    for whoever was busy meanwhile. Periods are counted on the monotonic clock from entering the block, so
-    that they do not drift; a mock clock does not change them. A period is 100 µs or longer: a shorter one is
-    over again before the kernel can be asked to stop.
+    Each item is the number of periods that have passed since the item before: 1 if the consumer keeps up,
+    more if it was busy. Periods are counted on the monotonic clock from entering the block, so that they do
+    not drift; a mock clock does not change them. A period is 100 µs or longer: a shorter one expires again
+    before the kernel can process a cancel.
 
     Raises:
         TypeError, ValueError: the period is no number of seconds, or too short or long.
@@ -87,9 +87,9 @@ class poll_events(Items[int]):
             async for mask in events:
                 ...
 
-    An item comes when something new happens (what is there at the start is new), not while things stay as
-    they are; what happens while nobody looks is joined. Errors and hang-ups are always reported. The
-    descriptor stays the caller's.
+    Each change of readiness is an item, and so is the readiness at the start; a state that lasts is reported
+    once. Changes that occur while the consumer is busy are merged. Errors and hang-ups are always reported.
+    The descriptor stays the caller's.
 
     Raises:
         TypeError, ValueError: no such mask or descriptor; nothing is armed.

@@ -1,4 +1,4 @@
-"""What subscriptions bring, one after the other: the iterators that programs use."""
+"""The iterators over subscriptions that programs use."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Items(ABC, Generic[T_co]):
-    """What a subscription brings, as an async context manager and the iterator of its block.
+    """The items of a subscription: an async context manager, and the iterator of its block.
 
-    Entering costs no system call; the first iteration arms the multishot. Leaving the block, in whatever
-    way, cancels it, waits for its last completion and gives back what nobody took. One task iterates at a
-    time.
+    Entering makes no system call; the first iteration submits the multishot. Leaving the block in any way
+    cancels it, waits for its last completion and gives back the completions in the queue. One task may
+    iterate at a time.
     """
 
     __slots__ = ("_done", "_subscription")
@@ -43,14 +43,14 @@ class Items(ABC, Generic[T_co]):
 
     @abstractmethod
     def _open(self) -> Subscription:
-        """Makes the subscription; raises what is wrong with it."""
+        """Makes the subscription, or raises the error in its arguments."""
 
     @abstractmethod
     def _item(self, res: int, flags: int) -> T_co:
-        """What a completion is to the user."""
+        """The item of a completion."""
 
     def _last(self, res: int) -> T_co:
-        """What a final result is to the user: a last item, or what this raises."""
+        """The item of a final result, or the exception that this raises."""
         if res < 0:
             subscription = self._subscription
             assert subscription is not None

@@ -17,7 +17,7 @@ __all__ = ["OVER", "TABLE", "Action", "Event", "State"]
 
 
 class State(Enum):
-    """Where a subscription is."""
+    """The state of a subscription."""
 
     IDLE = "nothing armed; the next get arms"
     ARMED = "in flight"
@@ -29,7 +29,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What happens to a subscription."""
+    """An event of a subscription."""
 
     GET = "a consumer found the queue empty"
     ROOM = "half of the queue is free and a buffer is available"
@@ -41,7 +41,7 @@ class Event(Enum):
 
 
 class Action(Enum):
-    """What a subscription does beside changing its state."""
+    """The action of a transition, besides the change of state."""
 
     NOTHING = auto()
     ARM = auto()

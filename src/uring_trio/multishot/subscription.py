@@ -6,8 +6,8 @@
   - The queue is bounded: at ``limit`` the multishot is cancelled, or the kernel ends it because the
     consumer's buffers are used up. It is armed again once half of the queue is taken and a buffer is
     available, never on a timer. Nothing is lost, nothing grows without bound.
-  - What nobody takes is given back by ``discard``, in order, when the last completion has come:
-    descriptors are closed, buffers returned.
+  - ``discard`` gives back the completions that are left in the queue, in order, after the last completion:
+    descriptors are closed, buffers recycled.
   - Waiting for a completion is not an operation: a cancelled ``get`` leaves the completion in the queue.
 """
 
@@ -50,13 +50,13 @@ class Pacer(Protocol):
 
     @property
     def active(self) -> bool:
-        """Whether the socket holds back what it has."""
+        """Whether the socket holds back data."""
 
     def consumed(self, size: int) -> None:
         """Notes that the consumer took ``size`` bytes."""
 
     def close(self) -> None:
-        """Lets the data come as it does, for good."""
+        """Ends coalescing finally."""
 
 
 class Subscription:
@@ -229,7 +229,7 @@ class Subscription:
 
     @enable_ki_protection
     async def aclose(self) -> None:
-        """Cancels the multishot, waits for its last completion and gives back what nobody took.
+        """Cancels the multishot, waits for its last completion and gives back the queue.
 
         A task that waits in `get` wakes with `trio.ClosedResourceError`.
         """
@@ -249,12 +249,12 @@ class Subscription:
             self.owner.receiving = None
 
     def close(self) -> None:
-        """Marks the subscription as closed; whoever closes the descriptor cancels in the kernel."""
+        """Marks the subscription as closed; the owner of the descriptor cancels in the kernel."""
         self._close()
         self._wake()
 
     def abandon(self) -> None:
-        """As `aclose` where the run is over: nothing is waited for, and there is nobody left to wake."""
+        """As `aclose` after the end of the run: it waits for nothing and wakes no task."""
         self._close()
         self._abandoned = True
         self.task = None

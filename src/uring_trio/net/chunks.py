@@ -1,8 +1,8 @@
 """Bytes as they arrive, by one multishot request into buffers of the consumer's own group.
 
-A stream's ``chunks()`` is a multishot receive; `read_chunks` does the same for pipes and terminals. What
-arrived before the block was left and was not taken is handed to ``keep``, in order, so that a stream loses
-no byte to a break, an exception or a cancel.
+A stream's ``chunks()`` is a multishot receive; `read_chunks` does the same for pipes and terminals. When the
+block is left, ``keep`` gets the data that was not taken, in order, so that a stream loses no byte to a break,
+an exception or a cancel.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ByteItems(Items[T_co]):
         name: the operation's name.
         size, count: bytes of a buffer, and how many of them.
         copy: items are bytes; else each is a `Lease`.
-        keep: takes each chunk that nobody took, and last the error that nobody was told.
+        keep: takes each chunk that is left at the end, and then the error that was not raised.
     """
 
     __slots__ = ("_copy", "_count", "_fields", "_group", "_keep", "_name", "_open_owner", "_rest", "_size")

@@ -30,12 +30,12 @@ _PIECE = 1 << 20
 
 
 class ByteReceiver(ABC):
-    """What streams of every kind share: `chunks`, and what it received that nobody took."""
+    """The common part of streams: `chunks`, and the data that it received and the consumer did not take."""
 
     __slots__ = ("_unread",)
 
     def __init__(self) -> None:
-        self._unread: deque[bytes | OSError] | None = None  # what chunks() received and nobody took
+        self._unread: deque[bytes | OSError] | None = None  # left over from chunks()
 
     @abstractmethod
     async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
@@ -43,7 +43,7 @@ class ByteReceiver(ABC):
 
     @abstractmethod
     def receiving_owner(self) -> Fd:
-        """The `Fd` to receive from, which nobody else receives from now."""
+        """The `Fd` to receive from, which no other task receives from now."""
 
     def coalescing(self, manager: Engine, room: int) -> Coalescing | None:
         """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
@@ -56,21 +56,21 @@ class ByteReceiver(ABC):
     def chunks(
         self, *, copy: bool = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
     ) -> ByteItems[Any]:
-        """What arrives, as it arrives, by one multishot receive:
+        """Data as it arrives, by one multishot receive:
 
             async with stream.chunks() as chunks:
                 async for data in chunks:
                     ...
 
-        The iteration ends with the peer's end of stream. It stops receiving when all buffers are taken and
-        goes on when one is given back, so that a slow consumer slows its peer down. Whichever way the block
-        is left (a break, an exception, a cancel), what had arrived and was not taken is the first that
-        `receive_some`, `receive_into` or the next ``chunks`` brings; ``stream.socket`` does not know of it.
+        The iteration ends with the peer's end of stream. It stops receiving when all buffers are in use and
+        continues when one is recycled, so that a slow consumer slows its peer down. When the block is left
+        (by a break, an exception, a cancel), `receive_some`, `receive_into` or the next ``chunks`` returns
+        first the data that had arrived and was not taken; ``stream.socket`` does not return it.
 
         Args:
             copy: items are bytes. False: each is a `Lease` of the memory that the data arrived in, which
-                the consumer gives back by leaving ``with lease:``. Whoever keeps all of them gets no more,
-                and slows down nobody else.
+                the consumer gives back by leaving ``with lease:``. A consumer that holds all of its buffers
+                stops receiving; others are unaffected.
             bundle: one completion for all that has arrived, in as many buffers as it takes: for small
                 buffers and large amounts. Ignored where this kernel's bundles fail a test.
             chunk_size: bytes in each buffer: without ``bundle`` the most that an item has.

@@ -42,7 +42,7 @@ _unpack_header = RECVMSG_OUT.unpack_from
 
 
 class Datagram(NamedTuple):
-    """What one receive brought.
+    """A received datagram.
 
     Attributes:
         data: the payload, cut to the size asked for.
@@ -124,12 +124,12 @@ class UringDatagrams(trio.abc.AsyncResource):
     async def receive(
         self, size: int = _LARGEST, *, control_size: int = 0, timeout: float | None = None
     ) -> Datagram:
-        """Waits for one datagram; what is beyond ``size`` bytes of it is cut off.
+        """Waits for one datagram; bytes beyond ``size`` are cut off.
 
         ``timeout``: seconds to wait, held by the kernel.
 
         Raises:
-            trio.TooSlowError: ``timeout`` passed; what comes later stays in the socket.
+            trio.TooSlowError: ``timeout`` passed; a later datagram stays in the socket.
             ValueError: the size is less than 1.
             OSError: what the network reported about a datagram that was sent (``ECONNREFUSED``).
             trio.BusyResourceError: another task is receiving.
@@ -196,7 +196,7 @@ async def open_udp(local: Any = None, remote: Any = None, *, reuse_port: bool = 
 
     Args:
         local: (host, port) to bind to; a port of 0, or None, picks a free one.
-        remote: (host, port) to exchange datagrams with, and with nobody else.
+        remote: (host, port) of the only peer to exchange datagrams with.
         reuse_port: other sockets may bind to the same address; the kernel spreads datagrams over them.
 
     Raises:
