@@ -91,11 +91,11 @@ def dump_on_signal(signum: int = signal.SIGUSR1) -> None:
     Raises:
         RuntimeError: outside a ring run, or not in the main thread's.
     """
-    manager = current()
+    engine = current()
 
     def handler(signum: int, frame: object) -> None:
-        if not manager.closed:
-            _print(manager, sys.stderr)
+        if not engine.closed:
+            _print(engine, sys.stderr)
 
     try:
         signal.signal(signum, handler)
@@ -129,11 +129,11 @@ def add_instrument(instrument: Instrument) -> None:
     """
     if not isinstance(instrument, Instrument):
         raise TypeError(f"an Instrument is needed, not {type(instrument).__name__}")
-    manager = current()
-    watch = _watches.get(manager)
+    engine = current()
+    watch = _watches.get(engine)
     if watch is None:
-        watch = _watches[manager] = _Watch(manager)
-        manager.wrap_enter(watch.around)
+        watch = _watches[engine] = _Watch(engine)
+        engine.wrap_enter(watch.around)
     watch.instruments.append(instrument)
 
 
@@ -143,21 +143,21 @@ def remove_instrument(instrument: Instrument) -> None:
     Raises:
         ValueError: it was not added to this run. RuntimeError: outside a ring run.
     """
-    manager = current()
-    watch = _watches.get(manager)
+    engine = current()
+    watch = _watches.get(engine)
     if watch is None or instrument not in watch.instruments:
         raise ValueError("this instrument was not added to this run")
     watch.instruments.remove(instrument)
     if not watch.instruments:
-        del _watches[manager]
-        manager.wrap_enter(None)
+        del _watches[engine]
+        engine.wrap_enter(None)
 
 
 class _Watch:
     """The instruments of a run, and the operations that they know to be in flight."""
 
-    def __init__(self, manager: Engine) -> None:
-        self._manager = manager
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._seen: set[int] = set()
         self.instruments: list[Instrument] = []
 
@@ -165,21 +165,21 @@ class _Watch:
         def watched(*args: float) -> int:
             self._look()
             n = enter(*args)
-            for user_data, res, flags in CQE.iter_unpack(self._manager.ring.out[: max(n, 0) * CQE.size]):
+            for user_data, res, flags in CQE.iter_unpack(self._engine.ring.out[: max(n, 0) * CQE.size]):
                 self._complete(user_data, res, flags)
             return n
 
         return watched
 
     def _look(self) -> None:
-        for op in _flying(self._manager):
+        for op in _flying(self._engine):
             if op.user_data not in self._seen:
                 self._seen.add(op.user_data)
                 for instrument in self.instruments:
                     instrument.submitted(op.name, op.fd)
 
     def _complete(self, user_data: int, res: int, flags: int) -> None:
-        op = self._manager.table.find(user_data)
+        op = self._engine.table.find(user_data)
         if op is None or user_data not in self._seen:
             return
         more = bool(flags & _MORE)
@@ -208,15 +208,15 @@ class _Ages(trio.abc.Instrument):
 _ages = _Ages()
 
 
-def _flying(manager: Engine) -> list[Operation]:
-    streaming = [sub.op for owner in manager.owners.values() for sub in owner.others if sub.op is not None]
-    return [op for op in manager.table.taken() if op.task is not None] + streaming
+def _flying(engine: Engine) -> list[Operation]:
+    streaming = [sub.op for owner in engine.owners.values() for sub in owner.others if sub.op is not None]
+    return [op for op in engine.table.taken() if op.task is not None] + streaming
 
 
-def _collect(manager: Engine) -> Iterator[InFlight]:
-    for op in _flying(manager):
+def _collect(engine: Engine) -> Iterator[InFlight]:
+    for op in _flying(engine):
         yield _row(op.name, op.fd, "cancelling" if op.interrupt is not None else "in flight", op.task)
-    for name, fd, task in seams.waiting(manager.foreign):
+    for name, fd, task in seams.waiting(engine.foreign):
         yield _row(name, fd, "waiting", task)
 
 
@@ -249,9 +249,9 @@ def _peer(fd: int) -> str:
     return ":".join(map(str, peer[:2])) if isinstance(peer, tuple) else str(peer)
 
 
-def _print(manager: Engine, file: TextIO) -> None:
+def _print(engine: Engine, file: TextIO) -> None:
     rows: list[tuple[str, ...]] = [("operation", "fd", "peer", "state", "age", "task", "awaited at")]
-    for op in _collect(manager):
+    for op in _collect(engine):
         age = "" if op.age is None else f"{op.age:.3f} s"
         rows.append((op.name, str(op.fd), op.peer, op.state, age, op.task, op.where))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

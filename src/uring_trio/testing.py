@@ -101,12 +101,12 @@ def in_flight() -> dict[str, int]:
     Raises:
         RuntimeError: not in a task of a ring run.
     """
-    manager = current()
+    engine = current()
     statistics: Any = trio.lowlevel.current_statistics().io_statistics
     found: Counter[str] = Counter(statistics.in_flight)
     # A system task of Trio's waits in every run, to be woken from threads and signal handlers.
     found["wait_readable"] -= 1
-    for owner in manager.owners.values():
+    for owner in engine.owners.values():
         found.update(each.op.name for each in owner.others if each.op is not None)
     return dict(+found)
 

@@ -29,7 +29,7 @@ class Ring:
     closed = False
 
     def __init__(self) -> None:
-        self.manager = self.cancels = self
+        self.engine = self.cancels = self
         self.fd = 3
         self.others: list[Any] = []
         self.receiving = None

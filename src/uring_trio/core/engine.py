@@ -145,7 +145,7 @@ class Engine:
         groups: buffers of subscriptions, made for the first one.
         registered: free slots of the table of registered buffers, once there is one.
         slots: direct descriptors, made for the first one.
-        foreign: Trio's own manager, where tasks wait for descriptors that others own.
+        foreign: Trio's own engine, where tasks wait for descriptors that others own.
         late: completions that belong to no operation.
         on_close: called once nothing is in flight any more.
     """

@@ -84,12 +84,12 @@ class Fd:
     __slots__ = (
         "_poll_in",
         "_poll_out",
+        "engine",
         "exclusive",
         "fd",
         "fixed",
         "give_back",
         "in_kernel",
-        "manager",
         "others",
         "owned",
         "reader",
@@ -99,13 +99,13 @@ class Fd:
         "writer",
     )
 
-    def __init__(self, manager: Engine, fd: int, *, owned: bool, fixed: bool = False) -> None:
-        self.manager: Engine = manager
+    def __init__(self, engine: Engine, fd: int, *, owned: bool, fixed: bool = False) -> None:
+        self.engine: Engine = engine
         self.fd: int = fd
         self.fixed: bool = fixed
         self.owned: bool = owned
-        self.views: list[memoryview[int]] = manager.buffers.views
-        self.give_back: Callable[[int], int] = manager.buffers.put
+        self.views: list[memoryview[int]] = engine.buffers.views
+        self.give_back: Callable[[int], int] = engine.buffers.put
         self.reader: Operation | None = None
         self.writer: Operation | None = None
         self.others: list[Multishot] = []
@@ -117,40 +117,40 @@ class Fd:
         self._poll_out: Any = None
 
     @classmethod
-    def open(cls, manager: Engine, fd: int, *, fixed: bool = False) -> Fd:
+    def open(cls, engine: Engine, fd: int, *, fixed: bool = False) -> Fd:
         """The `Fd` of a descriptor that the caller owns from now on; one left behind by an owner that
         went away without closing is retired."""
-        owner = cls(manager, fd, owned=True, fixed=fixed)
-        stale = manager.owners.get(owner.key)
+        owner = cls(engine, fd, owned=True, fixed=fixed)
+        stale = engine.owners.get(owner.key)
         if stale is not None:
             if stale.owned:
                 stale.close()
             else:
                 owner.others = stale.others
-        manager.owners[owner.key] = owner
+        engine.owners[owner.key] = owner
         return owner
 
     @classmethod
-    def borrow(cls, manager: Engine, fd: int) -> Fd:
+    def borrow(cls, engine: Engine, fd: int) -> Fd:
         """The `Fd` of a descriptor that somebody else owns; call `forget` when done with it."""
-        owner = manager.owners.get(fd)
+        owner = engine.owners.get(fd)
         if owner is None:
-            owner = manager.owners[fd] = cls(manager, fd, owned=False)
+            owner = engine.owners[fd] = cls(engine, fd, owned=False)
         assert isinstance(owner, cls)
         return owner
 
     @property
     def key(self) -> int:
-        """What the manager knows it by: slots are below every descriptor, and below the -1 of none."""
+        """What the engine knows it by: slots are below every descriptor, and below the -1 of none."""
         return -2 - self.fd if self.fixed else self.fd
 
     def forget(self) -> None:
         """Forgets a borrowed descriptor that nothing waits on any more."""
-        if not self.owned and not self.others and self.manager.owners.get(self.fd) is self:
-            del self.manager.owners[self.fd]
+        if not self.owned and not self.others and self.engine.owners.get(self.fd) is self:
+            del self.engine.owners[self.fd]
 
     def operation(self, name: str) -> Operation:
-        return self.manager.acquire(name, -1 if self.fixed else self.fd)
+        return self.engine.acquire(name, -1 if self.fixed else self.fd)
 
     # ---- waiting -------------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class Fd:
             op = self.reader = self.operation(name)
         elif op.task is not None:
             op.refuse(op.runner)
-        if not self.fixed and seams.reads_by(self.manager.foreign, self.fd):
+        if not self.fixed and seams.reads_by(self.engine.foreign, self.fd):
             raise trio.BusyResourceError(BUSY)
         op.name = name
         op.discard = None
@@ -182,7 +182,7 @@ class Fd:
             op = self.writer = self.operation(name)
         elif op.task is not None:
             op.refuse(op.runner)
-        if not self.fixed and seams.writes_by(self.manager.foreign, self.fd):
+        if not self.fixed and seams.writes_by(self.engine.foreign, self.fd):
             raise trio.BusyResourceError(BUSY)
         op.name = name
         return op
@@ -192,7 +192,7 @@ class Fd:
         op = self.reader
         if op is not None and op.task is not None:
             return True
-        return not self.fixed and seams.reads_by(self.manager.foreign, self.fd)
+        return not self.fixed and seams.reads_by(self.engine.foreign, self.fd)
 
     def wait_beside(self, op: Operation | None) -> None:
         """Before a task waits for this descriptor by its number; ``op`` is the operation of that direction.
@@ -293,7 +293,7 @@ class Fd:
     def _poll(self, op: Operation, mask: int, fd: int | None = None, multi: int = 0) -> Any:
         flags = _FIXED if self.fixed and fd is None else 0
         number = self.fd if fd is None else fd
-        return self.manager.ring.template(op.user_data, _POLL_ADD, flags, number, 0, 0, multi, mask)
+        return self.engine.ring.template(op.user_data, _POLL_ADD, flags, number, 0, 0, multi, mask)
 
     async def _wait(self, op: Operation, poll: Any, timeout: float | None) -> int:
         until = None if timeout is None else perf_counter() + timeout
@@ -330,7 +330,7 @@ class Fd:
         def report(op: Operation, res: int, flags: int) -> None:
             if not op.acted and op.interrupt is None and res > 0 and attempt(res):
                 op.acted = True
-                op.manager.cancels.cancel(op)
+                op.engine.cancels.cancel(op)
 
         deadline = trio.CancelScope()
         if until is not None:
@@ -362,7 +362,7 @@ class Fd:
 
     def close(self) -> None:
         """Ends every operation; the file may be closed as soon as this returns."""
-        if self.manager.closed:
+        if self.engine.closed:
             return
         active = [op for op in (self.reader, self.writer) if op is not None and op.close()]
         for subscription in self.others:
@@ -370,7 +370,7 @@ class Fd:
             if subscription.op is not None:
                 active.append(subscription.op)
         if active:
-            self.manager.cancels.end(active)
+            self.engine.cancels.end(active)
         self.retire()
 
     def retire(self) -> None:
@@ -378,12 +378,12 @@ class Fd:
         for op in (self.reader, self.writer):
             if op is not None:
                 if op.task is None:
-                    self.manager.release(op)
+                    self.engine.release(op)
                 else:
                     op.retired = True
         self.reader = self.writer = self._poll_in = self._poll_out = None
         self.receive_size = None
-        if self.manager.owners.get(self.key) is self:
-            del self.manager.owners[self.key]
+        if self.engine.owners.get(self.key) is self:
+            del self.engine.owners[self.key]
         # Whoever still has this object must not use it: closing the descriptor would no longer find it.
         self.fd = -1

@@ -58,10 +58,10 @@ class Operation(Entry):
         "acted",
         "deadline",
         "discard",
+        "engine",
         "fd",
         "handler",
         "interrupt",
-        "manager",
         "name",
         "now",
         "park",
@@ -78,21 +78,21 @@ class Operation(Entry):
         "until",
     )
 
-    def __init__(self, user_data: int, manager: Run) -> None:
+    def __init__(self, user_data: int, engine: Run) -> None:
         super().__init__(user_data)
-        self.manager: Run = manager
-        self.runner: Any = manager.runner
-        self.queue: Callable[[Any], int] = manager.ring.queue
-        self.put: Callable[..., int] = manager.ring.put
-        self.put_now: Callable[..., int] = manager.ring.put_now
+        self.engine: Run = engine
+        self.runner: Any = engine.runner
+        self.queue: Callable[[Any], int] = engine.ring.queue
+        self.put: Callable[..., int] = engine.ring.put
+        self.put_now: Callable[..., int] = engine.ring.put_now
         self.park: Any = seams.park_message(self.abort)
-        self.queue_at: Callable[..., int] = manager.ring.queue_at
+        self.queue_at: Callable[..., int] = engine.ring.queue_at
         self.task: Any = None
         self.interrupt: Callable[[], Any] | None = None
         self.handler: Callable[[Operation, int, int], None] = hold
         self.discard: Callable[[int], None] | None = None
         self.template: Any = None
-        self.reach: float | None = manager.reach
+        self.reach: float | None = engine.reach
         self.until: float = inf  # when the timer that is linked to it fires, on the monotonic clock
         self.deadline: KernelDeadline | None = None
         self.retired: bool = False
@@ -106,11 +106,11 @@ class Operation(Entry):
         """Trio's abort function: asks the kernel to cancel; the task resumes at the operation's own end."""
         self.interrupt = raise_cancel
         self.retired |= self.pooled
-        if self.until <= perf_counter() and not self.manager.ring.eager:
+        if self.until <= perf_counter() and not self.engine.ring.eager:
             # Where a guest's worker is waiting nobody would come round to it.
-            self.manager.cancels.defer(self)
+            self.engine.cancels.defer(self)
         else:
-            self.manager.cancels.cancel(self)
+            self.engine.cancels.cancel(self)
         return seams.Abort.FAILED
 
     def close(self) -> bool:
@@ -129,7 +129,7 @@ class Operation(Entry):
         interrupted or whose owner went away. A result that arrived beats a cancel."""
         interrupt, self.interrupt = self.interrupt, None
         if self.retired:
-            self.manager.release(self)
+            self.engine.release(self)
         if interrupt is not None and self.res in seams.INTERRUPTED and not self.acted:
             return outcome.capture(interrupt)
         return seams.DONE
@@ -137,7 +137,7 @@ class Operation(Entry):
     def kernel_deadline(self, when: float) -> Any:
         """The entry of a linked timeout at this time of the monotonic clock."""
         if self.deadline is None:
-            self.deadline = KernelDeadline(self.manager)
+            self.deadline = KernelDeadline(self.engine)
         self.deadline.set(when)
         return self.deadline.template
 
@@ -161,10 +161,10 @@ class KernelDeadline:
 
     __slots__ = ("_spec", "template")
 
-    def __init__(self, manager: Run) -> None:
+    def __init__(self, engine: Run) -> None:
         self._spec = zeroed(16)
-        self.template: Any = manager.ring.template(
-            manager.deadline_data, _LINK_TIMEOUT, 0, -1, 0, self._spec.address, 1, _TIMEOUT_ABS
+        self.template: Any = engine.ring.template(
+            engine.deadline_data, _LINK_TIMEOUT, 0, -1, 0, self._spec.address, 1, _TIMEOUT_ABS
         )
 
     def set(self, when: float) -> None:
@@ -185,7 +185,7 @@ def hold(op: Operation, res: int, flags: int) -> None:
     elif op.task is not None:
         if res < 0:
             op.flags |= COPIED
-        op.manager.wake(op)
+        op.engine.wake(op)
 
 
 def _raise_closed() -> None:

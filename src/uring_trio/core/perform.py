@@ -88,17 +88,17 @@ async def persist(op: Op) -> Any:
 @enable_ki_protection
 async def _perform_template(op: Op, timeout: float | None) -> int:
     """Runs an operation with a time limit, or with a command at the end of its entry."""
-    manager = current()
-    slot = manager.acquire(op.name, op.fields[2])
+    engine = current()
+    slot = engine.acquire(op.name, op.fields[2])
     try:
-        slot.template = manager.ring.template(slot.user_data, *op.fields, command=op.command)
+        slot.template = engine.ring.template(slot.user_data, *op.fields, command=op.command)
         slot.pins = op.pins
         slot.discard = op.discard
         slot.now = op.fields[2] >= 0
         del op
         return await seams.transact_within(slot, timeout)
     finally:
-        manager.release(slot)
+        engine.release(slot)
 
 
 @enable_ki_protection
@@ -125,8 +125,8 @@ async def perform_many(ops: Iterable[Op]) -> list[Any]:
     if not ops:
         await checkpoint()
         return []
-    manager = current()
-    volley = manager.volley(manager.ring, len(ops))
+    engine = current()
+    volley = engine.volley(engine.ring, len(ops))
     volley.set([op.fields for op in ops])
     results, interrupt = await run_volley(volley, "perform_many", [op.pins for op in ops], now=True)
     if interrupt is not None and not _CANCELLED.isdisjoint(results):
@@ -144,14 +144,14 @@ async def run_volley(
     """Runs a volley of this run's ring; returns its results, and what raises the cancellation that arrived
     meanwhile, if one did. ``pins`` live until all members are through. ``now``: it is submitted before any
     other task runs, which may close its descriptors."""
-    manager = current()
-    slot = manager.acquire(name)
+    engine = current()
+    slot = engine.acquire(name)
     slot.now = now
     slot.pins = (volley, pins)
     try:
         interrupt = await seams.transact_volley(slot, volley)
     finally:
-        manager.release(slot)
+        engine.release(slot)
     return volley.results(), interrupt
 
 

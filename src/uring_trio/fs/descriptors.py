@@ -64,12 +64,12 @@ async def open_descriptor(name: Path, flags: int, mode: int = 0o666) -> int:
                 os.close(fd)
                 raise
             return fd
-    manager = current()
-    manager.widen(1)
+    engine = current()
+    engine.widen(1)
     try:
         return await _open(ops.openat(name, flags, file_mode=mode).with_flags(_ASYNC))
     finally:
-        manager.widen(-1)
+        engine.widen(-1)
 
 
 async def _open(op: ops.Op) -> int:

@@ -367,7 +367,7 @@ class Descriptor:
         for op in () if self.regular else (*self.active, *self.mine):
             if op.close():
                 op.retired = op.pooled
-                op.manager.cancels.cancel(op)
+                op.engine.cancels.cancel(op)
 
     async def drain(self) -> None:
         """Waits until nothing is in flight. Ctrl-C is raised after that; a second one at once."""

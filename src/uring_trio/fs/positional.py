@@ -225,8 +225,8 @@ class Positional(ABC):
             await trio.lowlevel.checkpoint()
             return []
         self._file.check_seekable()
-        manager = current()
-        volley = manager.volley(manager.ring, len(numbers) // 3)
+        engine = current()
+        volley = engine.volley(engine.ring, len(numbers) // 3)
         volley.fill(opcode, self._file.fd, numbers)
         self._file.users += 1
         try:

@@ -83,17 +83,17 @@ class RegisteredBuffers:
             raise ValueError(f"a pool has up to 1 GiB, not {count} times {size} bytes in whole pages")
         self.count: int = count
         self.size: int = size
-        self._manager: Engine = current()
+        self._engine: Engine = current()
         memory = memoryview(mmap.mmap(-1, count * step))
         address, length, _ = pin_writable(memory)
-        self._slot = _take_slot(self._manager, address, length)
+        self._slot = _take_slot(self._engine, address, length)
         self._open = True
         self._ops: list[Operation] = []
         self._busy: set[Operation] = set()
         self._free: list[tuple[Operation, memoryview, int]] = []
         self._waiting = ParkingLot()
         for at in range(0, count * step, step):
-            op = self._manager.acquire("registered", -1)
+            op = self._engine.acquire("registered", -1)
             self._ops.append(op)
             self._free.append((op, memory[at : at + size], address + at))
 
@@ -135,11 +135,11 @@ class RegisteredBuffers:
         self._open = False
         self._free.clear()
         self._waiting.unpark_all()
-        if not self._manager.closed:
+        if not self._engine.closed:
             for op in self._ops:
                 if op not in self._busy:
-                    self._manager.release(op)
-            _give_slot_back(self._manager, self._slot)
+                    self._engine.release(op)
+            _give_slot_back(self._engine, self._slot)
 
     def __enter__(self) -> Self:
         return self
@@ -223,7 +223,7 @@ class RegisteredBuffer:
         done, size, op = begun, len(self.data), self._op
         while True:
             pool = self._check()
-            if seams.current_manager() is not pool._manager:
+            if seams.current_manager() is not pool._engine:
                 raise seams.OtherRun("this buffer belongs to another Trio run")
             if op in pool._busy:
                 raise trio.BusyResourceError("another task is using this buffer")
@@ -242,7 +242,7 @@ class RegisteredBuffer:
                 pool._busy.discard(op)
                 file.let_go()
                 if not pool._open:
-                    pool._manager.release(op)
+                    pool._engine.release(op)
             if res < 0:
                 if res in _INTERRUPTED:
                     continue
@@ -271,20 +271,20 @@ class RegisteredBuffer:
 # ---- the run's table ---------------------------------------------------------------------------------
 
 
-def _take_slot(manager: Engine, address: int, length: int) -> int:
+def _take_slot(engine: Engine, address: int, length: int) -> int:
     """Registers memory in a free slot of the run's table, which is made for the first."""
-    if manager.registered is None:
+    if engine.registered is None:
         memory = zeroed(RSRC_REGISTER.size)
         RSRC_REGISTER.pack_into(memory.view, 0, _SLOTS, _SPARSE, 0, 0)
-        manager.ring.register(_REGISTER, memory.address, RSRC_REGISTER.size, "register buffers")  # type: ignore[attr-defined]
-        manager.registered = list(range(_SLOTS - 1, -1, -1))
-    if not manager.registered:
+        engine.ring.register(_REGISTER, memory.address, RSRC_REGISTER.size, "register buffers")  # type: ignore[attr-defined]
+        engine.registered = list(range(_SLOTS - 1, -1, -1))
+    if not engine.registered:
         raise RuntimeError(f"a run has up to {_SLOTS} pools of registered buffers")
-    slot = manager.registered.pop()
+    slot = engine.registered.pop()
     try:
-        _update(manager, slot, address, length)
+        _update(engine, slot, address, length)
     except OSError as exc:
-        manager.registered.append(slot)
+        engine.registered.append(slot)
         if exc.errno != errno.ENOMEM:
             raise
         why = advice(errno.ENOMEM, "io_uring_register", length)
@@ -292,15 +292,15 @@ def _take_slot(manager: Engine, address: int, length: int) -> int:
     return slot
 
 
-def _give_slot_back(manager: Engine, slot: int) -> None:
-    _update(manager, slot, 0, 0)
-    assert manager.registered is not None
-    manager.registered.append(slot)
+def _give_slot_back(engine: Engine, slot: int) -> None:
+    _update(engine, slot, 0, 0)
+    assert engine.registered is not None
+    engine.registered.append(slot)
 
 
-def _update(manager: Engine, slot: int, address: int, length: int) -> None:
+def _update(engine: Engine, slot: int, address: int, length: int) -> None:
     vector = zeroed(_IOVEC.size)
     _IOVEC.pack_into(vector.view, 0, address, length)
     memory: Any = zeroed(RSRC_UPDATE2.size)
     RSRC_UPDATE2.pack_into(memory.view, 0, slot, vector.address, 0, 1)
-    manager.ring.register(_UPDATE, memory.address, RSRC_UPDATE2.size, "register buffers")  # type: ignore[attr-defined]
+    engine.ring.register(_UPDATE, memory.address, RSRC_UPDATE2.size, "register buffers")  # type: ignore[attr-defined]

@@ -98,7 +98,7 @@ class _End:
     def __init__(self) -> None:
         self.closed: bool = False
         self.waiting: bool = False
-        self._manager: Engine | None = None
+        self._engine: Engine | None = None
         self._slot: Operation | None = None
         self._task: Any = None
         self._park: Any = None
@@ -106,18 +106,18 @@ class _End:
 
     def enter(self, over: Callable[[], None]) -> None:
         """Binds this side to the current run, once; ``over`` is called when that run ends."""
-        manager = current()
-        if self._manager not in (None, manager):
+        engine = current()
+        if self._engine not in (None, engine):
             raise RuntimeError("this end of the channel belongs to another run")
         if self.closed:
             raise trio.ClosedResourceError("this end of the channel is closed")
-        if self._manager is None:
-            self._manager = manager
-            self._slot = manager.acquire("ring_channel")
+        if self._engine is None:
+            self._engine = engine
+            self._slot = engine.acquire("ring_channel")
             self._slot.handler = self._on_message
             self._park = seams.park_message(self._abort)
-            self._ring_fd = os.dup(manager.ring.fd)
-            manager.on_close[self] = over
+            self._ring_fd = os.dup(engine.ring.fd)
+            engine.on_close[self] = over
 
     async def wait(self) -> None:
         """Parks until the other side wakes this one."""
@@ -131,42 +131,42 @@ class _End:
 
     def wake(self, other: _End) -> None:
         """Wakes this side from ``other``'s run, or from outside any run."""
-        manager, slot = self._manager, self._slot
-        if manager is None or slot is None or manager.closed:
+        engine, slot = self._engine, self._slot
+        if engine is None or slot is None or engine.closed:
             return
         here = seams.manager_here()
-        if other._manager is not None and other._manager.closed:
-            manager.run_soon(self._resume)  # the other run is over, and its ring posts nothing
-        elif here is manager:
+        if other._engine is not None and other._engine.closed:
+            engine.run_soon(self._resume)  # the other run is over, and its ring posts nothing
+        elif here is engine:
             self._resume()
-        elif other._manager is not None and here is other._manager and other._slot is not None:
+        elif other._engine is not None and here is other._engine and other._slot is not None:
             other._post(self._ring_fd, slot.user_data | FOREIGN)
         else:
-            manager.run_soon(self._resume)
+            engine.run_soon(self._resume)
 
     def _post(self, ring_fd: int, user_data: int) -> None:
-        manager = self._manager
-        assert manager is not None
-        messenger = manager.acquire("msg_ring", ring_fd)
+        engine = self._engine
+        assert engine is not None
+        messenger = engine.acquire("msg_ring", ring_fd)
         fields = (_MSG_RING, 0, ring_fd, user_data, 0, 0, 0, 0, 0, 0)
 
         def sent(op: Operation, res: int, flags: int) -> None:
             if res == -errno.EOVERFLOW and op.put(op.user_data, *fields) == 0:
                 return  # its completion queue was full: once more
-            manager.release(op)
+            engine.release(op)
 
         messenger.handler = sent
         while messenger.put(messenger.user_data, *fields) < 0:
-            manager.check_usable()
-            manager.ring.flush(1)
+            engine.check_usable()
+            engine.ring.flush(1)
         # The other side must not wait for the end of our tick.
-        manager.ring.flush(0)
+        engine.ring.flush(0)
 
     def release(self) -> None:
-        if self._manager is not None:
-            self._manager.on_close.pop(self, None)
-            if self._slot is not None and not self._manager.closed:
-                self._manager.release(self._slot)
+        if self._engine is not None:
+            self._engine.on_close.pop(self, None)
+            if self._slot is not None and not self._engine.closed:
+                self._engine.release(self._slot)
         self._slot = None
         if self._ring_fd >= 0:
             os.close(self._ring_fd)
@@ -177,8 +177,8 @@ class _End:
 
     def _resume(self) -> None:
         task, self._task = self._task, None
-        if task is not None and self._manager is not None and not self._manager.closed:
-            self._manager.reschedule(task)
+        if task is not None and self._engine is not None and not self._engine.closed:
+            self._engine.reschedule(task)
 
     def _abort(self, raise_cancel: object) -> seams.Abort:
         self._task = None

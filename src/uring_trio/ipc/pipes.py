@@ -96,7 +96,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         op = owner.reader
         if op is None or owner.receive_size != size:
             op = owner.to_read("read")
-            op.template = owner.manager.ring.template(
+            op.template = owner.engine.ring.template(
                 op.user_data,
                 _READ,
                 _SELECT,
@@ -116,7 +116,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             owner.give_back(bid)
             self._streaming = res >= _STREAMING
         elif res == _ENOBUFS:  # the tick received more than the buffers hold
-            owner.manager.more_buffers()
+            owner.engine.more_buffers()
             return await self._read_when_ready(owner, min(size, SCARCE))
         elif res in seams.INTERRUPTED:  # cancelled by other code of the process
             return await self._read_when_ready(owner, size)
@@ -198,15 +198,15 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
 
     def _attach(self) -> Fd | None:
         """The `Fd` of this descriptor in the current run; None where Trio's own code must do."""
-        manager = seams.current_manager()
+        engine = seams.current_manager()
         fd = self.fileno()
         owner = self._owner
-        if owner is not None and owner.manager is manager and owner.fd == fd >= 0:
+        if owner is not None and owner.engine is engine and owner.fd == fd >= 0:
             return owner
         self._owner = None
-        if not isinstance(manager, Engine) or fd < 0:
+        if not isinstance(engine, Engine) or fd < 0:
             return None
-        self._owner = Fd.open(manager, fd)
+        self._owner = Fd.open(engine, fd)
         return self._owner
 
 

@@ -132,8 +132,8 @@ class subscribe(Items[Any]):
         self._op = op
 
     def _open(self) -> Subscription:
-        manager, op = current(), self._op
-        owner = Fd.borrow(manager, descriptor(op.fields))
+        engine, op = current(), self._op
+        owner = Fd.borrow(engine, descriptor(op.fields))
         release = op.discard
 
         def discard(res: int, flags: int) -> None:

@@ -291,12 +291,12 @@ class Group:
 class Groups:
     """All groups of a run. The manager closes them at its end."""
 
-    def __init__(self, manager: Engine) -> None:
-        self._ring: Any = manager.ring
-        self._provide = manager.provide
-        self.changed: Callable[[], None] = manager.schedule_trim
-        self.run_soon: Callable[[Callable[[], object]], None] = manager.run_soon
-        self._limit = manager.options.group_memory
+    def __init__(self, engine: Engine) -> None:
+        self._ring: Any = engine.ring
+        self._provide = engine.provide
+        self.changed: Callable[[], None] = engine.schedule_trim
+        self.run_soon: Callable[[Callable[[], object]], None] = engine.run_soon
+        self._limit = engine.options.group_memory
         self._spare: deque[Group] = deque()
         self.open: set[Group] = set()
         self._numbers: list[int] = []
@@ -364,7 +364,7 @@ class Groups:
         self._spare.clear()
 
 
-def borrow_group(manager: Engine, count: int, size: int) -> Group:
+def borrow_group(engine: Engine, count: int, size: int) -> Group:
     """``count`` buffers of ``size`` bytes for one consumer, until ``give_back``.
 
     Raises:
@@ -376,9 +376,9 @@ def borrow_group(manager: Engine, count: int, size: int) -> Group:
             raise TypeError(f"{name} is an int, not {type(value).__name__}")
         if not 1 <= value <= most:
             raise ValueError(f"{name} is 1 to {most}, not {value}")
-    if manager.groups is None:
-        manager.groups = Groups(manager)
-    return manager.groups.borrow(count, size)
+    if engine.groups is None:
+        engine.groups = Groups(engine)
+    return engine.groups.borrow(count, size)
 
 
 def _another_thread() -> RuntimeError:

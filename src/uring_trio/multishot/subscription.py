@@ -237,7 +237,7 @@ class Subscription:
             self.owner.others.remove(self)
         self.close()
         if self._op is not None:
-            self._op.manager.cancels.cancel(self._op)
+            self._op.engine.cancels.cancel(self._op)
             with trio.CancelScope(shield=True):
                 while self._op is not None:
                     await seams.wait_for(self)
@@ -274,7 +274,7 @@ class Subscription:
         if action is Action.ARM and not self._arm():
             return
         if action is Action.CANCEL and self._op is not None:
-            self._op.manager.cancels.cancel(self._op)
+            self._op.engine.cancels.cancel(self._op)
         if self.group is not None:
             self.group.on_return = self._returned if after is S.RESTING else None
         self.state = after
@@ -302,11 +302,11 @@ class Subscription:
 
     def _arm(self) -> bool:
         """Queues the request; False if the kernel takes no more now."""
-        manager = self.owner.manager
+        engine = self.owner.engine
         op = self.owner.operation(self.name)
         if op.put(op.user_data, *self._fields) < 0:
-            manager.release(op)
-            manager.check_usable()
+            engine.release(op)
+            engine.check_usable()
             return False
         op.handler = self._on_completion
         op.pins = self._pins
@@ -340,7 +340,7 @@ class Subscription:
                     self.step(Event.FULL)
         if not more:
             self._op = None
-            op.manager.release(op)
+            op.engine.release(op)
             if res == _ENOBUFS and self.group is not None:
                 self.group.grow()
             passing = res >= 0 or res == _ECANCELED or (res == _ENOBUFS and self.group is not None)
@@ -353,13 +353,13 @@ class Subscription:
                 self._refill()
         elif self.state is S.CLOSING:
             # A cancel that meets a timer just as it fires finds nothing to stop: ask again.
-            op.manager.cancels.cancel(op)
+            op.engine.cancels.cancel(op)
         self._wake()
 
     def _wake(self) -> None:
         if self.task is not None:
             task, self.task = self.task, None
-            self.owner.manager.reschedule(task)
+            self.owner.engine.reschedule(task)
 
     def _abort(self, raise_cancel: object) -> seams.Abort:
         self.task = None

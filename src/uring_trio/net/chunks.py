@@ -79,7 +79,7 @@ class ByteItems(Items[T_co]):
     def _open(self) -> Subscription:
         owner = self._open_owner()
         try:
-            group: Group = borrow_group(owner.manager, self._count, self._size)
+            group: Group = borrow_group(owner.engine, self._count, self._size)
         except BaseException:
             owner.forget()
             raise

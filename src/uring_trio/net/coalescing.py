@@ -45,7 +45,7 @@ class Coalescing:
     """Of one flow.
 
     Args:
-        manager: of the run, which minds the time.
+        engine: of the run, which minds the time.
         sock: where it arrives.
         room: bytes of all buffers that it is received into.
 
@@ -53,10 +53,10 @@ class Coalescing:
         receive, receive_into: take what is in the socket; BlockingIOError if that is nothing.
     """
 
-    __slots__ = ("_active", "_count", "_manager", "_most", "_since", "_sock", "receive", "receive_into")
+    __slots__ = ("_active", "_count", "_engine", "_most", "_since", "_sock", "receive", "receive_into")
 
-    def __init__(self, manager: Engine, sock: _stdlib.socket, room: int) -> None:
-        self._manager = manager
+    def __init__(self, engine: Engine, sock: _stdlib.socket, room: int) -> None:
+        self._engine = engine
         self._sock = sock
         self.receive: Callable[[int], bytes] = sock.recv
         self.receive_into: Callable[[memoryview], int] = sock.recv_into
@@ -73,7 +73,7 @@ class Coalescing:
     def consumed(self, size: int) -> None:
         """Notes that the consumer took ``size`` bytes."""
         if self._active:
-            self._manager.delay(self)
+            self._engine.delay(self)
             return
         self._count += size
         if self._count >= _AFTER:
@@ -88,7 +88,7 @@ class Coalescing:
         if not self._active:
             return
         self._active = False
-        self._manager.end_delay(self)
+        self._engine.end_delay(self)
         self._start_anew()
         try:
             self._sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_RCVLOWAT, 1)
@@ -109,12 +109,12 @@ class Coalescing:
         that they may be held back, so that this does not end at the first hesitation."""
         rate = self._count / max(monotonic() - self._since, 1e-6)
         self._start_anew()
-        at_least = min(self._most, int(rate * self._manager.delay_seconds * 0.75))
+        at_least = min(self._most, int(rate * self._engine.delay_seconds * 0.75))
         if at_least < _LEAST:
             return
         try:
             at_least = min(at_least, self._may_coalesce())
-            if at_least < _LEAST or not self._manager.delay(self):
+            if at_least < _LEAST or not self._engine.delay(self):
                 return
             self._active = True
             self._sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_RCVLOWAT, at_least)

@@ -67,9 +67,9 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     __slots__ = ("_ending", "_eof", "_family", "_owner", "_sending")
 
-    def __init__(self, manager: Engine, slot: int, family: int) -> None:
+    def __init__(self, engine: Engine, slot: int, family: int) -> None:
         super().__init__()
-        self._owner: Fd | None = Fd.open(manager, slot, fixed=True)
+        self._owner: Fd | None = Fd.open(engine, slot, fixed=True)
         self._family = family
         self._sending = False
         self._ending = False  # a kernel worker has the slot's number, and may look it up late
@@ -97,7 +97,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             if op is None or owner.receive_size != max_bytes:
                 op = self._reader(owner)
                 flags = _SELECT | _FIXED
-                op.template = owner.manager.ring.template(
+                op.template = owner.engine.ring.template(
                     op.user_data,
                     _RECV,
                     flags,
@@ -118,7 +118,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             if res == 0:
                 return b""
             if res == _ENOBUFS:
-                owner.manager.more_buffers()
+                owner.engine.more_buffers()
                 attempts -= 1
             elif res not in seams.INTERRUPTED:  # else something cancelled it that nobody here asked
                 raise stream_error(error_from_result(res, "recv"))
@@ -184,7 +184,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         finally:
             self._sending = self._ending = False
             if self._owner is None:
-                Slots.of(owner.manager).empty(slot)
+                Slots.of(owner.engine).empty(slot)
 
     @enable_ki_protection
     async def install(self) -> UringStream:
@@ -210,10 +210,10 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         """Closes the connection; tasks that wait on it get `trio.ClosedResourceError`. Idempotent."""
         owner, self._owner = self._owner, None
         if owner is not None:
-            slot, manager = owner.fd, owner.manager
+            slot, engine = owner.fd, owner.engine
             owner.close()
             if not self._ending:  # else `send_eof` empties the slot
-                Slots.of(manager).empty(slot)
+                Slots.of(engine).empty(slot)
 
     async def aclose(self) -> None:
         """As `close`, and a checkpoint."""
@@ -259,7 +259,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             owner = self._open()
             op = self._reader(owner)
             address, length, held = pin_writable(memory)
-            op.template = owner.manager.ring.template(
+            op.template = owner.engine.ring.template(
                 op.user_data, _RECV, _FIXED, owner.fd, 0, address, min(length, _LENGTH_MAX)
             )
             op.pins = held
@@ -279,7 +279,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             owner = self._open()
             op = owner.to_write("send")
             address, length, held = pin(data)
-            op.template = owner.manager.ring.template(
+            op.template = owner.engine.ring.template(
                 op.user_data,
                 _SEND,
                 _FIXED,
@@ -317,8 +317,8 @@ class DirectListener(trio.abc.Listener[DirectStream]):
         address: the address it listens on, as ``getsockname`` gives it.
     """
 
-    def __init__(self, manager: Engine, slot: int, family: int, address: Any) -> None:
-        self._owner: Fd | None = Fd.open(manager, slot, fixed=True)
+    def __init__(self, engine: Engine, slot: int, family: int, address: Any) -> None:
+        self._owner: Fd | None = Fd.open(engine, slot, fixed=True)
         self._family = family
         self.address: Any = address
 
@@ -331,7 +331,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
             if op is None:
                 op = owner.reader = owner.operation("accept")
                 fields = (_ACCEPT, _FIXED, owner.fd, 0, 0, 0, 0, 0, _ANY_SLOT)
-                op.template = owner.manager.ring.template(op.user_data, *fields)
+                op.template = owner.engine.ring.template(op.user_data, *fields)
             slot = await seams.transact(op)
             if slot >= 0:
                 return self._make(slot)
@@ -342,7 +342,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
     async def connections(self) -> AsyncGenerator[Connections[DirectStream], None]:
         """See `UringListener.connections`."""
         owner = self._open()
-        slots = Slots.of(owner.manager)
+        slots = Slots.of(owner.engine)
         fields = ops.accept_direct_multishot(owner.fd, fixed_file=True).fields
         accepts = Subscription(
             owner, "accept_direct_multishot", fields, lambda slot, flags: slots.empty(slot)
@@ -356,9 +356,9 @@ class DirectListener(trio.abc.Listener[DirectStream]):
         """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
         owner, self._owner = self._owner, None
         if owner is not None:
-            slot, manager = owner.fd, owner.manager
+            slot, engine = owner.fd, owner.engine
             owner.close()
-            Slots.of(manager).empty(slot)
+            Slots.of(engine).empty(slot)
 
     async def aclose(self) -> None:
         """As `close`, and a checkpoint."""
@@ -382,8 +382,8 @@ async def open_direct_listener(
     Raises:
         OSError: the message names the stage and the address.
     """
-    manager = current()
-    slots = Slots.of(manager)
+    engine = current()
+    slots = Slots.of(engine)
     slot = slots.reserve()
     chain = [
         ops.socket_direct(family, _stdlib.SOCK_STREAM, file_index=slot),
@@ -393,21 +393,21 @@ async def open_direct_listener(
         ops.fixed_fd_install(slot),  # only a descriptor can be asked for its address
     ]
     try:
-        fd = await _run_chain(manager, chain, address)
+        fd = await _run_chain(engine, chain, address)
     except BaseException:
         slots.empty(slot)
         raise
     with _stdlib.socket(fileno=fd) as sock:
-        return DirectListener(manager, slot, family, sock.getsockname())
+        return DirectListener(engine, slot, family, sock.getsockname())
 
 
-async def _run_chain(manager: Engine, chain: list[Op], address: Any) -> int:
+async def _run_chain(engine: Engine, chain: list[Op], address: Any) -> int:
     """Runs operations one after the other, each linked to the next; returns the result of the last one."""
-    ring: Any = manager.ring
+    ring: Any = engine.ring
     if ring.pending + len(chain) > ring.sq_entries:
         ring.flush(0)
     if ring.pending + len(chain) <= ring.sq_entries:
-        volley = manager.volley(ring, len(chain))
+        volley = engine.volley(ring, len(chain))
         volley.set([op.with_flags(_LINK).fields for op in chain[:-1]] + [chain[-1].fields])
         results, interrupt = await run_volley(volley, "listen_direct", [op.pins for op in chain])
     else:

@@ -45,7 +45,7 @@ class ByteReceiver(ABC):
     def receiving_owner(self) -> Fd:
         """The `Fd` to receive from, which no other task receives from now."""
 
-    def coalescing(self, manager: Engine, room: int) -> Coalescing | None:
+    def coalescing(self, engine: Engine, room: int) -> Coalescing | None:
         """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
         return None
 
@@ -148,7 +148,7 @@ class _StreamChunks(ByteItems[Any]):
         subscription = super()._open()
         owner = subscription.owner
         owner.receiving = subscription
-        subscription.coalescing = self._stream.coalescing(owner.manager, self._size * self._count)
+        subscription.coalescing = self._stream.coalescing(owner.engine, self._size * self._count)
         return subscription
 
     @enable_ki_protection

@@ -32,9 +32,9 @@ class Slots:
             connection (``EMFILE``).
     """
 
-    def __init__(self, manager: Engine) -> None:
+    def __init__(self, engine: Engine) -> None:
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        count = manager.options.direct_slots
+        count = engine.options.direct_slots
         if limit != resource.RLIM_INFINITY:
             count = min(count, limit)
         if count < 2:
@@ -46,21 +46,21 @@ class Slots:
         table = zeroed(RSRC_REGISTER.size)
         RSRC_REGISTER.pack_into(table.view, 0, count, abi.IORING_RSRC_REGISTER_SPARSE, 0, 0)
         what = "register a table of direct descriptors"
-        ring: Any = manager.ring
+        ring: Any = engine.ring
         register = ring.register
         register(int(abi.IORING_REGISTER_FILES2), table.address, RSRC_REGISTER.size, what)
         chosen = zeroed(FILE_INDEX_RANGE.size)
         FILE_INDEX_RANGE.pack_into(chosen.view, 0, self._listeners, count - self._listeners)
         register(int(abi.IORING_REGISTER_FILE_ALLOC_RANGE), chosen.address, 0, what)
-        self._manager = manager
+        self._engine = engine
         self._free = list(range(self._listeners))
 
     @classmethod
-    def of(cls, manager: Engine) -> Slots:
+    def of(cls, engine: Engine) -> Slots:
         """The table of that run."""
-        if manager.slots is None:
-            manager.slots = cls(manager)
-        slots: Slots = manager.slots
+        if engine.slots is None:
+            engine.slots = cls(engine)
+        slots: Slots = engine.slots
         return slots
 
     def reserve(self) -> int:
@@ -75,19 +75,19 @@ class Slots:
 
     def empty(self, slot: int) -> None:
         """Closes what is in a slot before this returns; nothing may be in flight on it."""
-        manager = self._manager
-        if manager.closed:
+        engine = self._engine
+        if engine.closed:
             return
-        op = manager.acquire("close_direct")
+        op = engine.acquire("close_direct")
         op.handler = _released
         fields = ops.close_direct(slot).fields
         while op.put(op.user_data, *fields) < 0:
-            manager.check_usable()
-            manager.ring.flush(1)
-        manager.ring.flush(0)
+            engine.check_usable()
+            engine.ring.flush(1)
+        engine.ring.flush(0)
         if slot < self._listeners:
             self._free.append(slot)
 
 
 def _released(op: Operation, res: int, flags: int) -> None:
-    op.manager.release(op)
+    op.engine.release(op)

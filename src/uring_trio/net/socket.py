@@ -139,7 +139,7 @@ class RingSocket(seams.SocketType):
         """After a receive that failed for a reason of the ring's: once more, waiting for readiness."""
         if res == _ENOBUFS:
             # More arrived in one tick than there are buffers.
-            owner.manager.more_buffers()
+            owner.engine.more_buffers()
         elif res == -errno.EBADF and timeout is None:
             await owner.lost()
         elif res not in seams.INTERRUPTED:
@@ -245,11 +245,11 @@ class RingSocket(seams.SocketType):
         return owner.in_kernel
 
     def _prepare_receive(self, owner: Fd, buflen: int) -> Operation:
-        if owner.manager.closed:
+        if owner.engine.closed:
             raise seams.OtherRun
         self._check_alone(owner)
         op = owner.to_read("recv")
-        op.template = owner.manager.ring.template(
+        op.template = owner.engine.ring.template(
             op.user_data, _RECV, _SELECT, owner.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
         )
         owner.receive_size = buflen
@@ -426,7 +426,7 @@ class RingSocket(seams.SocketType):
         owner = self._owner
         if owner is not None and owner.writer is not None and owner.writer.task is not None:
             # A zero-copy send that is queued must be in the kernel before the end of the stream is.
-            owner.manager.ring.flush(0)
+            owner.engine.ring.flush(0)
         super().shutdown(flag)
 
     def __exit__(self, *exc_info: Any) -> None:
@@ -470,21 +470,21 @@ class RingSocket(seams.SocketType):
         """Ends what is in flight here, which would keep the file open, and waits for readiness."""
         self._owner = None
         fd = self._sock.fileno()
-        manager = seams.manager_here()
-        if fd >= 0 and isinstance(manager, Engine):
+        engine = seams.manager_here()
+        if fd >= 0 and isinstance(engine, Engine):
             trio.lowlevel.notify_closing(fd)
 
     def _attach(self) -> Fd | None:
         """The `Fd` of this descriptor in the current run; None where Trio's own code must do."""
-        manager = seams.current_manager()
+        engine = seams.current_manager()
         fd = self._sock.fileno()
         owner = self._owner
-        if owner is not None and owner.manager is manager and owner.fd == fd:
+        if owner is not None and owner.engine is engine and owner.fd == fd:
             return owner
         self._owner = None
-        if not isinstance(manager, Engine) or type(self._sock) is not _stdlib.socket or fd < 0:
+        if not isinstance(engine, Engine) or type(self._sock) is not _stdlib.socket or fd < 0:
             return None
-        self._owner = Fd.open(manager, fd)
+        self._owner = Fd.open(engine, fd)
         return self._owner
 
 

@@ -226,8 +226,8 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         """For a subscription that takes what arrives; see `RingSocket.receiving_owner`."""
         return self.socket.receiving_owner()
 
-    def coalescing(self, manager: Engine, room: int) -> Coalescing:
-        return Coalescing(manager, seams.stdlib_socket(self.socket), room)
+    def coalescing(self, engine: Engine, room: int) -> Coalescing:
+        return Coalescing(engine, seams.stdlib_socket(self.socket), room)
 
     def _check_open(self) -> None:
         if self.socket.fileno() == -1:

@@ -267,7 +267,7 @@ class _Incoming(Items[Datagram]):
 
     def _open(self) -> Subscription:
         owner = self._socket.receiving_owner()
-        group: Group = borrow_group(owner.manager, self._buffers, self._payload_at + self._size)
+        group: Group = borrow_group(owner.engine, self._buffers, self._payload_at + self._size)
         self._group = group
         self._views = group.buffers.views
         flags = _SELECT | _MULTISHOT

@@ -64,7 +64,7 @@ async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, b
     owner = sock.owner()
     op = owner.to_write("send_zc")
     address, length, held = pin(data)
-    op.template = owner.manager.ring.template(
+    op.template = owner.engine.ring.template(
         op.user_data,
         _SEND_ZC,
         _REPORT_USAGE,

@@ -73,7 +73,7 @@ class Request(Protocol):
     now: bool
 
     @property
-    def manager(self) -> Run:
+    def engine(self) -> Run:
         """The run that it is of."""
 
     def refuse(self, runner: Any) -> None:

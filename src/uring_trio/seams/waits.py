@@ -127,7 +127,7 @@ def perform_fields(op: Request, fields: tuple[int, ...]) -> Generator[Any, Any, 
     if op.reach is not None:
         deadlines = runner.deadlines._heap
         if deadlines and deadlines[0][0] <= op.reach + perf_counter():
-            op.template = op.manager.ring.template(op.user_data, *fields)
+            op.template = op.engine.ring.template(op.user_data, *fields)
             return (yield from _transact_by_deadline(op, task))
     if op.put(op.user_data, *fields) < 0:
         yield from _queue_later(op, task, op.put, (op.user_data, *fields))
@@ -208,7 +208,7 @@ def _queue_later(
     op.task = task
     try:
         while True:
-            op.manager.check_usable()
+            op.engine.check_usable()
             yield from cancel_shielded_checkpoint()
             if op.interrupt is not None:
                 op.interrupt()
@@ -219,7 +219,7 @@ def _queue_later(
     except BaseException:
         op.task = op.pins = op.interrupt = None
         if op.retired:
-            op.manager.release(op)
+            op.engine.release(op)
         raise
 
 
@@ -244,7 +244,7 @@ def transact_within(op: Request, seconds: float | None) -> Generator[Any, Any, i
     until = perf_counter() + seconds
     res = yield from _transact_linked(op, op.template, task, until)
     # Before its time the timer has interrupted nothing; see `_transact_by_deadline`.
-    if res in INTERRUPTED and op.manager.ring.now() >= until:
+    if res in INTERRUPTED and op.engine.ring.now() >= until:
         raise trio.TooSlowError
     return res
 
@@ -260,14 +260,14 @@ def _transact_by_deadline(op: Request, task: Any) -> Generator[Any, Any, int]:
     not have queued it, because they were cancelled. What was interrupted before the time of its timer is the
     caller's: the process was stopped, or no thread could be made for a kernel worker.
     """
-    offset, reach = op.manager.clock_offset, -inf if op.reach is None else op.reach
+    offset, reach = op.engine.clock_offset, -inf if op.reach is None else op.reach
     user_data, pins, template = op.user_data, op.pins, op.template
     try:
         while True:
             when = task._cancel_status.effective_deadline()
             until = when - offset if when <= reach + perf_counter() else inf
             res = yield from _transact_linked(op, template, task, until)
-            if res not in INTERRUPTED or op.manager.ring.now() < until:
+            if res not in INTERRUPTED or op.engine.ring.now() < until:
                 return res
             if task._cancel_status.effectively_cancelled:
                 yield from checkpoint_if_cancelled()
@@ -286,11 +286,11 @@ def _transact_linked(op: Request, template: Any, task: Any, when: float) -> Gene
     queue: Callable[..., int] = op.queue
     entry: tuple[Any, ...] = (template,)
     if when != inf:
-        queue, entry = op.manager.ring.queue_pair, (template, op.kernel_deadline(when))
+        queue, entry = op.engine.ring.queue_pair, (template, op.kernel_deadline(when))
     if queue(*entry) < 0:
         yield from _queue_later(op, task, queue, entry)
     if op.now:
-        op.manager.ring.flush(0)
+        op.engine.ring.flush(0)
     op.task = task
     op.until = when
     got = yield op.park
@@ -368,7 +368,7 @@ def transact_volley(op: Request, volley: Volley) -> Generator[Any, Any, Callable
     op.task = task
     while volley.queue(op.user_data) < 0:
         try:
-            op.manager.check_usable()
+            op.engine.check_usable()
             yield from cancel_shielded_checkpoint()
             if not volley.in_flight and cancelled():
                 yield from checkpoint_if_cancelled()
@@ -377,13 +377,13 @@ def transact_volley(op: Request, volley: Volley) -> Generator[Any, Any, Callable
                 op.task = None
             raise
     if op.now:
-        op.manager.ring.flush(0)
+        op.engine.ring.flush(0)
     interrupt = None
 
     def abort(raise_cancel: Callable[[], Any]) -> Abort:
         nonlocal interrupt
         interrupt = raise_cancel
-        op.manager.cancels.cancel_volley(volley)
+        op.engine.cancels.cancel_volley(volley)
         return Abort.FAILED
 
     yield _Park(abort)
