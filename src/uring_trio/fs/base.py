@@ -222,6 +222,12 @@ class RingFile(Positional, trio.abc.AsyncResource):
             raise ValueError("I/O operation on closed file.")
         return call(*args)
 
+    async def _refuse_unbegun(self, name: str, *args: Any) -> Any:
+        """`_refuse` for a call that has not taken its turn: a cancellation comes first, as before the thread
+        on stock Trio."""
+        await trio.lowlevel.checkpoint()
+        return await self._refuse(name, *args)
+
     def _check_open(self) -> None:
         if self._file.closing or self._wrapped.closed:
             raise ValueError("I/O operation on closed file.")

@@ -34,7 +34,7 @@ from .. import seams
 from .base import RingFile, exclusive
 from .handle import READ, WRITE, Descriptor
 from .raw import RawFile, lines_of
-from .stock import Stock, fill_buffer, raw_under
+from .stock import Stock, buffered_of, fill_buffer, raw_under
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,11 +108,12 @@ class BufferedFile(RingFile):
     @enable_ki_protection
     async def read(self, size: int | None = -1, /) -> bytes:
         """``size`` bytes, fewer only at the end; all up to the end when it is -1 or None."""
-        if not self._readable:
-            return await self._refuse("read", size)
-        n = -1 if size is None else operator.index(size)
-        if not -1 <= n <= sys.maxsize:
-            return await self._refuse("read", size)
+        try:
+            n = -1 if size is None else operator.index(size)
+        except TypeError:
+            return await self._refuse_unbegun("read", size)
+        if not self._readable or not -1 <= n <= sys.maxsize:
+            return await self._refuse_unbegun("read", size)
         file = self._file
         if file.busy:
             await file.take_turn()
@@ -201,7 +202,7 @@ class BufferedFile(RingFile):
     async def write(self, data: Any, /) -> int:
         """Writes bytes into the buffer, and through it when it is full; returns their number."""
         if not self._writable:
-            return await self._refuse("write", data)
+            return await self._refuse_unbegun("write", data)
         file = self._file
         await file.take_turn()
         try:
@@ -292,7 +293,7 @@ class BufferedFile(RingFile):
         """Makes the standard library's file what this one is, and returns it. ``final``: for the finalizer.
         Nobody reads any more, and there may be no descriptor free."""
         # The garbage collector, if it has this file, has that one too, and may close the descriptor first.
-        made = self._stock.make_again() if final else self._wrapped
+        made = buffered_of(self._stock.make_again()) if final else self._wrapped
         if not final:
             self._move_ahead(made)
         self._stock.own(made)
@@ -477,7 +478,7 @@ class BufferedFile(RingFile):
 
     async def _into(self, name: str, buffer: Any, *, once: bool) -> int:
         if not self._readable:
-            return await self._refuse(name, buffer)
+            return await self._refuse_unbegun(name, buffer)
         file = self._file
         await file.take_turn()
         try:

@@ -32,8 +32,11 @@ class RawFile(RingFile):
         """Up to ``size`` bytes, fewer if there are no more now; all up to the end when negative or None."""
         file = self._file
         if file.closing or not self._readable:
-            return await self._refuse("read", size)
-        n = -1 if size is None else operator.index(size)
+            return await self._refuse_unbegun("read", size)
+        try:
+            n = -1 if size is None else operator.index(size)
+        except TypeError:
+            return await self._refuse_unbegun("read", size)
         if file.busy:
             await file.take_turn()
         file.busy = True
@@ -58,12 +61,12 @@ class RawFile(RingFile):
         """Reads into a writable buffer; returns the number of bytes, 0 at the end."""
         file = self._file
         if file.closing or not self._readable:
-            return await self._refuse("readinto", buffer)
-        address, size, held = pin_writable(buffer)
+            return await self._refuse_unbegun("readinto", buffer)
         await file.take_turn()
         try:
             if self._unable():
                 return await self._refuse("readinto", buffer)
+            address, size, held = pin_writable(buffer)
             return await file.step(READ, address, size, held)
         finally:
             file.end_turn()
@@ -97,12 +100,12 @@ class RawFile(RingFile):
         """Writes bytes; returns how many the kernel took."""
         file = self._file
         if file.closing or not self._writable:
-            return await self._refuse("write", data)
-        address, size, held = pin(data)
+            return await self._refuse_unbegun("write", data)
         await file.take_turn()
         try:
             if self._unable():
                 return await self._refuse("write", data)
+            address, size, held = pin(data)
             return await file.step(WRITE, address, size, (held, data))
         finally:
             file.end_turn()

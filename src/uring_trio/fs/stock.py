@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stock",
+    "buffered_of",
     "decode_again",
     "fill_buffer",
     "fill_text",
@@ -96,6 +97,11 @@ class Stock:
         raw = raw_under(made)
         raw.__init__(fd, raw.mode, closefd=closefd)
         raw.name = self._name
+
+
+def buffered_of(made: Any) -> Any:
+    """The buffered file of one that `Stock.make` has just made: out of a text file, which loses it."""
+    return made.detach() if isinstance(made, io.TextIOWrapper) else made
 
 
 def _buffered_under(made: Any) -> Any:

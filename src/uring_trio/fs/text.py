@@ -159,7 +159,7 @@ class TextFile(RingFile):
     async def write(self, text: str, /) -> int:
         """Writes text into the buffer, and through it when it is full; returns the number of characters."""
         if self._encoder is None or not isinstance(text, str):
-            return await self._refuse("write", text)
+            return await self._refuse_unbegun("write", text)
         file = self._file
         await file.take_turn()
         try:

@@ -668,6 +668,55 @@ async def test_detach(path: Path) -> None:
     await raw.aclose()
 
 
+@pytest.mark.parametrize(
+    ("mode", "buffering", "call", "argument"),
+    [
+        ("rb", -1, "write", b"x"),
+        ("rb", 0, "write", b"x"),
+        ("wb", -1, "read", 1),
+        ("wb", -1, "read", "x"),
+        ("wb", -1, "readinto", bytearray(1)),
+        ("wb", 0, "read", 1),
+        ("wb", 0, "read", "x"),
+        ("wb", 0, "readinto", bytearray(1)),
+        ("r+b", 0, "read", "x"),
+        ("r+b", 0, "readinto", b"x"),
+        ("r+b", 0, "write", "x"),
+        ("r+b", -1, "read", "x"),
+        ("r+b", -1, "read", 1 << 70),
+        ("r", -1, "write", "x"),
+        ("r+", -1, "write", b"x"),
+    ],
+)
+async def test_a_cancellation_comes_before_a_refusal(
+    path: Path, mode: str, buffering: int, call: str, argument: Any
+) -> None:
+    for opened in (trio.open_file, open_file):
+        path.write_bytes(b"old")
+        async with await opened(path, mode, buffering) as file:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await getattr(file, call)(argument)
+            assert scope.cancelled_caught
+            with pytest.raises((OSError, ValueError, TypeError, OverflowError)):
+                await getattr(file, call)(argument)
+
+
+async def test_a_detached_file_that_is_forgotten_writes(path: Path) -> None:
+    told = []
+    for opened in (trio.open_file, open_file):
+        file: Any = await opened(path, "w+")
+        await file.write("text ")
+        file = await file.detach()
+        await file.write(b"bytes")
+        if opened is trio.open_file:
+            file = file.wrapped
+        with pytest.warns(ResourceWarning, match="unclosed") as warned:
+            del file
+        told.append((len(warned), path.read_bytes()))
+    assert told[0] == told[1] == (1, b"text bytes")
+
+
 async def test_unclosed_is_told(path: Path) -> None:
     file = await open_file(path)
     assert not file.closed
