@@ -124,8 +124,8 @@ def assert_nothing_in_flight() -> None:
 
 
 def leased() -> int:
-    """How many receive buffers of this run's subscriptions are on loan: in a `uring_trio.Lease`, or queued
-    for one that nobody has taken yet.
+    """How many receive buffers of this run's subscriptions are on loan: in a `uring_trio.Lease`, or in a
+    queue and not taken yet.
 
     Raises:
         RuntimeError: not in a task of a ring run.

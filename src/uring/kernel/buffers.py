@@ -1,11 +1,11 @@
-"""Provided buffer rings: memory that the kernel chooses from when data arrives.
+"""Provided buffer rings: buffers that the kernel selects from when data arrives.
 
-A receive that names a group instead of memory holds none while it waits. The completion says which
-buffer was taken (``IORING_CQE_F_BUFFER``, the id in the upper half of its flags); whoever consumes it
-copies or leases the bytes, then gives the buffer back with ``put``.
+A receive that names a group instead of memory holds no memory while it waits. The completion names the buffer
+(``IORING_CQE_F_BUFFER``, the id in the upper half of its flags). The consumer copies or leases the bytes,
+then gives the buffer back with ``put``.
 
 Invariants
-  - A buffer is either the kernel's (in the ring) or ours (between its completion and ``put``).
+  - A buffer belongs to the kernel (in the ring) or to the consumer (between its completion and ``put``).
   - Memory outlives every view of it: it is freed when the last one is gone, not when the group is closed.
 """
 
@@ -210,8 +210,8 @@ class BufferRing:
     def close(self) -> None:
         """Unregisters the group; operations armed on it end with ``-ENOBUFS``. Idempotent.
 
-        The memory goes when nobody holds a view of it; whoever closes with operations in flight keeps this
-        object until they have ended.
+        The memory is freed once no view of it is left. A caller that closes with operations in flight keeps
+        this object until they have ended.
         """
         if self.closed:
             return

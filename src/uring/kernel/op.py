@@ -76,7 +76,7 @@ class Op:
             ``user_data``.
         pins: objects that stay alive until the last completion.
         decode: makes the Python result of a result of zero or more; None leaves the integer.
-        discard: undoes a result that nobody will receive, e.g. closes an accepted descriptor.
+        discard: undoes a result that no task will receive, e.g. closes an accepted descriptor.
         entry: address of the entry as `pack` wrote it; 0 before.
         command: bytes for the end of the entry, from addr3 on: 16, or 80 where entries have 128 bytes.
             ``KernelRing.put_op`` writes them; ``put`` does not.
@@ -237,7 +237,7 @@ def failure(res: int, name: str, fields: Fields, address: object, paths: tuple[A
     """The exception for a negative result: it names the operation, its descriptor, address and paths.
 
     Paths are its ``filename`` and ``filename2``, as in exceptions of the `os` module. It is made from parts
-    of the operation, so that whoever waits need not hold the operation's memory.
+    of the operation, so that the waiter need not hold the operation's memory.
     """
     fd = descriptor(fields)
     error = error_from_result(res, name, fd if fd >= 0 else None, address)

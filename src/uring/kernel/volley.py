@@ -6,8 +6,8 @@ are queued together; the shim takes their completions itself, and hands out one,
 
 Invariants
   - No value of anything else in flight looks like a member's, where values are the user's (``-EEXIST``).
-  - The memory of a volley lives until its completion: whoever queues one keeps the object and all that its
-    members pin.
+  - The memory of a volley lives until its completion: the caller keeps the object and the pins of its
+    members.
   - A member is never lost: each has a result when the volley's completion comes, be it ``-ECANCELED``.
 """
 

@@ -248,8 +248,8 @@ def check_file_index(file_index: Any) -> int:
 def new_file(
     file_index: Any,
 ) -> tuple[int, Callable[[int], Any] | None, Callable[[int], None] | None]:
-    """For an operation that opens something: the entry's file_index, how its result decodes, and what
-    becomes of a result that nobody receives. A slot of the table needs no closing: it stays findable.
+    """For an operation that opens something: the entry's file_index, the decoder of its result, and the
+    disposal of a result that no task receives. A slot of the table is not closed: its number is known.
     """
     if file_index is None:
         return 0, None, close_fd

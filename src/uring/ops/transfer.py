@@ -42,9 +42,9 @@ def splice(
     Offsets are for the end that is not a pipe; None is the file's own position. ``fixed_in`` and
     ``fixed_file``: ``fd_in``, ``fd_out`` is a registered file.
 
-    While it waits for data of a socket without ``O_NONBLOCK`` the kernel keeps the pipe locked: whoever
-    reads or writes the pipe then, non-blocking or through a ring, sleeps until data comes, and no signal ends
-    that (Linux 6.18; TCP does so with ``SPLICE_F_NONBLOCK`` too). Splice from non-blocking sockets.
+    While it waits for data of a socket without ``O_NONBLOCK`` the kernel keeps the pipe locked. A read
+    or write of the pipe, non-blocking or through a ring, then sleeps until data comes, and no signal ends it
+    (Linux 6.18; TCP does so with ``SPLICE_F_NONBLOCK`` too). Splice from non-blocking sockets.
     """
     return make(
         "splice",

@@ -87,8 +87,8 @@ class poll_events(Items[int]):
             async for mask in events:
                 ...
 
-    Each change of readiness is an item, and so is the readiness at the start; a state that lasts is reported
-    once. Changes that occur while the consumer is busy are merged. Errors and hang-ups are always reported.
+    Each new event is an item (readiness at the start counts as new); a state that lasts is reported once.
+    Events that occur while the consumer is busy are merged. Errors and hang-ups are always reported.
     The descriptor stays the caller's.
 
     Raises:

@@ -125,7 +125,7 @@ class Subscription:
         self._op: Operation | None = None
         self.task: Any = None  # who waits for a completion
         self._last = 0  # the result of the final completion
-        self.failure: int = 0  # the same if it is an errno, negative, that nobody was told yet
+        self.failure: int = 0  # the same if it is a negative errno that was not raised yet
         self._taking = False
         self._paused = False
         self._abandoned = False
@@ -167,7 +167,7 @@ class Subscription:
                     if self.state is S.ENDED:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                         if self.state is not S.ENDED:
-                            continue  # closed meanwhile: whoever asks takes no end from one that is over
+                            continue  # closed meanwhile: the end is not reported after a close
                         self.step(Event.GET)
                         self.failure = 0
                         return self._last, 0

@@ -120,7 +120,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             if res == _ENOBUFS:
                 owner.engine.more_buffers()
                 attempts -= 1
-            elif res not in seams.INTERRUPTED:  # else something cancelled it that nobody here asked
+            elif res not in seams.INTERRUPTED:  # else other code of the process cancelled it
                 raise stream_error(error_from_result(res, "recv"))
         memory = bytearray(min(max_bytes, SCARCE))
         return bytes(memory[: await self._receive(memory, timeout)])

@@ -209,7 +209,7 @@ class _StreamChunks(ByteItems[Any]):
                     return None
                 if self._dry:
                     if owner.is_read():
-                        break  # somebody else waits for this socket
+                        break  # another task waits for this socket
                     await owner.wait_readable("recv")
                     self._dry, self._burst = False, 0
                 elif self._burst >= self._count:

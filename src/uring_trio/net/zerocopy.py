@@ -46,7 +46,7 @@ async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
                     await sock.owner().until_writable("send_zc")
                     continue
                 if res in seams.INTERRUPTED:
-                    continue  # nobody here asked for that
+                    continue  # cancelled by other code of the process
                 if -res in _REFUSED:
                     await send_by_copy(sock, rest)
                     return True

@@ -134,7 +134,7 @@ async def _send(self: Any, item: bytes) -> None:
 
 
 def shorten_streams(ring_socket: type) -> None:
-    """Puts the two methods into AnyIO's class of socket streams, for good. Idempotent.
+    """Puts the two methods into AnyIO's class of socket streams, for the life of the process. Idempotent.
 
     Args:
         ring_socket: the class of the sockets that they are for.

@@ -202,8 +202,8 @@ def _queue_later(
 ) -> Generator[Any, Any, None]:
     """Queues an entry once the kernel takes some, unless the operation is closed or cancelled first.
 
-    The operation counts as busy from now on, so that nobody else sets it up and a close finds it. If it does
-    not get into the queue, that use of it ends here as one in flight ends by its completion.
+    The operation counts as busy from now on, so that no other task sets it up and a close finds it. If it
+    does not get into the queue, that use of it ends here as one in flight ends by its completion.
     """
     op.task = task
     try:
@@ -512,8 +512,8 @@ def interrupted() -> bool:
 def deliver(manager: Any, completions: Iterable[tuple[int, int, int]]) -> None:
     """Stores each completion's result in its operation and resumes the task that is parked on it.
 
-    What `trio.lowlevel.reschedule` does for each task is done here in place where nobody watches: it is a
-    sixth of an operation's way through Python.
+    The steps of `trio.lowlevel.reschedule` are done here in place while no instrument is active: that call is
+    a sixth of an operation's way through Python.
     """
     runner = manager.runner or manager.bind()
     entries = manager.table.entries
