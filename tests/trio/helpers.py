@@ -1,15 +1,19 @@
-"""Pairs of connected peers, full sockets, and what a run on the ring looks like from inside."""
+"""Connected peers, full sockets and pipes, programs, and what a run on the ring looks like from inside."""
 
 from __future__ import annotations
 
 import os
 import queue
+import resource
 import socket
 import struct
+import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -20,10 +24,11 @@ from uring_trio.core.engine import RECEIVE_GROUP, current
 from uring_trio.testing import assert_no_leases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
 PBUF_STATUS = 26
+SMALL = uring_trio.RingOptions(entries=2, cq_entries=2, buffers=2, buffer_size=64)
 INTERNAL_SLOTS = 4
 """Slots of every run: cancels, linked timeouts, the wake-up and readiness."""
 
@@ -188,3 +193,109 @@ class Host:
 
     def _done(self, result: Any) -> None:
         self.result = result
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    source, sink = os.pipe()
+    try:
+        yield source, sink
+    finally:
+        for fd in (source, sink):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
+
+async def first(items: Any) -> Any:
+    return await items.__anext__()
+
+
+async def arm(items: Any) -> None:
+    """Puts the multishot in flight, with nobody waiting for it."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first, items)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def told(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """What a call returns, or what it raises, in a form that can be compared."""
+    try:
+        return await fn(*args)
+    except (OSError, trio.ClosedResourceError, trio.BusyResourceError) as exc:
+        return type(exc).__name__, getattr(exc, "errno", None)
+
+
+def threads() -> int:
+    """How many threads this process has, kernel workers included."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def fill_now(sock: socket.socket, *to: Any) -> None:
+    """Sends zeros on a plain socket until it takes no more."""
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            sock.sendto(bytes(1 << 16), *to) if to else sock.send(bytes(1 << 16))
+
+
+def tcp_pair(size: int = 0) -> tuple[socket.socket, socket.socket]:
+    """Two connected plain sockets; the first sends and the second receives through buffers of this size."""
+    with socket.socket() as listener:
+        if size:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client = socket.socket()
+        if size:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        client.connect(listener.getsockname())
+        return listener.accept()[0], client
+
+
+@contextmanager
+def many_files(number: int) -> Iterator[None]:
+    """Raises the limit of open files to at least this number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), max(hard, number)))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def backend() -> str:
+    return statistics().backend  # type: ignore[no-any-return]
+
+
+async def echo() -> str:
+    """A little of everything; the name of the backend."""
+    near, far = trio.socket.socketpair()
+    with near, far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(far.send, b"ping")
+            assert await near.recv(10) == b"ping"
+        with trio.move_on_after(0.001) as scope:
+            await near.recv(10)
+        assert scope.cancelled_caught
+    await trio.to_thread.run_sync(int)
+    return await backend()
+
+
+def python(code: str, *before: str) -> subprocess.CompletedProcess[str]:
+    """Runs code in an interpreter of its own, where warnings are errors."""
+    return subprocess.run(
+        [sys.executable, *before, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+async def later(call: Callable[[], Awaitable[Any]]) -> None:
+    """Calls it when every other task of the test waits."""
+    await wait_all_tasks_blocked()
+    await call()

@@ -1,4 +1,4 @@
-"""Files on the ring: what only they can do, cancelling, closing, and what the system refuses."""
+"""Files on the ring that tasks share: cancelling, closing, iterating, and what the system refuses."""
 
 from __future__ import annotations
 
@@ -6,356 +6,27 @@ import errno
 import io
 import os
 import random
-import resource
 import select
 import signal
-import stat
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import forget_contents, in_flight, statistics
+from tests.trio.helpers import in_flight
 from uring import ops
-from uring_trio import BufferedFile, RawFile, TextFile, open_direct, open_file, perform_many
+from uring_trio import BufferedFile, open_file
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    found = tmp_path / "file"
-    found.write_bytes(bytes(range(256)) * 64)
-    return found
-
-
-# ---- opening ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("arguments", "kind"),
-    [
-        (("rb", 0), RawFile),
-        (("rb",), BufferedFile),
-        (("wb",), BufferedFile),
-        (("r+b",), BufferedFile),
-        (("r",), TextFile),
-        (("a+",), TextFile),
-    ],
-)
-async def test_opens_what_open_does(path: Path, arguments: Any, kind: type) -> None:
-    with open(path, *arguments) as stock:
-        async with await open_file(path, *arguments) as file:
-            assert type(file) is kind
-            for name in ("name", "mode", "encoding", "errors", "line_buffering", "newlines", "closefd"):
-                assert getattr(file, name, "none") == getattr(stock, name, "none"), name
-            assert file.readable() == stock.readable()
-            assert file.writable() == stock.writable()
-            assert file.seekable()
-            assert not file.isatty()
-            assert os.get_inheritable(file.fileno()) is False
-            assert type(file.wrapped) is type(stock)
-    assert file.closed
-    assert file.wrapped.closed
-
-
-BAD = [
-    ("nothing-here", "r"),
-    ("nothing-here/below", "rb"),
-    (".", "r"),
-    (".", "wb"),
-    ("file", "x"),
-    ("file/below", "r"),
-    ("file", "rw"),
-    ("file", ""),
-    ("file", "tb"),
-    ("file", "r", 0),
-    ("file", "rb", -1, "utf-8"),
-    ("file", "r", -1, "no-such-encoding"),
-    ("file", "r", -1, None, "no-such-handler", "x"),
-    ("file", "r", -1, None, None, "\n\n"),
-    ("file", "rb", "many"),
-    ("file", 7),
-    ("fi\0le", "r"),
-    (b"missing", "rb"),
-    (3.5, "r"),
-    ("file", "w", -1, None, None, None, False),
-    ("x" * 300, "r"),
-    ("loop", "r"),
-]
-
-
-@pytest.mark.parametrize("arguments", BAD, ids=repr)
-async def test_refuses_what_open_refuses(path: Path, arguments: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(path.parent)
-    os.symlink("loop", "loop")
-    with pytest.raises((OSError, ValueError, TypeError, LookupError)) as stock:
-        open(*arguments)  # noqa: SIM115
-    with pytest.raises((OSError, ValueError, TypeError, LookupError)) as ring:
-        await open_file(*arguments)
-    assert type(ring.value) is type(stock.value)
-    assert str(ring.value) == str(stock.value)
-    if isinstance(stock.value, OSError):
-        assert ring.value.filename == stock.value.filename  # type: ignore[attr-defined]
-
-
-async def test_permission(path: Path) -> None:
-    if os.geteuid() == 0:
-        with pytest.raises(OSError) as stock:
-            open("/proc/sys/kernel/ostype/x")  # noqa: SIM115
-        with pytest.raises(OSError) as ring:
-            await open_file("/proc/sys/kernel/ostype/x")
-    else:
-        path.chmod(0)
-        with pytest.raises(PermissionError) as stock:
-            open(path)  # noqa: SIM115
-        with pytest.raises(PermissionError) as ring:
-            await open_file(path)
-    assert (type(ring.value), str(ring.value)) == (type(stock.value), str(stock.value))
-
-
-async def test_descriptor_and_opener(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR)
-    async with await open_file(fd, "rb", closefd=False) as file:
-        assert await file.read(3) == b"\0\1\2"
-    os.lseek(fd, 5, os.SEEK_SET)
-    flags = []
-
-    def opener(name: str, wanted: int) -> int:
-        flags.append(wanted)
-        return fd
-
-    async with await open_file("any name", "wb", opener=opener) as file:
-        assert file.name == "any name"
-        await file.write(b"xx")
-    assert path.read_bytes()[4:8] == b"\4xx\7"
-    assert flags[0] & os.O_CREAT
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
-
-
-async def test_relative_to_where_the_program_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(path.parent)
-    async with await open_file("file", "rb") as file:
-        assert file.name == "file"
-        assert await file.read(2) == b"\0\1"
-
-
-async def test_cancelled_open_leaks_nothing(path: Path) -> None:
-    before = os.listdir("/proc/self/fd")
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await open_file(path.parent / "new", "w")
-    assert not (path.parent / "new").exists()
-    for delay in range(40):
-        with trio.move_on_after(delay * 5e-6):
-            async with await open_file(path, "rb") as file:
-                await file.read(1)
-    assert os.listdir("/proc/self/fd") == before
-
-
-async def test_outside_a_ring_run(path: Path) -> None:
-    async with await open_file(path, "rb") as file:
-
-        def elsewhere() -> str:
-            async def main() -> None:
-                await file.pread(4, 0)
-
-            with pytest.raises(RuntimeError, match="ring run"):
-                trio.run(main)
-            with pytest.raises(RuntimeError, match="ring run"):
-                trio.run(open_file, path)
-            return "done"
-
-        assert await trio.to_thread.run_sync(elsewhere) == "done"
-
-
-# ---- places, many at once ----------------------------------------------------------------------------
-
-
-async def test_positional(path: Path) -> None:
-    data = path.read_bytes()
-    async with await open_file(path, "r+b") as file:
-        assert await file.pread(10, 250) == data[250:260]
-        assert await file.pread(10, len(data) - 3) == data[-3:]
-        assert await file.pread(10, len(data)) == b""
-        assert await file.pread(1, 7) == b"\7"
-        assert await file.pread(0, 7) == b""
-        room = bytearray(6)
-        assert await file.readinto_at(room, 1) == 6
-        assert room == data[1:7]
-        pair = [bytearray(2), bytearray(3)]
-        assert await file.preadv(pair, 100) == 5
-        assert b"".join(pair) == data[100:105]
-        assert await file.pwrite(b"hello", 0) == 5
-        assert await file.pwritev([b"a", memoryview(b"bc")], 5) == 3
-        assert path.read_bytes()[:9] == b"helloabc\x08"
-        assert await file.tell() == 0
-        for wrong in (-1, 1 << 63):
-            with pytest.raises(OSError, match="Invalid argument"):
-                await file.pread(4, wrong)
-        with pytest.raises(ValueError):
-            await file.pread(-1, 0)
-        with pytest.raises(TypeError):
-            await file.pwrite("text", 0)
-
-
-async def test_read_many_is_one_wake_up(path: Path) -> None:
-    data = path.read_bytes()
-    async with await open_file(path, "rb") as file:
-        places = [(random.randrange(len(data) - 500), random.randrange(500)) for _ in range(300)]
-        forget_contents(path)
-        before = statistics()
-        found = await file.read_many(places)
-        after = statistics()
-        assert found == [data[offset : offset + n] for offset, n in places]
-        assert after.submitted - before.submitted >= 300
-        assert after.enters - before.enters < 100  # the disk answers bit by bit
-        assert await file.read_many([]) == []
-        assert await file.read_many([(0, 4), (len(data), 4)]) == [data[:4], b""]
-        for wrong in ([(-1, 4)], [(0, -4)], [(0, 1 << 32)]):
-            with pytest.raises((ValueError, OSError)):
-                await file.read_many(wrong)
-
-
-async def test_write_many(path: Path) -> None:
-    async with await open_file(path, "r+b") as file:
-        pieces = [(i * 50, bytes([i % 256]) * 50) for i in range(600)]
-        random.shuffle(pieces)
-        assert await file.write_many(pieces) == 600 * 50
-        assert path.read_bytes() == b"".join(bytes([i % 256]) * 50 for i in range(600))
-        assert await file.write_many([(0, b"")]) == 0
-    async with await open_file(path, "rb") as file:
-        with pytest.raises(OSError) as caught:
-            await file.write_many([(0, b"x"), (1, b"y")])
-        assert caught.value.errno == errno.EBADF
-
-
-async def test_cancelled_batch(path: Path) -> None:
-    async with await open_file(path, "r+b") as file:
-        before = path.read_bytes()
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await file.write_many([(i, b"X") for i in range(1000)])
-        assert path.read_bytes() == before
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(file.write_many, [(i, b"X") for i in range(100)])
-            # The batch is queued in the same tick that this task cancels it in: nothing reaches the kernel.
-            await trio.sleep(0)
-            nursery.cancel_scope.cancel()
-        assert await file.pread(8, 0) in (before[:8], b"X" * 8)
-    assert in_flight() == {}
-
-
-async def test_perform_many(path: Path) -> None:
-    names = [path, path.parent / "missing", path.parent]
-    results = await perform_many([ops.statx(name) for name in names])
-    assert results[0].st_size == path.stat().st_size
-    assert isinstance(results[1], FileNotFoundError)
-    assert stat.S_ISDIR(results[2].st_mode)
-    assert await perform_many([]) == []
-    with pytest.raises(TypeError):
-        await perform_many(["no operation"])  # type: ignore[list-item]
-
-
-async def test_perform_many_discards_what_nobody_gets(path: Path) -> None:
-    before = os.listdir("/proc/self/fd")
-    for delay in range(30):
-        with trio.move_on_after(delay * 10e-6):
-            for fd in await perform_many([ops.openat(path) for _ in range(20)]):
-                os.close(fd)
-    assert os.listdir("/proc/self/fd") == before
-
-
-async def test_the_rest_of_the_ring(path: Path) -> None:
-    async with await open_file(path, "r+b") as file:
-        await file.write(b"buffered")
-        await file.fsync()
-        assert path.read_bytes()[:8] == b"buffered"
-        await file.fsync(datasync=True)
-        await file.sync_range(0, 100)
-        await file.allocate(0, 100_000)
-        assert path.stat().st_size == 100_000
-        await file.advise(os.POSIX_FADV_SEQUENTIAL)
-        assert await file.stat() == os.fstat(file.fileno())
-
-
-async def test_direct(path: Path) -> None:
-    data = path.read_bytes()
-    try:
-        file = await open_direct(path, os.O_RDWR)
-    except OSError as exc:
-        pytest.skip(f"this file system knows no O_DIRECT: {exc}")
-    async with file:
-        for offset, n in ((0, 4096), (5, 10), (4090, 20), (len(data) - 7, 100), (len(data), 5), (0, 0)):
-            assert await file.pread(n, offset) == data[offset : offset + n]
-        block = b"d" * file.align
-        assert await file.pwrite(block, file.align) == file.align
-        assert path.read_bytes()[file.align : 2 * file.align] == block
-        for wrong, offset in ((b"short", 0), (block, 5)):
-            with pytest.raises(ValueError, match="whole blocks"):
-                await file.pwrite(wrong, offset)
-        await file.truncate(10)
-        assert await file.pread(100, 0) == data[:10]
-    with pytest.raises(ValueError, match="closed file"):
-        await file.pread(1, 0)
-    with open(path, "rb") as other:  # which the number of the descriptor may belong to now
-        with pytest.raises(ValueError, match="closed file"):
-            await file.truncate(0)
-        assert other.read() == data[:10]
-    with pytest.raises(FileNotFoundError):
-        await open_direct(path.parent / "missing")
-
-
-def test_workers_are_bounded(path: Path) -> None:
-    async def main() -> None:
-        assert statistics().workers == 3
-        await trio.to_thread.run_sync(lambda: None)
-        async with trio.open_nursery() as nursery:
-            for _ in range(50):
-                nursery.start_soon(uring_trio.stat, path)
-            await trio.sleep(0)
-        names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
-        assert 1 <= sum(name.startswith("iou-wrk") for name in names) <= 3
-
-    uring_trio.run(main, ring=uring_trio.RingOptions(workers=3))
-
-
-async def test_asking_for_much_takes_no_memory(path: Path) -> None:
-    path.write_bytes(b"a")
-    before = resident()
-    async with await open_file(path, "rb") as file:
-        for n in (1 << 30, 1 << 32):
-            assert await file.pread(n, 0) == await file.read(n) == b"a"
-            assert await file.seek(0) == 0
-        assert await file.read_many([(0, 1 << 30)]) == [b"a"]
-    async with await open_file(path) as text:
-        assert await text.read(sys.maxsize) == "a"
-    assert resident() - before < 100 << 20
-
-
-async def test_open_files_hold_no_memory_of_reads_past(path: Path) -> None:
-    path.write_bytes(bytes(1 << 20))
-    before = resident()
-    files = [await open_file(path, "rb", 0) for _ in range(200)]
-    for file in files:
-        assert await file.read_many([(0, 1 << 19), (1 << 19, 1 << 19)]) == [bytes(1 << 19)] * 2
-    assert resident() - before < 100 << 20
-    for file in files:
-        await file.aclose()
-
-
-def resident() -> int:
-    """The most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-# ---- sharing, cancelling, closing --------------------------------------------------------------------
+# ---- sharing, cancelling, closing -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["rb", "r"])
@@ -724,7 +395,7 @@ async def test_unclosed_is_told(path: Path) -> None:
         del file
 
 
-# ---- iterating ---------------------------------------------------------------------------------------
+# ---- iterating --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["r", "rb"])

@@ -9,10 +9,7 @@ import os
 import pathlib
 import resource
 import shutil
-import signal
 import stat as modes
-import subprocess
-import sys
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,7 +19,7 @@ import trio
 from trio.testing import assert_checkpoints
 
 import uring_trio
-from uring_trio import Path, copy_file, read_dir_stats, wait_process
+from uring_trio import Path, copy_file, read_dir_stats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +56,7 @@ NAMES = [
     "n\0",
     "x" * 300,
 ]
+
 QUESTIONS = [
     "stat", "lstat", "exists", "is_dir", "is_file", "is_symlink", "is_socket", "is_fifo", "is_block_device",
     "is_char_device", "is_mount", "read_bytes", "read_text", "rmdir", "unlink", "mkdir", "touch",
@@ -424,67 +422,6 @@ async def test_checkpoints_and_no_threads(here: pathlib.Path) -> None:
         with assert_checkpoints():
             await call()
     assert threading.active_count() == before
-
-
-# ---- processes ---------------------------------------------------------------------------------------
-
-
-async def test_wait_process() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
-    seen = await wait_process(child.pid, reap=False)
-    assert (seen.si_pid, seen.si_status) == (child.pid, 7)
-    pidfd = os.pidfd_open(child.pid)
-    try:
-        assert (await wait_process(pidfd=pidfd)).si_status == 7
-    finally:
-        os.close(pidfd)
-    with pytest.raises(ChildProcessError):
-        await wait_process(child.pid)
-    child.returncode = 7
-    with pytest.raises(TypeError):
-        await wait_process()
-
-
-async def test_cancelled_wait_reaps_nothing() -> None:
-    with subprocess.Popen(["sleep", "60"]) as child:
-        with trio.move_on_after(0.05) as scope:
-            await wait_process(child.pid)
-        assert scope.cancelled_caught
-        child.kill()
-        assert child.wait() == -9
-
-
-async def test_wait_process_tells_of_signals() -> None:
-    for number, core in ((signal.SIGTERM, os.CLD_KILLED), (signal.SIGKILL, os.CLD_KILLED)):
-        child = subprocess.Popen(["sleep", "60"])
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(child_ends, child, number)
-            seen = await wait_process(child.pid)
-        assert (seen.si_pid, seen.si_status, seen.si_code) == (child.pid, number, core)
-        child.returncode = -number
-
-
-async def child_ends(child: subprocess.Popen[bytes], number: int) -> None:
-    await trio.testing.wait_all_tasks_blocked()
-    child.send_signal(number)
-
-
-async def test_run_process_with_pipes() -> None:
-    data = os.urandom(3_000_000)
-    done = await trio.run_process(["cat"], stdin=data, capture_stdout=True)
-    assert done.stdout == data
-
-
-async def test_many_short_children() -> None:
-    codes: list[int] = []
-
-    async def one(code: int) -> None:
-        codes.append((await trio.run_process(["sh", "-c", f"exit {code}"], check=False)).returncode)
-
-    async with trio.open_nursery() as nursery:
-        for code in range(40):
-            nursery.start_soon(one, code)
-    assert sorted(codes) == list(range(40))
 
 
 TOUCHED = [

@@ -1,15 +1,10 @@
-"""Starting a run, what it refuses, how it is woken, and what it leaves behind."""
+"""Starting a run, guests, and what a run refuses."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
-import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,46 +14,19 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import Host, in_flight, statistics
-from uring import abi, ops
+from tests.trio.helpers import Host, echo, in_flight, python, statistics
+from uring import ops
 from uring.errors import unavailable_from_errno
 from uring_trio import RingOptions, RingUnavailable
-from uring_trio.core import engine, manager
-from uring_trio.core.statistics import process_totals, totals
+from uring_trio.core import engine
+from uring_trio.core.statistics import process_totals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 run_module = importlib.import_module("uring_trio.launch.run")
+
 REFUSE = Path(__file__).parents[2] / "refuse.py"
-
-
-async def backend() -> str:
-    return statistics().backend  # type: ignore[no-any-return]
-
-
-async def echo() -> str:
-    """A little of everything; the name of the backend."""
-    near, far = trio.socket.socketpair()
-    with near, far:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(far.send, b"ping")
-            assert await near.recv(10) == b"ping"
-        with trio.move_on_after(0.001) as scope:
-            await near.recv(10)
-        assert scope.cancelled_caught
-    await trio.to_thread.run_sync(int)
-    return await backend()
-
-
-def python(code: str, *before: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *before, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -76,7 +44,7 @@ def no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_warned", False)
 
 
-# ---- starting ----------------------------------------------------------------------------------------
+# ---- starting ---------------------------------------------------------------------------------------------
 
 
 def test_run_returns_what_the_function_does() -> None:
@@ -164,7 +132,7 @@ def test_a_choice_does_not_outlive_its_run() -> None:
         assert trio.run(echo) == "epoll"
 
 
-# ---- guests ------------------------------------------------------------------------------------------
+# ---- guests -----------------------------------------------------------------------------------------------
 
 
 async def guest() -> str:
@@ -241,7 +209,7 @@ def test_the_host_may_end_a_guest_by_socket() -> None:
     timer.join()
 
 
-# ---- refusals ----------------------------------------------------------------------------------------
+# ---- refusals ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -385,328 +353,3 @@ async def test_perform_says_what_failed() -> None:
     with pytest.raises(OSError, match="recv") as caught:
         await uring_trio.perform(ops.recv(999, bytearray(1)))
     assert caught.value.errno == 9
-
-
-# ---- waking ------------------------------------------------------------------------------------------
-
-
-async def test_a_thread_wakes_a_blocked_run() -> None:
-    token = trio.lowlevel.current_trio_token()
-    event = trio.Event()
-
-    def wake() -> None:
-        token.run_sync_soon(event.set)
-
-    timer = threading.Timer(0.05, wake)
-    timer.start()
-    await event.wait()
-    timer.join()
-
-
-async def test_a_thread_talks_to_a_run_many_times() -> None:
-    def work() -> int:
-        return sum(trio.from_thread.run_sync(int, "1") for _ in range(300))
-
-    assert await trio.to_thread.run_sync(work) == 300
-
-
-async def test_signals_wake_a_blocked_run() -> None:
-    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
-        for _ in range(3):
-            timer = threading.Timer(0.02, os.kill, [os.getpid(), signal.SIGUSR1])
-            timer.start()
-            assert await anext(signals) == signal.SIGUSR1
-            timer.join()
-
-
-def test_python_signal_handlers_run_while_blocked() -> None:
-    handled = threading.Event()
-    old = signal.signal(signal.SIGUSR1, lambda *_: handled.set())
-
-    async def main() -> None:
-        near, far = trio.socket.socketpair()
-        with near, far:
-
-            def kill() -> None:
-                os.kill(os.getpid(), signal.SIGUSR1)
-                assert handled.wait(5)
-                far._sock.send(b"handled")
-
-            timer = threading.Timer(0.05, kill)
-            timer.start()
-            assert await near.recv(10) == b"handled"
-            timer.join()
-
-    try:
-        uring_trio.run(main)
-    finally:
-        signal.signal(signal.SIGUSR1, old)
-
-
-def test_ctrl_c_ends_a_blocked_run() -> None:
-    timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
-
-    async def main() -> None:
-        near, far = trio.socket.socketpair()
-        with near, far:
-            timer.start()
-            await near.recv(10)
-
-    with pytest.raises(KeyboardInterrupt):
-        uring_trio.run(main)
-    timer.join()
-
-
-# ---- what it counts ----------------------------------------------------------------------------------
-
-
-async def test_statistics() -> None:
-    near, far = trio.socket.socketpair()
-    with near, far:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(near.recv, 10)
-            nursery.start_soon(trio.lowlevel.wait_readable, far)
-            await wait_all_tasks_blocked()
-            found = statistics()
-            assert found.backend == "io_uring"
-            assert found.tasks_waiting_read == 2  # one is Trio's own
-            assert found.tasks_waiting_write == 0
-            assert in_flight() == {"recv": 1, "wait_readable": 1}
-            assert found.submitted >= 2
-            assert found.enters >= 1
-            assert found.overflows == found.late == 0
-            nursery.cancel_scope.cancel()
-        after = statistics()
-        assert after.cancels_requested - found.cancels_requested == 1
-        await wait_all_tasks_blocked()
-        after = statistics()
-        assert after.cancels_won - found.cancels_won == 1
-        assert after.cancels_lost == found.cancels_lost
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(near.recv, 10)
-            while not in_flight().get("recv"):
-                await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
-        assert statistics().cancels_unsent >= after.cancels_unsent
-
-
-async def test_an_idle_tick_enters_nothing() -> None:
-    await wait_all_tasks_blocked()
-    before = statistics().enters
-    for _ in range(1000):
-        await trio.lowlevel.checkpoint()
-    assert statistics().enters - before <= 1  # the wait in front of the loop may end in its first tick
-
-
-async def test_an_operation_in_a_cancelled_scope_never_reaches_the_kernel(tmp_path: Path) -> None:
-    target = tmp_path / "file"
-    await wait_all_tasks_blocked()
-    with target.open("wb") as file:
-        before = statistics()
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await uring_trio.perform(ops.write(file.fileno(), b"never"))
-        assert scope.cancelled_caught
-        after = statistics()
-        assert (after.submitted, after.cancels_requested) == (before.submitted, before.cancels_requested)
-    assert target.read_bytes() == b""
-
-
-async def test_one_tick_is_one_enter() -> None:
-    """What a hundred tasks ask for goes to the kernel together."""
-    await wait_all_tasks_blocked()
-    before = statistics()
-    async with trio.open_nursery() as nursery:
-        for _ in range(100):
-            nursery.start_soon(uring_trio.perform, ops.nop())
-    after = statistics()
-    assert after.submitted - before.submitted >= 100
-    assert after.enters - before.enters <= 5
-
-
-def test_many_runs_leave_nothing() -> None:
-    def resident() -> int:
-        gc.collect()
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    for _ in range(20):
-        uring_trio.run(echo)
-    before, files = resident(), len(os.listdir("/proc/self/fd"))
-    for _ in range(100):
-        uring_trio.run(echo)
-    assert len(os.listdir("/proc/self/fd")) == files
-    assert resident() - before < 8 << 20
-
-
-# ---- ends that went wrong ----------------------------------------------------------------------------
-
-
-# Trio says that its tasks never end, which is so.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_crash_drains_what_is_in_flight() -> None:
-    near, far = socket.socketpair()
-    memory = bytearray(100)
-    before = process_totals()
-
-    async def main() -> None:
-        sock = trio.socket.from_stdlib_socket(far)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(sock.recv_into, memory)
-            await wait_all_tasks_blocked()
-            # Waking a task that is not asleep is what Trio cannot forgive.
-            task = trio.lowlevel.current_task()
-            trio.lowlevel.reschedule(task)
-            trio.lowlevel.reschedule(task)
-
-    with near, far:
-        with pytest.raises(trio.TrioInternalError):
-            uring_trio.run(main)
-        near.send(b"too late")
-        assert far.recv(100) == b"too late", "the receive is over"
-        gc.collect()
-        assert bytes(memory) == bytes(100)
-        memory.clear()
-        assert uring_trio.run(echo) == "io_uring"
-    assert process_totals()["leaked"] == before["leaked"]
-
-
-def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that the kernel may still write to is never freed."""
-    open_ring = engine.open_ring
-    opened = []
-
-    def uncancellable(options: RingOptions) -> Any:
-        """A ring that drops the cancels of the drain."""
-        ring = open_ring(options)
-        put = ring.put
-
-        def filtered(user_data: int, opcode: int, *rest: int) -> int:
-            if opcode == int(abi.IORING_OP_ASYNC_CANCEL) and rest[5] & int(abi.IORING_ASYNC_CANCEL_ANY):
-                return 0
-            return put(user_data, opcode, *rest)
-
-        ring.put = filtered
-        opened.append(ring)
-        return ring
-
-    monkeypatch.setattr(engine, "open_ring", uncancellable)
-    monkeypatch.setattr(manager, "_DRAIN_SECONDS", 0.05)
-    before = process_totals()
-    with pytest.warns(ResourceWarning, match="operations did not end within"):
-        uring_trio.run(backend)
-    assert process_totals()["leaked"] > before["leaked"]
-    [(ring, _, buffers, _)] = manager._leaked
-    assert ring is opened[0]
-    assert not ring.closed
-    # A kernel that let go after all, so that this process goes on as before.
-    manager._leaked.clear()
-    buffers.close()
-    ring.close()
-    with totals.lock:
-        totals.leaked = before["leaked"]
-
-
-# ---- forks -------------------------------------------------------------------------------------------
-
-FORK = """
-import os, sys, threading, warnings
-import trio, trio.testing, uring_trio
-from uring import ops
-
-async def echo():
-    near, far = trio.socket.socketpair()
-    with near, far:
-        await near.send(b"ping")
-        assert await far.recv(10) == b"ping"
-
-def in_child(coroutine):
-    try:
-        coroutine.send(None)
-    except Exception as exc:
-        assert "parent" in str(exc), exc
-        print(type(exc).__name__)
-    else:
-        print("no error")
-    new = threading.Thread(target=lambda: (uring_trio.run(echo), print("new ring")))
-    new.start()
-    new.join()
-
-async def main():
-    near, far = trio.socket.socketpair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(near.recv, 10)
-        await trio.testing.wait_all_tasks_blocked()
-        child = os.fork()
-        if not child:
-            try:
-                in_child(uring_trio.perform(ops.nop()))
-                in_child(far.recv(10))
-                sys.stdout.flush()
-            finally:
-                os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        for _ in range(3):
-            await uring_trio.perform(ops.nop())
-        await far.send(b"done")
-    near.close()
-    far.close()
-    await echo()
-    print("parent goes on")
-
-uring_trio.run(main)
-child = os.fork()
-if not child:
-    uring_trio.run(echo)
-    print("child's own", flush=True)
-    os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-"""
-
-
-def test_a_forked_child_cannot_use_the_ring() -> None:
-    """It gets an error that says why, and may open a ring of its own; the parent notices nothing."""
-    done = python(FORK)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [
-        "RingClosed",
-        "new ring",
-        "RingClosed",
-        "new ring",
-        "parent goes on",
-        "child's own",
-    ]
-
-
-UNWIND = """
-import os, sys, trio, trio.testing, uring_trio
-
-async def main():
-    near, far = trio.socket.socketpair()
-    with near, far:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(near.recv, 10)
-            await trio.testing.wait_all_tasks_blocked()
-            if not os.fork():
-                await trio.sleep(0)
-            else:
-                os.wait()
-                await far.send(b"x")
-    print("parent done")
-
-try:
-    uring_trio.run(main)
-except BaseException as exc:
-    print("child:", type(exc).__name__, exc)
-"""
-
-
-def test_a_child_that_goes_on_in_the_run_ends_with_the_reason() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", UNWIND], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    child, parent = done.stdout.splitlines()
-    assert child.startswith("child: RingClosed")
-    assert "parent" in child
-    assert parent == "parent done"
-    assert "leaked" not in done.stderr

@@ -293,3 +293,15 @@ async def test_a_file_goes_to_no_other_connection(file: Any) -> None:
                 other.recv(1)
         for other in others:
             other.close()
+
+
+async def test_race_16_zero_copy_to_a_peer_that_is_gone() -> None:
+    for _ in range(20):
+        near, far = await streams()
+        async with near:
+            memory = bytearray(1 << 20)
+            reset(far.socket)
+            with pytest.raises(trio.BrokenResourceError):
+                for _ in range(100):
+                    await near.send_zero_copy(memory)
+            memory.append(0)  # nothing holds it any more

@@ -7,14 +7,8 @@ stock Trio has no kernel workers or answers with an untruth, is said in the test
 from __future__ import annotations
 
 import os
-import resource
 import socket
-import subprocess
-import sys
-import textwrap
 import tty
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,17 +16,16 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
-from tests.trio.helpers import statistics
-from uring import ops
-from uring_trio import UringListener, UringStream, perform
-from uring_trio.ipc.pipes import RingPipe
+from tests.trio.helpers import fill_now, tcp_pair, threads, told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
 PATIENCE = 30.0
+
 TIMESTAMPING = 37
+
 TX_SOFTWARE = 2 | 16 | 128
 
 
@@ -49,39 +42,7 @@ def same(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     return stock
 
 
-async def told(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    """What a call returns, or what it raises, in a form that can be compared."""
-    try:
-        return await fn(*args)
-    except (OSError, trio.ClosedResourceError, trio.BusyResourceError) as exc:
-        return type(exc).__name__, getattr(exc, "errno", None)
-
-
-def threads() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
-def fill(sock: socket.socket, *to: Any) -> None:
-    sock.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            sock.sendto(bytes(1 << 16), *to) if to else sock.send(bytes(1 << 16))
-
-
-def tcp_pair(size: int = 0) -> tuple[socket.socket, socket.socket]:
-    with socket.socket() as listener:
-        if size:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        client = socket.socket()
-        if size:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        client.connect(listener.getsockname())
-        return listener.accept()[0], client
-
-
-# ---- duplicates, and descriptors closed without notice ---------------------------------------------------
+# ---- duplicates, and descriptors closed without notice ----------------------------------------------------
 
 
 async def accept_on_a_duplicate() -> Any:
@@ -272,7 +233,7 @@ def test_two_tasks_cannot_wait_for_input_of_one_socket(first: str, second: str) 
 def test_two_tasks_cannot_wait_for_room_in_one_socket(name: str) -> None:
     async def main() -> Any:
         near, far = socket.socketpair()
-        fill(near)
+        fill_now(near)
         got = []
         with far, trio.socket.from_stdlib_socket(near) as sock:
 
@@ -290,7 +251,7 @@ def test_two_tasks_cannot_wait_for_room_in_one_socket(name: str) -> None:
     assert same(main) == [("BusyResourceError", None)] * 3
 
 
-# ---- readiness that is no help ---------------------------------------------------------------------------
+# ---- readiness that is no help ----------------------------------------------------------------------------
 
 
 async def blocked_then(call: Callable[[], Awaitable[Any]], unblock: Callable[[], object]) -> Any:
@@ -377,7 +338,7 @@ def test_a_send_to_a_half_closed_peer_waits_for_room(kind: str, name: str) -> No
     async def main() -> Any:
         near, far = tcp_pair() if kind == "tcp" else socket.socketpair()
         far.shutdown(socket.SHUT_WR)
-        fill(near)
+        fill_now(near)
         far.setblocking(False)
         sock = trio.socket.from_stdlib_socket(near)
 
@@ -433,336 +394,7 @@ def test_a_stream_with_an_error_queue_waits_without_a_thread() -> None:
     assert same(main) == b"answer"
 
 
-# ---- kernel workers --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def many_files(number: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, number), max(hard, number)))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-async def slow_readers(number: int, send: Callable[[Any], Awaitable[object]], size: int) -> None:
-    """So many peers have sent their end of stream and read nothing: not one thread waits for them. Then they
-    read, and each gets everything."""
-    pairs = [tcp_pair(4096) for _ in range(number)]
-    before = threads()
-    async with trio.open_nursery() as nursery:
-        for near, far in pairs:
-            far.shutdown(socket.SHUT_WR)
-            nursery.start_soon(send, trio.socket.from_stdlib_socket(near))
-        await wait_all_tasks_blocked()
-        assert threads() == before
-
-        async def read(far: socket.socket) -> None:
-            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-            with trio.socket.from_stdlib_socket(far) as sock:
-                left = size
-                while left:
-                    left -= len(await sock.recv(1 << 20))
-
-        for _, far in pairs:
-            nursery.start_soon(read, far)
-    assert threads() == before
-
-
-async def test_a_thousand_slow_readers_cost_no_thread() -> None:
-    async def send(sock: Any) -> None:
-        async with trio.SocketStream(sock) as stream:
-            await stream.send_all(bytes(60_000))
-
-    with many_files(2300):
-        await slow_readers(1000, send, 60_000)
-
-
-@pytest.mark.parametrize("how", ["sendmsg", "send_all", "send_zero_copy", "timeout"])
-async def test_slow_readers_cost_no_thread(how: str) -> None:
-    size = 60_000
-
-    async def send(sock: Any) -> None:
-        async with UringStream(sock) as stream:
-            if how == "sendmsg":
-                left = size
-                while left:
-                    left -= await sock.sendmsg([bytes(left)])
-            elif how == "timeout":
-                await stream.send_all(bytes(size), timeout=PATIENCE)
-            else:
-                await getattr(stream, how)(bytes(size))
-
-    await slow_readers(50, send, size)
-
-
-async def test_slow_readers_of_direct_streams_cost_no_thread() -> None:
-    size = 3_000_000
-    async with trio.open_nursery() as nursery:
-        listener: Any = await nursery.start(partial(uring_trio.listen_tcp, "127.0.0.1", 0, direct=True))
-        clients = []
-        before = threads()
-
-        async def serve() -> None:
-            async with await listener.accept() as stream:
-                await stream.send_all(bytes(size))
-
-        async with trio.open_nursery() as servers:
-            for _ in range(20):
-                client = socket.socket()
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                client.connect(listener.address)
-                client.shutdown(socket.SHUT_WR)
-                clients.append(client)
-                servers.start_soon(serve)
-                await wait_all_tasks_blocked()
-            assert threads() == before
-
-            async def read(client: socket.socket) -> None:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-                with trio.socket.from_stdlib_socket(client) as sock:
-                    left = size
-                    while left:
-                        left -= len(await sock.recv(1 << 20))
-
-            for client in clients:
-                servers.start_soon(read, client)
-        nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("how", ["trio", "uring"])
-async def test_connecting_to_a_full_unix_backlog_waits(how: str, tmp_path: Path) -> None:
-    """Without a thread. Stock Trio returns a socket that is not connected."""
-    path = str(tmp_path / "socket")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(0)
-        waiting = []
-        with pytest.raises(BlockingIOError):
-            while True:
-                client = socket.socket(socket.AF_UNIX)
-                waiting.append(client)
-                client.setblocking(False)
-                client.connect(path)
-        before = threads()
-
-        async def connect() -> Any:
-            if how == "trio":
-                return await trio.open_unix_socket(path)
-            return await uring_trio.open_unix_stream(path)
-
-        with trio.move_on_after(0.05) as scope:
-            await connect()
-        assert scope.cancelled_caught
-        assert threads() == before
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def use() -> None:
-                async with await connect() as stream:
-                    await stream.send_all(b"at last")
-
-            await trio.sleep(0.02)
-            accepted = [listener.accept()[0] for _ in waiting[:-1]]
-            sock, _ = await trio.to_thread.run_sync(listener.accept)
-            assert await trio.to_thread.run_sync(sock.recv, 10) == b"at last"
-        for each in (*waiting, *accepted, sock):
-            each.close()
-
-
-# ---- cancels ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["recv", "recv_into", "accept", "send"])
-async def test_a_cancel_that_nobody_here_asked_for_is_not_handed_out(name: str) -> None:
-    """As when another part of the program cancels by file: the wait begins again."""
-    near, far = socket.socketpair()
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    if name == "send":
-        fill(near)
-    with trio.socket.from_stdlib_socket(listener if name == "accept" else near) as sock, near, far, listener:
-        client = socket.socket()
-        calls: dict[str, Callable[[], Awaitable[Any]]] = {
-            "recv": lambda: sock.recv(10),
-            "recv_into": lambda: sock.recv_into(bytearray(10)),
-            "accept": sock.accept,
-            "send": lambda: sock.send(b"x"),
-        }
-        got: list[Any] = []
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def call() -> None:
-                got.append(await calls[name]())
-
-            for _ in range(3):
-                await wait_all_tasks_blocked()
-                assert await perform(ops.async_cancel_fd(sock.fileno())) == 1
-            await wait_all_tasks_blocked()
-            assert not got
-            far.send(b"x")
-            client.connect(listener.getsockname())
-            if name == "send":
-                far.setblocking(False)
-                with pytest.raises(BlockingIOError):
-                    while True:
-                        far.recv(1 << 20)
-        client.close()
-        if name == "accept":
-            got[0][0].close()
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-async def test_a_pipe_waits_on_after_a_cancel_that_nobody_here_asked_for(streaming: bool) -> None:
-    source, sink = os.pipe()
-    got = []
-    async with RingPipe(source) as reader, RingPipe(sink) as writer:
-        if streaming:
-            os.write(sink, bytes(32768))
-            assert len(await reader.receive_some(65536)) == 32768
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def read() -> None:
-                got.append(await reader.receive_some(65536))
-
-            for _ in range(3):
-                await wait_all_tasks_blocked()
-                assert await perform(ops.async_cancel_fd(source)) == 1
-            await wait_all_tasks_blocked()
-            assert not got
-            await writer.send_all(b"at last")
-        assert got == [b"at last"]
-        with pytest.raises(BlockingIOError):
-            while True:
-                os.write(sink, bytes(4096))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(writer.send_all, b"more")
-            for _ in range(3):
-                await wait_all_tasks_blocked()
-                assert await perform(ops.async_cancel_fd(sink)) == 1
-            await wait_all_tasks_blocked()
-            while not (await reader.receive_some(65536)).endswith(b"more"):
-                pass
-
-
-async def test_each_close_cancels_what_waits_on_that_descriptor_alone() -> None:
-    number = 500
-    with many_files(2 * number + 300):
-        pairs = [trio.socket.socketpair() for _ in range(number)]
-        async with trio.open_nursery() as nursery:
-            for near, _ in pairs:
-                nursery.start_soon(told, near.recv, 10)
-            await wait_all_tasks_blocked()
-            before = statistics()
-            for near, far in pairs:
-                near.close()
-                assert seen_end(far)
-        after = statistics()
-        assert after.cancels_requested - before.cancels_requested == number
-        await wait_all_tasks_blocked()
-        assert statistics().cancels_won - before.cancels_won == number
-        for _, far in pairs:
-            far.close()
-
-
-def seen_end(sock: Any) -> bool:
-    with socket.socket(fileno=os.dup(sock.fileno())) as plain:
-        return plain.recv(1) == b""
-
-
-# ---- listeners that others share -------------------------------------------------------------------------
-
-WORKERS = """
-    import os, signal, socket, sys, time, trio, uring_trio
-    signal.alarm(60)
-    kind = sys.argv[1]
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(50)
-    told, tell = os.pipe()
-
-    async def handle(stream):
-        async with stream:
-            command = await stream.receive_some(1)
-            await stream.send_all(str(os.getpid()).encode())
-            if command == b"B":
-                await trio.sleep(0.05)
-                os.read(told, 1)  # the loop stands still until this is closed
-
-    async def serve(sock):
-        if kind == "trio":
-            await trio.serve_listeners(handle, [trio.SocketListener(sock)])
-        async with trio.open_nursery() as nursery, uring_trio.UringListener(sock).connections() as incoming:
-            async for stream in incoming:
-                nursery.start_soon(handle, stream)
-
-    async def worker():
-        await serve(trio.socket.from_stdlib_socket(listener))
-
-    def ask(command):
-        client = socket.create_connection(listener.getsockname(), timeout=20)
-        client.send(command)
-        return client.recv(20)
-
-    workers = []
-    for _ in range(2):
-        pid = os.fork()
-        if not pid:
-            os.close(tell)
-            (trio.run if sys.argv[2] == "stock" else uring_trio.run)(worker)
-        workers.append(str(pid).encode())
-    busy = ask(b"B")
-    time.sleep(0.2)
-    assert {ask(b"x") for _ in range(20)} == {*workers} - {busy}, "connections waited for the busy worker"
-    os.kill(int(busy), signal.SIGSTOP)
-    assert {ask(b"x") for _ in range(20)} == {*workers} - {busy}
-    for pid in workers:
-        os.kill(int(pid), signal.SIGKILL)
-        os.waitpid(int(pid), 0)
-    print("served")
-"""
-
-
-@pytest.mark.parametrize(("kind", "run"), [("trio", "stock"), ("trio", "ring"), ("uring", "ring")])
-def test_an_idle_worker_takes_the_connections_of_a_shared_listener(kind: str, run: str) -> None:
-    script = textwrap.dedent(WORKERS)
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, kind, run]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    assert (done.returncode, done.stdout) == (0, "served\n"), done.stderr
-
-
-async def test_connections_of_a_listener_that_somebody_else_made() -> None:
-    """A duplicate, which may be another process's, gets connections while this loop stands still."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    duplicate = listener.dup()
-    duplicate.settimeout(PATIENCE)
-    clients = [socket.socket() for _ in range(3)]
-    adopted = UringListener(trio.socket.from_stdlib_socket(listener))
-    async with adopted, adopted.connections() as incoming:
-        accepted: list[Any] = []
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def take() -> None:
-                accepted.append(await incoming.__anext__())
-
-            await wait_all_tasks_blocked()
-            clients[0].connect(listener.getsockname())
-            accepted.append(duplicate.accept()[0])
-            clients[1].connect(listener.getsockname())
-        clients[2].connect(listener.getsockname())
-        accepted.append(await incoming.__anext__())
-        assert len(accepted) == 3
-        for each in (*clients, duplicate):
-            each.close()
-        for each in accepted:
-            await each.aclose() if isinstance(each, UringStream) else each.close()
+# ---- listeners that others share --------------------------------------------------------------------------
 
 
 async def two_waiters(first: str, second: str) -> Any:
