@@ -91,7 +91,7 @@ def test_store(tmp_path: Path) -> None:
         bytes(4096),
         record[:5],
         record[:-1],
-        record[:-100] + bytes(100),
+        record[:10] + bytes(len(record) - 10),
         bytes(3) + record,
     ):
         path.write_bytes(whole + tail)
