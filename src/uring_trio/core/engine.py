@@ -303,7 +303,7 @@ class Engine:
         return found
 
     def stray(self, user_data: int, res: int, flags: int) -> None:
-        """A completion that another ring posted for a slot of ours, or one that is late or forged."""
+        """A completion that another ring posted for a slot of this one, or one that is late or forged."""
         op = self.table.find(user_data & ~FOREIGN) if user_data & FOREIGN == FOREIGN else None
         if op is not None and op.task is None:
             op.handler(op, res, flags)

@@ -385,5 +385,5 @@ class Fd:
         self.receive_size = None
         if self.engine.owners.get(self.key) is self:
             del self.engine.owners[self.key]
-        # Whoever still has this object must not use it: closing the descriptor would no longer find it.
+        # This object must not be used any more: closing the descriptor would no longer find it.
         self.fd = -1

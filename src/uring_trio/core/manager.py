@@ -267,7 +267,7 @@ class Manager(Engine):
 
     def notify_closing(self, fd: int | Any) -> None:
         """Wakes every task that waits for this descriptor with `trio.ClosedResourceError`, and makes the
-        kernel let go of the file before it returns. See `trio.lowlevel.notify_closing`."""
+        kernel drop its reference to the file before it returns. See `trio.lowlevel.notify_closing`."""
         if not isinstance(fd, int):
             fd = fd.fileno()
         if seams.waits_for(self.foreign, fd):

@@ -111,7 +111,7 @@ class RingSocket(seams.SocketType):
         if not plain or not self._may_receive_in_kernel(owner) or owner.is_read():
             return await self._act_on_input(owner, _recv, buflen, flags)
         if fresh or self._streaming:
-            # Whoever connects speaks first, mostly, and has done so by now.
+            # A client mostly speaks first, and has done so by now.
             self._check_alone(owner)
             waits = self._streaming
             self._streaming = False
