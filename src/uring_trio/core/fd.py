@@ -119,9 +119,14 @@ class Fd:
     @classmethod
     def open(cls, engine: Engine, fd: int, *, fixed: bool = False) -> Fd:
         """The `Fd` of a descriptor that the caller owns from now on; one left behind by an owner that
-        went away without closing is retired."""
+        went away without closing is retired. Where a task waits on that one, both owners share it, as on
+        stock Trio, which knows waits by their number alone."""
         owner = cls(engine, fd, owned=True, fixed=fixed)
         stale = engine.owners.get(owner.key)
+        if isinstance(stale, cls) and stale.owned and stale.is_waited_for() and not (fixed or stale.others):
+            stale.receive_size = stale.in_kernel = None
+            stale.exclusive = False
+            return stale
         if stale is not None:
             if stale.owned:
                 stale.close()
@@ -193,6 +198,10 @@ class Fd:
         if op is not None and op.task is not None:
             return True
         return not self.fixed and seams.reads_by(self.engine.foreign, self.fd)
+
+    def is_waited_for(self) -> bool:
+        """Whether a task waits by the reader or the writer."""
+        return any(op is not None and op.task is not None for op in (self.reader, self.writer))
 
     def wait_beside(self, op: Operation | None) -> None:
         """Before a task waits for this descriptor by its number; ``op`` is the operation of that direction.

@@ -159,6 +159,52 @@ def test_closing_a_descriptor_leaves_its_duplicates_alone(fn: Callable[[], Await
     assert second in ("accepted", b"answer", b"from the child", None)
 
 
+async def use_a_socket_whose_number_is_a_listener_by_now(then: str) -> Any:
+    stale, far = trio.socket.socketpair(type=socket.SOCK_SEQPACKET)
+    os.close(stale.fileno())
+    listener = trio.socket.socket()
+    assert listener.fileno() == stale.fileno()
+    await listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    got = []
+    with far, listener:
+        async with trio.open_nursery() as nursery:
+
+            async def accept() -> None:
+                answer = await told(listener.accept)
+                if isinstance(answer[0], str):
+                    got.append(answer)
+                else:
+                    answer[0].close()
+                    got.append("accepted")
+
+            nursery.start_soon(accept)
+            await wait_all_tasks_blocked()
+            got.append(await told(stale.recvfrom, 10))
+            got.append(await told(stale.recv, 10))
+            got.append(await told(stale.accept) if then == "busy" else await told(stale.send, b"x"))
+            await wait_all_tasks_blocked()
+            got.append(len(got))
+            if then == "closed":
+                stale.close()
+            else:
+                stale._sock.detach()
+                with socket.create_connection(listener.getsockname()):
+                    await wait_all_tasks_blocked()
+                    while len(got) < 5:
+                        await trio.sleep(0)
+        if then == "closed":
+            listener._sock.detach()
+    return got
+
+
+@pytest.mark.parametrize("then", ["accepted", "busy", "closed"])
+def test_a_socket_closed_without_notice_ends_no_call_on_its_number(then: str) -> None:
+    got = same(use_a_socket_whose_number_is_a_listener_by_now, then)
+    assert len(got) == 5
+    assert got[4] == (("ClosedResourceError", None) if then == "closed" else "accepted")
+
+
 @pytest.mark.parametrize("kind", ["stream", "listener"])
 def test_a_descriptor_closed_without_notice_lets_go_of_its_file(kind: str) -> None:
     async def main() -> Any:
