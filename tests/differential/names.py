@@ -26,6 +26,7 @@ LARGE = 5000
 _MEMORY = re.compile(r"0x[0-9a-f]{6,}")
 _DESCRIPTOR = re.compile(r"\bfd=-?\d+")
 _CLASS = re.compile(r"^'[\w.]+' object has no attribute")
+_ABSTRACT = re.compile(r"b'\\x00[0-9a-f]{5}'")
 _FORGOTTEN = re.compile(r"<_io\.\w+ name=('[^']*')[^>]*>")
 _FAMILIES = {socket.AF_INET: "inet", socket.AF_INET6: "inet6", socket.AF_UNIX: "unix"}
 
@@ -103,6 +104,8 @@ class Names:
         text = text.replace(self.folder, "FOLDER")
         text = _MEMORY.sub("0x", text)
         text = _DESCRIPTOR.sub("fd=", text)
+        # The kernel chooses the name of a Unix socket that sends its credentials and has none.
+        text = _ABSTRACT.sub("an abstract name", text)
         # Which of the layers of a forgotten file the collector meets first is its choice.
         text = _FORGOTTEN.sub(r"\1", text)
         # Files of the ring have classes of their own.

@@ -256,6 +256,9 @@ async def sendto(world: World, name: str, size: int, where: str, other: str) -> 
 @call
 async def connect(world: World, name: str, where: str, other: str) -> Any:
     sock = world.socket(name)
+    task = world.own_task()
+    if task.step.scope:
+        world.check_idle(name, but=task)  # a cancelled connect closes the socket
     return await sock.connect(place(world, where, sock, other))
 
 

@@ -112,7 +112,8 @@ def transcript(program: Program, run: Any, cushion: float, folder: str) -> list[
             os.close(fd)
         world.say(f"ports taken: {ports_taken(world)}")
         for path in sorted(Path().glob("*-f*")):
-            world.say(f"{path}: {files.shorter(path.read_bytes())}")
+            if not (program.forgets and str(path) in world.unsure_if_forgotten):
+                world.say(f"{path}: {files.shorter(path.read_bytes())}")
     finally:
         sys.unraisablehook = hook
         os.chdir(home)

@@ -30,6 +30,13 @@ SPINNING = 0.1
 """Seconds after which a world that does not settle goes on: a stock wait at an error queue spins."""
 LONG = 5.0
 SPINS = "a task spins"
+INPUT = frozenset(
+    (
+        "accept", "accept_stream", "readable", "receive_some", "recv", "recv_into", "recvfrom",
+        "recvfrom_into", "recvmsg", "recvmsg_into",
+    )
+)  # fmt: skip
+"""The calls that take input."""
 
 
 class Missing(Exception):
@@ -100,6 +107,8 @@ class World:
         """Whether a task spins: on stock Trio one does where poll(2) keeps reporting what is no help. The
         results of other tasks on the descriptor depend on the moment then, so the program ends there."""
         self.children: dict[str, Any] = {}
+        self.unsure_if_forgotten: set[str] = set()
+        """Files whose contents are not compared if they are open at the end; see `files.file`."""
 
     # ---- objects -----------------------------------------------------------------------------------------
 
@@ -136,6 +145,10 @@ class World:
         if fd < 0:
             raise Missing
         return fd
+
+    def own_task(self) -> Task:
+        """That of the call that asks."""
+        return self.tasks[int(trio.lowlevel.current_task().name.partition(" ")[0])]
 
     def check_idle(self, name: str, *, raw: bool = True, but: Task | None = None) -> None:
         """Refuses a step that takes the descriptor away from a call that waits.
@@ -266,11 +279,16 @@ class World:
             except Exception as error:
                 text = self.names.error(error)
             self.say(f"  -> {text}")
-        if step.joined and not self.waits_by_number():
+        if step.joined and self.may_join(step, number + 1):
             await trio.lowlevel.checkpoint()
             return
         await self.settle()
         self.tell()
+
+    def may_join(self, step: Step, following: int) -> bool:
+        """Whether the step after this one may start in its tick."""
+        closes = step.do == "connect" and step.scope  # see `check_idle`
+        return not (closes or self.waits_by_number() or self.shares_input(step, following))
 
     def waits_by_number(self) -> bool:
         """Whether a task is in `trio.lowlevel.wait_readable` or `wait_writable`.
@@ -278,7 +296,25 @@ class World:
         On the ring it may be resumed a tick later, so that the rest of that tick decides what it finds.
         """
         waiting = (task.step.do for task in self.tasks.values() if not task.done.is_set())
-        return not {"readable", "writable"}.isdisjoint(waiting)
+        return not {"readable", "writable", "might_not_block"}.isdisjoint(waiting)
+
+    def shares_input(self, step: Step, following: int) -> bool:
+        """Whether this step and the one after it take input of one file by two descriptors, or the later one
+        waits for it by number.
+
+        The ring receives at the end of the tick where stock Trio tries at once, and the other way round
+        where its first attempt found nothing: the order of the two is the tick's.
+        """
+        if following >= len(self.program.steps):
+            return False
+        other = self.program.steps[following]
+        if not {step.do, other.do} <= INPUT:
+            return False
+        try:
+            one, two = (self.fileno(call.args[0]) for call in (step, other))
+            return os.path.samestat(os.fstat(one), os.fstat(two)) and (one != two or other.do == "readable")
+        except (Missing, OSError, ValueError, AttributeError):
+            return False
 
     # ---- the end -----------------------------------------------------------------------------------------
 
