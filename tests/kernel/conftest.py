@@ -5,12 +5,13 @@ names the opcodes that it exercises with ``@pytest.mark.opcodes("READ", …)``; 
 them is checked here, and test_ops_coverage.py asks that together they are all there are.
 """
 
+import os
 import time
 from dataclasses import dataclass, field
 
 import pytest
 
-from uring import abi, opcodes
+from uring import Ring, abi, opcodes
 from uring.errors import error_from_result
 from uring.kernel.lib import ffi
 from uring.kernel.memory import pin
@@ -157,3 +158,20 @@ def open_kernel(request):
 def kernel(open_kernel):
     """A ring set up as Trio runs use it."""
     return open_kernel()
+
+
+@pytest.fixture
+def ring():
+    with Ring(entries=8) as ring:
+        yield ring
+
+
+@pytest.fixture
+def pipe():
+    ends = os.pipe()
+    yield ends
+    for fd in ends:
+        try:
+            os.close(fd)
+        except OSError:
+            pass

@@ -10,6 +10,7 @@ import socket
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import trio
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from uring.kernel.buffers import BufferRing
 from uring.kernel.ring import CQE, KernelRing
 from uring.kernel.scripted import FAKE_FD, Request, ScriptedBuffers, ScriptedRing, ScriptedVolley
 from uring.kernel.volley import Volley
+from uring_trio import perform
 from uring_trio.core.engine import current
 from uring_trio.options import RingOptions
 from uring_trio.testing import run_scripted
@@ -25,12 +27,15 @@ from uring_trio.testing import run_scripted
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from uring.kernel.op import Op
     from uring_trio.core.manager import Manager
 
 MORE = int(abi.IORING_CQE_F_MORE)
 NOTIF = int(abi.IORING_CQE_F_NOTIF)
 F_BUFFER = int(abi.IORING_CQE_F_BUFFER)
+FD = FAKE_FD + 1
 RECV = int(abi.IORING_OP_RECV)
+NOP = int(abi.IORING_OP_NOP)
 POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 SETUP = int(
@@ -40,6 +45,7 @@ SETUP = int(
     | abi.IORING_SETUP_SUBMIT_ALL
     | abi.IORING_SETUP_CQSIZE
 )
+both_orders = pytest.mark.parametrize("target_first", [False, True])
 orders = st.integers(0, (1 << 32) - 1)
 """What the order of tasks that are ready together follows from."""
 
@@ -315,3 +321,33 @@ class ScriptedStream:
             self._ring.complete(request, data=data, flags=more, posted=posted)
         elif request.opcode == RECV and self._ended:
             self._ring.complete(request, 0, posted=posted)
+
+
+def receive() -> Op:
+    return ops.recv(FD, bytearray(10))
+
+
+async def in_flight(ring: ScriptedRing, fd: int = FD, number: int = 1) -> list[Request]:
+    await until(lambda: len(running(ring, fd)) >= number)
+    return running(ring, fd)
+
+
+class Busy:
+    """A run with one ``perform`` in flight."""
+
+    def __init__(self, nursery: trio.Nursery, op: Op) -> None:
+        self.outcome = Outcome()
+        nursery.start_soon(self.outcome.run, perform, op)
+
+
+def record_starts(main: Any) -> list[Request]:
+    """What the kernel took during a scripted run of ``main``."""
+    ring = ScriptedRing()
+    seen: list[Request] = []
+    ring.on_start = seen.append
+    scripted_run(main, ring)
+    return seen
+
+
+def receives(ring: ScriptedRing) -> list[Request]:
+    return [request for request in ring.running if request.opcode == RECV]

@@ -10,10 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from tests.property.support import F_BUFFER, MORE, ORDERS, KernelStage, ScriptedStage, Stage
+from tests.property.support import F_BUFFER, MORE, KernelStage, ScriptedStage, Stage
 from uring import abi, ops
 from uring.kernel.buffers import BufferRing
 from uring.kernel.ring import CQE
@@ -22,8 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ECANCELED = -errno.ECANCELED
+
 ENOBUFS = -errno.ENOBUFS
+
 LINK = int(abi.IOSQE_IO_LINK)
+
 STAGES: dict[str, Callable[..., Any]] = {"kernel": KernelStage, "scripted": ScriptedStage}
 
 
@@ -50,7 +51,7 @@ def results(completions: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
     return [(user_data, res) for user_data, res, _ in completions]
 
 
-# ---- writing, submitting, handing out --------------------------------------------------------------------
+# ---- writing, submitting, handing out ---------------------------------------------------------------------
 
 
 def test_an_entry_is_written_and_goes_with_the_next_cycle(stage: Any) -> None:
@@ -135,7 +136,7 @@ def test_deferred_completions_come_in_one_cycle(make_stage: Callable[..., Any]) 
     assert sorted(results(stage.step())) == [(i, 1) for i in range(60)]
 
 
-# ---- receiving -------------------------------------------------------------------------------------------
+# ---- receiving --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -277,7 +278,7 @@ def test_a_multishot_poll_goes_on_until_cancelled(stage: Any) -> None:
     assert stage.ring.inflight == 0
 
 
-# ---- cancelling ------------------------------------------------------------------------------------------
+# ---- cancelling -------------------------------------------------------------------------------------------
 
 
 def test_cancel_by_user_data(stage: Any) -> None:
@@ -379,7 +380,7 @@ def test_poll_remove(stage: Any) -> None:
     assert sorted(results(stage.gather(3))) == [(1, ECANCELED), (2, 0), (3, -errno.ENOENT)]
 
 
-# ---- taking back -----------------------------------------------------------------------------------------
+# ---- taking back ------------------------------------------------------------------------------------------
 
 
 def test_an_entry_taken_back_does_nothing(stage: Any) -> None:
@@ -410,7 +411,7 @@ def test_taking_back_the_head_takes_back_what_is_linked_to_it(stage: Any) -> Non
     assert stage.gather(3) == [(1, ECANCELED, 0), (2, ECANCELED, 0), (3, 0, 0)]
 
 
-# ---- links and time --------------------------------------------------------------------------------------
+# ---- links and time ---------------------------------------------------------------------------------------
 
 
 def test_a_failure_ends_a_chain(stage: Any) -> None:
@@ -502,7 +503,7 @@ def test_a_timeout_completes_with_etime(stage: Any) -> None:
     assert stage.gather(1) == [(1, -errno.ETIME, 0)]
 
 
-# ---- closing ---------------------------------------------------------------------------------------------
+# ---- closing ----------------------------------------------------------------------------------------------
 
 
 def test_a_closed_ring_answers_ebadf(stage: Any) -> None:
@@ -537,67 +538,3 @@ def test_a_group_exists_once(stage: Any) -> None:
 def test_bad_groups(stage: Any, group: int, count: int, size: int) -> None:
     with pytest.raises(ValueError):
         type(stage.buffers)(stage.ring, group, count, size)
-
-
-# ---- both at once ----------------------------------------------------------------------------------------
-
-STREAMS = 3
-_action = st.one_of(
-    st.tuples(st.just("receive"), st.integers(0, STREAMS - 1)),
-    st.tuples(st.just("poll"), st.integers(0, STREAMS - 1)),
-    st.tuples(st.just("feed"), st.integers(0, STREAMS - 1)),
-    st.tuples(st.just("nop"), st.just(0)),
-    st.tuples(st.just("unqueue"), st.integers(0, 30)),
-    st.tuples(st.just("cancel"), st.integers(0, 30)),
-    st.tuples(st.just("cancel_fd"), st.integers(0, STREAMS - 1)),
-    st.tuples(st.just("step"), st.just(0)),
-)
-
-
-def play(stage: Stage, actions: list[tuple[str, int]]) -> list[list[tuple[int, int, bool]]]:
-    """What each cycle handed out, sorted: the order of requests that end together is the kernel's affair."""
-    streams = [stage.stream() for _ in range(STREAMS)]
-    history = []
-    receiving: dict[int, int] = {}
-    for number, (action, argument) in enumerate([*actions, ("step", 0)], 1):
-        if action == "receive":
-            # Which of several on one stream gets the data is the kernel's affair too.
-            if argument not in receiving.values():
-                receiving[number] = argument
-                stage.receive(number, streams[argument].fd)
-        elif action == "poll":
-            stage.put(number, ops.poll_add(streams[argument].fd, select.POLLIN))
-        elif action == "feed":
-            streams[argument].feed(b"data")
-        elif action == "nop":
-            stage.put(number, ops.nop())
-        elif action == "unqueue":
-            stage.ring.unqueue(argument)
-        elif action == "cancel":
-            stage.put(number, ops.async_cancel(argument))
-        elif action == "cancel_fd":
-            stage.put(number, ops.async_cancel_fd(streams[argument].fd))
-        else:
-            n = stage.ring.cycle(0.0)
-            out = list(CQE.iter_unpack(stage.ring.out[: n * CQE.size]))
-            for user_data, _, flags in out:
-                receiving.pop(user_data, None)
-                if flags & F_BUFFER:
-                    stage.buffers.put(flags >> 16)
-            history.append(sorted((user_data, res, bool(flags & F_BUFFER)) for user_data, res, flags in out))
-    history.append([(stage.ring.inflight, stage.ring.pending, False)])
-    return history
-
-
-@pytest.mark.ring
-@settings(max_examples=ORDERS, deadline=None)
-@given(st.lists(_action, max_size=25))
-def test_both_rings_tell_the_same_story(actions: list[tuple[str, int]]) -> None:
-    histories = []
-    for make in (KernelStage, ScriptedStage):
-        stage = make(buffers=32)
-        try:
-            histories.append(play(stage, actions))
-        finally:
-            stage.close()
-    assert histories[0] == histories[1]

@@ -19,8 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CALLS = 240_000
 LEAST = 100_000
-SUITES = ("tests/kernel", "tests/property/test_ops_arguments.py", "tests/property/test_ring_contract.py")
-IGNORED = "tests/kernel/test_parity.py"  # it traces calls by the files of src, which are not used here
+SUITES = (
+    "tests/kernel",
+    "tests/property/test_ops_arguments.py",
+    "tests/property/test_ring_contract.py",
+    "tests/property/test_ring_stories.py",
+)
+IGNORED = "tests/kernel/test_parity_proved.py"  # it traces calls by the files of src, which are not used here
 SUMMARY = re.compile(r"calls=(\d+) accepted=(\d+) completions=(\d+)")
 REPORT = re.compile(r"AddressSanitizer|runtime error:|UndefinedBehaviorSanitizer")
 
