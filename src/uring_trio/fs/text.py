@@ -273,14 +273,12 @@ class TextFile(RingFile):
         self._pending, self._pending_size = [], 0
         if final:
             buffer._move_rest(made.buffer, not pending)
-        elif self._decoder is None:
+        elif self._decoder is None or pending:
             if where:
                 made.seek(where)  # so that its encoder writes no byte order mark
             buffer._move_rest(made.buffer, False, here)
         else:
             buffer._move_rest(made.buffer, False, here)
-            if pending:
-                made.buffer.write(pending)
             if snapshot is not None and here is not None and buffer._writable:
                 # Where a write goes after a read depends on how much was decoded.
                 flags, data = snapshot
@@ -290,7 +288,10 @@ class TextFile(RingFile):
                 made.seek(where)
             return made
         if pending:
+            # Not further than into the buffer: where the next read begins depends on it.
             made.buffer.write(pending)
+            if self._seekable and self._decoder is not None and not final:
+                made.write("")  # which resets its decoder
         return made
 
     def _move_ahead(self, made: Any) -> None:

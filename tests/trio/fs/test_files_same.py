@@ -245,6 +245,26 @@ def test_binary_wrapped(folder: Path, start: bytes, mode: str, buffering: int, s
     script=[("read", (1,)), ("wrapped.write", ("b",)), ("tell", ())],
     end="close",
 )
+@example(  # what is written and not flushed does not move where the next read begins, in some Pythons
+    start="hello\nworld\n",
+    mode="r+",
+    buffering=-1,
+    encoding="utf-8",
+    errors="strict",
+    newline=None,
+    script=[("write", ("ab",)), ("wrapped.readline", (-1,)), ("wrapped.tell", ()), ("wrapped.write", ("q",))],
+    end="close",
+)
+@example(  # nor does a byte order mark alone
+    start="",
+    mode="r+",
+    buffering=-1,
+    encoding="utf-8-sig",
+    errors="strict",
+    newline=None,
+    script=[("write", ("",)), ("wrapped.readline", (-1,))],
+    end="close",
+)
 def test_text_wrapped(
     folder: Path,
     start: str,
