@@ -33,7 +33,7 @@ async def file(world: World, name: str, do: str, size: int | None) -> Any:
     found = world.get(name)
     try:
         return await called(world, name, found, do, size)
-    except Exception:
+    except BaseException:
         world.unsure_if_forgotten.add(str(getattr(found, "name", None)))
         raise
 

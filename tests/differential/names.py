@@ -27,6 +27,7 @@ _MEMORY = re.compile(r"0x[0-9a-f]{6,}")
 _DESCRIPTOR = re.compile(r"\bfd=-?\d+")
 _CLASS = re.compile(r"^'[\w.]+' object has no attribute")
 _ABSTRACT = re.compile(r"b'\\x00[0-9a-f]{5}'")
+_PEER = re.compile(r"(unclosed <socket[^>]*), raddr=[^>]*>")
 _FORGOTTEN = re.compile(r"<_io\.\w+ name=('[^']*')[^>]*>")
 _FAMILIES = {socket.AF_INET: "inet", socket.AF_INET6: "inet6", socket.AF_UNIX: "unix"}
 
@@ -106,6 +107,8 @@ class Names:
         text = _DESCRIPTOR.sub("fd=", text)
         # The kernel chooses the name of a Unix socket that sends its credentials and has none.
         text = _ABSTRACT.sub("an abstract name", text)
+        # Whether a forgotten socket still has a peer depends on when the kernel sees the peer's end.
+        text = _PEER.sub(r"\1>", text)
         # Which of the layers of a forgotten file the collector meets first is its choice.
         text = _FORGOTTEN.sub(r"\1", text)
         # Files of the ring have classes of their own.
