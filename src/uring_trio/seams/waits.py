@@ -487,14 +487,20 @@ def wait_for(waiter: Any) -> Generator[Any, Any, None]:
 @types.coroutine
 def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
     """Calls a function that does not block, as a checkpoint: cancelled tasks do not get to call it, and
-    other tasks run before it returns. ``BlockingIOError`` and all else come through without a yield.
+    other tasks run before it returns or raises. ``BlockingIOError`` alone comes through without a yield.
     """
     task = context.task
     runner = task._runner
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
         yield from checkpoint_if_cancelled()
     task._cancel_points += 1
-    result = fn(*args)
+    try:
+        result = fn(*args)
+    except BlockingIOError:
+        raise
+    except Exception:
+        yield _Yield
+        raise
     yield _Yield
     return result
 

@@ -159,6 +159,35 @@ def test_closing_a_descriptor_leaves_its_duplicates_alone(fn: Callable[[], Await
     assert second in ("accepted", b"answer", b"from the child", None)
 
 
+async def others_run_while_a_call_fails(call: str) -> list[str]:
+    """Two tasks, each of which writes down what it does around a call that fails."""
+    sock, peer = trio.socket.socketpair()
+    sock.close()
+    seen = []
+    arguments: dict[str, tuple[Any, ...]] = {
+        "recvfrom": (1,),
+        "recv_into": (bytearray(1),),
+        "sendmsg": ([b"x"],),
+    }
+
+    async def fail(name: str) -> None:
+        for _ in range(3):
+            seen.append(name)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await getattr(sock, call)(*arguments.get(call, (b"x",)))
+
+    with peer:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail, "one")
+            nursery.start_soon(fail, "two")
+    return [str(len(set(seen[at : at + 2]))) for at in (0, 2, 4)]
+
+
+@pytest.mark.parametrize("call", ["send", "sendmsg", "recvfrom", "recv_into"])
+def test_other_tasks_run_while_a_call_fails(call: str) -> None:
+    assert same(others_run_while_a_call_fails, call) == ["2", "2", "2"]
+
+
 async def use_a_socket_whose_number_is_a_listener_by_now(then: str) -> Any:
     stale, far = trio.socket.socketpair(type=socket.SOCK_SEQPACKET)
     os.close(stale.fileno())
