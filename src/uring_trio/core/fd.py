@@ -214,11 +214,12 @@ class Fd:
         # The next receive looks at who waits.
         self.receive_size = None
 
-    async def wait_readable(self, name: str, timeout: float | None = None) -> int:
+    async def wait_readable(self, name: str, timeout: float | None = None, tried: bool = True) -> int:
         """Waits by the reader until poll(2) reports input; returns what it reports: that, an error, a
         hang-up, or a state that is no help.
 
-        ``timeout``: seconds, held by the kernel.
+        ``timeout``: seconds, held by the kernel. ``tried``: the descriptor was open when the caller's attempt
+        would have blocked; otherwise a bad one is an error.
 
         Raises:
             trio.BusyResourceError: a task is receiving.
@@ -229,7 +230,7 @@ class Fd:
         op = self.to_read(name)
         if self._poll_in is None:
             self._poll_in = self._poll(op, select.POLLIN)
-        return await self._wait(op, self._poll_in, timeout)
+        return await self._wait(op, self._poll_in, timeout, tried)
 
     async def wait_writable(self, name: str, timeout: float | None = None) -> int:
         """As `wait_readable`, by the writer, for room to send."""
@@ -256,14 +257,14 @@ class Fd:
         await self._wait(op, self._poll(op, select.POLLOUT, fd), None)
 
     async def when_readable(
-        self, name: str, fn: Callable[..., T], *args: Any, timeout: float | None = None
+        self, name: str, fn: Callable[..., T], *args: Any, timeout: float | None = None, tried: bool = True
     ) -> T:
-        """Waits until ``fn(*args)`` does not raise BlockingIOError, which it just did; its result.
+        """Waits until ``fn(*args)`` does not raise BlockingIOError, as it just did if ``tried``; its result.
 
         Errors as for `wait_readable`, and those of ``fn``. Cancelled, it has not called ``fn`` with success.
         """
         until = None if timeout is None else perf_counter() + timeout
-        if await self.wait_readable(name, timeout) & _READABLE:
+        if await self.wait_readable(name, timeout, tried) & _READABLE:
             try:
                 return fn(*args)
             except BlockingIOError:
@@ -304,7 +305,7 @@ class Fd:
         number = self.fd if fd is None else fd
         return self.engine.ring.template(op.user_data, _POLL_ADD, flags, number, 0, 0, multi, mask)
 
-    async def _wait(self, op: Operation, poll: Any, timeout: float | None) -> int:
+    async def _wait(self, op: Operation, poll: Any, timeout: float | None, tried: bool = True) -> int:
         until = None if timeout is None else perf_counter() + timeout
         while True:
             op.template = poll
@@ -322,7 +323,7 @@ class Fd:
             # Something may have cancelled it that nobody here asked: armed again.
             self._check_open()
             if res not in seams.INTERRUPTED:
-                if res == -errno.EBADF and until is None:
+                if res == -errno.EBADF and until is None and tried:
                     await self.lost()
                 raise OSError(-res, os.strerror(-res))
 

@@ -126,6 +126,8 @@ class RingSocket(seams.SocketType):
         op = self._prepare_receive(owner, buflen)
         res = await seams.transact(op)
         if res < 0:
+            if res == -errno.EBADF and fresh:  # it was open in the attempt
+                await owner.lost()
             return await self._recv_again(owner, buflen, res)
         self._streaming = res >= _STREAMING
         return self._take_buffer(owner, op, res)
@@ -140,8 +142,6 @@ class RingSocket(seams.SocketType):
         if res == _ENOBUFS:
             # More arrived in one tick than there are buffers.
             owner.engine.more_buffers()
-        elif res == -errno.EBADF and timeout is None:
-            await owner.lost()
         elif res not in seams.INTERRUPTED:
             raise OSError(-res, os.strerror(-res))
         return await self._recv_when_ready(owner, buflen, timeout)
@@ -275,13 +275,14 @@ class RingSocket(seams.SocketType):
         sock = self._sock
         accepted = None
         # Of a socket that does not listen poll(2) may say nothing, and accept(2) says so.
-        if owner is not known or not self._idle or owner.is_read():
+        tried = owner is not known or not self._idle or owner.is_read()
+        if tried:
             try:
                 accepted = await seams.inline(_accept, sock)
             except BlockingIOError:
                 self._idle = True
         if accepted is None:
-            accepted = await owner.when_readable("accept", _accept, sock)
+            accepted = await owner.when_readable("accept", _accept, sock, tried=tried)
             self._idle = False
         fd, address = accepted
         return adopt(fd, _family(sock), _type(sock), _proto(sock)), address

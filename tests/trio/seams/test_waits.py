@@ -159,6 +159,34 @@ def test_closing_a_descriptor_leaves_its_duplicates_alone(fn: Callable[[], Await
     assert second in ("accepted", b"answer", b"from the child", None)
 
 
+@pytest.mark.parametrize("kind", ["recv", "accept"])
+def test_a_call_on_a_descriptor_that_was_closed_before_it_fails(kind: str) -> None:
+    async def main() -> Any:
+        if kind == "accept":
+            sock = trio.socket.socket()
+            await sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        else:
+            sock, peer = trio.socket.socketpair()
+
+        def call() -> Awaitable[Any]:
+            return sock.accept() if kind == "accept" else sock.recv(10)
+
+        for _ in range(2):  # after which the ring waits without an attempt
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(call)
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+        os.close(sock.fileno())
+        got = await told(call)
+        sock._sock.detach()
+        if kind == "recv":
+            peer.close()
+        return got
+
+    assert same(main) == ("OSError", 9)
+
+
 async def others_run_while_a_call_fails(call: str) -> list[str]:
     """Two tasks, each of which writes down what it does around a call that fails."""
     sock, peer = trio.socket.socketpair()
