@@ -2,7 +2,7 @@
 
 The outcome of each test, and for the ring what was submitted, is written to a JSON file. On the ring every
 run and every guest run of the suite must be a ring run: the ring is chosen before the suite's tests are
-imported, and an epoll manager that is created nevertheless is counted.
+imported, and a run that is set up on an epoll manager nevertheless is counted.
 
 Tests that do not pass on stock Trio on this machine say nothing about the ring. There they are not run, for
 they may leave behind what spoils the tests that follow.
@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio_names
 import pytest
 import suites
-from trio._core import _io_epoll
+from trio._core import _io_epoll, _run
 
 HERE = Path(__file__).parent
 
@@ -117,15 +117,16 @@ def marks_for_ring(suite: str, stock: dict[str, str]) -> dict[str, pytest.MarkDe
 
 
 def count_epoll_managers(made: list[str]) -> None:
-    """Note, in ``made``, the test during which Trio's own epoll manager was created."""
-    manager = _io_epoll.EpollIOManager
-    original = manager.__init__
+    """Note, in ``made``, the test during which a run was set up on Trio's own epoll manager."""
+    original = _run.setup_runner
 
-    def __init__(self: object) -> None:
-        made.append(os.environ.get("PYTEST_CURRENT_TEST", "outside of any test"))
-        original(self)
+    def setup_runner(*args: object, **kwargs: object) -> object:
+        runner = original(*args, **kwargs)
+        if type(runner.io_manager) is _io_epoll.EpollIOManager:
+            made.append(os.environ.get("PYTEST_CURRENT_TEST", "outside of any test"))
+        return runner
 
-    manager.__init__ = __init__
+    _run.setup_runner = setup_runner
 
 
 if __name__ == "__main__":
