@@ -13,8 +13,8 @@
 #   make stress        random programs beside stock Trio, thousands of connections, tiny rings, cancels, bad peers,
 #                      Ctrl-C, a soak: 20 minutes; make stress ARGS="--minutes 3 --seed 7", ARGS="--only soak"
 #   make check         linter, formatter, type checkers
-#   make sanitize      random calls and the kernel tests with a C shim built by AddressSanitizer and UBSan;
-#                      make sanitize ARGS="--calls 1000000 --seed 7"
+#   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
+#                      and UBSan; make sanitize ARGS="--calls 1000000 --seed 7"
 #   make bench         the benchmarks; make bench ARGS="--help"
 #   make clean         removes everything the other targets made
 

@@ -171,7 +171,7 @@ def explain_cancelled(error: OSError, op: str = "") -> OSError:
 def unavailable_from_errno(number: int, call: str = "io_uring_setup", memory: int = 0) -> RingUnavailable:
     """The exception for a system call without which no ring can be used, with advice read off this machine's
     settings. ``memory`` is how many bytes were asked for, as far as that is known."""
-    from .advice import advice  # needed where a ring is refused, and not before
+    from .advice import advice  # loaded with what opens rings
 
     return RingUnavailable(number, advice(number, call, memory))
 

@@ -24,6 +24,7 @@ SUITES = (
     "tests/property/test_ops_arguments.py",
     "tests/property/test_ring_contract.py",
     "tests/property/test_ring_stories.py",
+    "tests/trio/seams/test_ticks.py",
 )
 IGNORED = "tests/kernel/test_parity_proved.py"  # it traces calls by the files of src, which are not used here
 SUMMARY = re.compile(r"calls=(\d+) accepted=(\d+) completions=(\d+)")
@@ -31,7 +32,7 @@ REPORT = re.compile(r"AddressSanitizer|runtime error:|UndefinedBehaviorSanitizer
 
 FREED = """
 import ctypes
-from uring.kernel import lib
+from uring.kernel.lib import lib
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = (ctypes.c_void_p,)

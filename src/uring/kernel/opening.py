@@ -6,6 +6,7 @@ import errno
 import os
 from typing import Any
 
+from .. import advice as _advice  # noqa: F401 - a refusal may be that no descriptor or memory is left to load it
 from ..errors import RingUnavailable, error_from_result, unavailable_from_errno
 from .lib import ffi, lib
 
