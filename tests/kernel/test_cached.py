@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.page_cache import drop
 from uring.cached import PART, find_stat, read_cached, read_piece, read_pieces, stat_is_local
 from uring.kernel.memory import pin_writable
 
@@ -29,15 +30,6 @@ def path(tmp_path: Path) -> Path:
     found = tmp_path / "file"
     found.write_bytes(os.urandom(PAGES * PAGE))
     return found
-
-
-def drop(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
 
 
 class Reader:

@@ -18,6 +18,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
+from tests.page_cache import drop
 from uring.kernel.lib import ffi
 from uring_trio import UringStream
 from uring_trio.core.engine import RECEIVE_GROUP, current
@@ -162,10 +163,9 @@ def fill_pipe(fd: int) -> int:
 
 def forget_contents(path: Path, but: int = 0) -> None:
     """Makes the kernel drop a file's contents from the page cache, all but the first bytes."""
+    drop(path)
     fd = os.open(path, os.O_RDWR)
     try:
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
         os.pread(fd, but, 0)
     finally:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SOURCE = str(Path(uring_trio.__file__).parent)
 OPTIONS = uring_trio.RingOptions(entries=8, cq_entries=16, buffers=2, buffer_size=4096)
 INTERNAL = 4
+LEAST = 5  # bytecodes of this package that the shortest of the calls runs, on any CPython
 MOST = 4000
 
 
@@ -228,7 +229,7 @@ def test_interrupt_at_every_bytecode(scenario: str) -> None:
     while interrupted_run(scenario, n):
         n += 1
         assert n < MOST
-    assert n > 20
+    assert n > LEAST
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .*handle' was never awaited")  # as under Trio's own servers
@@ -238,7 +239,7 @@ def test_interrupt_at_every_bytecode_of_a_listener(scenario: str) -> None:
     while interrupted_run(scenario, n, "net/listener.py"):
         n += 1
         assert n < MOST
-    assert n > 20
+    assert n > LEAST
 
 
 @pytest.mark.parametrize("trap", ["transact", "perform_fields"])
@@ -248,7 +249,7 @@ def test_traps_are_protected_by_themselves(trap: str) -> None:
     while interrupted_trap(trap, n):
         n += 1
         assert n < MOST
-    assert n > 20
+    assert n > LEAST
 
 
 def interrupted_trap(trap: str, n: int) -> bool:

@@ -1,0 +1,46 @@
+"""Files that are not in the page cache, for tests of what happens then."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+TRIES = 1000
+
+
+def drop(path: Path) -> None:
+    """Makes the kernel drop a file's contents from the page cache.
+
+    A page that is in use at that moment stays, see posix_fadvise(2): the request is made again until
+    mincore(2) finds none.
+    """
+    fd = os.open(path, os.O_RDWR)
+    try:
+        for _ in range(TRIES):
+            os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            if not _resident(fd):
+                return
+    finally:
+        os.close(fd)
+    raise AssertionError(f"the kernel keeps {path} in its page cache")
+
+
+def _resident(fd: int) -> bool:
+    size = os.fstat(fd).st_size
+    if not size:
+        return False
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    with mmap.mmap(fd, size) as mapped:
+        start = ctypes.c_char.from_buffer(mapped)
+        failed = _libc.mincore(ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(size), pages)
+        del start
+    if failed:
+        raise OSError(ctypes.get_errno(), "mincore")
+    return any(page & 1 for page in pages)
