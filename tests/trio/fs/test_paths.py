@@ -91,11 +91,10 @@ async def test_answers_as_pathlib(here: pathlib.Path, name: str, question: str) 
     except (OSError, ValueError) as exc:
         ring = told(exc)
     if question == "stat" and isinstance(stock, os.stat_result):
-        assert [
-            getattr(ring, field) for field in dir(stock) if field.startswith("st_") and "atime" not in field
-        ] == [
-            getattr(stock, field) for field in dir(stock) if field.startswith("st_") and "atime" not in field
-        ]
+        moving = {"st_nlink"} if name == "/proc" else set()  # it has a link for each process
+        fields = [field for field in dir(stock) if field.startswith("st_") and "atime" not in field]
+        fields = [field for field in fields if field not in moving]
+        assert [getattr(ring, field) for field in fields] == [getattr(stock, field) for field in fields]
     elif question == "lstat" and isinstance(stock, os.stat_result):
         assert (ring.st_ino, ring.st_mode) == (stock.st_ino, stock.st_mode)
     else:
