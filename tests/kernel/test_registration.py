@@ -16,23 +16,6 @@ from tests.ringside import take
 from uring import NotSupported, RegisterBufferPool, Ring, abi, query_opcodes, query_scq, query_zcrx
 
 
-@pytest.fixture
-def ring():
-    with Ring(entries=8) as ring:
-        yield ring
-
-
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        try:
-            os.close(fd)
-        except OSError:
-            pass
-
-
 def one(ring):
     (cqe,) = take(ring, 1)
     return cqe.res

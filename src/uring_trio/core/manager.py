@@ -110,9 +110,9 @@ class Manager(Engine):
         self._guest_fd_registered = False
         self._wakes = False  # whether the ring polls the eventfd
         self._armed = False  # whether it polls what may have to end a wait
+        self._watched = False  # whether the ring polls what waits in `foreign`
         self._ticks: Callable[[int], bool] | None = self._first_ticks
         self.compiled: Any = None  # scheduler ticks in C, once the run has them
-        self._watched = False  # whether the ring polls those
         super()._set_up(options, ring, provide, volley)
         self._out = self.ring.out
         self._wake_data = self._internal("wake_up", self._on_wake).user_data
@@ -296,8 +296,8 @@ class Manager(Engine):
     def _quiet(self) -> float:
         """How many seconds the ring may be waited for without anything else to look after; negative: there is
         something now."""
-        if self._delayed or self.cancels.waiting or self.cancels.deferred:
-            return -1.0
+        if self._ticks is None or self._delayed or self.cancels.waiting or self.cancels.deferred:
+            return -1.0  # without `_ticks`: something was put around entering the ring, which C does not call
         if not self._armed:
             return 0.0  # nothing would end a wait
         return inf if self._trim_at == inf else self._trim_at - time.monotonic()
