@@ -29,7 +29,7 @@ VERSIONS := 3.11 3.12 3.13 3.14 3.15
 # Trio and AnyIO, the two minor versions before the newest, with a pytest of their time.
 OLDER := 0.34/4.15 0.33/4.14
 BIN := $(VENV)/bin
-SHIM := setup.py src/uring_trio.pth $(wildcard src/uring/_shim/* src/uring_trio/seams/*.c)
+SHIM := setup.py src/uring_trio.pth $(wildcard src/uring/_shim/* src/uring_trio/seams/*.[ch])
 # The interpreter is part of the stamp's name, so that another one makes another environment.
 READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 

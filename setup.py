@@ -36,18 +36,19 @@ class EditableWithStartup(editable_wheel):
 
 on_linux = sys.platform == "linux"
 EXTENSIONS = {
-    "uring._cached": "src/uring/_shim/cached.c",
-    "uring_trio.seams._ticks": "src/uring_trio/seams/_ticks.c",
+    "uring._cached": ["src/uring/_shim/cached.c"],
+    "uring_trio.seams._ticks": sorted(map(str, Path("src/uring_trio/seams").glob("_*.c"))),
 }
 extensions = [
     Extension(
         name,
-        [source],
+        sources,
+        depends=["src/uring_trio/seams/_ticks.h"],
         define_macros=[("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", "1")],
         extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration"],
         py_limited_api=True,
     )
-    for name, source in EXTENSIONS.items()
+    for name, sources in EXTENSIONS.items()
 ]
 
 setup(

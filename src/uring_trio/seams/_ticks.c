@@ -14,11 +14,9 @@
  *  - The entered context is left before anything else happens, whatever the step raised.
  *  - Offsets are used on exact instances of the class that they were found on.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "_ticks.h"
 
 #include <stddef.h>
-#include <stdint.h>
 #include <time.h>
 
 /* Not in the limited API, though every CPython exports them. */
@@ -29,81 +27,11 @@ enum { UNUSUAL = 2 | 8 }; /* IORING_CQE_F_MORE, IORING_CQE_F_NOTIF */
 static const uint64_t INDEX_MASK = (1 << 24) - 1;
 static const double LONGEST = 86400;
 
-struct cqe { uint64_t user_data; int32_t res; uint32_t flags; };
-
-/* Where the fields lie in instances of Trio's Task, Runner, CancelStatus and Deadlines, and of our Operation. */
-enum field {
-    T_NEXT_SEND_FN, T_NEXT_SEND, T_ABORT_FUNC, T_SLEEP_DATA, T_CONTEXT, T_CORO, T_CANCEL_POINTS, T_SCHEDULE_POINTS,
-    T_CANCEL_STATUS, C_CANCELLED, R_KI_PENDING, R_MAIN_TASK, D_HEAP,
-    O_USER_DATA, O_TASK, O_RES, O_FLAGS, O_PINS, O_INTERRUPT, O_HANDLER,
-    FIELDS
-};
-
-typedef struct {
-    PyObject_HEAD
-    PyObject *task_type, *operation_type;
-    PyObject *runner, *runq, *append, *clear, *task_exited, *tasks, *idle, *deadlines;
-    PyObject *instruments;    /* of the runner; `call` is called on it */
-    PyObject *hooks;          /* its dict: one entry while there is no instrument */
-    PyObject *run_context;    /* the dict of GLOBAL_RUN_CONTEXT in this thread */
-    PyObject *module;         /* the dict of the module of Trio's loop */
-    PyObject *yield_message, *park_type;
-    PyObject *entries;        /* the in-flight table's list */
-    PyObject *done, *again;   /* what completed operations and shielded checkpoints are resumed with */
-    PyObject *value, *error;  /* outcome.Value, outcome.Error */
-    PyObject *resume;
-    PyObject *quiet, *stray, *foreign, *shuffle;
-    unsigned long long count; /* batches run here */
-    double offset;            /* of Trio's clock */
-    int (*idle_ring)(void *), (*cycle)(void *, double);
-    void *ring;
-    const struct cqe *const *out;
-    Py_ssize_t at[FIELDS];
-} Ticks;
+_Thread_local Ticks *ticks_here;
+_Thread_local PyObject *task_here;
 
 static PyObject *s_task, *s_run, *s_abort_func, *s_settle, *s_random, *s_call, *s_deliver, *s_deliver_ki,
     *s_r, *s_deterministic, *s_before, *s_after, *s_value, *s_name;
-
-/* ---- fields ---- */
-
-static inline PyObject **field(PyObject *obj, Py_ssize_t at) { return (PyObject **)((char *)obj + at); }
-
-/* Stores a reference that the caller gives away. */
-static inline void put(PyObject *obj, Py_ssize_t at, PyObject *new)
-{
-    PyObject **place = field(obj, at), *old = *place;
-    *place = new;
-    Py_XDECREF(old);
-}
-
-static inline void put_none(PyObject *obj, Py_ssize_t at)
-{
-    if (*field(obj, at) != Py_None) {
-        Py_INCREF(Py_None);
-        put(obj, at, Py_None);
-    }
-}
-
-/* Takes a field's reference and leaves None. */
-static inline PyObject *take(PyObject *obj, Py_ssize_t at)
-{
-    PyObject **place = field(obj, at), *old = *place;
-    Py_INCREF(Py_None);
-    *place = Py_None;
-    return old;
-}
-
-static int bump(PyObject *obj, Py_ssize_t at)
-{
-    long n = PyLong_AsLong(*field(obj, at));
-    if (n == -1 && PyErr_Occurred())
-        return -1;
-    PyObject *more = PyLong_FromLong(n + 1);
-    if (!more)
-        return -1;
-    put(obj, at, more);
-    return 0;
-}
 
 static double now(void)
 {
@@ -114,7 +42,7 @@ static double now(void)
 
 /* ---- scheduling ---- */
 
-static int schedule(Ticks *t, PyObject *task, PyObject *with)
+int schedule(Ticks *t, PyObject *task, PyObject *with)
 {
     Py_INCREF(t->resume);
     put(task, t->at[T_NEXT_SEND_FN], t->resume);
@@ -307,10 +235,12 @@ static int step(Ticks *t, PyObject *task)
     }
     Py_INCREF(context);
     Py_INCREF(coro);
+    task_here = task;
     if (fn == t->resume || is_send_of(fn, coro))
         status = send_in_context(context, coro, value, &result);
     else
         status = run_in_context(context, fn, value, &result);
+    task_here = NULL;
     Py_DECREF(coro);
     Py_DECREF(context);
     Py_DECREF(value);
@@ -425,6 +355,36 @@ static int look(Ticks *t, int runnable, double longest)
     return n;
 }
 
+/* Runs ticks until one is uncommon; -1 with an exception where that is an error. */
+static int run_ticks(Ticks *t)
+{
+    for (;;) {
+        if (uncommon(t))
+            break;
+        double longest = until_deadline(t);
+        if (longest < 0)
+            break;
+        Py_ssize_t runnable = PyObject_Size(t->runq);
+        if (runnable < 0 || (runnable && run_batch(t) < 0))
+            return -1;
+        if (uncommon(t) || (longest = until_deadline(t)) < 0 || (runnable = PyObject_Size(t->runq)) < 0)
+            break;
+        PyObject *quiet = PyObject_CallFunctionObjArgs(t->quiet, NULL);
+        if (!quiet)
+            return -1;
+        double most = PyFloat_AsDouble(quiet);
+        Py_DECREF(quiet);
+        if (most < 0 || (!most && !runnable))
+            break;
+        int n = look(t, runnable > 0, most < longest ? most : longest);
+        if (n < 0 || (!n && !runnable))
+            break;
+        if (n && deliver(t, n) < 0)
+            return -1;
+    }
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* Delivers the completions of the last look, as many as the argument says, and runs ticks until one is uncommon.
  * False, with nothing done, where there are instruments: they want to know of each task that is scheduled. */
 static PyObject *ticks_run(PyObject *self, PyObject *count)
@@ -435,33 +395,10 @@ static PyObject *ticks_run(PyObject *self, PyObject *count)
         return NULL;
     if (PyDict_Size(t->hooks) != 1)
         Py_RETURN_FALSE;
-    if (deliver(t, (int)found) < 0)
-        return NULL;
-    for (;;) {
-        if (uncommon(t))
-            break;
-        double longest = until_deadline(t);
-        if (longest < 0)
-            break;
-        Py_ssize_t runnable = PyObject_Size(t->runq);
-        if (runnable < 0 || (runnable && run_batch(t) < 0))
-            return NULL;
-        if (uncommon(t) || (longest = until_deadline(t)) < 0 || (runnable = PyObject_Size(t->runq)) < 0)
-            break;
-        PyObject *quiet = PyObject_CallFunctionObjArgs(t->quiet, NULL);
-        if (!quiet)
-            return NULL;
-        double most = PyFloat_AsDouble(quiet);
-        Py_DECREF(quiet);
-        if (most < 0 || (!most && !runnable))
-            break;
-        int n = look(t, runnable > 0, most < longest ? most : longest);
-        if (n < 0 || (!n && !runnable))
-            break;
-        if (n && deliver(t, n) < 0)
-            return NULL;
-    }
-    if (PyErr_Occurred())
+    ticks_here = t;
+    int ret = deliver(t, (int)found) < 0 || run_ticks(t) < 0;
+    ticks_here = NULL;
+    if (ret)
         return NULL;
     Py_RETURN_TRUE;
 }

@@ -1,0 +1,97 @@
+/* What the files of the extension share: where the fields of Trio's objects lie, and the ticks of a run.
+ *
+ * Every file includes this one first. A file has its own types and functions, and one `load_…` which `_ticks.c`
+ * calls when the module is imported.
+ */
+#ifndef URING_TRIO_TICKS_H
+#define URING_TRIO_TICKS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdint.h>
+
+struct cqe { uint64_t user_data; int32_t res; uint32_t flags; };
+
+/* Where the fields lie in instances of Trio's Task, Runner, CancelStatus and Deadlines, and of our Operation. */
+enum field {
+    T_NEXT_SEND_FN, T_NEXT_SEND, T_ABORT_FUNC, T_SLEEP_DATA, T_CONTEXT, T_CORO, T_CANCEL_POINTS, T_SCHEDULE_POINTS,
+    T_CANCEL_STATUS, C_CANCELLED, R_KI_PENDING, R_MAIN_TASK, D_HEAP,
+    O_USER_DATA, O_TASK, O_RES, O_FLAGS, O_PINS, O_INTERRUPT, O_HANDLER,
+    FIELDS
+};
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *task_type, *operation_type;
+    PyObject *runner, *runq, *append, *clear, *task_exited, *tasks, *idle, *deadlines;
+    PyObject *instruments;    /* of the runner; `call` is called on it */
+    PyObject *hooks;          /* its dict: one entry while there is no instrument */
+    PyObject *run_context;    /* the dict of GLOBAL_RUN_CONTEXT in this thread */
+    PyObject *module;         /* the dict of the module of Trio's loop */
+    PyObject *yield_message, *park_type;
+    PyObject *entries;        /* the in-flight table's list */
+    PyObject *done, *again;   /* what completed operations and shielded checkpoints are resumed with */
+    PyObject *value, *error;  /* outcome.Value, outcome.Error */
+    PyObject *resume;
+    PyObject *quiet, *stray, *foreign, *shuffle;
+    unsigned long long count; /* batches run here */
+    double offset;            /* of Trio's clock */
+    int (*idle_ring)(void *), (*cycle)(void *, double);
+    void *ring;
+    const struct cqe *const *out;
+    Py_ssize_t at[FIELDS];
+} Ticks;
+
+/* ---- fields ---- */
+
+static inline PyObject **field(PyObject *obj, Py_ssize_t at) { return (PyObject **)((char *)obj + at); }
+
+/* Stores a reference that the caller gives away. */
+static inline void put(PyObject *obj, Py_ssize_t at, PyObject *new)
+{
+    PyObject **place = field(obj, at), *old = *place;
+    *place = new;
+    Py_XDECREF(old);
+}
+
+static inline void put_none(PyObject *obj, Py_ssize_t at)
+{
+    if (*field(obj, at) != Py_None) {
+        Py_INCREF(Py_None);
+        put(obj, at, Py_None);
+    }
+}
+
+/* Takes a field's reference and leaves None. */
+static inline PyObject *take(PyObject *obj, Py_ssize_t at)
+{
+    PyObject **place = field(obj, at), *old = *place;
+    Py_INCREF(Py_None);
+    *place = Py_None;
+    return old;
+}
+
+static inline int bump(PyObject *obj, Py_ssize_t at)
+{
+    long n = PyLong_AsLong(*field(obj, at));
+    if (n == -1 && PyErr_Occurred())
+        return -1;
+    PyObject *more = PyLong_FromLong(n + 1);
+    if (!more)
+        return -1;
+    put(obj, at, more);
+    return 0;
+}
+
+/* ---- between the files ---- */
+
+/* The ticks that run in this thread now, and the task that they step: both are borrowed, and NULL while Trio's own
+ * loop runs. */
+extern _Thread_local Ticks *ticks_here;
+extern _Thread_local PyObject *task_here;
+
+/* Makes a parked task runnable, to be resumed with `with`. */
+int schedule(Ticks *t, PyObject *task, PyObject *with);
+
+#endif
