@@ -132,19 +132,19 @@ def test_cancel_by_value(ring, pipe):
 
 def test_cancel_by_descriptor(ring, pipe):
     contexts = [waiting(ring, pipe[0], i) for i in range(3)]
-    cancel = ring.async_cancel_fd(numbered(9), pipe[0], all=False)
+    cancel = ring.async_cancel_fd(numbered(9), pipe[0])
     found = results(ring, 2)
     assert found.pop(cancel) == 0
     ((first, res),) = found.items()
     assert res == CANCELLED
-    cancel = ring.async_cancel_fd(numbered(9), pipe[0], all=True)
+    cancel = ring.async_cancel_fd(numbered(9), pipe[0], every=True)
     assert results(ring, 3) == {cancel: 2, **dict.fromkeys(set(contexts) - {first}, CANCELLED)}
 
 
 def test_cancel_by_opcode(ring, pipe):
     contexts = [waiting(ring, pipe[0], i) for i in range(2)]
     timeout = ring.timeout(numbered(5), FOR_EVER)
-    cancel = ring.async_cancel_opcode(numbered(9), abi.IORING_OP_READ, all=True)
+    cancel = ring.async_cancel_opcode(numbered(9), abi.IORING_OP_READ, every=True)
     assert results(ring, 3) == {cancel: 2, **dict.fromkeys(contexts, CANCELLED)}
     cancel = ring.async_cancel_opcode(numbered(9), abi.IORING_OP_TIMEOUT)
     assert results(ring, 2) == {cancel: 0, timeout: CANCELLED}

@@ -55,20 +55,20 @@ def test_by_user_data(kernel, pending):
     assert kernel.run(ops.async_cancel(pending[1].user_data)) == 0
     check(kernel, pending, [1])
     assert kernel.result(ops.async_cancel(pending[1].user_data)) == -errno.ENOENT
-    assert kernel.run(ops.async_cancel(pending[1].user_data, all=True)) == 0
-    assert kernel.run(ops.async_cancel(pending[2].user_data, all=True)) == 1
+    assert kernel.run(ops.async_cancel(pending[1].user_data, every=True)) == 0
+    assert kernel.run(ops.async_cancel(pending[2].user_data, every=True)) == 1
     kernel.finish(pending[2])
 
 
 @pytest.mark.opcodes("ASYNC_CANCEL")
 def test_by_descriptor(kernel, pipes, pending):
-    assert kernel.run(ops.async_cancel_fd(pipes[0][0])) == 3
+    assert kernel.run(ops.async_cancel_fd(pipes[0][0], every=True)) == 3
     check(kernel, pending, [0, 1, 3])
 
 
 @pytest.mark.opcodes("ASYNC_CANCEL")
 def test_by_descriptor_one_only(kernel, pipes, pending):
-    assert kernel.run(ops.async_cancel_fd(pipes[0][0], all=False)) == 0
+    assert kernel.run(ops.async_cancel_fd(pipes[0][0])) == 0
     assert sum(ended(kernel, pending)) == 1
 
 
@@ -76,7 +76,7 @@ def test_by_descriptor_one_only(kernel, pipes, pending):
 def test_by_opcode(kernel, pending):
     assert kernel.run(ops.async_cancel_opcode(abi.IORING_OP_POLL_ADD)) == 0
     check(kernel, pending, [3])
-    assert kernel.run(ops.async_cancel_opcode(abi.IORING_OP_READ, all=True)) == 3
+    assert kernel.run(ops.async_cancel_opcode(abi.IORING_OP_READ, every=True)) == 3
     for request in pending[:3]:
         assert kernel.finish(request) == CANCELED
 
@@ -97,10 +97,10 @@ def test_what_matches_every_criterion(kernel, pipes, pending):
     op = ops.async_cancel_matching(user_data=pending[0].user_data, fd=first, opcode=abi.IORING_OP_READ)
     assert kernel.run(op) == 0
     check(kernel, pending, [0])
-    op = ops.async_cancel_matching(fd=first, opcode=abi.IORING_OP_POLL_ADD, all=True)
+    op = ops.async_cancel_matching(fd=first, opcode=abi.IORING_OP_POLL_ADD, every=True)
     assert kernel.run(op) == 1
     kernel.finish(pending[3])
-    assert kernel.run(ops.async_cancel_matching(user_data=pending[1].user_data, all=True)) == 1
+    assert kernel.run(ops.async_cancel_matching(user_data=pending[1].user_data, every=True)) == 1
     kernel.finish(pending[1])
 
 
@@ -109,7 +109,7 @@ def test_by_registered_file(kernel, pipes):
     kernel.register_files(pipes[0][0])
     request = kernel.start(ops.read(0, bytearray(1), fixed_file=True))
     kernel.step()
-    assert kernel.run(ops.async_cancel_fd(0, fixed_file=True)) == 1
+    assert kernel.run(ops.async_cancel_fd(0, every=True, fixed_file=True)) == 1
     assert kernel.finish(request) == CANCELED
     request = kernel.start(ops.read(0, bytearray(1), fixed_file=True))
     kernel.step()
@@ -136,7 +136,7 @@ def test_a_closed_descriptor_matches_nothing(kernel, pipes):
         (lambda: ops.async_cancel_opcode(256), ValueError),
         (lambda: ops.async_cancel_opcode("READ"), TypeError),
         (lambda: ops.async_cancel_matching(), TypeError),
-        (lambda: ops.async_cancel_matching(all=True), TypeError),
+        (lambda: ops.async_cancel_matching(every=True), TypeError),
         (lambda: ops.async_cancel_matching(opcode=1, fixed_file=True), TypeError),
         (lambda: ops.async_cancel_matching(fd="0"), TypeError),
     ],

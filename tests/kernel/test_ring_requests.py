@@ -108,7 +108,7 @@ def test_ambiguous_targets_are_refused(ring, pipe):
     with pytest.raises(ValueError, match="2 operations in flight share"):
         ring.async_cancel(9, ctx)
     assert ring.in_flight == 2
-    ring.async_cancel(9, ctx, all=True)
+    ring.async_cancel(9, ctx, every=True)
     results = {}
     for cqe in take(ring, 3):
         results.setdefault(cqe.user_data, []).append(cqe.res)

@@ -298,7 +298,7 @@ def test_cancel_in_the_same_batch(stage: Any) -> None:
 
 def test_cancel_finds_nothing(stage: Any) -> None:
     stage.put(1, ops.async_cancel(99))
-    stage.put(2, ops.async_cancel(99, all=True))
+    stage.put(2, ops.async_cancel(99, every=True))
     stage.put(3, ops.async_cancel_all())
     assert results(stage.gather(3)) == [(1, -errno.ENOENT), (2, 0), (3, 0)]
 
@@ -333,7 +333,7 @@ def test_cancel_by_descriptor(stage: Any) -> None:
     stage.put(2, ops.poll_add(stream.fd, select.POLLIN))
     stage.receive(3, stage.stream().fd)
     stage.step()
-    stage.put(4, ops.async_cancel_fd(stream.fd))
+    stage.put(4, ops.async_cancel_fd(stream.fd, every=True))
     first, *targets = results(stage.gather(3))
     assert first == (4, 2)
     assert sorted(targets) == [(1, ECANCELED), (2, ECANCELED)]
@@ -345,7 +345,7 @@ def test_cancel_one_of_several(stage: Any) -> None:
     stage.receive(1, stream.fd)
     stage.receive(2, stream.fd)
     stage.step()
-    stage.put(3, ops.async_cancel_fd(stream.fd, all=False))
+    stage.put(3, ops.async_cancel_fd(stream.fd))
     got = results(stage.gather(2))
     assert got[0] == (3, 0)
     assert got[1] in [(1, ECANCELED), (2, ECANCELED)]

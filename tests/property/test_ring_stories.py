@@ -48,7 +48,7 @@ def play(stage: Stage, actions: list[tuple[str, int]]) -> list[list[tuple[int, i
         elif action == "cancel":
             stage.put(number, ops.async_cancel(argument))
         elif action == "cancel_fd":
-            stage.put(number, ops.async_cancel_fd(streams[argument].fd))
+            stage.put(number, ops.async_cancel_fd(streams[argument].fd, every=True))
         else:
             n = stage.ring.cycle(0.0)
             out = list(CQE.iter_unpack(stage.ring.out[: n * CQE.size]))

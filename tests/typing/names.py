@@ -11,7 +11,7 @@ from uring_trio import RingOptions, run
 
 assert_type(uring.Ring, type[Ring])
 assert_type(uring.RingClosed, type[RingClosed])
-assert_type(uring.ops.nop(), uring.Op)
+assert_type(uring.ops.nop(), uring.Op[int])
 assert_type(abi.IORING_OP_NOP + uring.abi.IORING_OP_READ, int)
 assert_type(ops.nop().fd, int)
 assert_type(uring_trio.RingOptions, type[RingOptions])

@@ -16,6 +16,10 @@ def of_each_shape(ring: Ring, fd: int, buffer: bytearray) -> None:
     assert_type(ring.openat(None, b"/etc/hostname", file_mode=0o600), SQEContext)
     assert_type(ring.tcp4_socket_direct(None, file_index=3), SQEContext)
     assert_type(ring.submit_recv_multishot(for_fd(fd), fd, 1), SQEContext)
+    assert_type(ring.accept(None, fd, with_address=True), SQEContext)
+    assert_type(ring.getsockopt(None, fd, 1, 2, 64), SQEContext)
+    assert_type(ring.getxattr(None, "/", "user.a", buffer), SQEContext)
+    assert_type(ring.files_update(None, [fd]), SQEContext)
     assert_type(ring.wait(), list[CQEView])
     assert_type(Ring.read(ring, None, fd, buffer), SQEContext)
 
@@ -36,5 +40,5 @@ def mistakes(ring: Ring, fd: int, buffer: bytearray) -> None:
 
 
 def of_operations(fd: int) -> None:
-    assert_type(ops.recv(fd, bytearray(8), sqe_flags=4, personality=1), Op)
+    assert_type(ops.recv(fd, bytearray(8), sqe_flags=4, personality=1), Op[int])
     ops.recv(fd, bytearray(8), offset=1)  # type: ignore

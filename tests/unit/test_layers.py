@@ -65,6 +65,8 @@ MAY_IMPORT_FFI = {"uring.kernel.lib"}
 MAY_USE_FFI = ("uring.kernel.", "uring.__main__")
 MAY_USE_PRIVATE_NAMES = ("uring_trio.seams",)
 HOSTS = ("trio", "anyio")
+# Every type checker brings it along; no program needs to have it.
+FOR_CHECKERS = "typing_extensions"
 
 PRIVATE_IN_STRING = re.compile(rf"({'|'.join(HOSTS)})(\.\w+)*\._[a-z]\w*(\.\w+)*", re.IGNORECASE)
 MACHINE_PATH = re.compile(r"/(home|root|Users|work|opt|mnt|srv)/\w")
@@ -116,7 +118,22 @@ def test_folders_import_as_drawn(module: str) -> None:
 def test_uring_needs_no_framework(module: str) -> None:
     if module.partition(".")[0] == "uring":
         roots = {name.partition(".")[0] for name in imports(module, tree_of(module))}
-        assert roots <= {*sys.stdlib_module_names, "cffi", "uring"}
+        assert roots <= {*sys.stdlib_module_names, "cffi", "uring", FOR_CHECKERS}
+
+
+@modules
+def test_names_for_checkers_are_imported_by_checkers_alone(module: str) -> None:
+    tree = tree_of(module)
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == FOR_CHECKERS:
+            assert id(node) in guarded
 
 
 def test_few_import_the_extension() -> None:

@@ -1,6 +1,7 @@
 """What an operation says of itself, and of its failure."""
 
 import errno
+import inspect
 import socket
 
 import pytest
@@ -82,3 +83,53 @@ def test_bits_that_are_none_are_refused(name: str) -> None:
     for wrong in (-1, 1 << 16):
         with pytest.raises(ValueError, match=f"0 to (255|65535), not {wrong}"):
             change(wrong)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (lambda: ops.async_cancel(7, all=True), lambda: ops.async_cancel(7, every=True)),
+        (lambda: ops.async_cancel_fd(7, all=True), lambda: ops.async_cancel_fd(7, every=True)),
+        (lambda: ops.async_cancel_opcode(7, all=True), lambda: ops.async_cancel_opcode(7, every=True)),
+        (
+            lambda: ops.async_cancel_matching(fd=7, all=True),
+            lambda: ops.async_cancel_matching(fd=7, every=True),
+        ),
+        (lambda: ops.socket(2, type=1, protocol=6), lambda: ops.socket(2, kind=1, protocol=6)),
+        (lambda: ops.socket_raw(2, type=1), lambda: ops.socket_raw(2, 1)),
+        (lambda: ops.socket_direct(2, type=1), lambda: ops.socket_direct(2, kind=1)),
+    ],
+)
+def test_earlier_names_of_keywords(old, new):
+    assert old().fields == new().fields
+
+
+def test_earlier_names_of_keywords_of_waitid():
+    assert ops.waitid(1, id=7, options=4).fields[2] == ops.waitid(1, target=7, options=4).fields[2] == 7
+
+
+def test_a_keyword_under_both_names():
+    with pytest.raises(TypeError, match="all is the earlier name of every: give one of them"):
+        ops.async_cancel(7, all=True, every=True)
+
+
+def test_no_parameter_hides_a_builtin():
+    hidden = {
+        f"{name}({parameter})"
+        for name in ops.__all__
+        if inspect.isfunction(getattr(ops, name))
+        for parameter in inspect.signature(getattr(ops, name)).parameters
+        if parameter in {"all", "any", "type", "id"}
+    }
+    assert not hidden
+
+
+def test_one_default_for_every():
+    defaults = {
+        name: inspect.signature(getattr(ops, name)).parameters["every"].default
+        for name in ops.__all__
+        if inspect.isfunction(getattr(ops, name))
+        and "every" in inspect.signature(getattr(ops, name)).parameters
+    }
+    assert len(defaults) == 4
+    assert set(defaults.values()) == {False}

@@ -9,9 +9,21 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-__all__ = ["SOCKADDR_SIZE", "decode_address", "encode_address"]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["SOCKADDR_SIZE", "Address", "PeerName", "decode_address", "encode_address"]
+
+Address: TypeAlias = (
+    "tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int] | str | os.PathLike[str] | Buffer"
+)
+"""Where to: (host, port) of ``AF_INET``, (host, port[, flowinfo[, scope_id]]) of ``AF_INET6``, a path of
+``AF_UNIX``, or bytes with a leading NUL for its abstract namespace. Hosts are numeric."""
+
+PeerName: TypeAlias = "tuple[str, int] | tuple[str, int, int, int] | str | bytes | None"
+"""A socket's address as the `socket` module gives it; None where the kernel gave none."""
 
 SOCKADDR_SIZE = 128
 """``sizeof(struct sockaddr_storage)``: room for an address of any family."""
@@ -26,7 +38,7 @@ _FLOWINFO_MAX = 0xFFFFF
 _SCOPE_MAX = 0xFFFF_FFFF
 
 
-def encode_address(family: int, address: Any) -> bytes:
+def encode_address(family: int, address: Address) -> bytes:
     """The ``sockaddr`` of an address as the `socket` module writes it.
 
     Args:
@@ -70,7 +82,7 @@ def encode_address(family: int, address: Any) -> bytes:
     )
 
 
-def decode_address(raw: bytes | bytearray | memoryview) -> Any:
+def decode_address(raw: bytes | bytearray | memoryview) -> PeerName:
     """The address of a ``sockaddr`` as the `socket` module would give it; None for an empty one.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
 from .. import abi
 from ..errors import error_from_result
@@ -17,7 +17,17 @@ from .memory import zeroed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True, default=object)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
+
 __all__ = ["MULTISHOT_BIT", "Fields", "Multishot", "Op", "descriptor", "failure", "is_multishot"]
+
+Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
 Fields: TypeAlias = "tuple[int, int, int, int, int, int, int, int, int, int]"
 
@@ -66,8 +76,10 @@ _IOPRIO = 0xFFFF << 8
 _PERSONALITY = 0xFFFF << 24
 
 
-class Op:
+class Op(Generic[T_co]):
     """A request ready to be queued under any ``user_data``.
+
+    To type checkers ``Op[int]`` is a request whose completion means an int, ``Op`` one of any result.
 
     Attributes:
         name: the operation as its function in ``uring.ops`` is called.
@@ -102,24 +114,24 @@ class Op:
         name: str,
         fields: Fields,
         pins: object = None,
-        decode: Callable[[int], Any] | None = None,
+        decode: Callable[[int], T_co] | None = None,
         discard: Callable[[int], None] | None = None,
         command: bytes = b"",
         address: object = None,
-        paths: tuple[Any, ...] = (),
+        paths: tuple[Path, ...] = (),
     ) -> None:
         self.name: str = name
         self.fields: Fields = fields
         self.pins: object = pins
-        self.decode: Callable[[int], Any] | None = decode
+        self.decode: Callable[[int], T_co] | None = decode
         self.discard: Callable[[int], None] | None = discard
         self.command: bytes = command
         self.address: object = address
-        self.paths: tuple[Any, ...] = paths
+        self.paths: tuple[Path, ...] = paths
         self.entry: int = 0
         self._memory: object = None
 
-    def pack(self) -> Op:
+    def pack(self) -> Self:
         """Writes the entry out once: a request that is submitted again and again is then queued by a copy.
 
         Returns: this request.
@@ -213,7 +225,7 @@ def _check(what: str, value: object, most: int) -> None:
         raise ValueError(f"{what} 0 to {most}, not {value}")
 
 
-class Multishot(Op):
+class Multishot(Op[T_co]):
     """A request that completes again and again; the completion without ``F_MORE`` is its last."""
 
     __slots__ = ()
@@ -233,7 +245,7 @@ def descriptor(fields: Fields) -> int:
     return -1 if fields[0] == _CLOSE and fields[8] else fd
 
 
-def failure(res: int, name: str, fields: Fields, address: object, paths: tuple[Any, ...]) -> OSError:
+def failure(res: int, name: str, fields: Fields, address: object, paths: tuple[Path, ...]) -> OSError:
     """The exception for a negative result: it names the operation, its descriptor, address and paths.
 
     Paths are its ``filename`` and ``filename2``, as in exceptions of the `os` module. It is made from parts

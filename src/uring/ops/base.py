@@ -7,23 +7,34 @@ registered files; ``file_index`` that a new descriptor goes into that table inst
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias
 
 from .. import abi
+from ..kernel.addresses import Address, PeerName
 from ..kernel.memory import pin, pin_writable, zeroed
 from ..kernel.messages import MAX_IOVECS
-from ..kernel.op import MULTISHOT_BIT, Multishot, Op, is_multishot
+from ..kernel.op import MULTISHOT_BIT, Multishot, Op, Path, is_multishot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Buffer, TypeVar
+
     from ..kernel.memory import Zeroed
 
+    R = TypeVar("R")
+    T = TypeVar("T", default=int)
+
+P = ParamSpec("P")
+
 __all__ = [
+    "Address",
     "Fd",
     "Path",
+    "PeerName",
     "check_c_string",
     "check_dir",
     "check_fd",
@@ -43,6 +54,7 @@ __all__ = [
     "nop128",
     "position",
     "priority",
+    "renamed",
     "vector",
 ]
 
@@ -55,8 +67,6 @@ class HasFileno(Protocol):
 
 Fd: TypeAlias = "int | HasFileno"
 """A descriptor, something that has one, or (``fixed_file=True``) an index into the registered files."""
-
-Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
 INT_MAX = (1 << 31) - 1
 UINT_MAX = (1 << 32) - 1
@@ -72,7 +82,7 @@ _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
 _PERSONALITY_SHIFT = 24
 
 
-_PLAIN_NOP = Op("nop", (int(abi.IORING_OP_NOP), 0, -1, 0, 0, 0, 0, 0, 0, 0))
+_PLAIN_NOP: Op[int] = Op("nop", (int(abi.IORING_OP_NOP), 0, -1, 0, 0, 0, 0, 0, 0, 0))
 
 
 def nop(
@@ -85,7 +95,7 @@ def nop(
     extra: tuple[int, int] | None = None,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Does nothing; completes with 0 (Linux 5.1). The cheapest way through the ring and back.
 
     Args:
@@ -111,14 +121,14 @@ def nop(
     return op.with_options(sqe_flags, personality)
 
 
-def nop128(*, result: int | None = None, sqe_flags: int = 0, personality: int = 0) -> Op:
+def nop128(*, result: int | None = None, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """`nop` in a 128-byte entry (Linux 6.19): the ring needs ``IORING_SETUP_SQE128``."""
     return _nop("nop128", abi.IORING_OP_NOP128, result, None, False, None, False, None).with_options(
         sqe_flags, personality
     )
 
 
-def close(fd: Fd, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+def close(fd: Fd, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Closes a descriptor (Linux 5.6); completes with 0. See close(2).
 
     Operations in flight on it are not ended: they hold the file. Cancel them first. The ring's own
@@ -127,7 +137,7 @@ def close(fd: Fd, *, sqe_flags: int = 0, personality: int = 0) -> Op:
     return make("close", abi.IORING_OP_CLOSE, check_fd(fd)).with_options(sqe_flags, personality)
 
 
-def close_direct(file_index: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+def close_direct(file_index: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Empties a slot of the registered files (Linux 5.15); completes with 0, or ``EBADF`` if it was empty.
 
     Operations in flight on it keep the file until they end.
@@ -154,12 +164,12 @@ def make(
     addr3: int = 0,
     fixed_file: bool = False,
     pins: object = None,
-    decode: Callable[[int], Any] | None = None,
+    decode: Callable[[int], T] | None = None,
     discard: Callable[[int], None] | None = None,
     command: bytes = b"",
     address: object = None,
-    paths: tuple[Any, ...] = (),
-) -> Op:
+    paths: tuple[Path, ...] = (),
+) -> Op[T]:
     """An `Op` from the entry's fields; those not named are zero, as the kernel demands of unused ones."""
     if flags or ioprio or fixed_file:
         flags = int(flags) | int(ioprio) << 8 | (_FIXED_FILE if fixed_file else 0)
@@ -181,7 +191,27 @@ def make(
     return kind(name, fields, pins, decode, discard, command, address, paths)
 
 
-def check_int(name: str, value: Any, least: int, most: int) -> int:
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorates a function whose keywords had other names (old="new"): calls by the old ones go on working.
+
+    Type checkers and readers see the new ones alone.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> R:
+            for old in names.keys() & options.keys():
+                if names[old] in options:
+                    raise TypeError(f"{old} is the earlier name of {names[old]}: give one of them")
+                options[names[old]] = options.pop(old)
+            return function(*args, **options)
+
+        return call
+
+    return decorate
+
+
+def check_int(name: str, value: object, least: int, most: int) -> int:
     """The value as an int within bounds.
 
     Raises:
@@ -196,12 +226,12 @@ def check_int(name: str, value: Any, least: int, most: int) -> int:
     return int(value)
 
 
-def check_flags(name: str, value: Any) -> int:
+def check_flags(name: str, value: object) -> int:
     """Flags of 32 bits; which of them mean something is the kernel's to say (``EINVAL``)."""
     return 0 if value.__class__ is int and not value else check_int(name, value, 0, UINT_MAX)
 
 
-def check_sequence(name: str, value: Any, length: int | None = None) -> Sequence[Any]:
+def check_sequence(name: str, value: object, length: int | None = None) -> Sequence[Any]:
     """A list or the like, of any length or of this one; bytes and str are none.
 
     Raises:
@@ -223,22 +253,22 @@ def check_fd(fd: Any) -> int:
     return check_int("a file descriptor", fd, 0, INT_MAX)
 
 
-def check_dir(dir_fd: Any) -> int:
+def check_dir(dir_fd: Fd | None) -> int:
     """The directory that a relative path starts from; None is the current one."""
     return abi.AT_FDCWD if dir_fd is None else check_fd(dir_fd)
 
 
-def check_group(buffer_group: Any) -> int:
+def check_group(buffer_group: object) -> int:
     """The number of a group of provided buffers."""
     return check_int("buffer_group", buffer_group, 0, 0xFFFF)
 
 
-def check_user_data(user_data: Any) -> int:
+def check_user_data(user_data: object) -> int:
     """The value that identifies a request to the kernel."""
     return check_int("user_data", user_data, 0, USER_DATA_MAX)
 
 
-def check_file_index(file_index: Any) -> int:
+def check_file_index(file_index: object) -> int:
     """A slot for a new descriptor as the entry holds it: one more than the slot, or -1 to allocate one."""
     if file_index == _ALLOC:
         return -1
@@ -246,8 +276,8 @@ def check_file_index(file_index: Any) -> int:
 
 
 def new_file(
-    file_index: Any,
-) -> tuple[int, Callable[[int], Any] | None, Callable[[int], None] | None]:
+    file_index: int | None,
+) -> tuple[int, Callable[[int], int] | None, Callable[[int], None] | None]:
     """For an operation that opens something: the entry's file_index, the decoder of its result, and the
     disposal of a result that no task receives. A slot of the table is not closed: its number is known.
     """
@@ -276,7 +306,7 @@ def check_c_string(name: str, value: Any) -> Zeroed:
     return memory
 
 
-def position(offset: Any) -> int:
+def position(offset: object) -> int:
     """A file offset as the entry holds it; -1 is the file's own position.
 
     Raises:
@@ -286,12 +316,12 @@ def position(offset: Any) -> int:
     return place if place >= 0 else _CURRENT
 
 
-def limit(n: Any, length: int, most: int = LENGTH_MAX) -> int:
+def limit(n: object, length: int, most: int = LENGTH_MAX) -> int:
     """How many bytes of a buffer to use: ``n``, or all of it when None."""
     return min(length if n is None else check_int("n", n, 0, length), most)
 
 
-def priority(ioprio: Any, ioprio_class: tuple[int, int] | None) -> int:
+def priority(ioprio: object, ioprio_class: tuple[int, int] | None) -> int:
     """The I/O priority of a file operation, given as the number or as (class, level); see ioprio_set(2)."""
     if ioprio_class is None:
         return 0 if ioprio.__class__ is int and not ioprio else check_int("ioprio", ioprio, 0, 0xFFFF)
@@ -303,7 +333,7 @@ def priority(ioprio: Any, ioprio_class: tuple[int, int] | None) -> int:
     )
 
 
-def vector(buffers: Sequence[Any], *, writable: bool) -> tuple[int, int, object]:
+def vector(buffers: Sequence[Buffer], *, writable: bool) -> tuple[int, int, object]:
     """Address and length of an iovec array over the buffers, and what to pin.
 
     Raises:
@@ -335,7 +365,7 @@ def _nop(
     buf_index: int | None,
     task_work: bool,
     extra: tuple[int, int] | None,
-) -> Op:
+) -> Op[int]:
     flags = int(abi.IORING_NOP_TW) if task_work else 0
     if result is not None:
         flags |= abi.IORING_NOP_INJECT_RESULT

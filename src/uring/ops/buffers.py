@@ -7,13 +7,15 @@ process, until `release_provided` is called for it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import abi
 from ..kernel.memory import pin_writable
 from .base import INT_MAX, check_group, check_int, make
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ..kernel.op import Op
 
 __all__ = ["provide_buffers", "release_provided", "remove_buffers"]
@@ -25,8 +27,14 @@ _provided: dict[tuple[int, int], object] = {}
 
 
 def provide_buffers(
-    memory: Any, size: int, buffer_group: int, *, first_id: int = 0, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+    memory: Buffer,
+    size: int,
+    buffer_group: int,
+    *,
+    first_id: int = 0,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op[int]:
     """Gives writable memory to a group as buffers of ``size`` bytes, numbered from ``first_id`` on
     (Linux 5.7); completes with 0.
 
@@ -53,7 +61,7 @@ def provide_buffers(
     ).with_options(sqe_flags, personality)
 
 
-def remove_buffers(buffer_group: int, count: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+def remove_buffers(buffer_group: int, count: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Takes up to ``count`` buffers back from a group (Linux 5.7); completes with how many it had, or
     ``ENOENT``."""
     return make(
@@ -64,7 +72,7 @@ def remove_buffers(buffer_group: int, count: int, *, sqe_flags: int = 0, persona
     ).with_options(sqe_flags, personality)
 
 
-def release_provided(memory: Any) -> None:
+def release_provided(memory: Buffer) -> None:
     """Lets go of memory that was given with `provide_buffers`: no group of any ring has a buffer in it.
 
     Raises:

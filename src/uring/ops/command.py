@@ -7,15 +7,17 @@ alive. The socket commands below keep theirs. A file that takes no commands comp
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast, overload
 
 from .. import abi
 from ..kernel.memory import pin, zeroed
-from .base import INT_MAX, UINT_MAX, Fd, check_fd, check_flags, check_int, make
+from .base import INT_MAX, UINT_MAX, Fd, PeerName, check_fd, check_flags, check_int, make
 from .socket import PeerAddress
 
 if TYPE_CHECKING:
-    from ..kernel.op import Op
+    from typing_extensions import Buffer
+
+    from ..kernel.op import Multishot, Op
 
 __all__ = [
     "getsockname",
@@ -35,14 +37,14 @@ _OPTION_MAX = 1 << 20
 def uring_cmd(
     fd: Fd,
     cmd_op: int,
-    data: Any = b"",
+    data: Buffer = b"",
     *,
     cmd_flags: int = 0,
     buf_index: int = 0,
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """A command of the file's driver (Linux 5.19); what it completes with is the driver's to say.
 
     ``data`` is copied into the entry: 16 bytes, or 80 on a ring with ``IORING_SETUP_SQE128``, where more is
@@ -58,14 +60,14 @@ def uring_cmd(
 def uring_cmd128(
     fd: Fd,
     cmd_op: int,
-    data: Any = b"",
+    data: Buffer = b"",
     *,
     cmd_flags: int = 0,
     buf_index: int = 0,
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`uring_cmd` in a 128-byte entry (Linux 6.19): the ring needs ``IORING_SETUP_SQE128``."""
     opcode = abi.IORING_OP_URING_CMD128
     return _command("uring_cmd128", opcode, fd, cmd_op, data, cmd_flags, buf_index, fixed_file).with_options(
@@ -73,20 +75,53 @@ def uring_cmd128(
     )
 
 
-def siocinq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
+def siocinq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """How many bytes a socket has to read (Linux 6.6); Unix sockets are ``EOPNOTSUPP``. See tcp(7)."""
     return _socket("siocinq", abi.SOCKET_URING_OP_SIOCINQ, fd, fixed_file).with_options(
         sqe_flags, personality
     )
 
 
-def siocoutq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
+def siocoutq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """How many bytes a socket has not sent yet, or not seen acknowledged (Linux 6.6). See tcp(7)."""
     return _socket("siocoutq", abi.SOCKET_URING_OP_SIOCOUTQ, fd, fixed_file).with_options(
         sqe_flags, personality
     )
 
 
+@overload
+def getsockopt(
+    fd: Fd,
+    level: int,
+    optname: int,
+    size: None = None,
+    *,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[int]: ...
+@overload
+def getsockopt(
+    fd: Fd,
+    level: int,
+    optname: int,
+    size: int,
+    *,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[bytes]: ...
+@overload
+def getsockopt(
+    fd: Fd,
+    level: int,
+    optname: int,
+    size: int | None = None,
+    *,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[int | bytes]: ...
 def getsockopt(
     fd: Fd,
     level: int,
@@ -96,14 +131,16 @@ def getsockopt(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int | bytes]:
     """Reads a socket option (Linux 6.7); completes with an int, or with up to ``size`` bytes. See
     getsockopt(2). Levels other than ``SOL_SOCKET`` are ``EOPNOTSUPP``."""
     room = zeroed(4 if size is None else check_int("size", size, 0, _OPTION_MAX))
     length = len(room.view)
 
-    def number(_: int) -> int:
-        return int.from_bytes(room.view, sys.byteorder, signed=True)
+    def decode(res: int) -> int | bytes:
+        if size is None:
+            return int.from_bytes(room.view, sys.byteorder, signed=True)
+        return bytes(room.view[:res])
 
     return make(
         "getsockopt",
@@ -115,7 +152,7 @@ def getsockopt(
         addr3=room.address,
         fixed_file=fixed_file,
         pins=room,
-        decode=number if size is None else lambda res: bytes(room.view[:res]),
+        decode=decode,
     ).with_options(sqe_flags, personality)
 
 
@@ -123,16 +160,16 @@ def setsockopt(
     fd: Fd,
     level: int,
     optname: int,
-    value: Any,
+    value: int | Buffer,
     *,
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Sets a socket option to an int or to bytes (Linux 6.7); completes with 0. See setsockopt(2)."""
     if isinstance(value, int):
-        value = check_int("value", value, -INT_MAX - 1, UINT_MAX)
-        value = (value & UINT_MAX).to_bytes(4, sys.byteorder)
+        number = check_int("value", value, -INT_MAX - 1, UINT_MAX)
+        value = (number & UINT_MAX).to_bytes(4, sys.byteorder)
     address, length, held = pin(value)
     return make(
         "setsockopt",
@@ -149,7 +186,7 @@ def setsockopt(
 
 def getsockname(
     fd: Fd, *, peer: bool = False, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[PeerName]:
     """A socket's own address, or its peer's (Linux 6.19); completes with it as the `socket` module gives it.
     See getsockname(2), getpeername(2)."""
     room = PeerAddress()
@@ -167,16 +204,21 @@ def getsockname(
     ).with_options(sqe_flags, personality)
 
 
-def tx_timestamp(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
+def tx_timestamp(
+    fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Multishot[int]:
     """When packets of a socket with ``SO_TIMESTAMPING`` were sent, until cancelled (Linux 6.17): a 32-byte
     completion each. Its result is the packet's key, its flags from bit 17 on say which stamp, its second
     half has seconds and nanoseconds. ``EINVAL`` on a ring without such completions."""
-    return _socket("tx_timestamp", abi.SOCKET_URING_OP_TX_TIMESTAMP, fd, fixed_file).with_options(
-        sqe_flags, personality
+    return cast(
+        "Multishot[int]",
+        _socket("tx_timestamp", abi.SOCKET_URING_OP_TX_TIMESTAMP, fd, fixed_file).with_options(
+            sqe_flags, personality
+        ),
     )
 
 
-def _socket(name: str, cmd_op: int, fd: Fd, fixed_file: bool) -> Op:
+def _socket(name: str, cmd_op: int, fd: Fd, fixed_file: bool) -> Op[int]:
     return make(name, abi.IORING_OP_URING_CMD, check_fd(fd), off=int(cmd_op), fixed_file=fixed_file)
 
 
@@ -189,11 +231,11 @@ def _command(
     opcode: int,
     fd: Fd,
     cmd_op: int,
-    data: Any,
+    data: Buffer,
     cmd_flags: int,
     buf_index: int,
     fixed_file: bool,
-) -> Op:
+) -> Op[int]:
     _, length, _ = pin(data)
     if length > _COMMAND_MAX:
         raise ValueError(f"a command has at most {_COMMAND_MAX} bytes of data, not {length}")

@@ -6,7 +6,7 @@ They run in a kernel worker and can be cancelled only while they are queued ther
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import abi
 from ..kernel.memory import pin, pin_writable
@@ -21,6 +21,8 @@ from .base import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ..kernel.op import Op
 
 __all__ = [
@@ -44,7 +46,7 @@ def fsync(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Writes a file's data and metadata to storage (Linux 5.1), or with ``datasync`` what reading the data
     back needs; ``length`` 0 is the whole file. Completes with 0. See fsync(2)."""
     return make(
@@ -67,7 +69,7 @@ def sync_file_range(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Starts or awaits writing part of a file to storage, without its metadata (Linux 5.2); ``length`` 0 is
     up to the end. Completes with 0. ``sync_flags``: see sync_file_range(2)."""
     return make(
@@ -90,7 +92,7 @@ def fallocate(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Allocates, punches or moves part of a file (Linux 5.6); completes with 0. See fallocate(2)."""
     return make(
         "fallocate",
@@ -105,7 +107,7 @@ def fallocate(
 
 def ftruncate(
     fd: Fd, length: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Makes a file exactly ``length`` bytes long (Linux 6.9); completes with 0. See ftruncate(2)."""
     return make(
         "ftruncate",
@@ -125,7 +127,7 @@ def fadvise(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Says how part of a file will be used (Linux 5.6); ``length`` 0 is up to the end. Completes with 0.
     See posix_fadvise(2)."""
     # The 64-bit length goes into addr; len, where it once was, has room for 32 bits only.
@@ -140,7 +142,7 @@ def fadvise(
     ).with_options(sqe_flags, personality)
 
 
-def madvise(memory: Any, advice: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+def madvise(memory: Buffer, advice: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Says how mapped memory will be used (Linux 5.6); completes with 0. See madvise(2).
 
     Advice works on whole pages and some of it empties them: so ``memory`` is an `mmap.mmap`, or a writable

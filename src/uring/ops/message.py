@@ -31,7 +31,7 @@ def msg_ring(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Posts a completion with this ``user_data`` and result on another ring (Linux 5.18); completes with 0.
 
     ``cqe_flags`` are the completion's flags (6.3). ``EBADFD``: not a ring, or one not enabled yet;
@@ -61,7 +61,7 @@ def msg_ring_fd(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Puts a registered file of this ring into a slot of another's, or into a free one (Linux 6.0);
     completes with the slot.
 

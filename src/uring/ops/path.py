@@ -8,7 +8,7 @@ end (as with ``O_NONBLOCK``); with ``IOSQE_ASYNC`` it blocks in a worker like op
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, overload
 
 from .. import abi
 from ..abi.layouts import OPEN_HOW
@@ -32,7 +32,9 @@ from .base import (
 from .statx import StatxResult, decode_statx
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
 
     from ..kernel.memory import Zeroed
     from ..kernel.op import Op
@@ -72,7 +74,7 @@ def openat(
     file_index: int | None = None,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Opens a file (Linux 5.6); completes with its descriptor. See openat(2).
 
     ``O_CLOEXEC`` is added, as Python's own files have it. With ``file_index`` the file goes into that slot
@@ -106,7 +108,7 @@ def openat2(
     file_index: int | None = None,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`openat` with ``RESOLVE_*`` limits on how the path may lead (Linux 5.6). See openat2(2).
 
     ``file_mode`` belongs to flags that create a file, where None is 0o666; the kernel refuses it without.
@@ -147,7 +149,7 @@ def statx(
     dir_fd: Fd | None = None,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[StatxResult]:
     """The attributes of a file (Linux 5.6); completes with a `StatxResult`. See statx(2).
 
     For an open file: path ``""``, ``AT_EMPTY_PATH`` and its descriptor as ``dir_fd``.
@@ -177,7 +179,7 @@ def renameat(
     dst_dir_fd: Fd | None = None,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Renames a file (Linux 5.11); completes with 0. ``flags`` are ``RENAME_*``: see renameat2(2)."""
     old, new = check_c_string("src", src), check_c_string("dst", dst)
     return make(
@@ -195,7 +197,7 @@ def renameat(
 
 def unlinkat(
     path: Path, flags: int = 0, *, dir_fd: Fd | None = None, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Removes a name, with ``AT_REMOVEDIR`` a directory (Linux 5.11); completes with 0. See unlinkat(2)."""
     name = check_c_string("path", path)
     return make(
@@ -211,7 +213,7 @@ def unlinkat(
 
 def mkdirat(
     path: Path, *, file_mode: int = 0o777, dir_fd: Fd | None = None, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Makes a directory (Linux 5.15); completes with 0. See mkdirat(2)."""
     name = check_c_string("path", path)
     return make(
@@ -227,7 +229,7 @@ def mkdirat(
 
 def symlinkat(
     target: Path, path: Path, *, dir_fd: Fd | None = None, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Makes ``path`` a symbolic link to ``target`` (Linux 5.15); completes with 0. See symlinkat(2)."""
     text, name = check_c_string("target", target), check_c_string("path", path)
     return make(
@@ -250,7 +252,7 @@ def linkat(
     dst_dir_fd: Fd | None = None,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Gives a file another name (Linux 5.15); completes with 0. ``flags`` are ``AT_SYMLINK_FOLLOW`` and
     ``AT_EMPTY_PATH``. See linkat(2)."""
     old, new = check_c_string("src", src), check_c_string("dst", dst)
@@ -267,7 +269,21 @@ def linkat(
     ).with_options(sqe_flags, personality)
 
 
-def getxattr(path: Path, name: Path, value: Any = None, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+@overload
+def getxattr(
+    path: Path, name: Path, value: None = None, *, sqe_flags: int = ..., personality: int = ...
+) -> Op[bytes]: ...
+@overload
+def getxattr(
+    path: Path, name: Path, value: Buffer, *, sqe_flags: int = ..., personality: int = ...
+) -> Op[int]: ...
+@overload
+def getxattr(
+    path: Path, name: Path, value: Buffer | None = None, *, sqe_flags: int = ..., personality: int = ...
+) -> Op[int | bytes]: ...
+def getxattr(
+    path: Path, name: Path, value: Buffer | None = None, *, sqe_flags: int = 0, personality: int = 0
+) -> Op[int | bytes]:
     """Reads an extended attribute (Linux 5.19); completes with its bytes, or, when a writable buffer is
     given for them, with their number. See getxattr(2).
 
@@ -280,15 +296,45 @@ def getxattr(path: Path, name: Path, value: Any = None, *, sqe_flags: int = 0, p
     )
 
 
+@overload
 def fgetxattr(
     fd: Fd,
     name: Path,
-    value: Any = None,
+    value: None = None,
+    *,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[bytes]: ...
+@overload
+def fgetxattr(
+    fd: Fd,
+    name: Path,
+    value: Buffer,
+    *,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[int]: ...
+@overload
+def fgetxattr(
+    fd: Fd,
+    name: Path,
+    value: Buffer | None = None,
+    *,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[int | bytes]: ...
+def fgetxattr(
+    fd: Fd,
+    name: Path,
+    value: Buffer | None = None,
     *,
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int | bytes]:
     """`getxattr` of an open file (Linux 5.19). See fgetxattr(2)."""
     file = check_fd(fd)
     return _getxattr(
@@ -297,8 +343,8 @@ def fgetxattr(
 
 
 def setxattr(
-    path: Path, name: Path, value: Any, flags: int = 0, *, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+    path: Path, name: Path, value: Buffer, flags: int = 0, *, sqe_flags: int = 0, personality: int = 0
+) -> Op[int]:
     """Sets an extended attribute (Linux 5.19); completes with 0. ``flags`` are ``XATTR_CREATE`` and
     ``XATTR_REPLACE``. See setxattr(2)."""
     where = check_c_string("path", path)
@@ -310,13 +356,13 @@ def setxattr(
 def fsetxattr(
     fd: Fd,
     name: Path,
-    value: Any,
+    value: Buffer,
     flags: int = 0,
     *,
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`setxattr` of an open file (Linux 5.19). See fsetxattr(2)."""
     file = check_fd(fd)
     return _setxattr(
@@ -324,7 +370,17 @@ def fsetxattr(
     ).with_options(sqe_flags, personality)
 
 
-def files_update(fds: Sequence[int], offset: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+@overload
+def files_update(
+    fds: Sequence[int], offset: Literal[0xFFFFFFFF], *, sqe_flags: int = ..., personality: int = ...
+) -> Op[list[int]]: ...
+@overload
+def files_update(
+    fds: Sequence[int], offset: int = 0, *, sqe_flags: int = ..., personality: int = ...
+) -> Op[int | list[int]]: ...
+def files_update(
+    fds: Sequence[int], offset: int = 0, *, sqe_flags: int = 0, personality: int = 0
+) -> Op[int | list[int]]:
     """Puts descriptors into the registered file table from slot ``offset`` on, -1 emptying a slot
     (Linux 5.6); completes with the number of slots done.
 
@@ -351,7 +407,7 @@ def files_update(fds: Sequence[int], offset: int = 0, *, sqe_flags: int = 0, per
 
 def fixed_fd_install(
     file_index: int, *, cloexec: bool = True, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Makes a descriptor of a registered file (Linux 6.8); completes with the descriptor.
 
     The slot keeps the file. ``EBADF`` if it is empty.
@@ -366,7 +422,7 @@ def fixed_fd_install(
     ).with_options(sqe_flags, personality)
 
 
-def _open_flags(flags: Any, file_index: int | None) -> int:
+def _open_flags(flags: object, file_index: int | None) -> int:
     # The kernel refuses O_CLOEXEC for a slot of the registered files, which exec does not touch.
     return check_flags("flags", flags) | (os.O_CLOEXEC if file_index is None else 0)
 
@@ -376,13 +432,13 @@ def _getxattr(
     opcode: int,
     fd: int,
     key: Path,
-    value: Any,
+    value: Buffer | None,
     where: Zeroed | None,
     paths: tuple[Path, ...],
     fixed_file: bool,
-) -> Op:
+) -> Op[int | bytes]:
     word = check_c_string("name", key)
-    decode = None
+    decode: Callable[[int], bytes] | None = None
     held: object
     if value is None:
         room = zeroed(_VALUE_MAX)
@@ -410,12 +466,12 @@ def _setxattr(
     opcode: int,
     fd: int,
     key: Path,
-    value: Any,
+    value: Buffer,
     flags: int,
     where: Zeroed | None,
     paths: tuple[Path, ...],
     fixed_file: bool,
-) -> Op:
+) -> Op[int]:
     word = check_c_string("name", key)
     address, length, held = pin(value)
     if length > _VALUE_MAX:

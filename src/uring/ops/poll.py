@@ -6,13 +6,13 @@ new happens, not while things stay as they are. Errors and hang-ups are always r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .. import abi
 from .base import UINT_MAX, Fd, check_fd, check_int, check_user_data, make
 
 if TYPE_CHECKING:
-    from ..kernel.op import Op
+    from ..kernel.op import Multishot, Op
 
 __all__ = [
     "poll_add",
@@ -37,7 +37,7 @@ def poll_add(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Waits until poll(2) reports one of ``mask``; completes with the events, errors and hang-ups too
     (Linux 5.1). ``multishot`` (5.13) goes on: a completion per change until cancelled."""
     return _poll("poll_add", fd, mask, _MULTI if multishot else 0, fixed_file).with_options(
@@ -47,14 +47,17 @@ def poll_add(
 
 def poll_add_multishot(
     fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Multishot[int]:
     """`poll_add` that goes on until cancelled (Linux 5.13): a completion per change."""
-    return _poll("poll_add_multishot", fd, mask, _MULTI, fixed_file).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        _poll("poll_add_multishot", fd, mask, _MULTI, fixed_file).with_options(sqe_flags, personality),
+    )
 
 
 def poll_add_level(
     fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """`poll_add`, level-triggered. ``EINVAL`` on kernels that define the flag and do not take it, such as
     6.18."""
     return _poll("poll_add_level", fd, mask, _LEVEL, fixed_file).with_options(sqe_flags, personality)
@@ -62,14 +65,17 @@ def poll_add_level(
 
 def poll_add_multishot_level(
     fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Multishot[int]:
     """`poll_add_multishot`, level-triggered; ``EINVAL`` as `poll_add_level`."""
-    return _poll("poll_add_multishot_level", fd, mask, _MULTI | _LEVEL, fixed_file).with_options(
-        sqe_flags, personality
+    return cast(
+        "Multishot[int]",
+        _poll("poll_add_multishot_level", fd, mask, _MULTI | _LEVEL, fixed_file).with_options(
+            sqe_flags, personality
+        ),
     )
 
 
-def poll_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+def poll_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Ends the poll that was submitted under ``user_data`` (Linux 5.1); completes with 0, or ``ENOENT``."""
     return make("poll_remove", abi.IORING_OP_POLL_REMOVE, addr=check_user_data(user_data)).with_options(
         sqe_flags, personality
@@ -84,7 +90,7 @@ def poll_update(
     multishot: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Changes a poll in flight (Linux 5.13): what it waits for, what its completions carry, or both.
     Completes with 0, or ``ENOENT``. ``multishot``: it is one, and stays one under a new mask.
 
@@ -112,7 +118,7 @@ def _mask(mask: int) -> int:
     return check_int("mask", mask, 1, UINT_MAX)
 
 
-def _poll(name: str, fd: Fd, mask: int, flags: int, fixed_file: bool) -> Op:
+def _poll(name: str, fd: Fd, mask: int, flags: int, fixed_file: bool) -> Op[int]:
     return make(
         name,
         abi.IORING_OP_POLL_ADD,

@@ -47,125 +47,125 @@ __all__ = [
 ]
 
 
-def tcp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def tcp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """A TCP socket over IPv4 (Linux 5.19)."""
     return socket(AF_INET, SOCK_STREAM, IPPROTO_TCP).with_options(sqe_flags, personality)
 
 
 def tcp4_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """A TCP socket over IPv4, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET, SOCK_STREAM, IPPROTO_TCP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def tcp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def tcp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """A TCP socket over IPv6 (Linux 5.19)."""
     return socket(AF_INET6, SOCK_STREAM, IPPROTO_TCP).with_options(sqe_flags, personality)
 
 
 def tcp6_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """A TCP socket over IPv6, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET6, SOCK_STREAM, IPPROTO_TCP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def udp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def udp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """A UDP socket over IPv4 (Linux 5.19)."""
     return socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP).with_options(sqe_flags, personality)
 
 
 def udp4_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """A UDP socket over IPv4, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET, SOCK_DGRAM, IPPROTO_UDP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def udp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def udp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """A UDP socket over IPv6 (Linux 5.19)."""
     return socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDP).with_options(sqe_flags, personality)
 
 
 def udp6_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """A UDP socket over IPv6, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET6, SOCK_DGRAM, IPPROTO_UDP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def udplite4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def udplite4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """A UDP-Lite socket over IPv4 (Linux 5.19)."""
     return socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE).with_options(sqe_flags, personality)
 
 
 def udplite4_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """A UDP-Lite socket over IPv4, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def udplite6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def udplite6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """A UDP-Lite socket over IPv6 (Linux 5.19)."""
     return socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE).with_options(sqe_flags, personality)
 
 
 def udplite6_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """A UDP-Lite socket over IPv6, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def sctp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def sctp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """An SCTP socket over IPv4, one connection each (Linux 5.19)."""
     return socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP).with_options(sqe_flags, personality)
 
 
 def sctp4_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """An SCTP socket over IPv4, one connection each, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET, SOCK_STREAM, IPPROTO_SCTP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def sctp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def sctp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """An SCTP socket over IPv6, one connection each (Linux 5.19)."""
     return socket(AF_INET6, SOCK_STREAM, IPPROTO_SCTP).with_options(sqe_flags, personality)
 
 
 def sctp6_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """An SCTP socket over IPv6, one connection each, among the registered files (Linux 5.19)."""
     return socket_direct(AF_INET6, SOCK_STREAM, IPPROTO_SCTP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def unix_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op:
+def unix_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """A Unix stream socket (Linux 5.19)."""
     return socket(AF_UNIX, SOCK_STREAM).with_options(sqe_flags, personality)
 
 
 def unix_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """A Unix stream socket, among the registered files (Linux 5.19)."""
     return socket_direct(AF_UNIX, SOCK_STREAM, file_index=file_index).with_options(sqe_flags, personality)

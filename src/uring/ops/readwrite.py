@@ -9,7 +9,7 @@ and can be cancelled only while it is queued there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import abi
 from ..kernel.memory import pin, pin_writable
@@ -30,7 +30,9 @@ from .base import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..kernel.op import Op
+    from typing_extensions import Buffer
+
+    from ..kernel.op import Multishot, Op
 
 __all__ = [
     "read",
@@ -49,7 +51,7 @@ _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 
 def read(
     fd: Fd,
-    buffer: Any = None,
+    buffer: Buffer | None = None,
     *,
     offset: int = -1,
     n: int | None = None,
@@ -60,7 +62,7 @@ def read(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Reads into a writable buffer, or into one that the kernel chooses from ``buffer_group`` (Linux 5.6);
     completes with the number of bytes, 0 at the end. See pread(2), preadv2(2) for ``rw_flags``.
 
@@ -93,7 +95,7 @@ def read(
 
 def write(
     fd: Fd,
-    data: Any,
+    data: Buffer,
     *,
     offset: int = -1,
     n: int | None = None,
@@ -103,7 +105,7 @@ def write(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Writes bytes (Linux 5.6); completes with the number written. See pwrite(2), pwritev2(2).
 
     On a pipe or socket without a reader the process gets ``SIGPIPE`` besides ``EPIPE``, as with write(2).
@@ -129,7 +131,7 @@ def write(
 
 def readv(
     fd: Fd,
-    buffers: Sequence[Any],
+    buffers: Sequence[Buffer],
     *,
     offset: int = -1,
     rw_flags: int = 0,
@@ -138,7 +140,7 @@ def readv(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Reads into buffers one after the other (Linux 5.1); completes with the number of bytes. See
     preadv2(2)."""
     address, count, held = vector(buffers, writable=True)
@@ -158,7 +160,7 @@ def readv(
 
 def writev(
     fd: Fd,
-    buffers: Sequence[Any],
+    buffers: Sequence[Buffer],
     *,
     offset: int = -1,
     rw_flags: int = 0,
@@ -167,7 +169,7 @@ def writev(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Writes buffers one after the other (Linux 5.1); completes with the number of bytes. See pwritev2(2).
 
     ``SIGPIPE`` as with `write`.
@@ -189,7 +191,7 @@ def writev(
 
 def read_fixed(
     fd: Fd,
-    buffer: Any,
+    buffer: Buffer,
     buf_index: int,
     *,
     offset: int = -1,
@@ -200,7 +202,7 @@ def read_fixed(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`read` into memory of the registered buffer ``buf_index`` (Linux 5.1): the kernel need not map it.
 
     ``EFAULT`` if the memory is not inside that buffer or nothing is registered there.
@@ -223,7 +225,7 @@ def read_fixed(
 
 def write_fixed(
     fd: Fd,
-    data: Any,
+    data: Buffer,
     buf_index: int,
     *,
     offset: int = -1,
@@ -234,7 +236,7 @@ def write_fixed(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`write` from memory of the registered buffer ``buf_index`` (Linux 5.1); ``EFAULT`` as `read_fixed`."""
     address, size, held = pin(data)
     return make(
@@ -254,7 +256,7 @@ def write_fixed(
 
 def readv_fixed(
     fd: Fd,
-    buffers: Sequence[Any],
+    buffers: Sequence[Buffer],
     buf_index: int,
     *,
     offset: int = -1,
@@ -264,7 +266,7 @@ def readv_fixed(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`readv` into pieces of the one registered buffer ``buf_index`` (Linux 6.15); ``EFAULT`` if one is
     outside it."""
     address, count, held = vector(buffers, writable=True)
@@ -285,7 +287,7 @@ def readv_fixed(
 
 def writev_fixed(
     fd: Fd,
-    buffers: Sequence[Any],
+    buffers: Sequence[Buffer],
     buf_index: int,
     *,
     offset: int = -1,
@@ -295,7 +297,7 @@ def writev_fixed(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`writev` from pieces of the one registered buffer ``buf_index`` (Linux 6.15)."""
     address, count, held = vector(buffers, writable=False)
     return make(
@@ -315,7 +317,7 @@ def writev_fixed(
 
 def read_multishot(
     fd: Fd, buffer_group: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Multishot[int]:
     """Reads whenever there is something into buffers of a group, until cancelled (Linux 6.7): a completion
     each, with the number of bytes.
 
@@ -323,15 +325,18 @@ def read_multishot(
     without ``F_MORE`` at the end (0), on an error, on ``ENOBUFS``, on cancel and when the completion queue
     overflows.
     """
-    return make(
-        "read_multishot",
-        abi.IORING_OP_READ_MULTISHOT,
-        check_fd(fd),
-        off=position(-1),
-        flags=_SELECT,
-        buf_index=check_group(buffer_group),
-        fixed_file=fixed_file,
-    ).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        make(
+            "read_multishot",
+            abi.IORING_OP_READ_MULTISHOT,
+            check_fd(fd),
+            off=position(-1),
+            flags=_SELECT,
+            buf_index=check_group(buffer_group),
+            fixed_file=fixed_file,
+        ).with_options(sqe_flags, personality),
+    )
 
 
 def _buf_index(buf_index: Any) -> int:

@@ -12,7 +12,7 @@ carry data.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import abi
 from ..kernel.memory import pin_writable
@@ -20,7 +20,9 @@ from ..kernel.messages import Message
 from .base import INT_MAX, UINT_MAX, Fd, check_fd, check_flags, check_group, check_int, limit, make
 
 if TYPE_CHECKING:
-    from ..kernel.op import Op
+    from typing_extensions import Buffer
+
+    from ..kernel.op import Multishot, Op
 
 __all__ = [
     "recv",
@@ -40,7 +42,7 @@ _BUNDLE = int(abi.IORING_RECVSEND_BUNDLE)
 
 def recv(
     fd: Fd,
-    buffer: Any = None,
+    buffer: Buffer | None = None,
     *,
     flags: int = 0,
     n: int | None = None,
@@ -50,7 +52,7 @@ def recv(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Receives into a writable buffer, or into one that the kernel chooses from a buffer group
     (Linux 5.6); completes with the number of bytes, 0 at the end of the stream. See recv(2).
 
@@ -91,16 +93,19 @@ def recv_multishot(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Multishot[int]:
     """Receives into buffers of a group until the stream ends (Linux 6.0): a completion each, with the number
     of bytes. ``MSG_WAITALL`` is ``EINVAL``.
 
     ``read_buffer_size`` bounds each receive, ``total`` all of them: it ends once that much has come (6.18).
     """
     kind = _MULTISHOT
-    return _select(
-        "recv_multishot", fd, buffer_group, flags, read_buffer_size, kind, poll_first, fixed_file, total
-    ).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        _select(
+            "recv_multishot", fd, buffer_group, flags, read_buffer_size, kind, poll_first, fixed_file, total
+        ).with_options(sqe_flags, personality),
+    )
 
 
 def recv_bundle(
@@ -113,7 +118,7 @@ def recv_bundle(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Receives into several buffers of a group at once (Linux 6.10); completes with the number of bytes. The
     completion names the first buffer; the others follow it in the group's ring.
 
@@ -133,12 +138,15 @@ def recv_bundle_multishot(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Multishot[int]:
     """`recv_bundle` until the stream ends (Linux 6.10): a completion each."""
     kind = _BUNDLE | _MULTISHOT
-    return _select(
-        "recv_bundle_multishot", fd, buffer_group, flags, 0, kind, poll_first, fixed_file
-    ).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        _select(
+            "recv_bundle_multishot", fd, buffer_group, flags, 0, kind, poll_first, fixed_file
+        ).with_options(sqe_flags, personality),
+    )
 
 
 def recv_zero_copy(
@@ -150,22 +158,25 @@ def recv_zero_copy(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Multishot[int]:
     """Receives where the network card put the data, until the stream ends (Linux 6.15): a 32-byte completion
     each, its second half saying where; ``n`` bounds the total.
 
     Needs a queue of a card that can do it, registered on this ring (``IORING_REGISTER_ZCRX_IFQ``), and a
     connection that arrives there; ``EINVAL`` without.
     """
-    return make(
-        "recv_zero_copy",
-        abi.IORING_OP_RECV_ZC,
-        check_fd(fd),
-        length=check_int("n", n, 0, UINT_MAX),
-        ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
-        file_index=check_int("zcrx_ifq_index", zcrx_ifq_index, 0, INT_MAX),
-        fixed_file=fixed_file,
-    ).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        make(
+            "recv_zero_copy",
+            abi.IORING_OP_RECV_ZC,
+            check_fd(fd),
+            length=check_int("n", n, 0, UINT_MAX),
+            ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
+            file_index=check_int("zcrx_ifq_index", zcrx_ifq_index, 0, INT_MAX),
+            fixed_file=fixed_file,
+        ).with_options(sqe_flags, personality),
+    )
 
 
 def recvmsg(
@@ -178,7 +189,7 @@ def recvmsg(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Receives into a `Message` made with writable buffers (Linux 5.3); completes with the number of
     bytes. The message then has the peer's ``name``, ``control`` and ``flags``. See recvmsg(2).
 
@@ -209,26 +220,29 @@ def recvmsg_multishot(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Multishot[int]:
     """Receives messages into buffers of a group until cancelled (Linux 6.0): a completion each, with the
     number of bytes it put into the buffer.
 
     Of ``message`` only the room it has for name and control counts: each buffer starts with that much
     (`uring.kernel.messages.ReceivedMessage` takes it apart). ``EFAULT`` ends it when a buffer is smaller.
     """
-    return make(
-        "recvmsg_multishot",
-        abi.IORING_OP_RECVMSG,
-        check_fd(fd),
-        addr=_message(message).address,
-        length=1,
-        op_flags=check_flags("flags", flags),
-        flags=_SELECT,
-        buf_index=check_group(buffer_group),
-        ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
-        fixed_file=fixed_file,
-        pins=message,
-    ).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        make(
+            "recvmsg_multishot",
+            abi.IORING_OP_RECVMSG,
+            check_fd(fd),
+            addr=_message(message).address,
+            length=1,
+            op_flags=check_flags("flags", flags),
+            flags=_SELECT,
+            buf_index=check_group(buffer_group),
+            ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
+            fixed_file=fixed_file,
+            pins=message,
+        ).with_options(sqe_flags, personality),
+    )
 
 
 def _select(
@@ -241,7 +255,7 @@ def _select(
     poll_first: bool,
     fixed_file: bool,
     total: int = 0,
-) -> Op:
+) -> Op[int]:
     return make(
         name,
         abi.IORING_OP_RECV,

@@ -11,7 +11,7 @@ once the network no longer reads the memory, which stays pinned until then.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import abi
 from ..kernel.addresses import encode_address
@@ -19,6 +19,7 @@ from ..kernel.memory import pin
 from ..kernel.messages import Message, encode_control
 from .base import (
     INT_MAX,
+    Address,
     Fd,
     check_fd,
     check_flags,
@@ -34,6 +35,8 @@ from .socket import SocketAddress
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from typing_extensions import Buffer
+
     from ..kernel.op import Op
 
 __all__ = ["send", "send_bundle", "send_zc", "sendmsg", "sendmsg_zc", "sendto", "sendto_zc", "sendv"]
@@ -48,7 +51,7 @@ _VECTORIZED = int(abi.IORING_SEND_VECTORIZED)
 
 def send(
     fd: Fd,
-    data: Any,
+    data: Buffer,
     *,
     flags: int = 0,
     n: int | None = None,
@@ -56,7 +59,7 @@ def send(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Sends bytes (Linux 5.6); completes with the number taken. See send(2).
 
     ``n`` sends no more than that many. ``poll_first`` waits for room before it tries (5.19).
@@ -69,9 +72,9 @@ def send(
 
 def sendto(
     fd: Fd,
-    data: Any,
+    data: Buffer,
     family: int,
-    address: Any,
+    address: Address,
     *,
     flags: int = 0,
     n: int | None = None,
@@ -79,7 +82,7 @@ def sendto(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`send` to an address (Linux 6.0). See sendto(2)."""
     ioprio = _POLL_FIRST if poll_first else 0
     to = (SocketAddress(encode_address(family, address)), address)
@@ -90,14 +93,14 @@ def sendto(
 
 def sendv(
     fd: Fd,
-    buffers: Sequence[Any],
+    buffers: Sequence[Buffer],
     *,
     flags: int = 0,
     poll_first: bool = False,
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Sends buffers one after the other (Linux 6.17); completes with the number of bytes taken."""
     address, count, held = vector(buffers, writable=False)
     return make(
@@ -123,7 +126,7 @@ def send_bundle(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Sends the buffers that are in a group, in its order (Linux 6.10); completes with the number of bytes
     and the first buffer's number. ``ENOBUFS``: the group is empty.
 
@@ -145,7 +148,7 @@ def send_bundle(
 
 def send_zc(
     fd: Fd,
-    data: Any,
+    data: Buffer,
     *,
     flags: int = 0,
     n: int | None = None,
@@ -155,7 +158,7 @@ def send_zc(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Sends bytes without copying them where the network can (Linux 6.0); completes with the number taken,
     and again when the memory is free.
 
@@ -175,9 +178,9 @@ def send_zc(
 
 def sendto_zc(
     fd: Fd,
-    data: Any,
+    data: Buffer,
     family: int,
-    address: Any,
+    address: Address,
     *,
     flags: int = 0,
     n: int | None = None,
@@ -187,7 +190,7 @@ def sendto_zc(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`send_zc` to an address (Linux 6.0)."""
     ioprio = _zero_copy(poll_first, report_usage, buf_index)
     to = (SocketAddress(encode_address(family, address)), address)
@@ -198,8 +201,8 @@ def sendto_zc(
 
 def sendmsg(
     fd: Fd,
-    buffers: Sequence[Any],
-    ancillary: Iterable[tuple[int, int, Any]] = (),
+    buffers: Sequence[Buffer],
+    ancillary: Iterable[tuple[int, int, Buffer]] = (),
     *,
     flags: int = 0,
     name: bytes = b"",
@@ -207,7 +210,7 @@ def sendmsg(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `kernel.addresses`) if given
     (Linux 5.3); completes with the number of bytes taken. See sendmsg(2)."""
     ioprio = _POLL_FIRST if poll_first else 0
@@ -218,8 +221,8 @@ def sendmsg(
 
 def sendmsg_zc(
     fd: Fd,
-    buffers: Sequence[Any],
-    ancillary: Iterable[tuple[int, int, Any]] = (),
+    buffers: Sequence[Buffer],
+    ancillary: Iterable[tuple[int, int, Buffer]] = (),
     *,
     flags: int = 0,
     name: bytes = b"",
@@ -229,7 +232,7 @@ def sendmsg_zc(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`sendmsg` without copying the buffers (Linux 6.1); completes twice, as `send_zc`.
 
     ``buf_index`` (6.15): all buffers are inside this registered one.
@@ -265,14 +268,14 @@ def _send(
     name: str,
     opcode: int,
     fd: Fd,
-    data: Any,
+    data: Buffer,
     n: int | None,
     flags: int,
     ioprio: int,
     fixed_file: bool,
     buf_index: int | None = None,
-    to: tuple[SocketAddress, Any] | None = None,
-) -> Op:
+    to: tuple[SocketAddress, Address] | None = None,
+) -> Op[int]:
     where, size, held = pin(data)
     raw, address = to or (None, None)
     return make(
@@ -296,14 +299,14 @@ def _sendmsg(
     op_name: str,
     opcode: int,
     fd: Fd,
-    buffers: Sequence[Any],
-    ancillary: Iterable[tuple[int, int, Any]],
+    buffers: Sequence[Buffer],
+    ancillary: Iterable[tuple[int, int, Buffer]],
     flags: int,
     name: bytes,
     ioprio: int,
     fixed_file: bool,
     buf_index: int | None = None,
-) -> Op:
+) -> Op[int]:
     if not isinstance(name, bytes):
         raise TypeError(f"name is a sockaddr as bytes, not {type(name).__name__}")
     message = Message(check_sequence("buffers", buffers), name=name, control=encode_control(ancillary))

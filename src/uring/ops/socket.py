@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import socket as _socket
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 from .. import abi
 from ..kernel.addresses import SOCKADDR_SIZE, decode_address, encode_address
 from ..kernel.memory import zeroed
-from .base import INT_MAX, Fd, check_fd, check_flags, check_int, close_fd, make, new_file
+from .base import (
+    INT_MAX,
+    Address,
+    Fd,
+    PeerName,
+    check_fd,
+    check_flags,
+    check_int,
+    close_fd,
+    make,
+    new_file,
+    renamed,
+)
 
 if TYPE_CHECKING:
-    from ..kernel.op import Op
+    from ..kernel.op import Multishot, Op
 
 __all__ = [
     "PeerAddress",
@@ -42,43 +54,54 @@ _DONTWAIT = int(abi.IORING_ACCEPT_DONTWAIT)
 _MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT)
 
 
-def socket(family: int, type: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+@renamed(type="kind")
+def socket(family: int, kind: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Creates a socket (Linux 5.19); completes with its descriptor. See socket(2).
 
-    ``SOCK_CLOEXEC`` is added, as Python's own sockets have it; ``type`` may carry ``SOCK_NONBLOCK``.
+    ``SOCK_CLOEXEC`` is added, as Python's own sockets have it; ``kind`` may carry ``SOCK_NONBLOCK``.
     """
-    check_int("type", type, 0, INT_MAX)
-    return _socket_op("socket", family, type | _socket.SOCK_CLOEXEC, protocol, None).with_options(
+    check_int("kind", kind, 0, INT_MAX)
+    return _socket_op("socket", family, kind | _socket.SOCK_CLOEXEC, protocol, None).with_options(
         sqe_flags, personality
     )
 
 
-def socket_raw(family: int, type: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+@renamed(type="kind")
+def socket_raw(
+    family: int, kind: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0
+) -> Op[int]:
     """`socket` with exactly these numbers: without ``SOCK_CLOEXEC`` the descriptor outlives exec(2)."""
-    return _socket_op("socket_raw", family, type, protocol, None).with_options(sqe_flags, personality)
+    return _socket_op("socket_raw", family, kind, protocol, None).with_options(sqe_flags, personality)
 
 
+@renamed(type="kind")
 def socket_direct(
     family: int,
-    type: int,
+    kind: int,
     protocol: int = 0,
     *,
     file_index: int = _ALLOC,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`socket` into a slot of the registered files, or into a free one (Linux 5.19); completes with the slot.
 
     ``ENXIO``, ``ENFILE``: no file table, no free slot.
     """
-    return _socket_op("socket_direct", family, type, protocol, file_index).with_options(
+    return _socket_op("socket_direct", family, kind, protocol, file_index).with_options(
         sqe_flags, personality
     )
 
 
 def bind(
-    fd: Fd, family: int, address: Any, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+    fd: Fd,
+    family: int,
+    address: Address,
+    *,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op[int]:
     """Binds a socket to an address (Linux 6.11); completes with 0. See bind(2)."""
     raw = SocketAddress(encode_address(family, address))
     return make(
@@ -95,7 +118,7 @@ def bind(
 
 def listen(
     fd: Fd, backlog: int = 128, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Makes a socket listen (Linux 6.11); completes with 0. See listen(2)."""
     length = check_int("backlog", backlog, 0, INT_MAX)
     return make(
@@ -104,8 +127,14 @@ def listen(
 
 
 def connect(
-    fd: Fd, family: int, address: Any, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+    fd: Fd,
+    family: int,
+    address: Address,
+    *,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
+) -> Op[int]:
     """Connects a socket (Linux 5.5); completes with 0. See connect(2).
 
     After a cancel the socket's state is undefined: close it. A Unix socket that waits for room in a backlog
@@ -124,6 +153,42 @@ def connect(
     ).with_options(sqe_flags, personality)
 
 
+@overload
+def accept(
+    fd: Fd,
+    *,
+    flags: int = ...,
+    with_address: Literal[False] = ...,
+    dontwait: bool = ...,
+    poll_first: bool = ...,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[int]: ...
+@overload
+def accept(
+    fd: Fd,
+    *,
+    flags: int = ...,
+    with_address: Literal[True],
+    dontwait: bool = ...,
+    poll_first: bool = ...,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[tuple[int, PeerName]]: ...
+@overload
+def accept(
+    fd: Fd,
+    *,
+    flags: int = ...,
+    with_address: bool = ...,
+    dontwait: bool = ...,
+    poll_first: bool = ...,
+    fixed_file: bool = ...,
+    sqe_flags: int = ...,
+    personality: int = ...,
+) -> Op[int | tuple[int, PeerName]]: ...
 def accept(
     fd: Fd,
     *,
@@ -134,7 +199,7 @@ def accept(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int | tuple[int, PeerName]]:
     """Accepts one connection (Linux 5.5); completes with its descriptor, or with (descriptor, address).
 
     ``flags`` are ``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK``. ``dontwait`` completes with ``EAGAIN`` when there is
@@ -166,7 +231,7 @@ def accept_direct(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """`accept` into a slot of the registered files, or into a free one (Linux 5.15); completes with the slot.
 
     ``SOCK_CLOEXEC`` means nothing there and is refused with ``EINVAL``.
@@ -192,22 +257,25 @@ def accept_multishot(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Multishot[int]:
     """Accepts connections until cancelled (Linux 5.19): a completion each, with its descriptor.
 
     Peer addresses come from ``getpeername``: completions would overwrite one another's. Ends without
     ``F_MORE`` on an error (``EMFILE`` leaves the connection in the backlog), on cancel and when the
     completion queue overflows.
     """
-    return make(
-        "accept_multishot",
-        abi.IORING_OP_ACCEPT,
-        check_fd(fd),
-        op_flags=check_flags("flags", flags),
-        ioprio=_MULTISHOT | _accept_flags(False, poll_first),
-        fixed_file=fixed_file,
-        discard=close_fd,
-    ).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        make(
+            "accept_multishot",
+            abi.IORING_OP_ACCEPT,
+            check_fd(fd),
+            op_flags=check_flags("flags", flags),
+            ioprio=_MULTISHOT | _accept_flags(False, poll_first),
+            fixed_file=fixed_file,
+            discard=close_fd,
+        ).with_options(sqe_flags, personality),
+    )
 
 
 def accept_direct_multishot(
@@ -219,7 +287,7 @@ def accept_direct_multishot(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Multishot[int]:
     """`accept_multishot` into free slots of the registered files (Linux 5.19): a completion each, with the
     slot. Ends with ``ENFILE`` when none is free.
 
@@ -228,18 +296,23 @@ def accept_direct_multishot(
     """
     if file_index != _ALLOC:
         raise ValueError(f"a multishot accept takes free slots (IORING_FILE_INDEX_ALLOC), not {file_index}")
-    return make(
-        "accept_direct_multishot",
-        abi.IORING_OP_ACCEPT,
-        check_fd(fd),
-        op_flags=check_flags("flags", flags),
-        ioprio=_MULTISHOT | _accept_flags(False, poll_first),
-        file_index=-1,
-        fixed_file=fixed_file,
-    ).with_options(sqe_flags, personality)
+    return cast(
+        "Multishot[int]",
+        make(
+            "accept_direct_multishot",
+            abi.IORING_OP_ACCEPT,
+            check_fd(fd),
+            op_flags=check_flags("flags", flags),
+            ioprio=_MULTISHOT | _accept_flags(False, poll_first),
+            file_index=-1,
+            fixed_file=fixed_file,
+        ).with_options(sqe_flags, personality),
+    )
 
 
-def shutdown(fd: Fd, how: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op:
+def shutdown(
+    fd: Fd, how: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+) -> Op[int]:
     """Shuts a connection down in one direction or both (Linux 5.11); completes with 0. See shutdown(2)."""
     length = check_int("how", how, 0, 2)
     return make(
@@ -247,13 +320,13 @@ def shutdown(fd: Fd, how: int, *, fixed_file: bool = False, sqe_flags: int = 0, 
     ).with_options(sqe_flags, personality)
 
 
-def _socket_op(name: str, family: int, type: int, protocol: int, file_index: int | None) -> Op:
+def _socket_op(name: str, family: int, kind: int, protocol: int, file_index: int | None) -> Op[int]:
     slot, decode, discard = new_file(file_index)
     return make(
         name,
         abi.IORING_OP_SOCKET,
         check_int("family", family, 0, _FAMILY_MAX),
-        off=check_int("type", type, 0, INT_MAX),
+        off=check_int("kind", kind, 0, INT_MAX),
         length=check_int("protocol", protocol, 0, INT_MAX),
         file_index=slot,
         decode=decode,
@@ -292,7 +365,7 @@ class PeerAddress:
         """Before each use: the kernel reads the room there is, and writes the size it used."""
         self._memory.view[SOCKADDR_SIZE : SOCKADDR_SIZE + 4] = SOCKADDR_SIZE.to_bytes(4, sys.byteorder)
 
-    def get(self) -> Any:
+    def get(self) -> PeerName:
         """The address as the `socket` module gives it."""
         size = int.from_bytes(self._memory.view[SOCKADDR_SIZE : SOCKADDR_SIZE + 4], sys.byteorder)
         return decode_address(self._memory.view[: min(size, SOCKADDR_SIZE)])

@@ -13,10 +13,23 @@ from typing import TYPE_CHECKING, Any
 from .. import abi
 from ..abi.layouts import EPOLL_EVENT, FUTEX_WAITV
 from ..kernel.memory import pin, pin_writable, zeroed
-from .base import INT_MAX, UINT_MAX, USER_DATA_MAX, Fd, check_fd, check_flags, check_int, check_sequence, make
+from .base import (
+    INT_MAX,
+    UINT_MAX,
+    USER_DATA_MAX,
+    Fd,
+    check_fd,
+    check_flags,
+    check_int,
+    check_sequence,
+    make,
+    renamed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from typing_extensions import Buffer
 
     from ..kernel.op import Op
 
@@ -41,7 +54,7 @@ def epoll_ctl(
     *,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Changes what an epoll set watches (Linux 5.6); completes with 0. See epoll_ctl(2).
 
     ``op`` is ``EPOLL_CTL_ADD``, ``_MOD`` or ``_DEL``; ``data`` comes back with the events and is the
@@ -64,7 +77,7 @@ def epoll_ctl(
 
 def epoll_wait(
     epfd: Fd, max_events: int = 64, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[list[tuple[int, int]]]:
     """Waits for events of an epoll set (Linux 6.15); completes with a list of (data, events).
     See epoll_wait(2)."""
     count = check_int("max_events", max_events, 1, _EVENTS_MAX)
@@ -87,8 +100,8 @@ def epoll_wait(
 
 
 def futex_wait(
-    word: Any, value: int, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+    word: Buffer, value: int, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
+) -> Op[int]:
     """Waits while the 32-bit word at the start of a buffer has this value (Linux 6.7); completes with 0 when
     woken, with ``EAGAIN`` if it has another already. See futex(2), ``FUTEX_WAIT_BITSET``.
 
@@ -111,8 +124,8 @@ def futex_wait(
 
 
 def futex_wake(
-    word: Any, n: int = 1, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+    word: Buffer, n: int = 1, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
+) -> Op[int]:
     """Wakes up to ``n`` waiters of a word (Linux 6.7); completes with how many. See futex(2),
     ``FUTEX_WAKE_BITSET``. The flags are those of the waiters."""
     address, held = _word(word, flags)
@@ -129,7 +142,7 @@ def futex_wake(
 
 def futex_waitv(
     waiters: Sequence[tuple[Any, int]], *, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Waits on several (word, value) pairs at once (Linux 6.7); completes with the index of one that was
     woken, with ``EAGAIN`` if one has another value already. See futex_waitv(2)."""
     if not 1 <= len(check_sequence("waiters", waiters)) <= _WAITERS_MAX:
@@ -147,7 +160,10 @@ def futex_waitv(
     ).with_options(sqe_flags, personality)
 
 
-def waitid(idtype: int, id: int, options: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+@renamed(id="target")
+def waitid(
+    idtype: int, target: int, options: int, *, sqe_flags: int = 0, personality: int = 0
+) -> Op[os.waitid_result | None]:
     """Waits for a child to change state (Linux 6.7); completes with what `os.waitid` returns, None where
     ``WNOHANG`` found nothing. See waitid(2).
 
@@ -163,7 +179,7 @@ def waitid(idtype: int, id: int, options: int, *, sqe_flags: int = 0, personalit
     return make(
         "waitid",
         abi.IORING_OP_WAITID,
-        check_int("id", id, 0, INT_MAX),
+        check_int("target", target, 0, INT_MAX),
         off=room.address,
         length=check_int("idtype", idtype, 0, 3),
         file_index=wanted if wanted <= INT_MAX else wanted - (1 << 32),
@@ -183,7 +199,7 @@ def _checked(flags: Any) -> int:
     return int(flags)
 
 
-def _word(word: Any, flags: int) -> tuple[int, Any]:
+def _word(word: Buffer, flags: int) -> tuple[int, Any]:
     # With FUTEX2_NUMA a node number follows the word, and the kernel may write it.
     numa = bool(_checked(flags) & _NUMA)
     address, length, held = (pin_writable if numa else pin)(word)

@@ -45,7 +45,7 @@ def timeout(
     timeout_flags: int = 0,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Completes with ``-ETIME`` when the time has come (Linux 5.4).
 
     Args:
@@ -81,7 +81,7 @@ def timeout(
     ).with_options(sqe_flags, personality)
 
 
-def timeout_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op:
+def timeout_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Ends a timeout that was submitted under ``user_data`` (Linux 5.5); completes with 0, or ``ENOENT``.
 
     The timeout itself completes with ``-ECANCELED``. A linked timeout ends with its operation instead.
@@ -93,7 +93,7 @@ def timeout_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) 
 
 def timeout_update(
     user_data: int, duration: float, *, absolute: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Gives a timeout a new time, on the clock it has (Linux 5.11); completes with 0, or ``ENOENT``."""
     return _update("timeout_update", user_data, duration, _UPDATE | (_ABS if absolute else 0)).with_options(
         sqe_flags, personality
@@ -109,7 +109,7 @@ def link_timeout(
     timeout_flags: int = 0,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Cancels the operation before it, which carries ``IOSQE_IO_LINK``, when the time has come (Linux 5.5).
 
     Completes with ``-ETIME`` when it fired (with 1 on futex waits and waitid) and with ``-ECANCELED`` when
@@ -129,7 +129,7 @@ def link_timeout(
 
 def link_timeout_update(
     user_data: int, duration: float, *, absolute: bool = False, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[int]:
     """Gives a linked timeout that is armed a new time (Linux 5.11); completes with 0, or ``ENOENT``.
     ``user_data`` is the timeout's own."""
     flags = _UPDATE | _LINK_UPDATE | (_ABS if absolute else 0)
@@ -161,7 +161,7 @@ def _flags(absolute: bool, boottime: bool, realtime: bool, timeout_flags: int) -
     return flags
 
 
-def _update(name: str, user_data: int, duration: float, flags: int) -> Op:
+def _update(name: str, user_data: int, duration: float, flags: int) -> Op[int]:
     spec = timespec(duration)
     return make(
         name,

@@ -35,7 +35,7 @@ def splice(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Moves up to ``n`` bytes from one descriptor to another, one of which is a pipe (Linux 5.7); completes
     with the number moved, 0 at the end. See splice(2).
 
@@ -69,7 +69,7 @@ def tee(
     fixed_file: bool = False,
     sqe_flags: int = 0,
     personality: int = 0,
-) -> Op:
+) -> Op[int]:
     """Copies up to ``n`` bytes from one pipe to another without consuming them (Linux 5.8); completes with
     the number copied. See tee(2)."""
     return make(
@@ -85,7 +85,7 @@ def tee(
 
 def pipe(
     pipe_flags: int = 0, *, file_index: int | None = None, sqe_flags: int = 0, personality: int = 0
-) -> Op:
+) -> Op[tuple[int, int]]:
     """Makes a pipe (Linux 6.16); completes with (read end, write end). See pipe2(2).
 
     ``O_CLOEXEC`` is added, as Python's own descriptors have it. With ``file_index`` the ends go into that

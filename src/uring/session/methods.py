@@ -8,7 +8,7 @@ the same type.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, cast, overload
 
 from .. import ops
 from .life import RingCore
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..contexts.context import SQEContext
     from ..kernel.op import Op
+    from ..ops.signatures import Accept, Fgetxattr, FilesUpdate, Getsockopt, Getxattr
 
 __all__ = ["Method", "OperationMethods"]
 
@@ -97,7 +98,7 @@ class OperationMethods(RingCore):
     bind: Final = Method(ops.bind)
     listen: Final = Method(ops.listen)
     connect: Final = Method(ops.connect)
-    accept: Final = Method(ops.accept)
+    accept: Final = Method(cast("Accept", ops.accept))
     accept_direct: Final = Method(ops.accept_direct)
     submit_accept_multishot: Final = Method(ops.accept_multishot)
     submit_accept_direct_multishot: Final = Method(ops.accept_direct_multishot)
@@ -106,7 +107,7 @@ class OperationMethods(RingCore):
     uring_cmd128: Final = Method(ops.uring_cmd128)
     siocinq: Final = Method(ops.siocinq)
     siocoutq: Final = Method(ops.siocoutq)
-    getsockopt: Final = Method(ops.getsockopt)
+    getsockopt: Final = Method(cast("Getsockopt", ops.getsockopt))
     setsockopt: Final = Method(ops.setsockopt)
     getsockname: Final = Method(ops.getsockname)
     tx_timestamp: Final = Method(ops.tx_timestamp)
@@ -159,11 +160,11 @@ class OperationMethods(RingCore):
     mkdirat: Final = Method(ops.mkdirat)
     symlinkat: Final = Method(ops.symlinkat)
     linkat: Final = Method(ops.linkat)
-    getxattr: Final = Method(ops.getxattr)
-    fgetxattr: Final = Method(ops.fgetxattr)
+    getxattr: Final = Method(cast("Getxattr", ops.getxattr))
+    fgetxattr: Final = Method(cast("Fgetxattr", ops.fgetxattr))
     setxattr: Final = Method(ops.setxattr)
     fsetxattr: Final = Method(ops.fsetxattr)
-    files_update: Final = Method(ops.files_update)
+    files_update: Final = Method(cast("FilesUpdate", ops.files_update))
     fixed_fd_install: Final = Method(ops.fixed_fd_install)
 
     # Doing nothing, closing, time, cancelling, readiness, waiting, provided buffers.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trio.lowlevel import checkpoint, enable_ki_protection
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_alone", "check_timeout", "perform", "perform_many", "persist", "run_volley"]
 
+T = TypeVar("T")
+
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
 _LINKED = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
@@ -29,7 +31,7 @@ _CANCELLED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 
 
 @enable_ki_protection
-async def perform(op: Op, *, timeout: float | None = None) -> Any:
+async def perform(op: Op[T], *, timeout: float | None = None) -> T:
     """Runs one operation of ``uring.ops`` on this run's ring and returns its decoded result.
 
     A checkpoint. In a scope that is cancelled already the operation never reaches the kernel; cancelled
@@ -70,10 +72,10 @@ async def perform(op: Op, *, timeout: float | None = None) -> Any:
     res = await running
     if res < 0:
         raise explain_cancelled(failure(res, name, fields, address, paths))
-    return res if decode is None else decode(res)
+    return res if decode is None else decode(res)  # type: ignore[return-value]
 
 
-async def persist(op: Op) -> Any:
+async def persist(op: Op[T]) -> T:
     """`perform`, again for as long as a signal that stopped the process ends the operation.
 
     For those that have done nothing when they are interrupted: an open, a splice, a read.
@@ -102,7 +104,7 @@ async def _perform_template(op: Op, timeout: float | None) -> int:
 
 
 @enable_ki_protection
-async def perform_many(ops: Iterable[Op]) -> list[Any]:
+async def perform_many(ops: Iterable[Op[T]]) -> list[T | OSError]:
     """Runs single-shot operations side by side and returns their results in order, an ``OSError`` in the
     place of each that failed.
 
@@ -193,9 +195,9 @@ def check_alone(op: Op) -> None:
         raise _silent_or_linked(op)
 
 
-def _outcome(op: Op, res: int, linked: bool) -> Any:
+def _outcome(op: Op[T], res: int, linked: bool) -> T | OSError:
     if res < 0:
         shown = failure(res, op.name, op.fields, op.address, op.paths)
         # Behind one that failed a linked operation is cancelled.
         return shown if linked else explain_cancelled(shown)
-    return res if op.decode is None else op.decode(res)
+    return res if op.decode is None else op.decode(res)  # type: ignore[return-value]

@@ -72,9 +72,8 @@ async def open_descriptor(name: Path, flags: int, mode: int = 0o666) -> int:
         engine.widen(-1)
 
 
-async def _open(op: ops.Op) -> int:
-    fd: int = await persist(op)
-    return fd
+async def _open(op: ops.Op[int]) -> int:
+    return await persist(op)
 
 
 async def _may_wait(name: Path) -> bool:

@@ -221,7 +221,7 @@ async def splice(
     `uring.ops.splice`.
     """
 
-    def op(flags: int) -> ops.Op:
+    def op(flags: int) -> ops.Op[int]:
         return ops.splice(fd_in, fd_out, n, offset_in=offset_in, offset_out=offset_out, splice_flags=flags)
 
     return await _between_pipes(op, flags, fd_in, fd_out)
@@ -235,13 +235,13 @@ async def tee(fd_in: Fd, fd_out: Fd, n: int, *, flags: int = 0) -> int:
     )
 
 
-async def _between_pipes(make: Callable[[int], ops.Op], flags: int, fd_in: Fd, fd_out: Fd) -> int:
+async def _between_pipes(make: Callable[[int], ops.Op[int]], flags: int, fd_in: Fd, fd_out: Fd) -> int:
     """Runs a splice or tee that would keep a kernel worker for as long as its pipe is empty, or full: where
     it would wait the ring does."""
     op = make(flags | os.SPLICE_F_NONBLOCK)
     while True:
         try:
-            return int(await persist(op))
+            return await persist(op)
         except BlockingIOError:
             ends = [(_number(fd_in), select.POLLIN), (_number(fd_out), select.POLLOUT)]
             if flags & os.SPLICE_F_NONBLOCK or any(map(_refuses_to_wait, (fd for fd, _ in ends))):
@@ -324,9 +324,10 @@ async def _copy(
             written = 0
         if isinstance(read, InterruptedError):
             read = await _read(source, empty, done + have, src)
-        for answer, path in ((written, dst), (read, src)):
-            if isinstance(answer, OSError):
-                raise renamed(answer, path)
+        if isinstance(written, OSError):
+            raise renamed(written, dst)
+        if isinstance(read, OSError):
+            raise renamed(read, src)
         while written < have:
             op = ops.write(target, view[written:], offset=done + written)
             written += await _named(op, dst, run=persist)
@@ -349,7 +350,7 @@ async def _open(name: Path, flags: int, path: Path) -> int:
         raise renamed(exc, path) from None
 
 
-def stat_op(path: Any, follow: bool = True) -> ops.Op:
+def stat_op(path: Any, follow: bool = True) -> ops.Op[os.stat_result]:
     """The operation of a stat, which completes with an `os.stat_result`.
 
     ``ops.statx`` tells more and takes longer over it; programs ask for the stat of very many paths.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -97,7 +97,7 @@ class Items(ABC, Generic[T_co]):
         return self._item(*taken)
 
 
-class subscribe(Items[Any]):
+class subscribe(Items[T_co]):
     """The completions of any multishot operation of ``uring.ops``, decoded:
 
         async with uring_trio.subscribe(ops.poll_add_multishot(fd, select.POLLIN)) as completions:
@@ -120,7 +120,7 @@ class subscribe(Items[Any]):
 
     __slots__ = ("_op",)
 
-    def __init__(self, op: Op) -> None:
+    def __init__(self, op: Op[T_co]) -> None:
         super().__init__()
         if not isinstance(op, Op):
             raise TypeError(f"subscribe takes an operation made by uring.ops, not {type(op).__name__}")
@@ -143,13 +143,12 @@ class subscribe(Items[Any]):
         ends = (lambda res: True) if op.opcode == _TIMEOUT else None
         return Subscription(owner, op.name, op.fields, discard, pins=op.pins, ends=ends)
 
-    def _item(self, res: int, flags: int) -> Any:
-        if res < 0:
-            return 0
-        return res if self._op.decode is None else self._op.decode(res)
+    def _item(self, res: int, flags: int) -> T_co:
+        decode = self._op.decode
+        return max(res, 0) if decode is None or res < 0 else decode(res)  # type: ignore[return-value]
 
-    def _last(self, res: int) -> Any:
+    def _last(self, res: int) -> T_co:
         if self._op.opcode == _TIMEOUT and res == -errno.ETIME:
             self._done = True
-            return 0
+            return 0  # type: ignore[return-value]
         return super()._last(res)

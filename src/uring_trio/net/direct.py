@@ -37,7 +37,7 @@ from .socket import adopt
 from .stream import UringStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from uring.kernel.op import Op
 
@@ -401,7 +401,7 @@ async def open_direct_listener(
         return DirectListener(engine, slot, family, sock.getsockname())
 
 
-async def _run_chain(engine: Engine, chain: list[Op], address: Any) -> int:
+async def _run_chain(engine: Engine, chain: Sequence[Op], address: Any) -> int:
     """Runs operations one after the other, each linked to the next; returns the result of the last one."""
     ring: Any = engine.ring
     if ring.pending + len(chain) > ring.sq_entries:

@@ -65,7 +65,7 @@ async def test_a_cancel_that_nobody_here_asked_for_is_not_handed_out(name: str) 
 
             for _ in range(3):
                 await wait_all_tasks_blocked()
-                assert await perform(ops.async_cancel_fd(sock.fileno())) == 1
+                assert await perform(ops.async_cancel_fd(sock.fileno(), every=True)) == 1
             await wait_all_tasks_blocked()
             assert not got
             far.send(b"x")
@@ -96,7 +96,7 @@ async def test_a_pipe_waits_on_after_a_cancel_that_nobody_here_asked_for(streami
 
             for _ in range(3):
                 await wait_all_tasks_blocked()
-                assert await perform(ops.async_cancel_fd(source)) == 1
+                assert await perform(ops.async_cancel_fd(source, every=True)) == 1
             await wait_all_tasks_blocked()
             assert not got
             await writer.send_all(b"at last")
@@ -108,7 +108,7 @@ async def test_a_pipe_waits_on_after_a_cancel_that_nobody_here_asked_for(streami
             nursery.start_soon(writer.send_all, b"more")
             for _ in range(3):
                 await wait_all_tasks_blocked()
-                assert await perform(ops.async_cancel_fd(sink)) == 1
+                assert await perform(ops.async_cancel_fd(sink, every=True)) == 1
             await wait_all_tasks_blocked()
             while not (await reader.receive_some(65536)).endswith(b"more"):
                 pass
