@@ -13,6 +13,7 @@
 #   make stress        random programs beside stock Trio, thousands of connections, tiny rings, cancels, bad peers,
 #                      Ctrl-C, a soak: 20 minutes; make stress ARGS="--minutes 3 --seed 7", ARGS="--only soak"
 #   make check         linter, formatter, type checkers
+#   make docs          the site, in build/docs; warnings are errors
 #   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
 #                      and UBSan; make sanitize ARGS="--calls 1000000 --seed 7"
 #   make bench         the benchmarks; make bench ARGS="--help"
@@ -86,6 +87,16 @@ check: $(READY)
 	@$(BIN)/mypy tests/typing
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 	@$(BIN)/python tools/verifytypes.py uring uring_trio
+
+# Needs no network. The packages of the builder go into the environment of the tests.
+.PHONY: docs
+docs: $(VENV)/docs
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "The site is build/docs/index.html"
+
+$(VENV)/docs: docs/requirements.txt $(READY)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r docs/requirements.txt
+	@touch $@
 
 # In an environment of its own: the package is installed there, not linked, so that the shim in src stays as it is.
 SANITIZED := .venv-sanitize

@@ -1,4 +1,4 @@
-"""The picture of the layers in docs/architecture.md, from the imports.
+"""The picture of the layers in docs/explanation/architecture.md, from the imports.
 
     python -m tools.picture           writes it between the two markers of the page
     python -m tools.picture --check   exits with status 1 if the page is not up to date
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 BEGIN = "<!-- picture: written by python -m tools.picture -->"
 END = "<!-- end of the picture -->"
 PACKAGES = ("uring_trio", "uring")

@@ -107,7 +107,7 @@ async def test_counts_leases() -> None:
 
 
 def test_the_examples_of_the_document_pass(tmp_path: Path) -> None:
-    document = Path(__file__).parents[2] / "docs" / "testing.md"
+    document = Path(__file__).parents[2] / "docs" / "howto" / "testing.md"
     examples = re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
     (example,) = (text for text in examples if "run_scripted" in text)
     (tmp_path / "test_example.py").write_text(example)

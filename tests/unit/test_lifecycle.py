@@ -10,7 +10,7 @@ import pytest
 
 from uring.machines.lifecycle import TABLE, Event, IllegalTransition, State, diagram, step
 
-DOCS = Path(__file__).parents[2] / "docs" / "life-of-an-operation.md"
+DOCS = Path(__file__).parents[2] / "docs" / "explanation" / "life-of-an-operation.md"
 IN_KERNEL = {State.IN_FLIGHT, State.CANCELLING, State.FINISHING}
 PAIRS = [(state, event) for state in State for event in Event]
 

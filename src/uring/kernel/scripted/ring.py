@@ -81,7 +81,7 @@ class _Completion:
 class ScriptedRing:
     """A ring that completes what it is told to.
 
-    Attributes for the script:
+    Attributes:
         running: what the kernel has, oldest first.
         enter_results: results of the next enters: a negative errno consumes nothing, a count consumes so
             many entries (a short submit).
