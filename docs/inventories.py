@@ -1,7 +1,7 @@
 """Inventories for intersphinx, from lists of the names that the pages and docstrings mention.
 
-Sphinx downloads an inventory from each site that it links to. A build without the network cannot, so the names
-stand in ``inventories/NAME.txt``, one a line: role, name, and the page with the name's anchor.
+Sphinx downloads an inventory from each site that it links to. A build without the network cannot, so the
+names stand in ``inventories/NAME.txt``, one a line: role, name, and the page with the name's anchor.
 """
 
 from __future__ import annotations
