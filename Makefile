@@ -123,14 +123,15 @@ clean:
 	@rm -f src/uring/_ffi.c src/uring/_*.so src/uring_trio/seams/_*.so
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The extension is removed first: setuptools would take one that is newer than the C text for up to date, though
-# pyproject.toml or the headers may say otherwise.
+# The extensions are removed first: setuptools would take one that is newer than the C text for up to date, though
+# pyproject.toml or the headers may say otherwise. Where only the C text has changed the environment stays.
+WHOLE = $(filter pyproject.toml tools/preflight.py,$?)
 $(VENV)/ready-%: pyproject.toml $(SHIM) tools/preflight.py
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or later (Debian and\
 	 Ubuntu: apt-get install python3 python3-dev python3-venv), or name another interpreter with PYTHON=."; exit 1; }
 	@$(PYTHON) tools/preflight.py
-	@echo "Setting up $(VENV) with Python $* (once, about half a minute)"
-	@rm -rf $(VENV) src/uring/_ffi.c src/uring/_*.so src/uring_trio/seams/_*.so
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[$(EXTRAS)]' $(PINS)
+	@rm -rf $(if $(WHOLE),$(VENV)) src/uring/_ffi.c src/uring/_*.so src/uring_trio/seams/_*.so
+	@$(if $(WHOLE),echo "Setting up $(VENV) with Python $* (once; about half a minute)")
+	@$(if $(WHOLE),$(PYTHON) -m venv $(VENV))
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(WHOLE),-e '.[$(EXTRAS)]' $(PINS),--no-deps -e .)
 	@touch $@
