@@ -9,7 +9,8 @@
 #                      make conformance ARGS="--suite trio"
 #   make versions      this project's tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
 #                      the newest; make versions OLDER=0.33/4.14 for one pair
-#   make explore       the same races in many more orders than make test, and longer storms: some minutes
+#   make explore       the same races in many more orders than make test, longer storms, every state of larger models:
+#                      some minutes
 #   make stress        random programs beside stock Trio, thousands of connections, tiny rings, cancels, bad peers,
 #                      Ctrl-C, a soak: 20 minutes; make stress ARGS="--minutes 3 --seed 7", ARGS="--only soak"
 #   make check         linter, formatter, type checkers
@@ -60,6 +61,7 @@ test-all:
 explore: $(READY)
 	@ORDERS=10000 STORM_OPERATIONS=100000 DEADLINE_ROUNDS=1000 $(BIN)/python -m pytest --timeout 1200 \
 		tests/property tests/stress tests/trio/core/test_deadlines.py $(ARGS)
+	@$(BIN)/python -m tests.model
 
 .PHONY: stress
 stress: $(READY)
