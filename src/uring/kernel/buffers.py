@@ -193,6 +193,13 @@ class BufferRing:
         self._pins[address, length] = held
         lib.ur_buffers_publish(self._handle, bid, address, length)
 
+    def addresses(self) -> tuple[int, int, int, int, int]:
+        """For C code beside this one, while this object lives: the ring of buffers, the function
+        ``ur_buffers_put``, the memory, the bytes of a buffer, and how many there are."""
+        pointers = self._handle, ffi.addressof(lib, "ur_buffers_put"), ffi.from_buffer(self._memory)
+        handle, put, memory = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
+        return handle, put, memory, self.size, self.count
+
     def run(self, bid: int, n: int) -> list[int]:
         """The buffer and those the kernel takes after it, ``n`` in all: in the order they were put.
 

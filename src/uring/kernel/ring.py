@@ -390,6 +390,17 @@ class KernelRing:
         handle, out, idle, cycle = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
         return handle, out, idle, cycle
 
+    def queue_addresses(self) -> tuple[int, int, int]:
+        """As `addresses`: the mapped ring, and the functions ``ur_space`` and ``ur_queue``."""
+        pointers = self._handle, ffi.addressof(lib, "ur_space"), ffi.addressof(lib, "ur_queue")
+        handle, space, queue = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
+        return handle, space, queue
+
+    @staticmethod
+    def address_of(template: Any) -> int:
+        """Where an entry made by `template` lies, for as long as that lives."""
+        return int(ffi.cast("uintptr_t", template))
+
     def register_eventfd(self, fd: int) -> None:
         """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting."""
         arg = ffi.new("int32_t *", fd)

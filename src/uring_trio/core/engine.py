@@ -250,6 +250,9 @@ class Engine:
         op.template = self.ring.template(op.user_data, 0, 0, -1)
         return op
 
+    def receive_in_c(self, op: Operation, size: int) -> Any:
+        """What receives as this operation is set up to, in C; None where the run has no ticks in C."""
+
     def reschedule(self, task: Any) -> None:
         """Resumes a task that is parked with nothing in flight of its own."""
         seams.reschedule(self.runner or self.bind(), task, seams.DONE)

@@ -75,7 +75,8 @@ class Fd:
 
     ``reader`` and ``writer`` are reused, one for each direction; ``others`` are subscriptions. ``receiving``
     is the one of them that takes all that arrives, if any. ``receive_size`` is what the reader is set up to
-    receive into provided buffers; None: it is set up for something else. ``in_kernel`` says whether it may
+    receive into provided buffers; None: it is set up for something else. ``receive`` does that in C, as long
+    as its size is this one. ``in_kernel`` says whether it may
     be (None: not known yet). ``views`` and ``give_back`` are the run's receive buffers. ``exclusive``: no
     other process and no other descriptor accepts from this listener. ``fixed``: it is no descriptor of the
     process but a slot of the ring's table.
@@ -93,6 +94,7 @@ class Fd:
         "others",
         "owned",
         "reader",
+        "receive",
         "receive_size",
         "receiving",
         "views",
@@ -111,6 +113,7 @@ class Fd:
         self.others: list[Multishot] = []
         self.receiving: object = None
         self.receive_size: int | None = None
+        self.receive: Any = None
         self.in_kernel: bool | None = None
         self.exclusive: bool = False
         self._poll_in: Any = None
@@ -392,7 +395,7 @@ class Fd:
                 else:
                     op.retired = True
         self.reader = self.writer = self._poll_in = self._poll_out = None
-        self.receive_size = None
+        self.receive_size = self.receive = None
         if self.engine.owners.get(self.key) is self:
             del self.engine.owners[self.key]
         # This object must not be used any more: closing the descriptor would no longer find it.

@@ -279,19 +279,27 @@ class Manager(Engine):
     # ---- scheduler ticks in C ------------------------------------------------------------------------
 
     def _first_ticks(self, n: int) -> bool:
-        """Learns with the first events whether this run has its ticks in C, which take the place of this."""
+        """Delivers the first events by ticks in C, which take the place of this, if this run has any."""
         self._ticks = None
+        if self._cycle == self.ring.cycle and self._make_ticks() is not None:
+            self._ticks = self.compiled.run
+        return self._ticks is not None and self._ticks(n)
+
+    def _make_ticks(self) -> Any:
+        """The scheduler ticks in C of this run, or None where Trio's own loop does all of them."""
         runner = self.runner or self.bind()
-        if self.options.compiled and isinstance(self.ring, KernelRing) and self._cycle == self.ring.cycle:
+        if self.compiled is None and self.options.compiled and isinstance(self.ring, KernelRing):
             offset = seams.clock_offset(runner)
             if offset is not None:
-                entries = self.table.entries
                 self.compiled = seams.make_ticks(
-                    Operation, entries, self.ring.addresses(), offset, self._quiet, self.stray
+                    Operation, self.table.entries, self.ring.addresses(), offset, self._quiet, self.stray
                 )
-                if self.compiled is not None:
-                    self._ticks = self.compiled.run
-        return self._ticks is not None and self._ticks(n)
+        return self.compiled
+
+    def receive_in_c(self, op: Operation, size: int) -> Any:
+        if self._make_ticks() is None:
+            return None
+        return seams.make_receive(self.compiled, op, size, op.fd, self.ring, self.buffers)
 
     def _quiet(self) -> float:
         """How many seconds the ring may be waited for without anything else to look after; negative: there is

@@ -31,13 +31,12 @@ from uring import abi
 from .. import seams
 from ..core.engine import RECEIVE_GROUP, Engine, current
 from ..core.fd import Fd
+from ..core.operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..core.operation import Operation
-
-__all__ = ["RingSocket", "adopt"]
+__all__ = ["RingSocket", "adopt", "receive_again"]
 
 _RECV = int(abi.IORING_OP_RECV)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
@@ -62,16 +61,29 @@ _recv: Callable[..., bytes] = _stdlib.SocketType.recv
 _send: Callable[..., int] = _stdlib.SocketType.send
 
 
+async def receive_again(sock: Any, buflen: int, owner: Fd, res: int) -> bytes:
+    """After a receive in C whose result is an errno; see `seams.compiled`."""
+    data: bytes = await sock._recv_again(owner, buflen, res)
+    return data
+
+
 class RingSocket(seams.SocketType):
     """A Trio socket; see `trio.socket.SocketType` for what its methods do."""
 
+    __slots__ = ("_idle", "_owner", "_plain", "_streaming")
+
     _sock: _stdlib.socket
-    _owner: Fd | None = None
-    _streaming = False  # more data is likely to be there: try without waiting first
-    _idle = False  # no connection was waiting: wait before trying
+
+    def __init__(self, sock: _stdlib.socket) -> None:
+        super().__init__(sock)  # type: ignore[call-arg]  # of the class behind the public one
+        self._plain = sock  # for C, which looks into slots
+        self._owner: Fd | None = None
+        self._streaming = False  # more data is likely to be there: try without waiting first
+        self._idle = False  # no connection was waiting: wait before trying
 
     # ---- receiving -----------------------------------------------------------------------------------
 
+    @seams.compiled("receive", receive_again)
     @enable_ki_protection
     async def recv(self, buflen: int, flags: int = 0, /) -> bytes:
         owner = self._owner
@@ -253,6 +265,7 @@ class RingSocket(seams.SocketType):
             op.user_data, _RECV, _SELECT, owner.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
         )
         owner.receive_size = buflen
+        owner.receive = owner.engine.receive_in_c(op, buflen)
         return op
 
     def _take_buffer(self, owner: Fd, op: Operation, res: int) -> bytes:
@@ -336,6 +349,7 @@ class RingSocket(seams.SocketType):
 
     # ---- sending -------------------------------------------------------------------------------------
 
+    @seams.compiled("send")
     @enable_ki_protection
     async def send(self, data: Any, flags: int = 0, /) -> int:
         try:
@@ -487,6 +501,9 @@ class RingSocket(seams.SocketType):
             return None
         self._owner = Fd.open(engine, fd)
         return self._owner
+
+
+seams.describe_sockets(RingSocket, Fd, Operation)
 
 
 def _kept(items: Any) -> Any:

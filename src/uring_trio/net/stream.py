@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket as _stdlib
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from ..core.perform import check_timeout
 from .coalescing import Coalescing
 from .receiver import ByteReceiver, stream_error
 from .sendfile import SocketFailed, send_file
-from .socket import RingSocket
+from .socket import RingSocket, receive_again
 from .zerocopy import send_zero_copy
 
 if TYPE_CHECKING:
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 __all__ = ["UringStream", "open_tcp_stream"]
 
 _DEFAULT_SIZE = 65536
+
+
+async def _receive_again(stream: UringStream, max_bytes: int | None, owner: Any, res: int) -> bytes:
+    try:
+        return await receive_again(stream.socket, max_bytes or _DEFAULT_SIZE, owner, res)
+    except OSError as exc:
+        raise stream_error(exc) from exc
+
+
+async def _send_again(stream: UringStream, data: Any, _: None, sent: int) -> None:
+    if sent >= 0:
+        await stream._send_rest(data, sent, None)
+        return
+    try:
+        raise OSError(-sent, os.strerror(-sent))
+    except OSError as exc:
+        raise stream_error(exc) from exc
 
 
 class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
@@ -52,6 +70,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         self._send = seams.stdlib_socket(socket).send
         self._sending = False
 
+    @seams.compiled("send_all", _send_again, socket="socket", flag="_sending")
     @enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
         """Sends all of ``data``. A checkpoint, even for no data.
@@ -166,6 +185,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         finally:
             self._sending = False
 
+    @seams.compiled("receive", _receive_again, socket="socket", unread="_unread", usual=_DEFAULT_SIZE)
     @enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
         """Waits for data: up to ``max_bytes`` of what has arrived, or b"" at the end of the stream.

@@ -10,13 +10,14 @@ They must work in every Trio run, on whatever socket the stream wraps.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
-from .socket import RingSocket
+from .socket import RingSocket, receive_again
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -24,6 +25,23 @@ if TYPE_CHECKING:
 __all__ = ["receive_some", "send_all"]
 
 
+async def _receive_again(self: trio.SocketStream, max_bytes: int | None, owner: Any, res: int) -> bytes:
+    try:
+        return await receive_again(self.socket, max_bytes or seams.DEFAULT_RECEIVE_SIZE, owner, res)
+    except OSError as exc:
+        _raise_stream_error(exc)
+
+
+async def _send_again(self: trio.SocketStream, data: Any, _: None, sent: int) -> None:
+    try:
+        if sent < 0:
+            raise OSError(-sent, os.strerror(-sent))
+        await _send_rest(self.socket, data, sent)
+    except OSError as exc:
+        _raise_stream_error(exc)
+
+
+@seams.compiled("receive", _receive_again, socket="socket", usual=seams.DEFAULT_RECEIVE_SIZE)
 @enable_ki_protection
 async def receive_some(self: trio.SocketStream, max_bytes: int | None = None) -> bytes:
     """See `trio.abc.ReceiveStream.receive_some`."""
@@ -37,6 +55,7 @@ async def receive_some(self: trio.SocketStream, max_bytes: int | None = None) ->
         _raise_stream_error(exc)
 
 
+@seams.compiled("send_all", _send_again, socket="socket", guard="_send_conflict_detector", flag="_held")
 @enable_ki_protection
 async def send_all(self: trio.SocketStream, data: bytes | bytearray | memoryview) -> None:
     """See `trio.abc.SendStream.send_all`."""

@@ -1,10 +1,11 @@
 """The one place that touches private names of Trio; every name in use is listed in `NAMES`.
 
 ``names`` lists and checks them, ``runs`` finds the current run and chooses managers, ``waits`` parks tasks
-and resumes them, ``ticks`` runs the scheduler's usual steps in C, ``patches`` replaces parts of Trio. No
-module here knows what an operation does.
+and resumes them, ``ticks`` runs the scheduler's usual steps in C and ``calls`` the usual way of methods,
+``patches`` replaces parts of Trio. No module here knows what an operation does.
 """
 
+from .calls import compiled, describe_sockets, make_receive
 from .names import (
     DEFAULT_RECEIVE_SIZE,
     NAMES,
@@ -95,14 +96,17 @@ __all__ = [
     "choose_for_next_run",
     "choose_manager",
     "clock_offset",
+    "compiled",
     "current_manager",
     "current_runner",
     "current_task",
     "deadline_checks",
     "deliver",
+    "describe_sockets",
     "epoll_of",
     "inline",
     "interrupted",
+    "make_receive",
     "make_ticks",
     "manager_here",
     "park_message",

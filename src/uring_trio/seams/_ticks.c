@@ -17,7 +17,6 @@
 #include "_ticks.h"
 
 #include <stddef.h>
-#include <time.h>
 
 /* Not in the limited API, though every CPython exports them. */
 PyAPI_FUNC(int) PyContext_Enter(PyObject *);
@@ -32,13 +31,6 @@ _Thread_local PyObject *task_here;
 
 static PyObject *s_task, *s_run, *s_abort_func, *s_settle, *s_random, *s_call, *s_deliver, *s_deliver_ki,
     *s_r, *s_deterministic, *s_before, *s_after, *s_value, *s_name;
-
-static double now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
 
 /* ---- scheduling ---- */
 
@@ -588,7 +580,7 @@ static int load(PyObject *module)
     if (!type || PyModule_AddObjectRef(module, "Ticks", type) < 0)
         return -1;
     Py_DECREF(type);
-    return 0;
+    return load_io(module);
 }
 
 static PyModuleDef_Slot slots[] = { { Py_mod_exec, load }, { 0, NULL } };

@@ -10,6 +10,7 @@
 #include <Python.h>
 
 #include <stdint.h>
+#include <time.h>
 
 struct cqe { uint64_t user_data; int32_t res; uint32_t flags; };
 
@@ -84,6 +85,14 @@ static inline int bump(PyObject *obj, Py_ssize_t at)
     return 0;
 }
 
+/* The monotonic clock, in seconds. */
+static inline double now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
 /* ---- between the files ---- */
 
 /* The ticks that run in this thread now, and the task that they step: both are borrowed, and NULL while Trio's own
@@ -93,5 +102,8 @@ extern _Thread_local PyObject *task_here;
 
 /* Makes a parked task runnable, to be resumed with `with`. */
 int schedule(Ticks *t, PyObject *task, PyObject *with);
+
+/* The other files' part of the module. */
+int load_io(PyObject *module);
 
 #endif

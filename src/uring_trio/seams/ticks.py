@@ -22,16 +22,16 @@ from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, teste
 from .waits import DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    _ticks: Any
+    C: Any
 else:
     try:
-        from uring_trio.seams import _ticks
+        from uring_trio.seams import _ticks as C
     except ImportError:  # not built, or a CPython without what it needs
-        _ticks = None
+        C = None
 
-__all__ = ["make_ticks"]
+__all__ = ["C", "find_offsets", "make_ticks"]
 
 _TASK = (
     "_next_send_fn",
@@ -77,7 +77,7 @@ def make_ticks(
         stray: what takes a completion that belongs to no operation.
     """
     runner = context.runner
-    if _ticks is None or runner.is_guest or sys.implementation.name != "cpython":
+    if C is None or runner.is_guest or sys.implementation.name != "cpython":
         return None
     offsets = _find(operation)
     if offsets is None or type(runner.runq) is not deque:
@@ -111,7 +111,7 @@ def make_ticks(
         "foreign": foreign,
         "shuffle": _shuffle,
     }
-    return _ticks.Ticks(objects, offsets, ring, offset)
+    return C.Ticks(objects, offsets, ring, offset)
 
 
 def _shuffle(batch: list[Any]) -> None:
@@ -146,9 +146,14 @@ def _find(operation: type) -> tuple[int, ...] | None:
             (core_run.Deadlines, "_heap"),
         ]
         wanted += [(operation, name) for name in _OPERATION]
-        found = [_offset(kind, name) for kind, name in wanted]
-        _offsets[operation] = None if None in found else tuple(at for at in found if at is not None)
+        _offsets[operation] = find_offsets(wanted)
     return _offsets[operation]
+
+
+def find_offsets(wanted: Iterable[tuple[Any, str]]) -> tuple[int, ...] | None:
+    """Where in the instances of each class the slot of that name is; None where one is not as expected."""
+    found = [_offset(kind, name) for kind, name in wanted]
+    return None if None in found else tuple(at for at in found if at is not None)
 
 
 def _offset(kind: Any, name: str) -> int | None:
@@ -160,6 +165,6 @@ def _offset(kind: Any, name: str) -> int | None:
     answers = set()
     for marker in (object(), object()):
         slot.__set__(probe, marker)
-        answers.add(_ticks.where(probe, marker, kind.__basicsize__))
+        answers.add(C.where(probe, marker, kind.__basicsize__))
         slot.__delete__(probe)
     return answers.pop() if len(answers) == 1 and min(answers) > 0 else None
