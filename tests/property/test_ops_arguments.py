@@ -167,7 +167,8 @@ def made_or_refused(maker, *positional, **named):
     except REFUSALS as refusal:
         last = traceback.extract_tb(refusal.__traceback__)[-1]
         inside = "uring" in Path(last.filename).parts
-        if inside and not last.line.startswith("raise "):
+        # Arguments that do not fit a signature are refused where `renamed` passes them on.
+        if inside and not last.line.startswith(("raise ", "return function(*args, **options)")):
             raise
         return None
 

@@ -5,10 +5,29 @@ Nothing here touches the kernel. A function's result is submitted by ``Ring.subm
 and an option that an operation does not have is a ``TypeError``. All have ``sqe_flags``, bits of ``IOSQE_*``
 for the entry (io_uring_enter(2)), and ``personality``, registered credentials to work under (0: the
 submitter's own). `uring.Ring` has each function as a method.
+
+A docstring has the parts of a manual page:
+
+- Args: each argument, its unit and range.
+- Result: the meaning of the completion, which has the type of the `Op`.
+- Errors: errors of the completion. Any operation may also complete with ``EINVAL`` for an unknown
+  ``personality`` or on a ring with ``iopoll`` that cannot have it, and with ``EACCES`` where restrictions of
+  the ring forbid it.
+- Ends: how a request ends that completes more than once.
+- Cancellation: what ends it early, and how it completes then.
+- Raises: exceptions of the function itself, before anything reaches the kernel.
+- Since: the first kernel.
+- Source: the manual pages. Where Linux 6.18 differs from a page, the docstring says what the kernel does.
 """
 
-from ..kernel.op import Op
-from .base import (
+from ..kernel.op import Multishot, Op
+from .accepting import (
+    accept,
+    accept_direct,
+    accept_direct_multishot,
+    accept_multishot,
+)
+from .basic import (
     close,
     close_direct,
     nop,
@@ -28,33 +47,39 @@ from .cancel import (
     async_cancel_opcode,
 )
 from .command import (
-    getsockname,
-    getsockopt,
-    setsockopt,
-    siocinq,
-    siocoutq,
-    tx_timestamp,
     uring_cmd,
     uring_cmd128,
 )
-from .file import fadvise, fallocate, fsync, ftruncate, madvise, sync_file_range
+from .file import (
+    fadvise,
+    fallocate,
+    fsync,
+    ftruncate,
+    madvise,
+    sync_file_range,
+)
+from .filetable import (
+    files_update,
+    fixed_fd_install,
+)
+from .fixed import (
+    read_fixed,
+    readv_fixed,
+    write_fixed,
+    writev_fixed,
+)
 from .message import (
     msg_ring,
     msg_ring_fd,
 )
-from .path import (
-    StatxResult,
-    fgetxattr,
-    files_update,
-    fixed_fd_install,
-    fsetxattr,
-    getxattr,
-    linkat,
-    mkdirat,
+from .opening import (
     openat,
     openat2,
+)
+from .path import (
+    linkat,
+    mkdirat,
     renameat,
-    setxattr,
     statx,
     symlinkat,
     unlinkat,
@@ -68,10 +93,6 @@ from .poll import (
     poll_update,
 )
 from .protocols import (
-    sctp4_socket,
-    sctp4_socket_direct,
-    sctp6_socket,
-    sctp6_socket_direct,
     tcp4_socket,
     tcp4_socket_direct,
     tcp6_socket,
@@ -80,48 +101,35 @@ from .protocols import (
     udp4_socket_direct,
     udp6_socket,
     udp6_socket_direct,
-    udplite4_socket,
-    udplite4_socket_direct,
-    udplite6_socket,
-    udplite6_socket_direct,
     unix_socket,
     unix_socket_direct,
 )
 from .readwrite import (
     read,
-    read_fixed,
     read_multishot,
     readv,
-    readv_fixed,
     write,
-    write_fixed,
     writev,
-    writev_fixed,
 )
 from .receive import (
     recv,
     recv_bundle,
+    recvmsg,
+)
+from .receive_multishot import (
     recv_bundle_multishot,
     recv_multishot,
     recv_zero_copy,
-    recvmsg,
     recvmsg_multishot,
 )
 from .send import (
     send,
     send_bundle,
-    send_zc,
     sendmsg,
-    sendmsg_zc,
     sendto,
-    sendto_zc,
     sendv,
 )
 from .socket import (
-    accept,
-    accept_direct,
-    accept_direct_multishot,
-    accept_multishot,
     bind,
     connect,
     listen,
@@ -129,6 +137,17 @@ from .socket import (
     socket,
     socket_direct,
     socket_raw,
+)
+from .sockopt import (
+    getsockname,
+    getsockopt,
+    setsockopt,
+    siocinq,
+    siocoutq,
+    tx_timestamp,
+)
+from .statx import (
+    StatxResult,
 )
 from .sync import (
     epoll_ctl,
@@ -150,8 +169,30 @@ from .transfer import (
     splice,
     tee,
 )
+from .uncommon import (
+    sctp4_socket,
+    sctp4_socket_direct,
+    sctp6_socket,
+    sctp6_socket_direct,
+    udplite4_socket,
+    udplite4_socket_direct,
+    udplite6_socket,
+    udplite6_socket_direct,
+)
+from .xattr import (
+    fgetxattr,
+    fsetxattr,
+    getxattr,
+    setxattr,
+)
+from .zerocopy import (
+    send_zc,
+    sendmsg_zc,
+    sendto_zc,
+)
 
 __all__ = [
+    "Multishot",
     "Op",
     "StatxResult",
     "accept",

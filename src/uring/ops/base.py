@@ -1,4 +1,4 @@
-"""The common parts of all operations: argument checks and the entry's fields by name; nop and close.
+"""The common parts of all operations: argument checks and the entry's fields by name.
 
 Every check happens while the operation is made, so that a wrong argument is an exception of the caller
 and nothing reaches the queue. ``fixed_file=True`` says that a descriptor is an index into the ring's
@@ -44,14 +44,10 @@ __all__ = [
     "check_int",
     "check_sequence",
     "check_user_data",
-    "close",
-    "close_direct",
     "close_fd",
     "limit",
     "make",
     "new_file",
-    "nop",
-    "nop128",
     "position",
     "priority",
     "renamed",
@@ -72,80 +68,15 @@ INT_MAX = (1 << 31) - 1
 UINT_MAX = (1 << 32) - 1
 OFFSET_MAX = (1 << 63) - 1
 USER_DATA_MAX = (1 << 64) - 1
+MODE_MAX = 0o7777
 LENGTH_MAX = 0x7FFF_F000
 """``MAX_RW_COUNT``: no read or write transfers more at once."""
 
 _CURRENT = (1 << 64) - 1
 _ALLOC = abi.IORING_FILE_INDEX_ALLOC
-_SLOTS_MAX = 1 << 20
+SLOTS_MAX = 1 << 20
 _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
 _PERSONALITY_SHIFT = 24
-
-
-_PLAIN_NOP: Op[int] = Op("nop", (int(abi.IORING_OP_NOP), 0, -1, 0, 0, 0, 0, 0, 0, 0))
-
-
-def nop(
-    *,
-    result: int | None = None,
-    file: Fd | None = None,
-    fixed_file: bool = False,
-    buf_index: int | None = None,
-    task_work: bool = False,
-    extra: tuple[int, int] | None = None,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Op[int]:
-    """Does nothing; completes with 0 (Linux 5.1). The cheapest way through the ring and back.
-
-    Args:
-        result: completes with this instead, an errno negated (6.6).
-        file: a descriptor that must be open, else ``EBADF`` (6.13); with ``fixed_file`` a registered one.
-        buf_index: a registered buffer that must exist, else ``EFAULT`` (6.13).
-        task_work: completes from deferred work, not while it is submitted (6.14).
-        extra: two 64-bit numbers for the second half of a 32-byte completion (6.18); ``EINVAL`` on a
-            ring without them.
-    """
-    if (
-        result is None
-        and file is None
-        and buf_index is None
-        and extra is None
-        and not fixed_file
-        and not task_work
-        and not sqe_flags
-        and not personality
-    ):
-        return _PLAIN_NOP
-    op = _nop("nop", abi.IORING_OP_NOP, result, file, fixed_file, buf_index, task_work, extra)
-    return op.with_options(sqe_flags, personality)
-
-
-def nop128(*, result: int | None = None, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """`nop` in a 128-byte entry (Linux 6.19): the ring needs ``IORING_SETUP_SQE128``."""
-    return _nop("nop128", abi.IORING_OP_NOP128, result, None, False, None, False, None).with_options(
-        sqe_flags, personality
-    )
-
-
-def close(fd: Fd, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Closes a descriptor (Linux 5.6); completes with 0. See close(2).
-
-    Operations in flight on it are not ended: they hold the file. Cancel them first. The ring's own
-    descriptor is refused with ``EBADF``.
-    """
-    return make("close", abi.IORING_OP_CLOSE, check_fd(fd)).with_options(sqe_flags, personality)
-
-
-def close_direct(file_index: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Empties a slot of the registered files (Linux 5.15); completes with 0, or ``EBADF`` if it was empty.
-
-    Operations in flight on it keep the file until they end.
-    """
-    check_int("file_index", file_index, 0, _SLOTS_MAX - 1)
-    return make("close_direct", abi.IORING_OP_CLOSE, 0, file_index=file_index + 1).with_options(
-        sqe_flags, personality
-    )
 
 
 def make(
@@ -272,7 +203,7 @@ def check_file_index(file_index: object) -> int:
     """A slot for a new descriptor as the entry holds it: one more than the slot, or -1 to allocate one."""
     if file_index == _ALLOC:
         return -1
-    return check_int("file_index (or IORING_FILE_INDEX_ALLOC)", file_index, 0, _SLOTS_MAX - 1) + 1
+    return check_int("file_index (or IORING_FILE_INDEX_ALLOC)", file_index, 0, SLOTS_MAX - 1) + 1
 
 
 def new_file(
@@ -354,41 +285,3 @@ def vector(buffers: Sequence[Buffer], *, writable: bool) -> tuple[int, int, obje
 def close_fd(fd: int) -> None:
     """Discards a descriptor that no task will receive."""
     os.close(fd)
-
-
-def _nop(
-    name: str,
-    opcode: int,
-    result: int | None,
-    file: Fd | None,
-    fixed_file: bool,
-    buf_index: int | None,
-    task_work: bool,
-    extra: tuple[int, int] | None,
-) -> Op[int]:
-    flags = int(abi.IORING_NOP_TW) if task_work else 0
-    if result is not None:
-        flags |= abi.IORING_NOP_INJECT_RESULT
-        result = check_int("result", result, -INT_MAX - 1, INT_MAX)
-    if file is not None:
-        flags |= abi.IORING_NOP_FILE | (abi.IORING_NOP_FIXED_FILE if fixed_file else 0)
-    elif fixed_file:
-        raise TypeError("fixed_file says what file is: give a file")
-    if buf_index is not None:
-        flags |= abi.IORING_NOP_FIXED_BUFFER
-        check_int("buf_index", buf_index, 0, 0xFFFF)
-    first = second = 0
-    if extra is not None:
-        flags |= abi.IORING_NOP_CQE32
-        pair = check_sequence("extra (two numbers)", extra, 2)
-        first, second = (check_int("extra", number, 0, USER_DATA_MAX) for number in pair)
-    return make(
-        name,
-        opcode,
-        -1 if file is None else check_fd(file),
-        off=first,
-        addr=second,
-        length=(result or 0) & UINT_MAX,
-        op_flags=flags,
-        buf_index=buf_index or 0,
-    )

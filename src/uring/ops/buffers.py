@@ -35,11 +35,39 @@ def provide_buffers(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Gives writable memory to a group as buffers of ``size`` bytes, numbered from ``first_id`` on
-    (Linux 5.7); completes with 0.
+    """Gives writable memory to a group, as buffers of equal size.
+
+    The buffers belong to the kernel after the request has completed, until a receive or `remove_buffers`
+    takes them. The memory is held for the whole process until `release_provided` is called for it.
+    `uring.BufferRing` is the newer and faster kind.
+
+    Args:
+        memory: a writable buffer of 1 to 65536 times ``size`` bytes.
+        size: bytes of one buffer, 1 to 2**31 - 1.
+        buffer_group: the group, 0 to 65535. It is made if it does not exist.
+        first_id: the number of the first buffer, 0 to 65536 less their count; the others follow.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EINVAL``: the group is a buffer ring.
+        - ``ENOMEM``: the kernel had no memory for its list.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
 
     Raises:
-        ValueError: the memory is not one to 65536 buffers of that size, or the numbers go beyond 65535.
+        TypeError: ``memory`` is read-only, or no buffer.
+        ValueError: ``memory`` is not 1 to 65536 buffers of ``size`` bytes, or the numbers go beyond 65535.
+
+    Since:
+        Linux 5.7.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_PROVIDE_BUFFERS``.
     """
     address, length, held = pin_writable(memory)
     check_int("size", size, 1, INT_MAX)
@@ -62,8 +90,33 @@ def provide_buffers(
 
 
 def remove_buffers(buffer_group: int, count: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Takes up to ``count`` buffers back from a group (Linux 5.7); completes with how many it had, or
-    ``ENOENT``."""
+    """Takes buffers back from a group that `provide_buffers` filled.
+
+    Args:
+        buffer_group: the group, 0 to 65535.
+        count: how many at most, 1 to 65536.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many buffers were taken, 0 to ``count``.
+
+    Errors:
+        - ``ENOENT``: there is no such group.
+        - ``EINVAL``: the group is a buffer ring.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.7.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_REMOVE_BUFFERS``.
+    """
     return make(
         "remove_buffers",
         abi.IORING_OP_REMOVE_BUFFERS,
@@ -73,10 +126,16 @@ def remove_buffers(buffer_group: int, count: int, *, sqe_flags: int = 0, persona
 
 
 def release_provided(memory: Buffer) -> None:
-    """Lets go of memory that was given with `provide_buffers`: no group of any ring has a buffer in it.
+    """Releases memory that was given with `provide_buffers`. It makes no request.
+
+    Call it when no group of any ring has a buffer in the memory: the kernel may write to it until then.
+
+    Args:
+        memory: the same memory, with the same start and length.
 
     Raises:
-        LookupError: it was not given.
+        LookupError: the memory was not given with `provide_buffers`.
+        TypeError: ``memory`` is read-only, or no buffer.
     """
     address, length, _ = pin_writable(memory)
     if _provided.pop((address, length), None) is None:

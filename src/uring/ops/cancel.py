@@ -35,7 +35,37 @@ _OP = int(abi.IORING_ASYNC_CANCEL_OP)
 
 @renamed(all="every")
 def async_cancel(user_data: int, *, every: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Cancels what was submitted under ``user_data`` (Linux 5.5), with ``every`` every match (5.19)."""
+    """Cancels an operation by its ``user_data``.
+
+    The target still completes exactly once: with ``ECANCELED``, or with the result that was faster.
+
+    Args:
+        user_data: the value under which the target was submitted, 0 to 2**64 - 1.
+        every: cancels all operations with this value, instead of the first that is found (Linux 5.19).
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0: one was found. With ``every``: how many were found, 0 included. 1 without ``every``: a futex wait
+        or `waitid` was found. Each is success.
+
+    Errors:
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
+          list.
+        - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.5.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_ASYNC_CANCEL``.
+    """
     return _cancel(
         "async_cancel", user_data=check_user_data(user_data), flags=_ALL if every else 0
     ).with_options(sqe_flags, personality)
@@ -45,9 +75,39 @@ def async_cancel(user_data: int, *, every: bool = False, sqe_flags: int = 0, per
 def async_cancel_fd(
     fd: Fd, *, every: bool = False, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Cancels what works on a descriptor (Linux 5.19), with ``fixed_file`` on a registered file.
+    """Cancels an operation that works on a file.
 
-    ``EBADF`` if it is not open: cancel before closing.
+    It matches the file, not the number: operations on duplicates of the descriptor end too. The kernel looks
+    through everything in flight, where `async_cancel` looks up one value.
+
+    Args:
+        fd: an open descriptor of the file, or an object with ``fileno()``. Cancel before closing.
+        every: cancels all operations on the file, instead of the first that is found.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0: one was found. With ``every``: how many were found, 0 included. 1 without ``every``: a futex wait
+        or `waitid` was found. Each is success.
+
+    Errors:
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
+          list.
+        - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_ASYNC_CANCEL``, ``IORING_ASYNC_CANCEL_FD``.
     """
     flags = _FD | (_ALL if every else 0) | (_FD_FIXED if fixed_file else 0)
     return _cancel("async_cancel_fd", check_fd(fd), flags=flags).with_options(sqe_flags, personality)
@@ -57,7 +117,35 @@ def async_cancel_fd(
 def async_cancel_opcode(
     opcode: int, *, every: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Cancels an operation of this kind (Linux 6.6), with ``every`` every one."""
+    """Cancels an operation of one kind.
+
+    Args:
+        opcode: the kind, ``IORING_OP_*``, 0 to 255.
+        every: cancels all operations of the kind, instead of the first that is found.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0: one was found. With ``every``: how many were found, 0 included. 1 without ``every``: a futex wait
+        or `waitid` was found. Each is success.
+
+    Errors:
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
+          list.
+        - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.6.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_ASYNC_CANCEL``, ``IORING_ASYNC_CANCEL_OP``.
+    """
     flags = _OP | (_ALL if every else 0)
     return _cancel("async_cancel_opcode", opcode=_opcode(opcode), flags=flags).with_options(
         sqe_flags, personality
@@ -65,13 +153,61 @@ def async_cancel_opcode(
 
 
 def async_cancel_any(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Cancels whatever is in flight (Linux 5.19): the kernel takes "any" as every one, and completes with the
-    number found."""
+    """Cancels everything in flight on the ring.
+
+    ``IORING_ASYNC_CANCEL_ANY`` alone already means every operation to the kernel, not one of them: it does
+    the same as `async_cancel_all`.
+
+    Args:
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many operations were found; 0 with nothing in flight.
+
+    Errors:
+        None of its own. Regular-file I/O in flight is not found, and completes as it would have.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_ASYNC_CANCEL``, ``IORING_ASYNC_CANCEL_ANY``.
+    """
     return _cancel("async_cancel_any", flags=_ANY).with_options(sqe_flags, personality)
 
 
 def async_cancel_all(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Cancels everything in flight (Linux 5.19); completes with the number found."""
+    """Cancels everything in flight on the ring.
+
+    Args:
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many operations were found; 0 with nothing in flight.
+
+    Errors:
+        None of its own. Regular-file I/O in flight is not found, and completes as it would have.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_ASYNC_CANCEL``, ``IORING_ASYNC_CANCEL_ANY`` and ``_ALL``.
+    """
     return _cancel("async_cancel_all", flags=_ANY | _ALL).with_options(sqe_flags, personality)
 
 
@@ -86,10 +222,40 @@ def async_cancel_matching(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Cancels what matches each of the criteria given (Linux 6.6).
+    """Cancels an operation that matches each of the criteria given.
+
+    Args:
+        user_data: the value under which it was submitted, 0 to 2**64 - 1.
+        fd: an open descriptor of the file it works on, or an object with ``fileno()``.
+        opcode: its kind, ``IORING_OP_*``, 0 to 255.
+        every: cancels all that match, instead of the first that is found.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0: one was found. With ``every``: how many were found, 0 included. 1 without ``every``: a futex wait
+        or `waitid` was found. Each is success.
+
+    Errors:
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
+          list.
+        - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
 
     Raises:
-        TypeError: no criterion; ``async_cancel_any`` is for that.
+        TypeError: no criterion (`async_cancel_all` is for that), ``fixed_file`` without ``fd``, or a wrong
+            type.
+        ValueError: an argument is out of range.
+
+    Since:
+        Linux 6.6.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_ASYNC_CANCEL``, ``IORING_ASYNC_CANCEL_USERDATA``, ``_FD`` and ``_OP``.
     """
     if user_data is None and fd is None and opcode is None:
         raise TypeError("give user_data, fd or opcode; async_cancel_any and async_cancel_all need none")

@@ -47,8 +47,40 @@ def fsync(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Writes a file's data and metadata to storage (Linux 5.1), or with ``datasync`` what reading the data
-    back needs; ``length`` 0 is the whole file. Completes with 0. See fsync(2)."""
+    """Writes a file's data and metadata to storage.
+
+    It does not wait for writes that were submitted before it and are still in flight.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        datasync: leaves out metadata that reading the data does not need, as fdatasync(2).
+        offset: start of the range in bytes, 0 to 2**63 - 1.
+        length: bytes of the range, 0 to 2**32 - 1; 0 with ``offset`` 0 is the whole file.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+        - ``EINVAL``: the file cannot be synchronised, such as a pipe or a socket.
+        - ``EIO``, ``ENOSPC``, ``EDQUOT``: this write or an earlier one failed.
+
+    Cancellation:
+        It runs in a kernel worker. `async_cancel` ends it with ``ECANCELED`` only while it is queued there;
+        once it runs it goes on to its result. `link_timeout` does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.1.
+
+    Source:
+        fsync(2); io_uring_enter(2), ``IORING_OP_FSYNC``.
+    """
     return make(
         "fsync",
         abi.IORING_OP_FSYNC,
@@ -70,8 +102,40 @@ def sync_file_range(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Starts or awaits writing part of a file to storage, without its metadata (Linux 5.2); ``length`` 0 is
-    up to the end. Completes with 0. ``sync_flags``: see sync_file_range(2)."""
+    """Starts or awaits writing part of a file to storage. Metadata is not written, nor the storage's cache
+    flushed.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        offset: start of the range in bytes, 0 to 2**63 - 1.
+        length: bytes of the range, 0 to 2**32 - 1; 0 is up to the end.
+        sync_flags: ``SYNC_FILE_RANGE_WAIT_BEFORE``, ``_WRITE`` and ``_WAIT_AFTER``.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+        - ``EINVAL``: an unknown flag.
+        - ``ESPIPE``: the file has no positions, such as a pipe.
+        - ``EIO``, ``ENOSPC``: this write or an earlier one failed.
+
+    Cancellation:
+        It runs in a kernel worker. `async_cancel` ends it with ``ECANCELED`` only while it is queued there;
+        once it runs it goes on to its result. `link_timeout` does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.2.
+
+    Source:
+        sync_file_range(2); io_uring_enter(2), ``IORING_OP_SYNC_FILE_RANGE``.
+    """
     return make(
         "sync_file_range",
         abi.IORING_OP_SYNC_FILE_RANGE,
@@ -93,7 +157,40 @@ def fallocate(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Allocates, punches or moves part of a file (Linux 5.6); completes with 0. See fallocate(2)."""
+    """Allocates, empties, removes or inserts part of a file.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        mode: 0 to allocate, else ``FALLOC_FL_*`` bits, 0 to 2**32 - 1.
+        offset: start of the range in bytes, 0 to 2**63 - 1.
+        length: bytes of the range, 0 to 2**63 - 1. The kernel refuses 0.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open for writing.
+        - ``EINVAL``: ``length`` is 0, or the mode does not go with the range.
+        - ``ENODEV``, ``ESPIPE``: no regular file.
+        - ``ENOSPC``: the device is full.
+        - ``EOPNOTSUPP``: the file system does not have this mode.
+
+    Cancellation:
+        It runs in a kernel worker. `async_cancel` ends it with ``ECANCELED`` only while it is queued there;
+        once it runs it goes on to its result. `link_timeout` does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.6.
+
+    Source:
+        fallocate(2); io_uring_enter(2), ``IORING_OP_FALLOCATE``.
+    """
     return make(
         "fallocate",
         abi.IORING_OP_FALLOCATE,
@@ -108,7 +205,36 @@ def fallocate(
 def ftruncate(
     fd: Fd, length: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Makes a file exactly ``length`` bytes long (Linux 6.9); completes with 0. See ftruncate(2)."""
+    """Makes a file exactly ``length`` bytes long.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        length: the new size in bytes, 0 to 2**63 - 1.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open.
+        - ``EINVAL``: it is not open for writing, or no regular file.
+        - ``EFBIG``: larger than the file system's largest file.
+
+    Cancellation:
+        It runs in a kernel worker. `async_cancel` ends it with ``ECANCELED`` only while it is queued there;
+        once it runs it goes on to its result. `link_timeout` does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.9.
+
+    Source:
+        ftruncate(2); io_uring_prep_ftruncate(3).
+    """
     return make(
         "ftruncate",
         abi.IORING_OP_FTRUNCATE,
@@ -128,8 +254,38 @@ def fadvise(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Says how part of a file will be used (Linux 5.6); ``length`` 0 is up to the end. Completes with 0.
-    See posix_fadvise(2)."""
+    """Tells the kernel how part of a file will be used.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        advice: ``POSIX_FADV_*``, 0 to 2**32 - 1.
+        offset: start of the range in bytes, 0 to 2**63 - 1.
+        length: bytes of the range, 0 to 2**63 - 1; 0 is up to the end.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+        - ``EINVAL``: unknown advice.
+        - ``ESPIPE``: a pipe.
+
+    Cancellation:
+        ``POSIX_FADV_NORMAL``, ``_RANDOM`` and ``_SEQUENTIAL`` complete while they are submitted. Other advice
+        runs in a kernel worker, and `async_cancel` reaches it only while it is queued there.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.6.
+
+    Source:
+        posix_fadvise(2); io_uring_enter(2), ``IORING_OP_FADVISE``.
+    """
     # The 64-bit length goes into addr; len, where it once was, has room for 32 bits only.
     return make(
         "fadvise",
@@ -143,13 +299,35 @@ def fadvise(
 
 
 def madvise(memory: Buffer, advice: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Says how mapped memory will be used (Linux 5.6); completes with 0. See madvise(2).
+    """Tells the kernel how mapped memory will be used.
 
-    Advice works on whole pages and some of it empties them: so ``memory`` is an `mmap.mmap`, or a writable
-    buffer of whole pages, such as part of a mapping.
+    Args:
+        memory: an `mmap.mmap`, or a writable buffer of whole pages, such as part of a mapping. Some advice
+            empties the pages.
+        advice: ``MADV_*``, 0 to 2**32 - 1.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EINVAL``: unknown advice, or advice that does not go with this memory.
+        - ``ENOMEM``: part of the range is not mapped.
+
+    Cancellation:
+        It runs in a kernel worker. `async_cancel` ends it with ``ECANCELED`` only while it is queued there;
+        once it runs it goes on to its result. `link_timeout` does not end it.
 
     Raises:
-        ValueError: the memory is not whole pages.
+        TypeError: ``memory`` is no buffer, or is read-only and no `mmap.mmap`.
+        ValueError: ``memory`` is not whole pages, or ``advice`` is out of range.
+
+    Since:
+        Linux 5.6.
+
+    Source:
+        madvise(2); io_uring_enter(2), ``IORING_OP_MADVISE``.
     """
     mapping = isinstance(memory, mmap.mmap)
     address, length, held = (pin if mapping else pin_writable)(memory)

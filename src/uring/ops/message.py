@@ -32,10 +32,36 @@ def msg_ring(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Posts a completion with this ``user_data`` and result on another ring (Linux 5.18); completes with 0.
+    """Posts a completion on another ring, and wakes the thread that waits there.
 
-    ``cqe_flags`` are the completion's flags (6.3). ``EBADFD``: not a ring, or one not enabled yet;
-    ``EOVERFLOW``: its completion queue is full.
+    Args:
+        ring_fd: the other ring's descriptor, or an object with ``fileno()``.
+        user_data: the completion's ``user_data``, 0 to 2**64 - 1.
+        result: the completion's result, -2**31 to 2**31 - 1.
+        cqe_flags: the completion's flags, 0 to 2**32 - 1; None leaves them to the kernel (Linux 6.3).
+        fixed_file: ``ring_fd`` is an index into the registered files of this ring.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0: the other ring has the completion.
+
+    Errors:
+        - ``EBADF``: ``ring_fd`` is not open.
+        - ``EBADFD``: ``ring_fd`` is no ring, or a ring that is not enabled yet.
+        - ``EOVERFLOW``: the other ring's completion queue is full.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.18.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_MSG_RING``; io_uring_prep_msg_ring(3).
     """
     flags = 0 if cqe_flags is None else check_int("cqe_flags", cqe_flags, 0, UINT_MAX)
     return make(
@@ -62,11 +88,39 @@ def msg_ring_fd(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Puts a registered file of this ring into a slot of another's, or into a free one (Linux 6.0);
-    completes with the slot.
+    """Puts a registered file of this ring into a slot of another ring, which gets a completion about it.
 
-    The other ring gets a completion with ``user_data`` unless ``skip_cqe``. ``EBADF``: ``source_index`` is
-    empty; ``EINVAL``: the other ring is this one.
+    Args:
+        ring_fd: the other ring's descriptor, or an object with ``fileno()``.
+        source_index: the slot of this ring that has the file, 0 to 2**31 - 1.
+        file_index: the slot of the other ring, 0 to 2**20 - 1; ``IORING_FILE_INDEX_ALLOC``: a free one.
+        user_data: the ``user_data`` of the other ring's completion, 0 to 2**64 - 1.
+        skip_cqe: the other ring gets no completion.
+        fixed_file: ``ring_fd`` is an index into the registered files of this ring.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The slot of the other ring.
+
+    Errors:
+        - ``EBADF``: slot ``source_index`` is empty, or ``ring_fd`` is not open.
+        - ``EBADFD``: ``ring_fd`` is no ring, or a ring that is not enabled yet.
+        - ``EINVAL``: the other ring is this one, or its table ends before ``file_index``.
+        - ``ENFILE``: no slot of the other ring is free.
+        - ``ENXIO``: ``file_index`` names a slot, and the other ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.0.
+
+    Source:
+        io_uring_prep_msg_ring_fd(3); io_uring_enter(2), ``IORING_OP_MSG_RING``.
     """
     slot = check_file_index(file_index)
     return make(

@@ -38,8 +38,42 @@ def poll_add(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Waits until poll(2) reports one of ``mask``; completes with the events, errors and hang-ups too
-    (Linux 5.1). ``multishot`` (5.13) goes on: a completion per change until cancelled."""
+    """Waits until a descriptor is ready.
+
+    It completes at once if the descriptor is ready already. A regular file always is.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        mask: the events to wait for, ``POLL*`` of poll(2), 1 to 2**32 - 1. Errors and hang-ups are always
+            reported.
+        multishot: goes on, with a completion each time something new happens (Linux 5.13).
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The events that happened.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+
+    Ends:
+        A multishot ends on a cancel, on an error and when the completion queue overflows: the completion
+        without ``F_MORE`` is the last. While the descriptor stays as it is there are no completions.
+
+    Cancellation:
+        `poll_remove`, `async_cancel` and `link_timeout` end it at once with ``ECANCELED``. Closing the
+        descriptor does not: the poll holds the file.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.1.
+
+    Source:
+        poll(2); io_uring_enter(2), ``IORING_OP_POLL_ADD``.
+    """
     return _poll("poll_add", fd, mask, _MULTI if multishot else 0, fixed_file).with_options(
         sqe_flags, personality
     )
@@ -48,7 +82,43 @@ def poll_add(
 def poll_add_multishot(
     fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Multishot[int]:
-    """`poll_add` that goes on until cancelled (Linux 5.13): a completion per change."""
+    """Reports readiness of a descriptor until it is cancelled.
+
+    The first completion comes at once if the descriptor is ready, the others each time something new happens.
+    While the descriptor stays as it is there are none.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        mask: the events to report, ``POLL*`` of poll(2), 1 to 2**32 - 1. Errors and hang-ups are always
+            reported.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        Of each completion: the events that happened.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+        - ``EINVAL``: ``sqe_flags`` has ``IOSQE_CQE_SKIP_SUCCESS``.
+
+    Ends:
+        On a cancel, on an error and when the completion queue overflows: the completion without ``F_MORE`` is
+        the last.
+
+    Cancellation:
+        `poll_remove` and `async_cancel` end it at once with ``ECANCELED``. Closing the descriptor does not:
+        the poll holds the file.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.13.
+
+    Source:
+        poll(2); io_uring_enter(2), ``IORING_OP_POLL_ADD``, ``IORING_POLL_ADD_MULTI``.
+    """
     return cast(
         "Multishot[int]",
         _poll("poll_add_multishot", fd, mask, _MULTI, fixed_file).with_options(sqe_flags, personality),
@@ -58,15 +128,72 @@ def poll_add_multishot(
 def poll_add_level(
     fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """`poll_add`, level-triggered. ``EINVAL`` on kernels that define the flag and do not take it, such as
-    6.18."""
+    """Waits until a descriptor is ready, level-triggered. Linux 6.18 defines the flag and refuses it.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        mask: the events to wait for, ``POLL*`` of poll(2), 1 to 2**32 - 1.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The events that happened.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+        - ``EINVAL``: the kernel refuses the flag (Linux 6.18 does).
+
+    Cancellation:
+        `poll_remove`, `async_cancel` and `link_timeout` end it at once with ``ECANCELED``.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.18 has the flag ``IORING_POLL_ADD_LEVEL`` and refuses it.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_POLL_ADD``.
+    """
     return _poll("poll_add_level", fd, mask, _LEVEL, fixed_file).with_options(sqe_flags, personality)
 
 
 def poll_add_multishot_level(
     fd: Fd, mask: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Multishot[int]:
-    """`poll_add_multishot`, level-triggered; ``EINVAL`` as `poll_add_level`."""
+    """Reports readiness of a descriptor while it lasts. Linux 6.18 defines the flag and refuses it.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        mask: the events to report, ``POLL*`` of poll(2), 1 to 2**32 - 1.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        Of each completion: the events that happened.
+
+    Errors:
+        - ``EBADF``: ``fd`` is not open, or the slot is empty.
+        - ``EINVAL``: the kernel refuses the flag (Linux 6.18 does).
+
+    Ends:
+        On a cancel, on an error and when the completion queue overflows: the completion without ``F_MORE`` is
+        the last.
+
+    Cancellation:
+        `poll_remove` and `async_cancel` end it at once with ``ECANCELED``.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.18 has the flag ``IORING_POLL_ADD_LEVEL`` and refuses it.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_POLL_ADD``.
+    """
     return cast(
         "Multishot[int]",
         _poll("poll_add_multishot_level", fd, mask, _MULTI | _LEVEL, fixed_file).with_options(
@@ -76,7 +203,32 @@ def poll_add_multishot_level(
 
 
 def poll_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Ends the poll that was submitted under ``user_data`` (Linux 5.1); completes with 0, or ``ENOENT``."""
+    """Ends a poll. The poll itself completes with ``ECANCELED``.
+
+    Args:
+        user_data: the value under which the poll was submitted, 0 to 2**64 - 1.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``ENOENT``: no poll in flight has this value. Other operations are not found.
+        - ``EALREADY``: the poll is completing.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.1.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_POLL_REMOVE``.
+    """
     return make("poll_remove", abi.IORING_OP_POLL_REMOVE, addr=check_user_data(user_data)).with_options(
         sqe_flags, personality
     )
@@ -91,11 +243,35 @@ def poll_update(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Changes a poll in flight (Linux 5.13): what it waits for, what its completions carry, or both.
-    Completes with 0, or ``ENOENT``. ``multishot``: it is one, and stays one under a new mask.
+    """Changes a poll in flight: its events, its ``user_data``, or both.
+
+    Args:
+        user_data: the value under which the poll was submitted, 0 to 2**64 - 1.
+        mask: the events to wait for from now on, 1 to 2**32 - 1; None leaves them.
+        new_user_data: the value that its completions carry from now on, 0 to 2**64 - 1; None leaves it.
+        multishot: the poll is a multishot and stays one under a new ``mask``.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``ENOENT``: no poll in flight has this value.
+        - ``EALREADY``: the poll is completing.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
 
     Raises:
-        TypeError: nothing to change.
+        TypeError: neither ``mask`` nor ``new_user_data``, or a wrong type.
+        ValueError: an argument is out of range.
+
+    Since:
+        Linux 5.13.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_POLL_ADD``; io_uring_prep_poll_update(3).
     """
     if mask is None and new_user_data is None:
         raise TypeError("give a mask or new_user_data to change the poll to")

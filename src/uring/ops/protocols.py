@@ -13,10 +13,8 @@ from ..abi import (
     AF_INET6,
     AF_UNIX,
     IORING_FILE_INDEX_ALLOC,
-    IPPROTO_SCTP,
     IPPROTO_TCP,
     IPPROTO_UDP,
-    IPPROTO_UDPLITE,
     SOCK_DGRAM,
     SOCK_STREAM,
 )
@@ -26,10 +24,6 @@ if TYPE_CHECKING:
     from ..kernel.op import Op
 
 __all__ = [
-    "sctp4_socket",
-    "sctp4_socket_direct",
-    "sctp6_socket",
-    "sctp6_socket_direct",
     "tcp4_socket",
     "tcp4_socket_direct",
     "tcp6_socket",
@@ -38,134 +32,323 @@ __all__ = [
     "udp4_socket_direct",
     "udp6_socket",
     "udp6_socket_direct",
-    "udplite4_socket",
-    "udplite4_socket_direct",
-    "udplite6_socket",
-    "udplite6_socket_direct",
     "unix_socket",
     "unix_socket_direct",
 ]
 
 
 def tcp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """A TCP socket over IPv4 (Linux 5.19)."""
+    """Makes a TCP socket over IPv4.
+
+    Args:
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The descriptor, which exec(2) closes.
+
+    Errors:
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), tcp(7); io_uring_prep_socket(3).
+    """
     return socket(AF_INET, SOCK_STREAM, IPPROTO_TCP).with_options(sqe_flags, personality)
 
 
 def tcp4_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """A TCP socket over IPv4, among the registered files (Linux 5.19)."""
+    """Makes a TCP socket over IPv4, in a slot of the registered files.
+
+    Args:
+        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The slot.
+
+    Errors:
+        - ``EINVAL``: the table of files ends before ``file_index``.
+        - ``ENFILE``: no slot is free.
+        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), tcp(7); io_uring_prep_socket_direct(3).
+    """
     return socket_direct(AF_INET, SOCK_STREAM, IPPROTO_TCP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
 def tcp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """A TCP socket over IPv6 (Linux 5.19)."""
+    """Makes a TCP socket over IPv6.
+
+    Args:
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The descriptor, which exec(2) closes.
+
+    Errors:
+        - ``EAFNOSUPPORT``: the kernel has no IPv6.
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), tcp(7); io_uring_prep_socket(3).
+    """
     return socket(AF_INET6, SOCK_STREAM, IPPROTO_TCP).with_options(sqe_flags, personality)
 
 
 def tcp6_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """A TCP socket over IPv6, among the registered files (Linux 5.19)."""
+    """Makes a TCP socket over IPv6, in a slot of the registered files.
+
+    Args:
+        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The slot.
+
+    Errors:
+        - ``EAFNOSUPPORT``: the kernel has no IPv6.
+        - ``EINVAL``: the table of files ends before ``file_index``.
+        - ``ENFILE``: no slot is free.
+        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), tcp(7); io_uring_prep_socket_direct(3).
+    """
     return socket_direct(AF_INET6, SOCK_STREAM, IPPROTO_TCP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
 def udp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """A UDP socket over IPv4 (Linux 5.19)."""
+    """Makes a UDP socket over IPv4.
+
+    Args:
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The descriptor, which exec(2) closes.
+
+    Errors:
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), udp(7); io_uring_prep_socket(3).
+    """
     return socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP).with_options(sqe_flags, personality)
 
 
 def udp4_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """A UDP socket over IPv4, among the registered files (Linux 5.19)."""
+    """Makes a UDP socket over IPv4, in a slot of the registered files.
+
+    Args:
+        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The slot.
+
+    Errors:
+        - ``EINVAL``: the table of files ends before ``file_index``.
+        - ``ENFILE``: no slot is free.
+        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), udp(7); io_uring_prep_socket_direct(3).
+    """
     return socket_direct(AF_INET, SOCK_DGRAM, IPPROTO_UDP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
 def udp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """A UDP socket over IPv6 (Linux 5.19)."""
+    """Makes a UDP socket over IPv6.
+
+    Args:
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The descriptor, which exec(2) closes.
+
+    Errors:
+        - ``EAFNOSUPPORT``: the kernel has no IPv6.
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), udp(7); io_uring_prep_socket(3).
+    """
     return socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDP).with_options(sqe_flags, personality)
 
 
 def udp6_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """A UDP socket over IPv6, among the registered files (Linux 5.19)."""
+    """Makes a UDP socket over IPv6, in a slot of the registered files.
+
+    Args:
+        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The slot.
+
+    Errors:
+        - ``EAFNOSUPPORT``: the kernel has no IPv6.
+        - ``EINVAL``: the table of files ends before ``file_index``.
+        - ``ENFILE``: no slot is free.
+        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), udp(7); io_uring_prep_socket_direct(3).
+    """
     return socket_direct(AF_INET6, SOCK_DGRAM, IPPROTO_UDP, file_index=file_index).with_options(
         sqe_flags, personality
     )
 
 
-def udplite4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """A UDP-Lite socket over IPv4 (Linux 5.19)."""
-    return socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE).with_options(sqe_flags, personality)
-
-
-def udplite4_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """A UDP-Lite socket over IPv4, among the registered files (Linux 5.19)."""
-    return socket_direct(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
-
-
-def udplite6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """A UDP-Lite socket over IPv6 (Linux 5.19)."""
-    return socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE).with_options(sqe_flags, personality)
-
-
-def udplite6_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """A UDP-Lite socket over IPv6, among the registered files (Linux 5.19)."""
-    return socket_direct(AF_INET6, SOCK_DGRAM, IPPROTO_UDPLITE, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
-
-
-def sctp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """An SCTP socket over IPv4, one connection each (Linux 5.19)."""
-    return socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP).with_options(sqe_flags, personality)
-
-
-def sctp4_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """An SCTP socket over IPv4, one connection each, among the registered files (Linux 5.19)."""
-    return socket_direct(AF_INET, SOCK_STREAM, IPPROTO_SCTP, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
-
-
-def sctp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """An SCTP socket over IPv6, one connection each (Linux 5.19)."""
-    return socket(AF_INET6, SOCK_STREAM, IPPROTO_SCTP).with_options(sqe_flags, personality)
-
-
-def sctp6_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """An SCTP socket over IPv6, one connection each, among the registered files (Linux 5.19)."""
-    return socket_direct(AF_INET6, SOCK_STREAM, IPPROTO_SCTP, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
-
-
 def unix_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """A Unix stream socket (Linux 5.19)."""
+    """Makes a Unix stream socket.
+
+    Args:
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The descriptor, which exec(2) closes.
+
+    Errors:
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), unix(7); io_uring_prep_socket(3).
+    """
     return socket(AF_UNIX, SOCK_STREAM).with_options(sqe_flags, personality)
 
 
 def unix_socket_direct(
     *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """A Unix stream socket, among the registered files (Linux 5.19)."""
+    """Makes a Unix stream socket, in a slot of the registered files.
+
+    Args:
+        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The slot.
+
+    Errors:
+        - ``EINVAL``: the table of files ends before ``file_index``.
+        - ``ENFILE``: no slot is free.
+        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2), unix(7); io_uring_prep_socket_direct(3).
+    """
     return socket_direct(AF_UNIX, SOCK_STREAM, file_index=file_index).with_options(sqe_flags, personality)

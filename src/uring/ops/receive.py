@@ -1,43 +1,36 @@
-"""Receiving: recv, recvmsg, their multishot and bundle forms, and zero-copy receive.
+"""Receiving: recv, recvmsg, and a bundle of buffers at once.
 
 They wait in the kernel whatever ``O_NONBLOCK`` says; ``MSG_DONTWAIT`` in ``flags`` makes them complete with
 ``EAGAIN`` instead. ``poll_first`` waits before it tries: right when data is not expected yet (5.19).
 
 With ``buffer_group`` the kernel picks memory when data arrives: the completion has ``F_BUFFER`` and the
 buffer's number in the upper half of its flags, and ``ENOBUFS`` says that the group is empty, at once and
-even where nothing has arrived. A multishot goes on until the end of the stream (0), an error, ``ENOBUFS``,
-a cancel or an overflow of the completion queue: the completion without ``F_MORE`` is its last, and may
-carry data.
+even where nothing has arrived. The forms that go on are in ``uring.ops.receive_multishot``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..kernel.memory import pin_writable
 from ..kernel.messages import Message
-from .base import INT_MAX, UINT_MAX, Fd, check_fd, check_flags, check_group, check_int, limit, make
+from .base import INT_MAX, Fd, check_fd, check_flags, check_group, check_int, limit, make
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from ..kernel.op import Multishot, Op
+    from ..kernel.op import Op
 
 __all__ = [
     "recv",
     "recv_bundle",
-    "recv_bundle_multishot",
-    "recv_multishot",
-    "recv_zero_copy",
     "recvmsg",
-    "recvmsg_multishot",
 ]
 
-_SELECT = int(abi.IOSQE_BUFFER_SELECT)
-_POLL_FIRST = int(abi.IORING_RECVSEND_POLL_FIRST)
-_MULTISHOT = int(abi.IORING_RECV_MULTISHOT)
-_BUNDLE = int(abi.IORING_RECVSEND_BUNDLE)
+SELECT = int(abi.IOSQE_BUFFER_SELECT)
+POLL_FIRST = int(abi.IORING_RECVSEND_POLL_FIRST)
+BUNDLE = int(abi.IORING_RECVSEND_BUNDLE)
 
 
 def recv(
@@ -53,17 +46,56 @@ def recv(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Receives into a writable buffer, or into one that the kernel chooses from a buffer group
-    (Linux 5.6); completes with the number of bytes, 0 at the end of the stream. See recv(2).
+    """Receives into a buffer.
 
-    ``n`` uses that much of the buffer; ``read_buffer_size`` bounds a receive into a buffer of a group.
+    It waits for data whatever ``O_NONBLOCK`` says. It may receive less than there is room for;
+    ``MSG_WAITALL`` waits until the buffer is full.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        buffer: a writable buffer. It has to be kept from other uses until the completion.
+        flags: ``MSG_*`` of recv(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
+        n: bytes to receive at most, 0 to the buffer's size; None is its size.
+        buffer_group: takes memory from this group of provided buffers instead of ``buffer``, 0 to 65535. The
+            completion's flags tell which.
+        read_buffer_size: with a group, bytes to receive at most, 0 to 2**31 - 1; 0 is the chosen buffer's
+            size.
+        poll_first: waits for data before the first attempt (Linux 5.19). It saves an attempt where none is
+            expected.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes were received; 0 at the end of the stream.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is nothing, and ``flags`` has ``MSG_DONTWAIT``.
+        - ``ENOBUFS``: the group is empty or unknown. It fails at once, even where nothing has arrived yet.
+        - ``ENOTCONN``, ``ECONNRESET``, ``ECONNREFUSED``, ``ETIMEDOUT``: as recv(2).
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``; no data is lost. shutdown(2) of
+        the socket ends it with 0. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError: neither or both of ``buffer`` and ``buffer_group``, a bound that belongs to the other of
+            them, a read-only buffer, or a wrong type.
+        ValueError: an argument is out of range.
+
+    Since:
+        Linux 5.6; ``buffer_group`` 5.7, ``poll_first`` 5.19.
+
+    Source:
+        recv(2); io_uring_prep_recv(3).
     """
     if (buffer is None) == (buffer_group is None):
         raise TypeError("recv takes either a buffer or a buffer_group")
     if buffer is None:
         if n is not None:
             raise TypeError("n is for a buffer: bound a receive into a group with read_buffer_size")
-        return _select(
+        return select(
             "recv", fd, buffer_group, flags, read_buffer_size, 0, poll_first, fixed_file
         ).with_options(sqe_flags, personality)
     if read_buffer_size:
@@ -76,36 +108,10 @@ def recv(
         addr=address,
         length=limit(n, size, INT_MAX),
         op_flags=check_flags("flags", flags),
-        ioprio=_POLL_FIRST if poll_first else 0,
+        ioprio=POLL_FIRST if poll_first else 0,
         fixed_file=fixed_file,
         pins=held,
     ).with_options(sqe_flags, personality)
-
-
-def recv_multishot(
-    fd: Fd,
-    buffer_group: int,
-    *,
-    flags: int = 0,
-    read_buffer_size: int = 0,
-    total: int = 0,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Multishot[int]:
-    """Receives into buffers of a group until the stream ends (Linux 6.0): a completion each, with the number
-    of bytes. ``MSG_WAITALL`` is ``EINVAL``.
-
-    ``read_buffer_size`` bounds each receive, ``total`` all of them: it ends once that much has come (6.18).
-    """
-    kind = _MULTISHOT
-    return cast(
-        "Multishot[int]",
-        _select(
-            "recv_multishot", fd, buffer_group, flags, read_buffer_size, kind, poll_first, fixed_file, total
-        ).with_options(sqe_flags, personality),
-    )
 
 
 def recv_bundle(
@@ -119,64 +125,47 @@ def recv_bundle(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Receives into several buffers of a group at once (Linux 6.10); completes with the number of bytes. The
-    completion names the first buffer; the others follow it in the group's ring.
+    """Receives into several provided buffers at once.
 
-    ``read_buffer_size`` bounds the whole receive.
+    The completion names the first buffer; the others follow it in the group's ring. Each is filled before the
+    next.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        buffer_group: the group that the kernel takes buffers from, 0 to 65535.
+        flags: ``MSG_*`` of recv(2), 0 to 2**32 - 1.
+        read_buffer_size: bytes to receive at most, 0 to 2**31 - 1; 0 is what the buffers hold.
+        poll_first: waits for data before the first attempt (Linux 5.19). It saves an attempt where none is
+            expected.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes were received, over all buffers; 0 at the end of the stream.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is nothing, and ``flags`` has ``MSG_DONTWAIT``.
+        - ``ENOBUFS``: the group is empty or unknown.
+        - ``ENOTCONN``, ``ECONNRESET``, ``ETIMEDOUT``: as recv(2).
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``; no data is lost. shutdown(2) of
+        the socket ends it with 0. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.10.
+
+    Source:
+        io_uring_prep_recv(3), ``IORING_RECVSEND_BUNDLE``.
     """
-    return _select(
-        "recv_bundle", fd, buffer_group, flags, read_buffer_size, _BUNDLE, poll_first, fixed_file
+    return select(
+        "recv_bundle", fd, buffer_group, flags, read_buffer_size, BUNDLE, poll_first, fixed_file
     ).with_options(sqe_flags, personality)
-
-
-def recv_bundle_multishot(
-    fd: Fd,
-    buffer_group: int,
-    *,
-    flags: int = 0,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Multishot[int]:
-    """`recv_bundle` until the stream ends (Linux 6.10): a completion each."""
-    kind = _BUNDLE | _MULTISHOT
-    return cast(
-        "Multishot[int]",
-        _select(
-            "recv_bundle_multishot", fd, buffer_group, flags, 0, kind, poll_first, fixed_file
-        ).with_options(sqe_flags, personality),
-    )
-
-
-def recv_zero_copy(
-    fd: Fd,
-    zcrx_ifq_index: int,
-    n: int = 0,
-    *,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Multishot[int]:
-    """Receives where the network card put the data, until the stream ends (Linux 6.15): a 32-byte completion
-    each, its second half saying where; ``n`` bounds the total.
-
-    Needs a queue of a card that can do it, registered on this ring (``IORING_REGISTER_ZCRX_IFQ``), and a
-    connection that arrives there; ``EINVAL`` without.
-    """
-    return cast(
-        "Multishot[int]",
-        make(
-            "recv_zero_copy",
-            abi.IORING_OP_RECV_ZC,
-            check_fd(fd),
-            length=check_int("n", n, 0, UINT_MAX),
-            ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
-            file_index=check_int("zcrx_ifq_index", zcrx_ifq_index, 0, INT_MAX),
-            fixed_file=fixed_file,
-        ).with_options(sqe_flags, personality),
-    )
 
 
 def recvmsg(
@@ -190,62 +179,59 @@ def recvmsg(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Receives into a `Message` made with writable buffers (Linux 5.3); completes with the number of
-    bytes. The message then has the peer's ``name``, ``control`` and ``flags``. See recvmsg(2).
+    """Receives into the buffers of a message, with its sender and control messages.
 
-    With ``buffer_group`` the data goes into a buffer of the group: the message is made with ``selected``.
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        message: a `uring.Message` made with writable buffers. Afterwards it has the sender's ``name``,
+            ``control`` and ``flags``. With a group it is made with ``selected``.
+        flags: ``MSG_*`` of recvmsg(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
+        buffer_group: takes memory from this group of provided buffers, 0 to 65535.
+        poll_first: waits for data before the first attempt (Linux 5.19). It saves an attempt where none is
+            expected.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes were received; 0 at the end of a stream, or of an empty datagram.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is nothing, and ``flags`` has ``MSG_DONTWAIT``. With ``O_NONBLOCK`` also after 128
+          wake-ups that brought nothing.
+        - ``ENOBUFS``: the group is empty or unknown.
+        - ``ENOTCONN``, ``ECONNRESET``, ``ECONNREFUSED``: as recvmsg(2).
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``; no data is lost. shutdown(2) of
+        the socket ends it with 0. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.3; ``poll_first`` 5.19.
+
+    Source:
+        recvmsg(2); io_uring_prep_recvmsg(3).
     """
     return make(
         "recvmsg",
         abi.IORING_OP_RECVMSG,
         check_fd(fd),
-        addr=_message(message).address,
+        addr=check_message(message).address,
         length=1,
         op_flags=check_flags("flags", flags),
-        flags=0 if buffer_group is None else _SELECT,
+        flags=0 if buffer_group is None else SELECT,
         buf_index=0 if buffer_group is None else check_group(buffer_group),
-        ioprio=_POLL_FIRST if poll_first else 0,
+        ioprio=POLL_FIRST if poll_first else 0,
         fixed_file=fixed_file,
         pins=message,
     ).with_options(sqe_flags, personality)
 
 
-def recvmsg_multishot(
-    fd: Fd,
-    message: Message,
-    buffer_group: int,
-    *,
-    flags: int = 0,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Multishot[int]:
-    """Receives messages into buffers of a group until cancelled (Linux 6.0): a completion each, with the
-    number of bytes it put into the buffer.
-
-    Of ``message`` only the room it has for name and control counts: each buffer starts with that much
-    (`uring.kernel.messages.ReceivedMessage` takes it apart). ``EFAULT`` ends it when a buffer is smaller.
-    """
-    return cast(
-        "Multishot[int]",
-        make(
-            "recvmsg_multishot",
-            abi.IORING_OP_RECVMSG,
-            check_fd(fd),
-            addr=_message(message).address,
-            length=1,
-            op_flags=check_flags("flags", flags),
-            flags=_SELECT,
-            buf_index=check_group(buffer_group),
-            ioprio=_MULTISHOT | (_POLL_FIRST if poll_first else 0),
-            fixed_file=fixed_file,
-            pins=message,
-        ).with_options(sqe_flags, personality),
-    )
-
-
-def _select(
+def select(
     name: str,
     fd: Fd,
     buffer_group: Any,
@@ -262,15 +248,15 @@ def _select(
         check_fd(fd),
         length=check_int("read_buffer_size", size, 0, INT_MAX),
         op_flags=check_flags("flags", flags),
-        flags=_SELECT,
+        flags=SELECT,
         buf_index=check_group(buffer_group),
-        ioprio=kind | (_POLL_FIRST if poll_first else 0),
+        ioprio=kind | (POLL_FIRST if poll_first else 0),
         file_index=check_int("total", total, 0, INT_MAX),
         fixed_file=fixed_file,
     )
 
 
-def _message(message: Any) -> Message:
+def check_message(message: Any) -> Message:
     if not isinstance(message, Message):
         raise TypeError(f"recvmsg takes a uring.kernel.messages.Message, not {type(message).__name__}")
     return message

@@ -1,12 +1,9 @@
-"""Sending: send, sendto, sendmsg, bundles from a buffer group, and the zero-copy forms.
+"""Sending: send, sendto, sendmsg, and bundles from a buffer group.
 
 They wait in the kernel whatever ``O_NONBLOCK`` says; ``MSG_DONTWAIT`` in ``flags`` makes them complete with
 ``EAGAIN`` instead. On a stream they complete with what the socket took, which may be fewer bytes than given
 unless ``flags`` has ``MSG_WAITALL``; cancelled midway such a send completes with what went out. None of them
-raises ``SIGPIPE``.
-
-A zero-copy send completes twice: with the result, and (when that completion has ``F_MORE``) with ``F_NOTIF``
-once the network no longer reads the memory, which stays pinned until then.
+raises ``SIGPIPE``. The forms that do not copy are in ``uring.ops.zerocopy``.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import abi
-from ..kernel.addresses import encode_address
 from ..kernel.memory import pin
 from ..kernel.messages import Message, encode_control
 from .base import (
@@ -30,7 +26,7 @@ from .base import (
     make,
     vector,
 )
-from .socket import SocketAddress
+from .names import SocketAddress, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,13 +35,11 @@ if TYPE_CHECKING:
 
     from ..kernel.op import Op
 
-__all__ = ["send", "send_bundle", "send_zc", "sendmsg", "sendmsg_zc", "sendto", "sendto_zc", "sendv"]
+__all__ = ["send", "send_bundle", "sendmsg", "sendto", "sendv"]
 
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
-_POLL_FIRST = int(abi.IORING_RECVSEND_POLL_FIRST)
+POLL_FIRST = int(abi.IORING_RECVSEND_POLL_FIRST)
 _BUNDLE = int(abi.IORING_RECVSEND_BUNDLE)
-_FIXED_BUF = int(abi.IORING_RECVSEND_FIXED_BUF)
-_REPORT_USAGE = int(abi.IORING_SEND_ZC_REPORT_USAGE)
 _VECTORIZED = int(abi.IORING_SEND_VECTORIZED)
 
 
@@ -60,12 +54,45 @@ def send(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Sends bytes (Linux 5.6); completes with the number taken. See send(2).
+    """Sends bytes.
 
-    ``n`` sends no more than that many. ``poll_first`` waits for room before it tries (5.19).
+    It waits for room whatever ``O_NONBLOCK`` says, and sends no ``SIGPIPE``.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        data: bytes, or any buffer. It has to stay as it is until the completion.
+        flags: ``MSG_*`` of send(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait, ``MSG_WAITALL`` goes on
+            until all is sent.
+        n: bytes to send at most, 0 to the size of ``data``; None is all of it.
+        poll_first: waits for room before the first attempt (Linux 5.19).
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes the socket took, which may be fewer than given.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is no room, and ``flags`` has ``MSG_DONTWAIT``.
+        - ``EPIPE``: the socket is not connected, or shut down for sending. No ``SIGPIPE`` is sent.
+        - ``ECONNRESET``, ``ENOTCONN``, ``ENOBUFS`` and others as send(2).
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, or with the number of bytes that
+        went out before. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.6; ``poll_first`` 5.19.
+
+    Source:
+        send(2); io_uring_prep_send(3).
     """
-    ioprio = _POLL_FIRST if poll_first else 0
-    return _send("send", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file).with_options(
+    ioprio = POLL_FIRST if poll_first else 0
+    return send_from("send", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file).with_options(
         sqe_flags, personality
     )
 
@@ -83,12 +110,51 @@ def sendto(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """`send` to an address (Linux 6.0). See sendto(2)."""
-    ioprio = _POLL_FIRST if poll_first else 0
-    to = (SocketAddress(encode_address(family, address)), address)
-    return _send("sendto", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file, to=to).with_options(
-        sqe_flags, personality
-    )
+    """Sends bytes to an address.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        data: bytes, or any buffer. It has to stay as it is until the completion.
+        family: the address's family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        address: (host, port), (host, port[, flowinfo[, scope_id]]), or a path; bytes with a leading NUL are
+            of the abstract namespace. Hosts are numeric.
+        flags: ``MSG_*`` of sendto(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
+        n: bytes to send at most, 0 to the size of ``data``; None is all of it.
+        poll_first: waits for room before the first attempt (Linux 5.19).
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes the socket took.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is no room, and ``flags`` has ``MSG_DONTWAIT``.
+        - ``EPIPE``: the socket is not connected, or shut down for sending. No ``SIGPIPE`` is sent.
+        - ``ECONNRESET``, ``ENOTCONN``, ``ENOBUFS`` and others as send(2).
+        - ``EMSGSIZE``: the datagram is too large.
+        - ``EISCONN``: an address for a connected socket that takes none.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, or with the number of bytes that
+        went out before. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
+            address is none of its family.
+
+    Since:
+        Linux 6.0.
+
+    Source:
+        sendto(2); io_uring_prep_sendto(3).
+    """
+    ioprio = POLL_FIRST if poll_first else 0
+    to = (encoded(family, address), address)
+    return send_from(
+        "sendto", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file, to=to
+    ).with_options(sqe_flags, personality)
 
 
 def sendv(
@@ -101,7 +167,40 @@ def sendv(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Sends buffers one after the other (Linux 6.17); completes with the number of bytes taken."""
+    """Sends several buffers, one after the other.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        buffers: buffers, 1024 at most.
+        flags: ``MSG_*`` of send(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait, ``MSG_WAITALL`` goes on
+            until all is sent.
+        poll_first: waits for room before the first attempt (Linux 5.19).
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes the socket took, which may be fewer than given.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is no room, and ``flags`` has ``MSG_DONTWAIT``.
+        - ``EPIPE``: the socket is not connected, or shut down for sending. No ``SIGPIPE`` is sent.
+        - ``ECONNRESET``, ``ENOTCONN``, ``ENOBUFS`` and others as send(2).
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, or with the number of bytes that
+        went out before. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.17.
+
+    Source:
+        send(2); io_uring_prep_send(3), ``IORING_SEND_VECTORIZED``.
+    """
     address, count, held = vector(buffers, writable=False)
     return make(
         "sendv",
@@ -110,7 +209,7 @@ def sendv(
         addr=address,
         length=count,
         op_flags=check_flags("flags", flags),
-        ioprio=_VECTORIZED | (_POLL_FIRST if poll_first else 0),
+        ioprio=_VECTORIZED | (POLL_FIRST if poll_first else 0),
         fixed_file=fixed_file,
         pins=(held, buffers),
     ).with_options(sqe_flags, personality)
@@ -127,11 +226,46 @@ def send_bundle(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Sends the buffers that are in a group, in its order (Linux 6.10); completes with the number of bytes
-    and the first buffer's number. ``ENOBUFS``: the group is empty.
+    """Sends the buffers that are in a group, in its order.
 
-    ``write_buffer_size`` bounds what is sent first: so many bytes, in whole buffers but for a single one. The
-    kernel (6.18) then sends what the group still has, in a completion of its own; the first has ``F_MORE``.
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        buffer_group: the group, 0 to 65535.
+        flags: ``MSG_*`` of send(2), 0 to 2**32 - 1.
+        write_buffer_size: sends no more than this at first, 0 to 2**31 - 1 bytes, in whole buffers but for a
+            single one; 0 is no bound. The kernel (6.18) then sends what the group still has, in a further
+            completion.
+        poll_first: waits for room before the first attempt (Linux 5.19).
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes the socket took. The completion's flags tell the first buffer; the others follow it.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is no room, and ``flags`` has ``MSG_DONTWAIT``.
+        - ``EPIPE``: the socket is not connected, or shut down for sending. No ``SIGPIPE`` is sent.
+        - ``ECONNRESET``, ``ENOTCONN``, ``ENOBUFS`` and others as send(2).
+        - ``ENOBUFS``: the group is empty.
+        - ``ENOENT``: there is no such group.
+
+    Ends:
+        It may complete more than once; the completion without ``F_MORE`` is the last.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, or with the number of bytes that
+        went out before. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.10.
+
+    Source:
+        io_uring_prep_send_bundle(3); send(2).
     """
     return make(
         "send_bundle",
@@ -141,61 +275,8 @@ def send_bundle(
         op_flags=check_flags("flags", flags),
         flags=_SELECT,
         buf_index=check_group(buffer_group),
-        ioprio=_BUNDLE | (_POLL_FIRST if poll_first else 0),
+        ioprio=_BUNDLE | (POLL_FIRST if poll_first else 0),
         fixed_file=fixed_file,
-    ).with_options(sqe_flags, personality)
-
-
-def send_zc(
-    fd: Fd,
-    data: Buffer,
-    *,
-    flags: int = 0,
-    n: int | None = None,
-    buf_index: int | None = None,
-    report_usage: bool = False,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Op[int]:
-    """Sends bytes without copying them where the network can (Linux 6.0); completes with the number taken,
-    and again when the memory is free.
-
-    Args:
-        buf_index: the data is inside this registered buffer.
-        report_usage: the notification's result says whether it was copied after all
-            (``IORING_NOTIF_USAGE_ZC_COPIED``); over loopback it always is.
-
-    ``EOPNOTSUPP`` on sockets that cannot (Unix), ``ENOMEM`` when more memory than ``RLIMIT_MEMLOCK`` is under
-    way.
-    """
-    ioprio = _zero_copy(poll_first, report_usage, buf_index)
-    return _send(
-        "send_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index
-    ).with_options(sqe_flags, personality)
-
-
-def sendto_zc(
-    fd: Fd,
-    data: Buffer,
-    family: int,
-    address: Address,
-    *,
-    flags: int = 0,
-    n: int | None = None,
-    buf_index: int | None = None,
-    report_usage: bool = False,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Op[int]:
-    """`send_zc` to an address (Linux 6.0)."""
-    ioprio = _zero_copy(poll_first, report_usage, buf_index)
-    to = (SocketAddress(encode_address(family, address)), address)
-    return _send(
-        "sendto_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index, to
     ).with_options(sqe_flags, personality)
 
 
@@ -211,60 +292,55 @@ def sendmsg(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Sends buffers with control messages, to ``name`` (a ``sockaddr``, see `kernel.addresses`) if given
-    (Linux 5.3); completes with the number of bytes taken. See sendmsg(2)."""
-    ioprio = _POLL_FIRST if poll_first else 0
-    return _sendmsg(
+    """Sends buffers with control messages, to an address if one is given.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        buffers: buffers, 1024 at most.
+        ancillary: control messages as (level, type, data), as of `socket.socket.sendmsg`.
+        flags: ``MSG_*`` of sendmsg(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
+        name: the destination as the bytes of a ``sockaddr`` (`uring.kernel.addresses.encode_address`).
+        poll_first: waits for room before the first attempt (Linux 5.19).
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes the socket took, which may be fewer than given.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EAGAIN``: there is no room, and ``flags`` has ``MSG_DONTWAIT``.
+        - ``EPIPE``: the socket is not connected, or shut down for sending. No ``SIGPIPE`` is sent.
+        - ``ECONNRESET``, ``ENOTCONN``, ``ENOBUFS`` and others as send(2).
+        - ``EAGAIN``: also with ``O_NONBLOCK``, after 128 wake-ups that brought no room.
+        - ``EMSGSIZE``: the datagram is too large.
+        - ``EINVAL``: a control message that the socket does not take.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, or with the number of bytes that
+        went out before. Closing the descriptor does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.3; ``poll_first`` 5.19.
+
+    Source:
+        sendmsg(2); io_uring_prep_sendmsg(3).
+    """
+    ioprio = POLL_FIRST if poll_first else 0
+    return sendmsg_from(
         "sendmsg", abi.IORING_OP_SENDMSG, fd, buffers, ancillary, flags, name, ioprio, fixed_file
     ).with_options(sqe_flags, personality)
-
-
-def sendmsg_zc(
-    fd: Fd,
-    buffers: Sequence[Buffer],
-    ancillary: Iterable[tuple[int, int, Buffer]] = (),
-    *,
-    flags: int = 0,
-    name: bytes = b"",
-    buf_index: int | None = None,
-    report_usage: bool = False,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Op[int]:
-    """`sendmsg` without copying the buffers (Linux 6.1); completes twice, as `send_zc`.
-
-    ``buf_index`` (6.15): all buffers are inside this registered one.
-    """
-    ioprio = _zero_copy(poll_first, report_usage, buf_index)
-    return _sendmsg(
-        "sendmsg_zc",
-        abi.IORING_OP_SENDMSG_ZC,
-        fd,
-        buffers,
-        ancillary,
-        flags,
-        name,
-        ioprio,
-        fixed_file,
-        buf_index,
-    ).with_options(sqe_flags, personality)
-
-
-def _zero_copy(poll_first: bool, report_usage: bool, buf_index: int | None) -> int:
-    return (
-        (_POLL_FIRST if poll_first else 0)
-        | (_REPORT_USAGE if report_usage else 0)
-        | (_FIXED_BUF if buf_index is not None else 0)
-    )
 
 
 def _buf_index(buf_index: int | None) -> int:
     return 0 if buf_index is None else check_int("buf_index", buf_index, 0, 0xFFFF)
 
 
-def _send(
+def send_from(
     name: str,
     opcode: int,
     fd: Fd,
@@ -295,7 +371,7 @@ def _send(
     )
 
 
-def _sendmsg(
+def sendmsg_from(
     op_name: str,
     opcode: int,
     fd: Fd,

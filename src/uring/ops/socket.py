@@ -1,43 +1,32 @@
-"""Sockets: creating, naming, connecting, accepting, shutting down.
+"""Sockets: creating, naming, connecting, shutting down.
 
-``O_NONBLOCK`` makes no difference to these: they wait in the kernel either way. ``accept``'s ``dontwait``
-makes it complete with ``EAGAIN`` instead. Sending and receiving are in ``uring.ops.send`` and ``receive``,
-a constructor for each protocol is in ``uring.ops.protocols``.
+``O_NONBLOCK`` makes no difference to these: they wait in the kernel either way. A constructor for each
+protocol is in ``uring.ops.protocols`` and ``uncommon``.
 """
 
 from __future__ import annotations
 
 import socket as _socket
-import sys
-from typing import TYPE_CHECKING, Literal, cast, overload
+from typing import TYPE_CHECKING
 
 from .. import abi
-from ..kernel.addresses import SOCKADDR_SIZE, decode_address, encode_address
-from ..kernel.memory import zeroed
 from .base import (
     INT_MAX,
     Address,
     Fd,
-    PeerName,
     check_fd,
-    check_flags,
     check_int,
-    close_fd,
     make,
     new_file,
     renamed,
 )
+from .names import encoded
 
 if TYPE_CHECKING:
-    from ..kernel.op import Multishot, Op
+    from ..kernel.op import Op
+
 
 __all__ = [
-    "PeerAddress",
-    "SocketAddress",
-    "accept",
-    "accept_direct",
-    "accept_direct_multishot",
-    "accept_multishot",
     "bind",
     "connect",
     "listen",
@@ -49,16 +38,42 @@ __all__ = [
 
 _FAMILY_MAX = 255
 _ALLOC = abi.IORING_FILE_INDEX_ALLOC
-_POLL_FIRST = int(abi.IORING_ACCEPT_POLL_FIRST)
-_DONTWAIT = int(abi.IORING_ACCEPT_DONTWAIT)
-_MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT)
 
 
 @renamed(type="kind")
 def socket(family: int, kind: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Creates a socket (Linux 5.19); completes with its descriptor. See socket(2).
+    """Makes a socket.
 
-    ``SOCK_CLOEXEC`` is added, as Python's own sockets have it; ``kind`` may carry ``SOCK_NONBLOCK``.
+    ``SOCK_CLOEXEC`` is added, as Python's own sockets have it.
+
+    Args:
+        family: ``AF_*``, 0 to 255.
+        kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK``, 0 to 2**31 - 1. Its
+            earlier keyword ``type`` still works.
+        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's usual one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The socket's descriptor.
+
+    Errors:
+        - ``EAFNOSUPPORT``, ``EPROTONOSUPPORT``: the kernel does not have the family or the protocol.
+        - ``EINVAL``, ``ESOCKTNOSUPPORT``: an unknown kind, or one that the family does not have.
+        - ``EACCES``, ``EPERM``: a raw socket needs privileges.
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2); io_uring_prep_socket(3).
     """
     check_int("kind", kind, 0, INT_MAX)
     return _socket_op("socket", family, kind | _socket.SOCK_CLOEXEC, protocol, None).with_options(
@@ -70,7 +85,37 @@ def socket(family: int, kind: int, protocol: int = 0, *, sqe_flags: int = 0, per
 def socket_raw(
     family: int, kind: int, protocol: int = 0, *, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """`socket` with exactly these numbers: without ``SOCK_CLOEXEC`` the descriptor outlives exec(2)."""
+    """Makes a socket with exactly these numbers. Without ``SOCK_CLOEXEC`` the descriptor outlives exec(2).
+
+    Args:
+        family: ``AF_*``, 0 to 255.
+        kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK`` and ``SOCK_CLOEXEC``, 0 to
+            2**31 - 1. Its earlier keyword ``type`` still works.
+        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's usual one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The socket's descriptor.
+
+    Errors:
+        - ``EAFNOSUPPORT``, ``EPROTONOSUPPORT``: the kernel does not have the family or the protocol.
+        - ``EINVAL``, ``ESOCKTNOSUPPORT``: an unknown kind, or one that the family does not have.
+        - ``EACCES``, ``EPERM``: a raw socket needs privileges.
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2); io_uring_prep_socket(3).
+    """
     return _socket_op("socket_raw", family, kind, protocol, None).with_options(sqe_flags, personality)
 
 
@@ -84,9 +129,39 @@ def socket_direct(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """`socket` into a slot of the registered files, or into a free one (Linux 5.19); completes with the slot.
+    """Makes a socket in a slot of the registered files, without a descriptor.
 
-    ``ENXIO``, ``ENFILE``: no file table, no free slot.
+    Args:
+        family: ``AF_*``, 0 to 255.
+        kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK``, 0 to 2**31 - 1. Its
+            earlier keyword ``type`` still works.
+        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's usual one.
+        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The slot.
+
+    Errors:
+        - ``EAFNOSUPPORT``, ``EPROTONOSUPPORT``: the kernel does not have the family or the protocol.
+        - ``EINVAL``, ``ESOCKTNOSUPPORT``: an unknown kind, or one that the family does not have.
+        - ``EACCES``, ``EPERM``: a raw socket needs privileges.
+        - ``EINVAL``: the table of files ends before ``file_index``.
+        - ``ENFILE``: no slot is free.
+        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.19.
+
+    Source:
+        socket(2); io_uring_prep_socket_direct(3).
     """
     return _socket_op("socket_direct", family, kind, protocol, file_index).with_options(
         sqe_flags, personality
@@ -102,8 +177,41 @@ def bind(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Binds a socket to an address (Linux 6.11); completes with 0. See bind(2)."""
-    raw = SocketAddress(encode_address(family, address))
+    """Binds a socket to an address.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        family: the address's family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        address: (host, port), (host, port[, flowinfo[, scope_id]]), or a path; bytes with a leading NUL are
+            of the abstract namespace. Hosts are numeric.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EADDRINUSE``: the address is taken.
+        - ``EADDRNOTAVAIL``: the address is none of this machine.
+        - ``EACCES``: a port or path that needs privileges.
+        - ``EINVAL``: the socket has an address already, or is of another family.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
+            address is none of its family.
+
+    Since:
+        Linux 6.11.
+
+    Source:
+        bind(2); io_uring_prep_bind(3).
+    """
+    raw = encoded(family, address)
     return make(
         "bind",
         abi.IORING_OP_BIND,
@@ -119,7 +227,37 @@ def bind(
 def listen(
     fd: Fd, backlog: int = 128, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Makes a socket listen (Linux 6.11); completes with 0. See listen(2)."""
+    """Makes a socket accept connections.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        backlog: how many connections may wait to be accepted, 0 to 2**31 - 1. The kernel lowers it to
+            ``net.core.somaxconn``.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``EADDRINUSE``: another socket listens on the port.
+        - ``EINVAL``: a Unix socket without an address.
+        - ``EOPNOTSUPP``: the socket is of a kind that does not listen.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.11.
+
+    Source:
+        listen(2); io_uring_prep_listen(3).
+    """
     length = check_int("backlog", backlog, 0, INT_MAX)
     return make(
         "listen", abi.IORING_OP_LISTEN, check_fd(fd), length=length, fixed_file=fixed_file
@@ -135,12 +273,47 @@ def connect(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Connects a socket (Linux 5.5); completes with 0. See connect(2).
+    """Connects a socket.
 
-    After a cancel the socket's state is undefined: close it. A Unix socket that waits for room in a backlog
-    blocks in a kernel worker and is interrupted.
+    It waits for the connection whatever ``O_NONBLOCK`` says.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        family: the address's family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        address: (host, port), (host, port[, flowinfo[, scope_id]]), or a path; bytes with a leading NUL are
+            of the abstract namespace. Hosts are numeric.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``ECONNREFUSED``: no socket listens there.
+        - ``EHOSTUNREACH``, ``ENETUNREACH``, ``ETIMEDOUT``: no way there, or no answer.
+        - ``EISCONN``, ``EALREADY``: the socket is connected or connecting.
+        - ``EADDRNOTAVAIL``: no local port is free.
+        - ``EAGAIN``: the backlog of a Unix listener is full, and the socket has ``O_NONBLOCK``.
+        - ``EINTR``: it was interrupted in a kernel worker, see below.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``; the socket's state is undefined
+        then: close it. A Unix socket that waits for room in a backlog may block in a kernel worker: it then
+        ends with ``EINTR``.
+
+    Raises:
+        TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
+            address is none of its family.
+
+    Since:
+        Linux 5.5.
+
+    Source:
+        connect(2); io_uring_prep_connect(3).
     """
-    raw = SocketAddress(encode_address(family, address))
+    raw = encoded(family, address)
     return make(
         "connect",
         abi.IORING_OP_CONNECT,
@@ -153,167 +326,40 @@ def connect(
     ).with_options(sqe_flags, personality)
 
 
-@overload
-def accept(
-    fd: Fd,
-    *,
-    flags: int = ...,
-    with_address: Literal[False] = ...,
-    dontwait: bool = ...,
-    poll_first: bool = ...,
-    fixed_file: bool = ...,
-    sqe_flags: int = ...,
-    personality: int = ...,
-) -> Op[int]: ...
-@overload
-def accept(
-    fd: Fd,
-    *,
-    flags: int = ...,
-    with_address: Literal[True],
-    dontwait: bool = ...,
-    poll_first: bool = ...,
-    fixed_file: bool = ...,
-    sqe_flags: int = ...,
-    personality: int = ...,
-) -> Op[tuple[int, PeerName]]: ...
-@overload
-def accept(
-    fd: Fd,
-    *,
-    flags: int = ...,
-    with_address: bool = ...,
-    dontwait: bool = ...,
-    poll_first: bool = ...,
-    fixed_file: bool = ...,
-    sqe_flags: int = ...,
-    personality: int = ...,
-) -> Op[int | tuple[int, PeerName]]: ...
-def accept(
-    fd: Fd,
-    *,
-    flags: int = _socket.SOCK_CLOEXEC,
-    with_address: bool = False,
-    dontwait: bool = False,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Op[int | tuple[int, PeerName]]:
-    """Accepts one connection (Linux 5.5); completes with its descriptor, or with (descriptor, address).
-
-    ``flags`` are ``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK``. ``dontwait`` completes with ``EAGAIN`` when there is
-    none, ``poll_first`` waits before it tries (6.10). See accept4(2).
-    """
-    room = PeerAddress() if with_address else None
-    return make(
-        "accept",
-        abi.IORING_OP_ACCEPT,
-        check_fd(fd),
-        addr=room.address if room else 0,
-        off=room.size_address if room else 0,
-        op_flags=check_flags("flags", flags),
-        ioprio=_accept_flags(dontwait, poll_first),
-        fixed_file=fixed_file,
-        pins=room,
-        decode=(lambda res: (res, room.get())) if room else None,
-        discard=close_fd,
-    ).with_options(sqe_flags, personality)
-
-
-def accept_direct(
-    fd: Fd,
-    *,
-    file_index: int = _ALLOC,
-    flags: int = 0,
-    dontwait: bool = False,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Op[int]:
-    """`accept` into a slot of the registered files, or into a free one (Linux 5.15); completes with the slot.
-
-    ``SOCK_CLOEXEC`` means nothing there and is refused with ``EINVAL``.
-    """
-    slot, decode, _ = new_file(file_index)
-    return make(
-        "accept_direct",
-        abi.IORING_OP_ACCEPT,
-        check_fd(fd),
-        op_flags=check_flags("flags", flags),
-        ioprio=_accept_flags(dontwait, poll_first),
-        file_index=slot,
-        fixed_file=fixed_file,
-        decode=decode,
-    ).with_options(sqe_flags, personality)
-
-
-def accept_multishot(
-    fd: Fd,
-    *,
-    flags: int = _socket.SOCK_CLOEXEC,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Multishot[int]:
-    """Accepts connections until cancelled (Linux 5.19): a completion each, with its descriptor.
-
-    Peer addresses come from ``getpeername``: completions would overwrite one another's. Ends without
-    ``F_MORE`` on an error (``EMFILE`` leaves the connection in the backlog), on cancel and when the
-    completion queue overflows.
-    """
-    return cast(
-        "Multishot[int]",
-        make(
-            "accept_multishot",
-            abi.IORING_OP_ACCEPT,
-            check_fd(fd),
-            op_flags=check_flags("flags", flags),
-            ioprio=_MULTISHOT | _accept_flags(False, poll_first),
-            fixed_file=fixed_file,
-            discard=close_fd,
-        ).with_options(sqe_flags, personality),
-    )
-
-
-def accept_direct_multishot(
-    fd: Fd,
-    *,
-    file_index: int = _ALLOC,
-    flags: int = 0,
-    poll_first: bool = False,
-    fixed_file: bool = False,
-    sqe_flags: int = 0,
-    personality: int = 0,
-) -> Multishot[int]:
-    """`accept_multishot` into free slots of the registered files (Linux 5.19): a completion each, with the
-    slot. Ends with ``ENFILE`` when none is free.
-
-    Raises:
-        ValueError: ``file_index`` names a slot: all connections cannot go into one.
-    """
-    if file_index != _ALLOC:
-        raise ValueError(f"a multishot accept takes free slots (IORING_FILE_INDEX_ALLOC), not {file_index}")
-    return cast(
-        "Multishot[int]",
-        make(
-            "accept_direct_multishot",
-            abi.IORING_OP_ACCEPT,
-            check_fd(fd),
-            op_flags=check_flags("flags", flags),
-            ioprio=_MULTISHOT | _accept_flags(False, poll_first),
-            file_index=-1,
-            fixed_file=fixed_file,
-        ).with_options(sqe_flags, personality),
-    )
-
-
 def shutdown(
     fd: Fd, how: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Shuts a connection down in one direction or both (Linux 5.11); completes with 0. See shutdown(2)."""
+    """Shuts a connection down in one direction or both.
+
+    It wakes what waits on the socket: receives complete with 0, accepts with ``EINVAL``.
+
+    Args:
+        fd: the socket, a descriptor or an object with ``fileno()``.
+        how: ``SHUT_RD``, ``SHUT_WR`` or ``SHUT_RDWR``, 0 to 2.
+        fixed_file: ``fd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
+        - ``ENOTCONN``: the socket is not connected.
+
+    Cancellation:
+        It runs in a kernel worker. `async_cancel` ends it with ``ECANCELED`` only while it is queued there;
+        once it runs it goes on to its result. `link_timeout` does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.11.
+
+    Source:
+        shutdown(2); io_uring_prep_shutdown(3).
+    """
     length = check_int("how", how, 0, 2)
     return make(
         "shutdown", abi.IORING_OP_SHUTDOWN, check_fd(fd), length=length, fixed_file=fixed_file
@@ -332,40 +378,3 @@ def _socket_op(name: str, family: int, kind: int, protocol: int, file_index: int
         decode=decode,
         discard=discard,
     )
-
-
-def _accept_flags(dontwait: bool, poll_first: bool) -> int:
-    return (_DONTWAIT if dontwait else 0) | (_POLL_FIRST if poll_first else 0)
-
-
-class SocketAddress:
-    """A ``sockaddr`` in memory of its own."""
-
-    __slots__ = ("_memory", "address", "length")
-
-    def __init__(self, raw: bytes) -> None:
-        self._memory = zeroed(SOCKADDR_SIZE)
-        self._memory.view[: len(raw)] = raw
-        self.address: int = self._memory.address
-        self.length: int = len(raw)
-
-
-class PeerAddress:
-    """Room for an address that the kernel writes, and its size behind it."""
-
-    __slots__ = ("_memory", "address", "size_address")
-
-    def __init__(self) -> None:
-        self._memory = zeroed(SOCKADDR_SIZE + 8)
-        self.address: int = self._memory.address
-        self.size_address: int = self.address + SOCKADDR_SIZE
-        self.reset()
-
-    def reset(self) -> None:
-        """Before each use: the kernel reads the room there is, and writes the size it used."""
-        self._memory.view[SOCKADDR_SIZE : SOCKADDR_SIZE + 4] = SOCKADDR_SIZE.to_bytes(4, sys.byteorder)
-
-    def get(self) -> PeerName:
-        """The address as the `socket` module gives it."""
-        size = int.from_bytes(self._memory.view[SOCKADDR_SIZE : SOCKADDR_SIZE + 4], sys.byteorder)
-        return decode_address(self._memory.view[: min(size, SOCKADDR_SIZE)])

@@ -55,10 +55,38 @@ def epoll_ctl(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Changes what an epoll set watches (Linux 5.6); completes with 0. See epoll_ctl(2).
+    """Changes what an epoll set watches.
 
-    ``op`` is ``EPOLL_CTL_ADD``, ``_MOD`` or ``_DEL``; ``data`` comes back with the events and is the
-    descriptor if not given.
+    Args:
+        epfd: the set's descriptor, or an object with ``fileno()``.
+        op: ``EPOLL_CTL_ADD``, ``EPOLL_CTL_DEL`` or ``EPOLL_CTL_MOD``, 1 to 3.
+        fd: the descriptor to watch, or an object with ``fileno()``.
+        events: ``EPOLL*`` bits of epoll_ctl(2), 0 to 2**32 - 1.
+        data: the number that comes back with the events, 0 to 2**64 - 1; None: the descriptor.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``EBADF``: ``epfd`` or ``fd`` is not open.
+        - ``EEXIST``: ``EPOLL_CTL_ADD`` of a descriptor in the set.
+        - ``ENOENT``: ``EPOLL_CTL_MOD`` or ``EPOLL_CTL_DEL`` of one that is not.
+        - ``EINVAL``: ``epfd`` is no epoll set, or is ``fd`` itself.
+        - ``EPERM``: the file does not support epoll, as regular files do not.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.6.
+
+    Source:
+        epoll_ctl(2); io_uring_enter(2), ``IORING_OP_EPOLL_CTL``.
     """
     target = check_fd(fd)
     event = zeroed(EPOLL_EVENT.size)
@@ -78,8 +106,37 @@ def epoll_ctl(
 def epoll_wait(
     epfd: Fd, max_events: int = 64, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[list[tuple[int, int]]]:
-    """Waits for events of an epoll set (Linux 6.15); completes with a list of (data, events).
-    See epoll_wait(2)."""
+    """Waits for events of an epoll set.
+
+    Linux has no time limit for it: link a `link_timeout` behind it.
+
+    Args:
+        epfd: the set's descriptor, or an object with ``fileno()``.
+        max_events: how many events at most, from 1 on.
+        fixed_file: ``epfd`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        A list of (data, events), as `epoll_ctl` was given them. A set filled by `select.epoll.register` has
+        the descriptor in the lower 32 bits of data.
+
+    Errors:
+        - ``EBADF``: ``epfd`` is not open.
+        - ``EINVAL``: ``epfd`` is no epoll set.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``; no event is lost.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.15.
+
+    Source:
+        epoll_wait(2); io_uring_prep_epoll_wait(3).
+    """
     count = check_int("max_events", max_events, 1, _EVENTS_MAX)
     room = zeroed(count * EPOLL_EVENT.size)
 
@@ -102,14 +159,35 @@ def epoll_wait(
 def futex_wait(
     word: Buffer, value: int, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Waits while the 32-bit word at the start of a buffer has this value (Linux 6.7); completes with 0 when
-    woken, with ``EAGAIN`` if it has another already. See futex(2), ``FUTEX_WAIT_BITSET``.
+    """Waits while a 32-bit word has a value.
 
     Args:
-        word: aligned to 4 bytes; part of a shared mapping to wait for other processes.
-        mask: a wake-up whose mask has none of these bits is not for this wait.
-        flags: ``FUTEX2_SIZE_U32``, the only size there is, with ``FUTEX2_PRIVATE`` if no other process
+        word: a buffer with the word at its start, aligned to 4 bytes (to 8, with a node number behind it,
+            under ``FUTEX2_NUMA``). Part of a shared mapping, to wait for another process.
+        value: the value, 0 to 2**32 - 1.
+        mask: a wake-up with none of these bits is not for this wait, 1 to 2**32 - 1.
+        flags: ``FUTEX2_SIZE_U32``, the only size there is, with ``FUTEX2_PRIVATE`` where no other process
             takes part.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0: it was woken.
+
+    Errors:
+        - ``EAGAIN``: the word has another value.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, and complete with 1 themselves.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range, or the word is not aligned.
+
+    Since:
+        Linux 6.7.
+
+    Source:
+        futex(2), ``FUTEX_WAIT_BITSET``; io_uring_prep_futex_wait(3).
     """
     address, held = _word(word, flags)
     return make(
@@ -126,8 +204,34 @@ def futex_wait(
 def futex_wake(
     word: Buffer, n: int = 1, *, mask: int = _ANY, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Wakes up to ``n`` waiters of a word (Linux 6.7); completes with how many. See futex(2),
-    ``FUTEX_WAKE_BITSET``. The flags are those of the waiters."""
+    """Wakes waiters of a 32-bit word, those of futex(2) too.
+
+    Args:
+        word: a buffer with the word at its start, aligned to 4 bytes (8 with ``FUTEX2_NUMA``).
+        n: how many waiters at most, 0 to 2**31 - 1.
+        mask: wakes waiters whose mask has one of these bits, 1 to 2**32 - 1.
+        flags: those of the waiters, ``FUTEX2_SIZE_U32`` with or without ``FUTEX2_PRIVATE``.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many waiters were woken.
+
+    Errors:
+        - ``EINVAL``: a waiter of this word is a kernel object of another kind (PI).
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range, or the word is not aligned.
+
+    Since:
+        Linux 6.7.
+
+    Source:
+        futex(2), ``FUTEX_WAKE_BITSET``; io_uring_prep_futex_wake(3).
+    """
     address, held = _word(word, flags)
     return make(
         "futex_wake",
@@ -141,10 +245,34 @@ def futex_wake(
 
 
 def futex_waitv(
-    waiters: Sequence[tuple[Any, int]], *, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
+    waiters: Sequence[tuple[Buffer, int]], *, flags: int = _U32, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Waits on several (word, value) pairs at once (Linux 6.7); completes with the index of one that was
-    woken, with ``EAGAIN`` if one has another value already. See futex_waitv(2)."""
+    """Waits while each of several 32-bit words has its value.
+
+    Args:
+        waiters: 1 to 128 pairs (word, value), each as for `futex_wait`.
+        flags: ``FUTEX2_SIZE_U32``, with ``FUTEX2_PRIVATE`` where no other process takes part.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        The index of a word that was woken.
+
+    Errors:
+        - ``EAGAIN``: a word has another value.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, and complete with 1 themselves.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range, or a word is not aligned.
+
+    Since:
+        Linux 6.7.
+
+    Source:
+        futex(2); io_uring_prep_futex_waitv(3).
+    """
     if not 1 <= len(check_sequence("waiters", waiters)) <= _WAITERS_MAX:
         raise ValueError(f"futex_waitv takes 1 to {_WAITERS_MAX} words, not {len(waiters)}")
     array = zeroed(FUTEX_WAITV.size * len(waiters))
@@ -164,10 +292,35 @@ def futex_waitv(
 def waitid(
     idtype: int, target: int, options: int, *, sqe_flags: int = 0, personality: int = 0
 ) -> Op[os.waitid_result | None]:
-    """Waits for a child to change state (Linux 6.7); completes with what `os.waitid` returns, None where
-    ``WNOHANG`` found nothing. See waitid(2).
+    """Waits for a child process to change state.
 
-    ``P_PIDFD`` takes a pidfd as ``id``. Cancelled, it leaves the child as it was.
+    Args:
+        idtype: ``P_ALL``, ``P_PID``, ``P_PGID`` or ``P_PIDFD``, 0 to 3.
+        target: the process, process group or pidfd, 0 to 2**31 - 1.
+        options: ``WEXITED``, ``WSTOPPED``, ``WCONTINUED``, with ``WNOHANG`` and ``WNOWAIT``.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        An `os.waitid_result`; None where ``WNOHANG`` found no change.
+
+    Errors:
+        - ``ECHILD``: there is no such child.
+        - ``EBADF``: ``target`` is no pidfd, with ``P_PIDFD``.
+        - ``EINVAL``: ``options`` has none of the three states, or an unknown bit.
+
+    Cancellation:
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``, and complete with 1 themselves.
+        The child stays as it was.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.7.
+
+    Source:
+        waitid(2); io_uring_prep_waitid(3).
     """
     room = zeroed(_SIGINFO_SIZE)
 

@@ -46,19 +46,44 @@ def timeout(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Completes with ``-ETIME`` when the time has come (Linux 5.4).
+    """Completes when the time has come.
 
     Args:
-        count: completes with 0 once so many other operations have completed, if that comes first; of a
-            multishot, how often it fires (0: until removed).
-        etime_success: firing does not break a chain of linked operations (5.16).
-        multishot: fires again and again, a completion each; all but the last have ``F_MORE`` (6.4). With no
-            count it is 100 µs or longer: the kernel finds no timer to stop where it is due
-            again before a cancel gets there, and what is not stopped holds its ring for ever.
-        timeout_flags: more ``IORING_TIMEOUT_*`` bits; the keywords are the same bits by name.
+        duration: seconds from now, or with ``absolute`` since the clock's start; 0 to 2**33, rounded up to
+            the nanosecond.
+        count: ends earlier, once so many other operations have completed, 0 to 2**32 - 1; 0 does not count.
+            Of a multishot: how often it fires; 0 until it is removed.
+        absolute: ``duration`` is a time of the clock, not an interval.
+        boottime: the clock is ``CLOCK_BOOTTIME``, which counts suspended time; else ``CLOCK_MONOTONIC``.
+        realtime: the clock is ``CLOCK_REALTIME``.
+        etime_success: firing does not break a chain of linked operations (Linux 5.16).
+        multishot: fires again and again (Linux 6.4).
+        timeout_flags: more ``IORING_TIMEOUT_*`` bits; the keywords before are such bits by name.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0 when ``count`` operations have completed. The time itself is told by the error ``ETIME``.
+
+    Errors:
+        - ``ETIME``: the time has come.
+
+    Ends:
+        A multishot completes with ``ETIME`` each time it fires. It ends after ``count`` of them, or with
+        ``ECANCELED``: the completion without ``F_MORE`` is the last.
+
+    Cancellation:
+        `timeout_remove` and `async_cancel` end it at once with ``ECANCELED``.
 
     Raises:
-        ValueError: two clocks, or multishot with an absolute time, or with too short a one.
+        TypeError, ValueError: an argument has the wrong type or is out of range; two clocks; a multishot with
+            an absolute time; one with no count and less than 100 µs, which no cancel could stop in time.
+
+    Since:
+        Linux 5.4; ``boottime`` and ``realtime`` 5.15.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_TIMEOUT``; io_uring_prep_timeout(3).
     """
     flags = _flags(absolute, boottime, realtime, timeout_flags)
     flags |= (_ETIME_SUCCESS if etime_success else 0) | (_MULTISHOT if multishot else 0)
@@ -82,9 +107,32 @@ def timeout(
 
 
 def timeout_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Ends a timeout that was submitted under ``user_data`` (Linux 5.5); completes with 0, or ``ENOENT``.
+    """Ends a timeout. The timeout itself completes with ``ECANCELED``.
 
-    The timeout itself completes with ``-ECANCELED``. A linked timeout ends with its operation instead.
+    Args:
+        user_data: the value under which the timeout was submitted, 0 to 2**64 - 1.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``ENOENT``: no timeout in flight has this value. A linked one is not found: it ends with its
+          operation.
+        - ``EALREADY``: the timeout is firing.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.5.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_TIMEOUT_REMOVE``.
     """
     return make("timeout_remove", abi.IORING_OP_TIMEOUT_REMOVE, addr=check_user_data(user_data)).with_options(
         sqe_flags, personality
@@ -94,7 +142,34 @@ def timeout_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) 
 def timeout_update(
     user_data: int, duration: float, *, absolute: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Gives a timeout a new time, on the clock it has (Linux 5.11); completes with 0, or ``ENOENT``."""
+    """Gives a timeout another time, on the clock that it has.
+
+    Args:
+        user_data: the value under which the timeout was submitted, 0 to 2**64 - 1.
+        duration: seconds from now, or with ``absolute`` since the clock's start; 0 to 2**33.
+        absolute: ``duration`` is a time of the clock, not an interval.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``ENOENT``: no timeout in flight has this value. For a linked one there is `link_timeout_update`.
+        - ``EALREADY``: the timeout is firing.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.11.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_TIMEOUT_REMOVE``, ``IORING_TIMEOUT_UPDATE``.
+    """
     return _update("timeout_update", user_data, duration, _UPDATE | (_ABS if absolute else 0)).with_options(
         sqe_flags, personality
     )
@@ -110,11 +185,42 @@ def link_timeout(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Cancels the operation before it, which carries ``IOSQE_IO_LINK``, when the time has come (Linux 5.5).
+    """Cancels the operation before it, which carries ``IOSQE_IO_LINK``, when the time has come.
 
-    Completes with ``-ETIME`` when it fired (with 1 on futex waits and waitid) and with ``-ECANCELED`` when
-    the operation was faster. It is armed after the operation's first attempt: what a kernel worker runs is
-    never interrupted by it.
+    The timer starts after the operation's first attempt. An operation that goes straight to a kernel worker
+    (fsync, splice, path operations) is never interrupted by it. The kernel cancels by ``user_data``: another
+    operation in flight under the same value may be hit instead.
+
+    Args:
+        duration: seconds from the operation's first attempt on, or with ``absolute`` since the clock's start;
+            0 to 2**33, rounded up to the nanosecond.
+        absolute: ``duration`` is a time of the clock, not an interval.
+        boottime: the clock is ``CLOCK_BOOTTIME``, which counts suspended time; else ``CLOCK_MONOTONIC``.
+        realtime: the clock is ``CLOCK_REALTIME``.
+        timeout_flags: more ``IORING_TIMEOUT_*`` bits; the keywords before are such bits by name.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        1 where it ended a futex wait or `waitid`. Every other outcome is an error.
+
+    Errors:
+        - ``ETIME``: it fired and cancelled the operation.
+        - ``ECANCELED``: the operation was over first, or was cancelled.
+        - ``ENOENT``: it fired, and the operation could not be cancelled: it completes as it would have.
+        - ``EINVAL``: nothing is linked before it.
+
+    Cancellation:
+        It ends with its operation. `async_cancel` does not find it; cancel the operation.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range; two clocks.
+
+    Since:
+        Linux 5.5; ``boottime`` and ``realtime`` 5.15.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_LINK_TIMEOUT``; io_uring_prep_link_timeout(3).
     """
     spec = timespec(duration)
     return make(
@@ -130,8 +236,34 @@ def link_timeout(
 def link_timeout_update(
     user_data: int, duration: float, *, absolute: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Gives a linked timeout that is armed a new time (Linux 5.11); completes with 0, or ``ENOENT``.
-    ``user_data`` is the timeout's own."""
+    """Gives a linked timeout that is running another time.
+
+    Args:
+        user_data: the value under which the timeout itself was submitted, 0 to 2**64 - 1.
+        duration: seconds from now, or with ``absolute`` since the clock's start; 0 to 2**33.
+        absolute: ``duration`` is a time of the clock, not an interval.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        0.
+
+    Errors:
+        - ``ENOENT``: no linked timeout with this value is running.
+        - ``EALREADY``: the timeout is firing.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.11.
+
+    Source:
+        io_uring_enter(2), ``IORING_OP_TIMEOUT_REMOVE``, ``IORING_LINK_TIMEOUT_UPDATE``.
+    """
     flags = _UPDATE | _LINK_UPDATE | (_ABS if absolute else 0)
     return _update("link_timeout_update", user_data, duration, flags).with_options(sqe_flags, personality)
 

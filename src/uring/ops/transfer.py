@@ -36,15 +36,48 @@ def splice(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Moves up to ``n`` bytes from one descriptor to another, one of which is a pipe (Linux 5.7); completes
-    with the number moved, 0 at the end. See splice(2).
+    """Moves bytes between two descriptors, one of them a pipe, without copying them through the process.
 
-    Offsets are for the end that is not a pipe; None is the file's own position. ``fixed_in`` and
-    ``fixed_file``: ``fd_in``, ``fd_out`` is a registered file.
+    It runs in a kernel worker and blocks there. It does not wait where either end has ``O_NONBLOCK``. While
+    it waits for a socket without ``O_NONBLOCK`` the kernel keeps the pipe locked: a read or write of the
+    pipe, non-blocking or through a ring, sleeps until data comes, and no signal ends it (Linux 6.18; TCP does
+    so with ``SPLICE_F_NONBLOCK`` too). Splice from non-blocking sockets.
 
-    While it waits for data of a socket without ``O_NONBLOCK`` the kernel keeps the pipe locked. A read
-    or write of the pipe, non-blocking or through a ring, then sleeps until data comes, and no signal ends it
-    (Linux 6.18; TCP does so with ``SPLICE_F_NONBLOCK`` too). Splice from non-blocking sockets.
+    Args:
+        fd_in: the source, a descriptor or an object with ``fileno()``.
+        fd_out: the destination, likewise.
+        n: bytes to move at most, 0 to 2**32 - 1.
+        offset_in: where in ``fd_in`` to start, in bytes, 0 to 2**63 - 1; None is the file's position, which
+            moves. A pipe takes none.
+        offset_out: where in ``fd_out`` to start, in bytes, 0 to 2**63 - 1; None likewise.
+        splice_flags: ``SPLICE_F_MOVE``, ``SPLICE_F_NONBLOCK``, ``SPLICE_F_MORE``.
+        fixed_in: ``fd_in`` is an index into the registered files.
+        fixed_file: ``fd_out`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes were moved; 0 at the end of ``fd_in``.
+
+    Errors:
+        - ``EAGAIN``: it would wait, and an end has ``O_NONBLOCK`` or ``splice_flags`` ``SPLICE_F_NONBLOCK``.
+        - ``EBADF``: an end is not open, or not for its direction.
+        - ``EINVAL``: neither end is a pipe, or the file system does not splice.
+        - ``ESPIPE``: an offset for a pipe.
+        - ``EPIPE``: the reader of ``fd_out`` is gone. No ``SIGPIPE`` is sent.
+
+    Cancellation:
+        `async_cancel` interrupts it while it waits: it completes with ``EINTR`` (the kernel's -512 is told as
+        that), the cancel request with ``EALREADY``. `link_timeout` does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.7.
+
+    Source:
+        splice(2); io_uring_enter(2), ``IORING_OP_SPLICE``.
     """
     return make(
         "splice",
@@ -70,8 +103,43 @@ def tee(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Copies up to ``n`` bytes from one pipe to another without consuming them (Linux 5.8); completes with
-    the number copied. See tee(2)."""
+    """Copies bytes from one pipe to another, and leaves them in the first.
+
+    It runs in a kernel worker and blocks there, for as long as the first pipe is empty or the second full. It
+    does not wait where either end has ``O_NONBLOCK``.
+
+    Args:
+        fd_in: the pipe to copy from, a descriptor or an object with ``fileno()``.
+        fd_out: the pipe to copy to, likewise.
+        n: bytes to copy at most, 0 to 2**32 - 1.
+        splice_flags: ``SPLICE_F_NONBLOCK``: does not wait.
+        fixed_in: ``fd_in`` is an index into the registered files.
+        fixed_file: ``fd_out`` is an index into the registered files.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        How many bytes were copied; 0 when the first pipe has no writer and no data.
+
+    Errors:
+        - ``EAGAIN``: it would wait, and an end has ``O_NONBLOCK`` or ``splice_flags`` ``SPLICE_F_NONBLOCK``.
+        - ``EBADF``: an end is not open, or not for its direction.
+        - ``EINVAL``: an end is no pipe, or both are the same.
+        - ``EPIPE``: the reader of ``fd_out`` is gone. No ``SIGPIPE`` is sent.
+
+    Cancellation:
+        `async_cancel` interrupts it while it waits: it completes with ``EINTR`` (the kernel's -512 is told as
+        that), the cancel request with ``EALREADY``. `link_timeout` does not end it.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 5.8.
+
+    Source:
+        tee(2); io_uring_enter(2), ``IORING_OP_TEE``.
+    """
     return make(
         "tee",
         abi.IORING_OP_TEE,
@@ -86,11 +154,36 @@ def tee(
 def pipe(
     pipe_flags: int = 0, *, file_index: int | None = None, sqe_flags: int = 0, personality: int = 0
 ) -> Op[tuple[int, int]]:
-    """Makes a pipe (Linux 6.16); completes with (read end, write end). See pipe2(2).
+    """Makes a pipe.
 
-    ``O_CLOEXEC`` is added, as Python's own descriptors have it. With ``file_index`` the ends go into that
-    slot of the registered files and the next one, or into free ones with ``IORING_FILE_INDEX_ALLOC``, and
-    it completes with the slots.
+    ``O_CLOEXEC`` is added, as Python's own descriptors have it.
+
+    Args:
+        pipe_flags: ``O_NONBLOCK``, ``O_DIRECT`` and the like of pipe2(2), 0 to 2**32 - 1.
+        file_index: puts the ends into this slot of the registered files and the next one, 0 to 2**20 - 1, or
+            into free ones (``IORING_FILE_INDEX_ALLOC``); None makes descriptors.
+        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+    Result:
+        A pair: the end to read from and the end to write to, as descriptors or slots.
+
+    Errors:
+        - ``EINVAL``: an unknown flag, or the table of files ends before the slots.
+        - ``EMFILE``, ``ENFILE``: too many descriptors are open, or no slots are free.
+        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
+
+    Cancellation:
+        It completes while it is submitted: there is nothing to cancel.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.16.
+
+    Source:
+        pipe2(2); io_uring_prep_pipe(3).
     """
     flags = check_int("pipe_flags", pipe_flags, 0, UINT_MAX)
     ends = zeroed(8)
