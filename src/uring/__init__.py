@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .ring import Ring
     from .session.batch import Batch
     from .session.bundles import BundleIterator
+    from .session.groups import BufferGroup
     from .session.pools import BufferPool, RegisterBufferPool
     from .session.provided import BufferGroups
     from .session.queries import (
@@ -107,6 +108,7 @@ __all__ = [
     "CTX_MODE_RESERVED",
     "LARGE_LOCKED_BUFFER_MEM",
     "Batch",
+    "BufferGroup",
     "BufferGroups",
     "BufferGroupsConfig",
     "BufferPool",
@@ -228,6 +230,7 @@ _HOMES = {
     "ring": "Ring",
     "session.batch": "Batch",
     "session.bundles": "BundleIterator",
+    "session.groups": "BufferGroup",
     "session.pools": "BufferPool RegisterBufferPool",
     "session.provided": "BufferGroups",
     "session.queries": "QueryOpcode QuerySCQ QueryZCRX query_opcodes query_scq query_zcrx send_msg_ring",

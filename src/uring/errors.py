@@ -63,14 +63,21 @@ class PoolExhausted(_Portable):
         super().__init__(errno.ENOBUFS, message)
 
 
-class ListenerNotReady(RuntimeError):
-    """The listener was used before its socket was bound and listening, or after its set-up failed."""
+class ListenerNotReady(_Portable, RuntimeError):
+    """The listener was used before its socket was bound and listening, or after its set-up failed.
+
+    errno is EINVAL, as accept(2) has it for a socket that does not listen. It is a RuntimeError too.
+    """
+
+    def __init__(self, message: str = "the listener is not ready") -> None:
+        super().__init__(errno.EINVAL, message)
 
 
 class NotSupported(_Portable):
-    """The running kernel lacks `feature`; `needs` says what has it ("Linux 6.19"). errno is EOPNOTSUPP.
+    """`feature` is not there; `needs` says what has it ("Linux 6.19"). errno is EOPNOTSUPP.
 
-    Raised before anything is queued.
+    What the running kernel lacks is refused before anything is queued. A completion with ``EOPNOTSUPP``, by
+    which the kernel refuses an operation on this kind of file or socket, is one too: `feature` names it.
     """
 
     feature: str
@@ -129,7 +136,8 @@ class NoWorker(_Portable, RuntimeError):
 def error_from_result(res: int, op: str = "", fd: int | None = None, address: object = None) -> OSError:
     """The exception for a negative completion result.
 
-    It is an instance of the subclass of OSError that Python has for that errno; -ETIME is a TimeoutError too.
+    It is an instance of the subclass of OSError that Python has for that errno; -ETIME is a TimeoutError too,
+    and -EOPNOTSUPP is a `NotSupported`.
     The codes by which an interrupted system call asks to be restarted, which the kernel lets through when a
     worker is cancelled, become EINTR. With `op`, `fd` or `address` the message names them, and the exception
     has them as attributes.
@@ -140,10 +148,12 @@ def error_from_result(res: int, op: str = "", fd: int | None = None, address: ob
         raise ValueError(f"a result of {res} is not an error")
     number = errno.EINTR if -res in _RESTART_CODES else -res
     plain = OSError(number, os.strerror(number))
-    kind = TimeoutError if number == errno.ETIME else type(plain)
+    kind = _KINDS.get(number) or type(plain)
     if not op and fd is None and address is None:
         return plain if kind is type(plain) else kind(number, plain.strerror)
     error = _placed(kind)(number, plain.strerror)
+    if isinstance(error, NotSupported):
+        error.feature = op
     error.op = op
     error.fd = fd
     error.address = address
@@ -179,6 +189,23 @@ def unavailable_from_errno(number: int, call: str = "io_uring_setup", memory: in
 # ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK. They are internal to the kernel, but the
 # first is seen in results of operations that were cancelled while they blocked in a worker.
 _RESTART_CODES: Final = frozenset({512, 513, 514, 516})
+
+
+class _Refused(NotSupported):
+    """The kernel's own answer, with its text."""
+
+    def __init__(self, number: int, text: str) -> None:
+        OSError.__init__(self, number, text)
+        self.feature = self.needs = ""
+
+    def _recipe(self) -> tuple[Any, ...]:
+        return error_from_result, (-(self.errno or 0),)
+
+
+_Refused.__name__ = _Refused.__qualname__ = "NotSupported"
+
+_KINDS: Final[dict[int, type[OSError]]] = {errno.ETIME: TimeoutError, errno.EOPNOTSUPP: _Refused}
+"""The errnos whose class is not the one that Python has for them."""
 
 
 class _Placed(_Portable):

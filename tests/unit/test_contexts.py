@@ -53,6 +53,34 @@ def test_direct_round_trip(op: int, flags: int, group: int, fd: int) -> None:
     assert (cqe.res, cqe.is_success, cqe.has_buffer, cqe.buf_id) == (-5, False, True, 3)
 
 
+def test_the_fields_of_a_slot_that_was_given_back_are_a_miss() -> None:
+    lender = ContextPools(2)
+    for slot in (lender.indirect(), lender.extended()):
+        slot.prepare(ops.recv(7, buffer_group=3))
+        ctx, cqe = slot.context, CQEView((slot.context, 0, 0))
+        sqe = cqe.sqe
+        assert (ctx.fd, ctx.buf_group, cqe.fd, sqe.fd) == (7, 3, 7, 7)
+        assert sqe.valid
+        slot.pool.put_extended(slot) if ctx.is_extended else slot.pool.put_indirect(slot)
+        for read in (
+            lambda ctx=ctx: ctx.op,
+            lambda ctx=ctx: ctx.fd,
+            lambda ctx=ctx: ctx.flags,
+            lambda ctx=ctx: ctx.buf_group,
+            lambda ctx=ctx: ctx.has_buffer_select,
+            lambda cqe=cqe: cqe.op,
+            lambda cqe=cqe: cqe.fd,
+            lambda cqe=cqe: cqe.buf_group,
+            lambda sqe=sqe: sqe.fd,
+            lambda sqe=sqe: sqe.user_data,
+        ):
+            with pytest.raises(LookupError, match="given back"):
+                read()
+        assert not sqe.valid
+        assert "generation=0" in repr(ctx)
+        repr(cqe)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

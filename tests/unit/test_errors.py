@@ -56,7 +56,6 @@ KINDS = [
     (errno.EISCONN, OSError),
     (errno.ENETUNREACH, OSError),
     (errno.EHOSTUNREACH, OSError),
-    (errno.EOPNOTSUPP, OSError),
 ]
 
 
@@ -164,6 +163,16 @@ def test_what_they_carry() -> None:
     refused = RingUnavailable(errno.EPERM, "ask root")
     assert (refused.hint, refused.strerror) == ("ask root", os.strerror(errno.EPERM))
     assert issubclass(ListenerNotReady, RuntimeError)
+    assert isinstance(ListenerNotReady("not yet"), OSError)
+    assert ListenerNotReady().errno == errno.EINVAL
+    for refused in (
+        error_from_result(-errno.EOPNOTSUPP),
+        error_from_result(-errno.EOPNOTSUPP, "fallocate", 3),
+    ):
+        assert isinstance(refused, NotSupported)
+        assert (refused.errno, refused.strerror) == (errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        copied = pickle.loads(pickle.dumps(refused))
+        assert (type(copied), str(copied), copied.feature) == (type(refused), str(refused), refused.feature)
 
 
 @pytest.mark.parametrize(

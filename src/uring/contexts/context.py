@@ -9,7 +9,8 @@ The top two bits of a context tell the meaning of the rest:
 
 Invariants
   - A context contains no address. A slot is found by number and generation, so that a late or forged
-    completion matches none.
+    completion matches none. Generations repeat: the 1 048 576th loan of a slot after this one has the same
+    context. Requests without a context (`uring.Request`) have a number each that does not come again.
   - A slot has one operation in flight at most, and cannot be given back before its last completion.
   - Each loan of a slot is a new object: one that was given back stays dead when its number is reused.
 """
@@ -80,6 +81,7 @@ class SQEContext(int):
 
     Made by `for_fd`, `pack_direct`, `pack_indirect` and `pack_extended`. The ``with_…`` methods answer a
     new context in direct mode; in the other modes they change the slot's record and answer the same one.
+    The fields of a slot that was given back are a LookupError.
 
     Raises:
         ValueError: not in 64 bits.
@@ -164,7 +166,7 @@ class SQEContext(int):
         Raises:
             LookupError: the context is not indirect, or its slot was given back.
         """
-        slot = self._slot() if self.is_indirect else None
+        slot = find_slot(self) if self.is_indirect else None
         if slot is None:
             raise LookupError(f"{self!r} names no borrowed indirect slot")
         return slot
@@ -176,7 +178,7 @@ class SQEContext(int):
         Raises:
             LookupError: the context is not extended, or its slot was given back.
         """
-        slot = self._slot() if self.is_extended else None
+        slot = find_slot(self) if self.is_extended else None
         if not isinstance(slot, ExtSQE):
             raise LookupError(f"{self!r} names no borrowed extended slot")
         return slot
@@ -220,16 +222,23 @@ class SQEContext(int):
         return self
 
     def _slot(self) -> IndirectSQE | None:
-        mode = self >> 62
-        return find_slot(self) if mode in (1, 2) else None
+        """The slot of an indirect or extended context; None for one that has its fields in itself.
 
-    def _slot_to_change(self) -> IndirectSQE | None:
+        Raises:
+            LookupError: the slot was given back, so that its fields are not known.
+        """
         if self >> 62 not in (1, 2):
             return None
         slot = find_slot(self)
         if slot is None:
-            raise LookupError(f"{self!r} names no borrowed slot")
-        if slot.in_flight:
+            raise LookupError(f"{self!r} names no borrowed slot: it was given back")
+        return slot
+
+    def _slot_to_change(self) -> IndirectSQE | None:
+        if self >> 62 not in (1, 2):
+            return None
+        slot = self._slot()
+        if slot is not None and slot.in_flight:
             raise RuntimeError("the entry of an operation in flight cannot be changed")
         return slot
 

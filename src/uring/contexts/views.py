@@ -1,7 +1,8 @@
 """Completions as the program sees them, and the entry that a context stores.
 
-A completion is a tuple (user_data, res, flags), with two numbers more on a ring with 32-byte completions;
-its attributes are computed from that on access, so that a completion costs only the tuple.
+A completion is a tuple (user_data, res, flags), with two numbers more on a ring with 32-byte completions, and
+behind them the meaning of its result where that is more than a number. Its attributes are computed from that
+on access, so that a completion costs only the tuple.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
+from ..errors import error_from_result
+from ..kernel.op import failure
 from .context import ExtSQE, IndirectSQE, SQEContext, find_slot
 
 __all__ = ["CQEView", "Completion", "DirectCQE", "ExtCQE", "SQEView", "view_ext_sqe", "view_sqe"]
@@ -22,6 +25,9 @@ _BUFFER_SHIFT = 16
 _FD_SIGN = 1 << 61
 _FD_MASK = (1 << 30) - 1
 
+
+_TOLD = 5
+"""Where a completion carries how to decode its result, or what failed, if anything."""
 
 _getters: Any = namedtuple("_getters", "user_data res flags")
 """A named tuple's attributes are read faster than any property."""
@@ -43,6 +49,21 @@ class Completion(tuple[int, ...]):
     def is_success(self) -> bool:
         """Whether the result is not an error."""
         return self[1] >= 0
+
+    def result(self) -> Any:
+        """What the result means: a pair of descriptors, an address, a `StatxResult`, bytes; the number itself
+        where there is no more to it.
+
+        Raises:
+            OSError: the completion is an error. It names the operation, its descriptor, address and paths.
+            LookupError: several requests were in flight under one direct context, and nothing tells whose
+                result this is.
+        """
+        res = self[1]
+        told: Any = self[_TOLD] if len(self) > _TOLD else None
+        if res < 0:
+            raise error_from_result(res) if told is None else failure(res, *told)
+        return res if told is None else told(res)
 
     @property
     def has_more(self) -> bool:
@@ -86,7 +107,8 @@ class Completion(tuple[int, ...]):
 class CQEView(Completion):
     """A completion of any context, from `uring.Ring.wait`.
 
-    Of indirect and extended ones the submitted entry can be looked at until the slot is given back.
+    Of indirect and extended ones the submitted entry can be looked at until the slot is given back; `op`,
+    `fd` and `buf_group` are a LookupError after that.
     """
 
     __slots__ = ()
@@ -122,7 +144,7 @@ class CQEView(Completion):
 
     @property
     def sqe(self) -> SQEView:
-        """The submitted entry; not `SQEView.valid` in direct mode and after the slot was given back."""
+        """The submitted entry; not `SQEView.valid` in direct mode, nor once the slot was given back."""
         return SQEView(find_slot(self[0]) if self.full_sqe else None)
 
     @property
@@ -210,12 +232,18 @@ class SQEView:
 
     @property
     def valid(self) -> bool:
-        return self._slot is not None
+        """Whether there is an entry: its slot is borrowed."""
+        return self._slot is not None and self._slot.valid
 
-    def _field(self, place: int) -> int:
+    def _borrowed(self) -> IndirectSQE:
         if self._slot is None:
             raise LookupError("a direct context remembers no entry")
-        return self._slot.fields[place]
+        if not self._slot.valid:
+            raise LookupError("the slot was given back, and its entry with it")
+        return self._slot
+
+    def _field(self, place: int) -> int:
+        return self._borrowed().fields[place]
 
     @property
     def opcode(self) -> int:
@@ -264,9 +292,7 @@ class SQEView:
 
     @property
     def user_data(self) -> int:
-        if self._slot is None:
-            raise LookupError("a direct context remembers no entry")
-        return int(self._slot.context)
+        return int(self._borrowed().context)
 
     @property
     def buf_index(self) -> int:

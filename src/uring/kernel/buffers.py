@@ -16,10 +16,11 @@ import mmap
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..abi import IOU_PBUF_RING_INC
+from ..abi import IORING_REGISTER_PBUF_STATUS, IOU_PBUF_RING_INC
+from ..abi.layouts import BUF_STATUS
 from ..errors import NotSupported, RingClosed, error_from_result
 from .lib import ffi, lib
-from .memory import pin_writable
+from .memory import pin_writable, zeroed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ class BufferRing:
 
     __slots__ = (
         "_handle",
+        "_head",
         "_map",
         "_memory",
         "_pins",
@@ -108,6 +110,7 @@ class BufferRing:
             raise error_from_result(result, f"register buffer ring {group}")
         self._ring = ring
         self._handle = handle
+        self._head = 0  # the kernel's place, when it was asked last
         self.group: int = group
         self.count: int = count
         self.size: int = size
@@ -199,6 +202,39 @@ class BufferRing:
         pointers = self._handle, ffi.addressof(lib, "ur_buffers_put"), ffi.from_buffer(self._memory)
         handle, put, memory = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
         return handle, put, memory, self.size, self.count
+
+    def queued(self, bid: int) -> bool:
+        """Whether a buffer is in the ring now, for the kernel to take.
+
+        The kernel's place in the ring is remembered, and asked for only where the one known leaves a doubt:
+        once for all buffers that it took meanwhile. Where it does not say (a filter, another thread's ring)
+        the answer is False.
+        """
+        return self._seems_queued(bid) and self._look() and self._seems_queued(bid)
+
+    def full(self) -> bool:
+        """Whether there is room for no buffer more."""
+        return self._filled() >= self.entries and self._look() and self._filled() >= self.entries
+
+    def _seems_queued(self, bid: int) -> bool:
+        """Whether the buffer is among those that were in the ring when the kernel was asked last."""
+        if lib.ur_buffers_after(self._handle, bid, 0) != bid:
+            return False  # its entry has been used for another one
+        return int(self._handle.places[bid]) - self._head & 0xFFFF < self._filled()
+
+    def _filled(self) -> int:
+        return int(self._handle.tail) - self._head & 0xFFFF
+
+    def _look(self) -> bool:
+        """Asks the kernel for its place; whether it said."""
+        status = zeroed(BUF_STATUS.size)
+        BUF_STATUS.pack_into(status.view, 0, self.group, 0)
+        try:
+            self._ring.register(int(IORING_REGISTER_PBUF_STATUS), status.address, 1, "buffer status")
+        except OSError:
+            return False
+        self._head = BUF_STATUS.unpack_from(status.view, 0)[1] & 0xFFFF
+        return True
 
     def run(self, bid: int, n: int) -> list[int]:
         """The buffer and those the kernel takes after it, ``n`` in all: in the order they were put.

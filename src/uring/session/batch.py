@@ -33,7 +33,7 @@ class Batch:
         TypeError, ValueError: a context that is not direct, or a request that is linked, silent or draining.
     """
 
-    __slots__ = ("_one", "_ring", "_volley", "decodes", "holds", "pairs", "requests")
+    __slots__ = ("_one", "_ring", "_volley", "decoding", "holds", "pairs", "requests")
 
     def __init__(self, requests: Iterable[tuple[Op, int]]) -> None:
         self.requests: tuple[tuple[Op, int], ...] = tuple(requests)
@@ -52,12 +52,14 @@ class Batch:
                 raise ValueError(f"a batch takes no linked, silent or draining requests: {op!r}")
             pairs.append(op.pack().entry)
             pairs.append(ctx)
-            if op.needed:
+            if op.needed or op.fields[0]:
                 holds[ctx] = (*holds.get(ctx, ()), op)
         self.holds: dict[int, tuple[Op, ...]] = holds
-        """The pins to keep, by context."""
-        self.decodes: bool = any(op.decode is not None for each in holds.values() for op in each)
-        """Whether results mean more than their number."""
+        """The requests to keep, by context: all but those that do nothing."""
+        self.decoding: frozenset[int] = frozenset(
+            ctx for ctx, each in holds.items() if any(op.decode is not None for op in each)
+        )
+        """The contexts under which results mean more than their number."""
         self.pairs: bytes = pairs.tobytes()
         """Address of the entry and context of each request."""
         self._volley: Volley | None = None

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, overload
 from ..contexts.views import Completion
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from ..kernel.buffers import BufferRing
 
 __all__ = ["BundleIterator"]
@@ -20,6 +22,8 @@ __all__ = ["BundleIterator"]
 
 class BundleIterator(Sequence[memoryview]):
     """A sequence of the buffers filled, the last perhaps in part. Views are good until `recycle`.
+
+    ``with BundleIterator.of(cqe, group) as bundle:`` recycles them at the end of the block.
 
     Args:
         cqe: the completion, with a buffer and a result above 0.
@@ -131,6 +135,16 @@ class BundleIterator(Sequence[memoryview]):
         for bid in self._ids:
             target.put(bid)
         self._ids = []
+
+    def __enter__(self) -> BundleIterator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Gives the buffers back, unless that was done in the block."""
+        if self._ids:
+            self.recycle()
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < len(self._ids):

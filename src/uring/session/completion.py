@@ -4,6 +4,8 @@ Invariants
   - The pins of an operation are dropped on the last completion that can touch them. Contexts in direct mode
     are not unique: their pins are kept by value, and dropped together when nothing is in flight under that
     value.
+  - A completion carries what its result means, from before the memory of its operation is released: it can be
+    asked at any time, on any thread, whatever else is in flight.
   - With several issuers only the blocking itself happens outside the lock.
 """
 
@@ -14,21 +16,20 @@ import time
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..abi import IORING_CQE_F_MORE
-from ..contexts.context import SQEContext
+from ..abi import IORING_CQE_F_MORE, IORING_OP_PIPE
 from ..contexts.views import Completion, CQEView, DirectCQE, ExtCQE
-from ..errors import error_from_result
-from ..opcodes import by_number
+from ..kernel.op import descriptor
 from .state import NO_THREAD, RingState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..kernel.op import Op
 
 __all__ = ["Waiting"]
 
 _MORE = int(IORING_CQE_F_MORE)
+_OP_PIPE = int(IORING_OP_PIPE)
 _SLEEP_MOST = 0.5
 """Seconds. A signal that comes between Python's last look for one and the kernel's sleep ends neither, so
 that no sleep may last: Ctrl-C would go unseen for ever."""
@@ -77,39 +78,16 @@ class Waiting(RingState):
 
     def result(self, cqe: Completion) -> Any:
         """What a successful completion means: a pair of descriptors, an address, a `StatxResult`, bytes; the
-        number itself where there is no more to it. To be asked before the next wait that brings completions.
+        number itself where there is no more to it. The same as ``cqe.result()``.
 
         Raises:
-            OSError: the completion is an error.
-            LookupError: too late, or several requests were in flight under one direct context.
+            OSError: the completion is an error. It names the operation, its descriptor, address and paths.
+            LookupError: several requests were in flight under one direct context, and nothing tells whose
+                result this is.
         """
         if not isinstance(cqe, Completion):
             raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
-        if cqe.res < 0:
-            raise error_from_result(cqe.res, *self._named(cqe[0]))
-        value = cqe[0]
-        op = self._decodable.get(value)
-        if op is not None:
-            held: tuple[Op, ...] = (op,)
-        else:
-            slot = self._slots.get(value)
-            held = self._held.get(value, ()) if slot is None else (slot.op,) if slot.op else ()
-        for batch in self._lately:
-            held += batch.holds.get(value, ())
-        if len(held) > 1 and any(each.decode is not None for each in held):
-            raise LookupError("several requests share this direct context: only slots tell their results")
-        op = held[0] if held else None
-        return cqe.res if op is None or op.decode is None else op.decode(cqe.res)
-
-    @staticmethod
-    def _named(value: int) -> tuple[str, int | None]:
-        """The operation and descriptor that a context names."""
-        context = SQEContext(value)
-        try:
-            name = by_number(context.op).name.lower()
-        except LookupError:
-            name = ""
-        return name, context.fd if context.fd >= 0 else None
+        return cqe.result()
 
     def _take(self, kind: type[C], max_cqes: int, timeout: float | None) -> list[C]:
         if max_cqes.__class__ is not int or max_cqes < 1:
@@ -133,41 +111,83 @@ class Waiting(RingState):
 
     def _collect(self, kind: type[C], n: int) -> list[C]:
         """Completions of the last cycle as objects; whatever ended by them is released."""
-        if self._decodable:
-            self._decodable.clear()
-        if self._batches or self._lately:
-            self._settle_batches()
-        cqes = list(map(kind, self._unpack(self._kernel.out[: n * self._cqe_size])))
-        if self._held or self._slots or self._guarded:
+        out = self._kernel.out[: n * self._cqe_size]
+        cqes = list(map(kind, self._unpack(out)))
+        if self._held or self._slots or self._guarded or self._batches:
+            if self._decoding or min(out.cast("i")[2 :: self._cqe_size // 4].tolist()) < 0:
+                self._tell(kind, cqes)
             ended = self._release(cqes)
+            if self._batches:
+                self._settle_batches()
             if self._kernel.strays != self._strays:
                 cqes = self._drop_late(cqes, ended)
         elif self._kernel.strays != self._strays:
             cqes = self._drop_late(cqes, ())
         return cqes
 
-    def _release(self, cqes: Iterable[tuple[int, ...]]) -> list[int]:
+    def _tell(self, kind: type[C], cqes: list[C]) -> None:
+        """Gives to completions what their results mean: how to decode them, or what has failed."""
+        decoding, slots, renamed = self._decoding, self._slots, self._renamed
+        for i, cqe in enumerate(cqes):
+            value, res = cqe[0], cqe[1]
+            if res >= 0 and value not in decoding:
+                continue
+            slot = slots.get(value)
+            if slot is not None:
+                ops: tuple[Op, ...] = () if slot.op is None else (slot.op,)
+            else:
+                ops = self._kept(renamed.get(value, value))
+            if ops:
+                told: Any = _place(ops) if res < 0 else self._meaning(ops)
+                if told is not None:
+                    cqes[i] = kind((*cqe[:3], *cqe.big_cqe, told))
+
+    def _meaning(self, ops: tuple[Op, ...]) -> Callable[[int], Any] | None:
+        """How to decode a result of one of these requests; None where the number is all."""
+        op = ops[0]
+        if len(ops) == 1:
+            if op.fields[0] or op.decode is None:
+                return op.decode
+            # Of a batch as one, whose memory the next submission uses again.
+            results = op.decode(0)
+            return lambda _: results
+        if all(each.fields[0] == _OP_PIPE for each in ops):
+            # Their memory tells which have succeeded, and every success gets another pair.
+            for op in ops:
+                if op not in self._given and op.decode is not None:
+                    ends: Any = op.decode(0)
+                    if ends[0] != ends[1]:
+                        self._given.add(op)
+                        return op.decode
+        return _ambiguous if any(each.decode is not None for each in ops) else None
+
+    def _kept(self, value: int) -> tuple[Op, ...]:
+        """The requests in flight under a direct context, but for those that do nothing."""
+        ops = self._held.get(value, ())
+        for batch in self._batches:
+            ops += batch.holds.get(value, ())
+        return ops
+
+    def _release(self, cqes: Iterable[tuple[Any, ...]]) -> list[int]:
         ended = self._kernel.ended()
         if self._renamed:
             ended += self._settle(cqes, ended)
         slots = self._slots
         take = self._held.pop
         for value in ended:
-            held = take(value, None)
-            if held is not None:
-                if held[0].decode is not None and len(held) == 1:
-                    self._decodable[value] = held[0]
-            elif value in slots:
+            if take(value, None) is None and value in slots:
                 slot = slots.pop(value)
                 slot.in_flight = False
-                if slot.op is not None and slot.op.decode is not None:
-                    self._decodable[value] = slot.op
                 slot.op = None
         if self._guarded:
             self._guarded.difference_update(ended)
+        if self._decoding:
+            self._decoding.difference_update(ended)
+            if self._given and not self._decoding:
+                self._given.clear()
         return ended
 
-    def _settle(self, cqes: Iterable[tuple[int, ...]], ended: list[int]) -> list[int]:
+    def _settle(self, cqes: Iterable[tuple[Any, ...]], ended: list[int]) -> list[int]:
         """The values of polls that ended under another one, given to them by an update."""
         renamed = self._renamed
         settled = []
@@ -183,10 +203,8 @@ class Waiting(RingState):
 
     def _settle_batches(self) -> None:
         """Lets go of the batches of which nothing is in flight any more."""
-        batches = self._batches
         in_flight = self._kernel.any_in_flight
-        self._lately = [each for each in batches if each.decodes]
-        self._batches = [each for each in batches if in_flight(each.pairs, len(each.requests))]
+        self._batches = [each for each in self._batches if in_flight(each.pairs, len(each.requests))]
 
     def _drop_late(self, cqes: list[C], ended: Iterable[int]) -> list[C]:
         self._strays = self._kernel.strays
@@ -240,6 +258,23 @@ class Waiting(RingState):
                     if not self._waiters and not self._kernel.closed:
                         self._kernel.eager = False
                     self._quiet.notify_all()
+
+
+def _ambiguous(res: int) -> Any:
+    raise LookupError(
+        "several requests were in flight under this direct context, and nothing tells whose result this is: "
+        "leave the context out, or use slots"
+    )
+
+
+def _place(ops: tuple[Op, ...]) -> tuple[Any, ...] | None:
+    """What is known of a failed one of these requests, as `uring.kernel.op.failure` takes it."""
+    first = ops[0]
+    if len(ops) == 1:
+        return first.name, first.fields, first.address, first.paths
+    if len({(op.name, descriptor(op.fields)) for op in ops}) > 1:
+        return None
+    return first.name, first.fields, None, ()
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from ..kernel.op import Op
-
 __all__ = ["RingCore"]
 
 _RESERVED = 3 << 62
@@ -222,20 +220,13 @@ class RingCore(Submission, Waiting):
         if (slot is None and value not in known) or len(kinds) != 1:
             return
         for op in ops:
-            if op is not None and op.discard is not None:
+            if op is not None and op.discard is not None and op not in self._given:
                 try:
                     op.discard(res)
                 except OSError:
                     pass  # other code closed the descriptor by its number
                 if op.fields[0] != _OP_PIPE:  # whose ends are in the memory of each
                     return
-
-    def _kept(self, value: int) -> tuple[Op, ...]:
-        """The requests under a direct context that something is kept of."""
-        ops = self._held.get(value, ())
-        for batch in self._batches:
-            ops += batch.holds.get(value, ())
-        return ops
 
     def _cancel_everything(self, again: bool) -> None:
         """Asks for all in flight to end; ``again`` also past the queue, where a request with ``IO_DRAIN``

@@ -10,10 +10,10 @@ from typing import Any
 from .. import abi
 from ..contexts.views import Completion
 from ..errors import PoolExhausted
-from ..kernel.buffers import BufferRing
 from ..ops.base import check_int
 from ..options import locked_buffer_layout
 from .bundles import BundleIterator
+from .groups import BufferGroup
 from .pools import BufferPool, RegisterBufferPool
 from .registration import Registrations
 
@@ -30,9 +30,9 @@ class BufferGroups:
         rings: every group, in the order of their numbers.
     """
 
-    def __init__(self, rings: list[BufferRing]) -> None:
-        self.rings: list[BufferRing] = rings
-        self._by_size: dict[int, list[BufferRing]] = {}
+    def __init__(self, rings: list[BufferGroup]) -> None:
+        self.rings: list[BufferGroup] = rings
+        self._by_size: dict[int, list[BufferGroup]] = {}
         for ring in rings:
             self._by_size.setdefault(ring.size, []).append(ring)
         self._turn = 0
@@ -41,7 +41,7 @@ class BufferGroups:
     def sizes(self) -> list[int]:
         return sorted(self._by_size)
 
-    def group_for(self, size: int) -> BufferRing:
+    def group_for(self, size: int) -> BufferGroup:
         """A group whose buffers have at least ``size`` bytes, the smallest such; scaled ones take turns.
 
         Raises:
@@ -60,16 +60,16 @@ class ProvidedBuffers(Registrations):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._groups: dict[int, BufferRing] = {}
+        self._groups: dict[int, BufferGroup] = {}
         self.buffer_groups: BufferGroups = BufferGroups([])
         self.register_pool: RegisterBufferPool | None = None
         self.write_buffers: BufferPool | None = None
 
     def register_buf_ring(
         self, entries: int, group: int, size: int = 0, flags: int = 0, *, min_left: int = 0
-    ) -> BufferRing:
+    ) -> BufferGroup:
         """A ring of ``entries`` buffers of ``size`` bytes (Linux 5.19), or an empty one for memory given by
-        `BufferRing.provide`. Closed with `unregister_buf_ring` and when the ring stops.
+        `uring.BufferGroup.provide`. Closed with `unregister_buf_ring` and when the ring stops.
 
         Raises:
             OSError: the group exists already (``EEXIST``). ValueError: out of range.
@@ -80,31 +80,42 @@ class ProvidedBuffers(Registrations):
         check_int("a buffer's size", size, 0, (1 << 31) - 1)
         check_int("flags", flags, 0, 0xFFFF)
         check_int("min_left", min_left, 0, (1 << 31) - 1)
-        made = BufferRing(self._kernel, group, entries, size, flags, empty=not size, min_left=min_left)
+        made = BufferGroup(
+            self._kernel,
+            self.unregister_buf_ring,
+            group,
+            entries,
+            size,
+            flags,
+            empty=not size,
+            min_left=min_left,
+        )
         self._groups[group] = made
         return made
 
-    def register_buf_ring_with_flags(self, entries: int, group: int, flags: int, size: int = 0) -> BufferRing:
+    def register_buf_ring_with_flags(
+        self, entries: int, group: int, flags: int, size: int = 0
+    ) -> BufferGroup:
         """As `register_buf_ring`, with ``IOU_PBUF_RING_*`` flags."""
         return self.register_buf_ring(entries, group, size, flags)
 
-    def register_buf_ring_mmap(self, entries: int, group: int, size: int = 0) -> BufferRing:
+    def register_buf_ring_mmap(self, entries: int, group: int, size: int = 0) -> BufferGroup:
         """A buffer ring whose entries the kernel allocates (Linux 6.4)."""
         return self.register_buf_ring(entries, group, size, _MMAP)
 
     def register_buf_ring_incremental(
         self, entries: int, group: int, size: int = 0, *, min_left: int = 0
-    ) -> BufferRing:
+    ) -> BufferGroup:
         """A buffer ring whose buffers are used up piece by piece (Linux 6.12).
 
         A buffer with fewer than ``min_left`` bytes left counts as used up (Linux 6.19, and late 6.18).
         """
         return self.register_buf_ring(entries, group, size, _INC, min_left=min_left)
 
-    def unregister_buf_ring(self, group: BufferRing | int) -> None:
+    def unregister_buf_ring(self, group: BufferGroup | int) -> None:
         """Closes a group; operations armed on it end with ``-ENOBUFS``. Raises LookupError without one."""
         self._check_owner()
-        number = group.group if isinstance(group, BufferRing) else group
+        number = group.group if isinstance(group, BufferGroup) else group
         if number not in self._groups:
             raise LookupError(f"there is no buffer group {number!r}")
         gone = self._groups.pop(number)
@@ -115,7 +126,7 @@ class ProvidedBuffers(Registrations):
             self._retired.clear()
             gone.forget()
 
-    def buf_ring(self, group: int) -> BufferRing:
+    def buf_ring(self, group: int) -> BufferGroup:
         """The group of this number. Raises LookupError without one."""
         self._check_open()
         try:

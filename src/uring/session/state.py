@@ -103,10 +103,12 @@ class RingState:
         self._slots: dict[int, IndirectSQE] = {}
         self._guarded: set[int] = set()
         self._renamed: dict[int, int] = {}
-        self._decodable: dict[int, Op] = {}
-        # Batches of which something is in flight, and those of which something was before the last wait.
+        # Values under which a result means more than its number.
+        self._decoding: set[int] = set()
+        # Pipes that share a value in flight with others, and whose ends were handed out.
+        self._given: set[Op] = set()
+        # Batches of which something is in flight.
         self._batches: list[Batch] = []
-        self._lately: list[Batch] = []
         self._chain = False
         self._chained = -1
         self._silent = False

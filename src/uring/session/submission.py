@@ -12,7 +12,7 @@ import errno
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from .. import abi
+from .. import abi, ops
 from ..contexts.context import SQEContext
 from ..errors import PoolExhausted
 from ..kernel.op import Op
@@ -36,6 +36,7 @@ _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _RESERVED = 3 << 62
 _DIRECT_END = 1 << 62
 _CONTEXTS = frozenset({int, SQEContext})
+_NOP = ops.nop()
 _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 
 
@@ -66,7 +67,7 @@ class Submission(Chains):
             if not entry or ctx is None or op.pins is not None or ctx.__class__ not in _CONTEXTS:
                 return self._enqueue(op, ctx)
             fields = op.fields
-            unusual = self._chain or self._guarded or self._drained
+            unusual = self._chain or self._guarded or self._drained or self._decoding
             if fields[0] or fields[1] or not 0 <= ctx < _DIRECT_END or unusual:
                 return self._enqueue(op, ctx)
             result = self._put_packed(ctx, entry)
@@ -218,20 +219,24 @@ class Submission(Chains):
             op, ctx = self._check_special(op, ctx, slot, linked)
             fields = op.fields
         entry = op.entry
-        needs = slot is not None or op.pins is not None or op.decode is not None or op.discard is not None
-        if ctx >= _RESERVED:
-            needs = False  # silent on success: nothing would release it
-        if needs:
+        # All but plain requests that do nothing, for what their results mean. Silent ones have no completion
+        # on success that would release them.
+        needs = slot is not None or opcode or op.needed or ctx in self._decoding
+        if needs and ctx < _RESERVED:
             self._hold(op, ctx, slot)
         result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)
         if result:
-            if needs:
+            if needs and ctx < _RESERVED:
                 self._let_go(op, ctx, slot)
             raise self._refused(result)
         return ctx  # type: ignore[return-value]
 
     def _put_batch(self, batch: Batch) -> int:
         if self._chain or self._guarded or self._drained:
+            for op, ctx in batch.requests:
+                self._enqueue(op, ctx)
+            return len(batch.requests)
+        if batch.decoding or self._decoding:
             for op, ctx in batch.requests:
                 self._enqueue(op, ctx)
             return len(batch.requests)
@@ -244,7 +249,7 @@ class Submission(Chains):
             if batch.holds:
                 self._batches.pop()
             for op, ctx in batch.requests[:done]:
-                if op.needed:
+                if op.fields[0] or op.needed:
                     self._hold(op, ctx, None)
             raise self._refused(-errno.EBUSY)
         return n
@@ -278,20 +283,30 @@ class Submission(Chains):
             slot.fields = op.fields
             slot.op = op
             slot.in_flight = True
-            return
-        held = self._held
-        held[ctx] = (*held[ctx], op) if ctx in held else (op,)
+        else:
+            held = self._held
+            others = held.get(ctx, ())
+            if op.decode is not None and self._kernel.count(ctx) > len(others):
+                others = (*others, _NOP)  # not alone: nothing is to take their results for its own
+            held[ctx] = (*others, op)
+        if op.decode is not None:
+            self._decoding.add(ctx)
+            self._given.discard(op)
 
     def _let_go(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
         """Undoes `_hold` for a request that was not queued."""
         if slot is not None:
             slot.in_flight = False
+            slot.op = None
             del self._slots[ctx]
+            self._decoding.discard(ctx)
             return
         left = list(self._held.pop(ctx))
         left.remove(op)
         if left:
             self._held[ctx] = tuple(left)
+        else:
+            self._decoding.discard(ctx)
 
     def _refused(self, result: int) -> Exception:
         if result == -errno.EBUSY:

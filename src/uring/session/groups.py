@@ -1,0 +1,118 @@
+"""A group of provided buffers as a program holds it: every buffer goes back once, or with its block.
+
+The kernel hands a buffer that is put twice to two receives at once, and says nothing. So `BufferGroup.put`
+looks where the buffer is.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .. import abi
+from ..errors import PoolExhausted, RingClosed
+from ..kernel.buffers import BufferRing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from ..contexts.views import Completion
+    from ..kernel.ring import KernelRing
+
+__all__ = ["BufferGroup"]
+
+
+class BufferGroup(BufferRing):
+    """A buffer ring that `uring.Ring.register_buf_ring` makes.
+
+    ``with ring.register_buf_ring(…) as group:`` unregisters it at the end of the block. Requests that wait
+    for its buffers end with ``ENOBUFS`` then.
+    """
+
+    def __init__(
+        self, ring: KernelRing, close: Callable[[BufferGroup], None], *args: Any, **options: Any
+    ) -> None:
+        self._close = close
+        self._offsets: dict[int, int] = {}
+        super().__init__(ring, *args, **options)
+        self._recycle = self.put
+        self.put: Callable[[int], int] = self._put_back
+
+    def _put_back(self, bid: int) -> int:
+        """Gives a buffer back to the kernel; returns 0.
+
+        Raises:
+            TypeError, ValueError: it is no buffer of this group, or it is in the ring already.
+            RingClosed: the group was closed.
+        """
+        if isinstance(bid, bool) or not isinstance(bid, int):
+            raise TypeError(f"a buffer's number is an int, not {type(bid).__name__}")
+        if not self.size:
+            raise ValueError("this ring has no memory of its own: use provide")
+        if not 0 <= bid < self.count:
+            raise ValueError(f"the group has buffers 0 to {self.count - 1}, not {bid}")
+        if self.closed or self._ring.closed:
+            raise RingClosed(f"buffer group {self.group} was closed")
+        if self.queued(bid):
+            raise ValueError(f"buffer {bid} is in the ring already: it was put, and not taken since")
+        self._offsets.pop(bid, None)
+        return self._recycle(bid)
+
+    def provide(self, bid: int, buffer: Any) -> None:
+        """Puts memory of the caller's into the ring, as buffer ``bid``; it is kept until `close`.
+
+        Raises:
+            ValueError: bid is not 0 to 65535, or in the ring already, or the ring has memory of its own.
+            PoolExhausted: the ring is full. TypeError: read-only. RingClosed: the group was closed.
+        """
+        usable = not self.closed and not self._ring.closed
+        if usable and not self.size and isinstance(bid, int) and 0 <= bid <= 0xFFFF:
+            if self.queued(bid):
+                raise ValueError(f"buffer {bid} is in the ring already: it was put, and not taken since")
+            if self.full():
+                raise PoolExhausted(f"buffer group {self.group} has room for {self.entries} buffers")
+        super().provide(bid, buffer)
+
+    @contextmanager
+    def borrow(self, cqe: Completion) -> Iterator[memoryview]:
+        """The data that a completion brought, for the length of the block; the buffer goes back at its end.
+
+        ``with group.borrow(cqe) as view:`` At the end of the stream the view is empty. Of an incremental
+        group the view is the piece that is new, and the buffer goes back with its last one: borrow each
+        completion once, in their order.
+
+        Raises:
+            OSError: the completion is an error. ValueError: it filled several buffers; see `BundleIterator`.
+        """
+        if cqe.res < 0:
+            cqe.result()
+        if not cqe.has_buffer:
+            if cqe.res:
+                raise ValueError("the completion took no buffer: the data is in the memory of its request")
+            yield memoryview(b"")
+            return
+        bid, start = cqe.buf_id, 0
+        if self.flags & abi.IOU_PBUF_RING_INC:
+            start = self._offsets.get(bid, 0)
+        if not 0 <= bid < self.count or start + cqe.res > self.size:
+            raise ValueError("the completion filled several buffers, or one of another group")
+        view = self.views[bid][start : start + cqe.res]
+        self._offsets[bid] = start + cqe.res
+        try:
+            yield view
+        finally:
+            try:
+                view.release()
+            finally:
+                if not (cqe.has_buffer_more or self.closed or self._ring.closed):
+                    self.put(bid)
+
+    def __enter__(self) -> BufferGroup:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.closed:
+            self._close(self)
