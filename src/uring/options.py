@@ -67,7 +67,21 @@ _TIERS = (
 
 @dataclass(frozen=True, slots=True)
 class BufferGroupsConfig:
-    """How many buffers each tier has; 0 leaves a tier out. Sizes are `BUFFER_SIZES`.
+    """How many buffers each tier has.
+
+    Attributes:
+        pico_num: buffers of 32 bytes, 0 to 32768; 0 leaves the tier out.
+        nano_num: the same, of 128 bytes.
+        micro_num: the same, of 512 bytes.
+        small_num: the same, of 2 KiB.
+        medium_num: the same, of 8 KiB.
+        big_num: the same, of 32 KiB.
+        large_num: the same, of 128 KiB.
+        great_num: the same, of 512 KiB.
+        huge_num: the same, of 2 MiB.
+        vast_num: the same, of 8 MiB.
+        giant_num: the same, of 32 MiB.
+        titan_num: the same, of 128 MiB.
 
     Raises:
         TypeError, ValueError: a count that is not an int of 0 to 32768.
@@ -92,7 +106,14 @@ class BufferGroupsConfig:
 
     @classmethod
     def first(cls, tiers: int) -> BufferGroupsConfig:
-        """The first so many tiers with their default counts: (2**tiers - 1) MiB."""
+        """The smallest tiers with their default counts, (2**tiers - 1) MiB in all.
+
+        Args:
+            tiers: how many tiers, 0 to 12.
+
+        Returns:
+            The configuration.
+        """
         _check("tiers", tiers, 0, len(_TIERS))
         return cls(*_DEFAULT_NUMS[:tiers])
 
@@ -132,9 +153,11 @@ class Options:
         cq_entries: completion queue size, up to 65536; 0: twice the submission queue.
         locked_buffer_mem: bytes of registered buffers made at the start, in buffers of 4 KiB or, past 16384
             of them, of the next power of two; 0: none. Pinned memory: see RLIMIT_MEMLOCK.
-        read_buffer_size, read_buffer_num, read_buffer_gid_offset: a provided buffer ring made at the start,
-            and its group; 0 buffers: none.
-        write_buffer_size, write_buffer_num: a pool of memory for sends; see ``Ring.write_buffers``.
+        read_buffer_size: bytes of each buffer of a provided buffer ring made at the start.
+        read_buffer_num: buffers of that ring; 0: there is none.
+        read_buffer_gid_offset: its group, and the first group of the tiers.
+        write_buffer_size: bytes of each piece of a pool of memory for sends; see ``Ring.write_buffers``.
+        write_buffer_num: pieces of that pool; 0: there is none.
         multi_size_buffer: how often the tiers of `buffer_groups` are made; 0: not at all. Groups are numbered
             from read_buffer_gid_offset on.
         buffer_groups: the tiers.
@@ -143,11 +166,16 @@ class Options:
         notify_succeed: ``IOSQE_CQE_SKIP_SUCCESS`` is taken off everything that is submitted.
         indirect_submission_queue: the kernel's index array between queue and entries.
         sqe128: 128-byte entries, for NOP128 and URING_CMD128.
-        cqe32: 32-byte completions. cqe_mixed: 16 bytes, and 32 where an operation asks for it (6.18).
-        iopoll: completions of O_DIRECT files by polling the device; hybrid_polling sleeps first (6.13).
-        sqpoll: a kernel thread submits; sq_thread_idle: milliseconds until it sleeps; sq_thread_cpu: where.
-        no_mmap: the queues lie in memory of this process (6.5). registered_fd: no descriptor at all, only
-            an index into the thread's registered rings; needs no_mmap (6.5).
+        cqe32: 32-byte completions.
+        cqe_mixed: completions of 16 bytes, and of 32 where an operation asks for it (Linux 6.18).
+        iopoll: completions of O_DIRECT files by polling the device.
+        hybrid_polling: the polling sleeps first; it needs ``iopoll`` (Linux 6.13).
+        sqpoll: a kernel thread submits.
+        sq_thread_idle: milliseconds until that thread sleeps.
+        sq_thread_cpu: the processor that it runs on.
+        no_mmap: the queues lie in memory of this process (Linux 6.5).
+        registered_fd: no descriptor at all, only an index into the thread's registered rings; it needs
+            ``no_mmap`` (Linux 6.5).
         attach_wq: a ring, or its descriptor, whose kernel workers are shared.
         submit_all: a request that the kernel refuses does not stop those queued behind it.
         clamp: sizes past the limits become the limits.
@@ -254,21 +282,50 @@ class Options:
 
 
 def options_for_budget(budget: int) -> Options:
-    """Options of a ring that takes about so many bytes, 16 MiB to 128 GiB; values outside are clamped."""
+    """Options of a ring that takes about so much memory.
+
+    Args:
+        budget: bytes, of which values below 16 MiB count as that and values above 128 GiB as that.
+
+    Returns:
+        Options whose registered buffers, buffer groups and queues fit the budget.
+
+    Raises:
+        TypeError, ValueError: ``budget`` is no int of 62 bits.
+    """
     locked, entries = _locked_and_entries(_clamped(budget))
     config, scale = buffer_config_for_budget(budget)
     return Options(entries=entries, locked_buffer_mem=locked, multi_size_buffer=scale, buffer_groups=config)
 
 
 def options_for_system(system_memory: int) -> Options:
-    """Options of a ring for a machine with so much memory: a quarter of it is the budget."""
+    """Options of a ring for a machine: a quarter of its memory is the budget of `options_for_budget`.
+
+    Args:
+        system_memory: bytes, 0 to 2**62.
+
+    Returns:
+        The options.
+
+    Raises:
+        TypeError, ValueError: ``system_memory`` is no such int.
+    """
     _check("system_memory", system_memory, 0, 1 << 62)
     return options_for_budget(system_memory // 4)
 
 
 def buffer_config_for_budget(budget: int) -> tuple[BufferGroupsConfig, int]:
-    """The tiers that fit a budget beside registered buffers and the ring, and how often they fit: the
-    ``buffer_groups`` and ``multi_size_buffer`` of `Options`."""
+    """The tiers of buffers that fit a budget beside registered buffers and the ring, and how often they fit.
+
+    Args:
+        budget: bytes, as of `options_for_budget`.
+
+    Returns:
+        The ``buffer_groups`` and ``multi_size_buffer`` of `Options`.
+
+    Raises:
+        TypeError, ValueError: ``budget`` is no int of 62 bits.
+    """
     budget = _clamped(budget)
     locked, entries = _locked_and_entries(budget)
     rest = (budget - locked - entries * ENTRY_OVERHEAD) // _MiB

@@ -357,7 +357,7 @@ def test_sync_cancel(ring, pipe):
         ring.read(10 + i, pipe[0], data)
     with pytest.raises(ValueError, match="share"):
         ring.sync_cancel(5)
-    assert ring.sync_cancel(5, all=True) == 3
+    assert ring.sync_cancel(5, every=True) == 3
     assert ring.sync_cancel(10) == 0
     # What was cancelled is found again until its completion is taken.
     assert [c.res for c in take(ring, 4)] == [-errno.ECANCELED] * 4

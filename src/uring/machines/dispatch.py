@@ -22,14 +22,27 @@ class CompletionOwner(ABC):
 
     @abstractmethod
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Deals with a completion; False when it is not one of this object's."""
+        """Handles a completion of this object.
+
+        Args:
+            cqe: the completion, of any of the ring's ``wait`` functions.
+
+        Returns:
+            False when it is not one of this object's.
+        """
 
 
 def dispatch(cqe: Completion) -> bool:
     """Gives a completion to its owner: a subscription, a tracker, a receiver, a listener's manager.
 
-    ``for cqe in ring.wait(): dispatch(cqe) or …`` False when the completion is the caller's own. What a
-    handler raises comes through; the owner's state is right then.
+    ``for cqe in ring.wait(): dispatch(cqe) or …`` is a loop. An exception of a handler comes through; the
+    owner's state is right then.
+
+    Args:
+        cqe: the completion, of any of the ring's ``wait`` functions.
+
+    Returns:
+        False when the completion is the caller's own.
     """
     if cqe[0] >> 62 != 2:
         return False

@@ -31,13 +31,22 @@ class IncrementalHandler:
     """The callbacks for received data; by default each does nothing."""
 
     def on_data(self, data: memoryview, has_more: bool) -> None:
-        """A piece; ``has_more``: the same buffer will get another. The view is good until this returns."""
+        """A piece of data came.
+
+        Args:
+            data: its bytes, good until this returns.
+            has_more: the same buffer will get another piece.
+        """
 
     def on_complete(self) -> None:
         """The buffer is full, or the stream has ended."""
 
     def on_error(self, error: OSError) -> None:
-        """The receive failed."""
+        """The receive failed.
+
+        Args:
+            error: the reason.
+        """
 
     @classmethod
     def from_callbacks(
@@ -46,7 +55,16 @@ class IncrementalHandler:
         on_complete: Callable[[], None] | None = None,
         on_error: Callable[[OSError], None] | None = None,
     ) -> IncrementalHandler:
-        """A handler of functions; what is not given does nothing."""
+        """Makes a handler of functions.
+
+        Args:
+            on_data: as the method of this name; None does nothing.
+            on_complete: as the method of this name; None does nothing.
+            on_error: as the method of this name; None does nothing.
+
+        Returns:
+            The handler.
+        """
         return _Callbacks(on_data, on_complete, on_error)
 
 
@@ -80,6 +98,11 @@ class IncrementalReceiver(CompletionOwner):
     It knows no scheduler: `recv` queues a receive; its completion, which `uring.dispatch` brings here, queues
     the next one while the buffer has room.
 
+    Args:
+        ring: the ring.
+        pool: where its slots come from, such as the ring's ``pools``.
+        buffers: the incremental group, with memory of its own.
+
     Raises:
         ValueError: the group is not incremental, or has no memory of its own.
     """
@@ -94,7 +117,22 @@ class IncrementalReceiver(CompletionOwner):
         self._receives: dict[int, tuple[ExtSQE, Fd, IncrementalHandler]] = {}
 
     def recv(self, fd: Fd, handler: IncrementalHandler) -> None:
-        """Queues a receive. Raises PoolExhausted when no slot is free."""
+        """Queues a receive.
+
+        Args:
+            fd: the socket, a descriptor or an object with ``fileno()``.
+            handler: is called for each piece, and at the end.
+
+        Raises:
+            PoolExhausted: no slot, or no room in the queue.
+            TypeError: ``handler`` is none.
+
+        Since:
+            Linux 6.12.
+
+        Source:
+            io_uring_setup_buf_ring(3), ``IOU_PBUF_RING_INC``; recv(2).
+        """
         if not isinstance(handler, IncrementalHandler):
             raise TypeError(f"an IncrementalHandler is needed, not {type(handler).__name__}")
         ext = self._pool.extended()
@@ -108,9 +146,15 @@ class IncrementalReceiver(CompletionOwner):
             raise
 
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Deals with a completion of one of these receives; False for any other.
+        """Handles a completion of one of these receives.
 
-        What the handler raises comes through; the receive goes on, or has ended, regardless.
+        An exception of the handler comes through; the receive goes on, or has ended, regardless.
+
+        Args:
+            cqe: the completion, of any of the ring's ``wait`` functions.
+
+        Returns:
+            False for any other.
         """
         receive = self._receives.pop(cqe[0], None)
         if receive is None:

@@ -25,6 +25,8 @@ from ..session.queries import query_opcodes
 from ..session.registration import Registrations
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ..kernel.memory import Pin
 
 __all__ = ["ZCRXMethods", "ZCRXOffsets", "ZCRXQueue"]
@@ -52,6 +54,14 @@ class ZCRXQueue:
         offsets: where the refill ring is in the region.
         entries: how many entries the refill ring has.
 
+    Args:
+        zcrx_id: the number by which the kernel knows the queue.
+        area: writable memory that data arrives in.
+        region: writable memory with the refill ring.
+        entries: a power of two, 1 to 2**20.
+        offsets: where the refill ring is in ``region``.
+        token: the area's token, 0 to 2**64 - 1.
+
     Raises:
         ValueError: the refill ring is not inside the region, or its entries are no power of two.
         TypeError: memory that is read-only.
@@ -72,7 +82,7 @@ class ZCRXQueue:
     )
 
     def __init__(
-        self, zcrx_id: int, area: Any, region: Any, entries: int, offsets: ZCRXOffsets, token: int = 0
+        self, zcrx_id: int, area: Buffer, region: Buffer, entries: int, offsets: ZCRXOffsets, token: int = 0
     ) -> None:
         self.zcrx_id: int = zcrx_id
         self.area: memoryview = memoryview(area).cast("B")
@@ -104,7 +114,18 @@ class ZCRXQueue:
         return self.entries - (self._tail - load(self._head_at) & _UINT_MAX)
 
     def locate(self, offset: int, length: int) -> memoryview:
-        """The memory that a completion names. Raises OSError ``EFAULT`` when that is not in the area."""
+        """The memory that a completion names.
+
+        Args:
+            offset: as the completion has it, with the area's token.
+            length: bytes.
+
+        Returns:
+            A view of it.
+
+        Raises:
+            OSError: ``EFAULT`` when it is not in the area.
+        """
         start = offset & _OFFSET_MASK
         if start + length > self.area.nbytes:
             raise OSError(
@@ -114,6 +135,10 @@ class ZCRXQueue:
 
     def refill(self, offset: int, length: int) -> None:
         """Gives memory back to the card.
+
+        Args:
+            offset: as the completion had it.
+            length: bytes.
 
         Raises:
             BlockingIOError: the refill ring is full until the kernel has taken entries.
@@ -134,9 +159,9 @@ class ZCRXMethods(Registrations):
         self._queues: list[ZCRXQueue] = []
 
     def register_zcrx_ifq(
-        self, if_index: int, rx_queue: int, rq_entries: int, area: Any, region: Any, rx_buf_len: int = 0
+        self, if_index: int, rx_queue: int, rq_entries: int, area: Buffer, region: Buffer, rx_buf_len: int = 0
     ) -> ZCRXQueue:
-        """Takes over a receive queue of a network card (Linux 6.15), until the ring stops.
+        """Takes over a receive queue of a network card until the ring stops.
 
         Args:
             if_index: of the interface: `socket.if_nametoindex`.
@@ -144,12 +169,21 @@ class ZCRXMethods(Registrations):
             rq_entries: of the refill ring; a power of two.
             area: writable memory for data: whole pages, at a page boundary.
             region: writable memory for the refill ring, the same: a page and 16 bytes an entry are enough.
-            rx_buf_len: size of the pieces that the card fills; 0 for a page. Others need Linux 6.20.
+            rx_buf_len: size of the pieces that the card fills; 0 for a page. Others need Linux 7.0.
+
+        Returns:
+            The queue.
 
         Raises:
             NotSupported: the ring's completions have 16 bytes, or the card or its driver cannot do it.
             OSError: ``EPERM`` without CAP_NET_ADMIN, ``ENODEV`` for an unknown interface, ``EINVAL`` for
                 sizes that the kernel does not take, ``EEXIST`` for a queue in use.
+
+        Since:
+            Linux 6.15.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_ZCRX_IFQ``.
         """
         self._check_owner()
         check_zcrx_mode(self)
@@ -184,11 +218,40 @@ class ZCRXMethods(Registrations):
         return queue
 
     def zcrx_flush_rq(self, zcrx_id: int) -> None:
-        """Makes the kernel take what is in the refill ring (Linux 6.19)."""
+        """Makes the kernel take what is in the refill ring.
+
+        Args:
+            zcrx_id: the queue, ``ZCRXQueue.zcrx_id``.
+
+        Raises:
+            NotSupported: the kernel is older.
+
+        Since:
+            Linux 6.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_ZCRX_CTRL``.
+        """
         self._control(zcrx_id, int(abi.ZCRX_CTRL_FLUSH_RQ), "flush a refill ring")
 
     def zcrx_export(self, zcrx_id: int) -> int:
-        """A descriptor by which another ring can share the queue (Linux 6.19); the caller closes it."""
+        """Makes a descriptor by which another ring can share the queue.
+
+        Args:
+            zcrx_id: the queue, ``ZCRXQueue.zcrx_id``.
+
+        Returns:
+            The descriptor; the caller closes it.
+
+        Raises:
+            NotSupported: the kernel is older.
+
+        Since:
+            Linux 6.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_ZCRX_CTRL``.
+        """
         answer = self._control(zcrx_id, int(abi.ZCRX_CTRL_EXPORT), "export a receive queue")
         return int.from_bytes(answer[_EXPORTED_FD_AT : _EXPORTED_FD_AT + 4], sys.byteorder, signed=True)
 

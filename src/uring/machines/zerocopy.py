@@ -13,7 +13,7 @@ Invariants
 from __future__ import annotations
 
 from enum import Enum, Flag, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import ops
 from ..ops.base import check_int
@@ -22,6 +22,8 @@ from .machine import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from typing_extensions import Buffer
 
     from ..contexts.context import ExtSQE
     from ..contexts.pools import ContextPools
@@ -39,10 +41,18 @@ class ZCHandler:
     """The callbacks of a zero-copy send; by default each does nothing."""
 
     def on_completed(self, result: int) -> None:
-        """It was sent: the number of bytes, or an errno negated. The memory must not change yet."""
+        """The data was sent, or the send failed. The memory must not change yet.
+
+        Args:
+            result: the number of bytes, or an errno negated.
+        """
 
     def on_notification(self, result: int) -> None:
-        """The memory is free. ``result`` is that of the send."""
+        """The memory is free.
+
+        Args:
+            result: that of the send.
+        """
 
     @classmethod
     def from_callbacks(
@@ -50,7 +60,15 @@ class ZCHandler:
         on_completed: Callable[[int], None] | None = None,
         on_notification: Callable[[int], None] | None = None,
     ) -> ZCHandler:
-        """A handler of functions; what is not given does nothing."""
+        """Makes a handler of functions.
+
+        Args:
+            on_completed: as the method of this name; None does nothing.
+            on_notification: as the method of this name; None does nothing.
+
+        Returns:
+            The handler.
+        """
         return _Callbacks(on_completed, on_notification)
 
 
@@ -122,7 +140,12 @@ class _Send:
 
 
 class ZCTracker(CompletionOwner):
-    """Zero-copy sends on a ring, each under a slot of a pool. `uring.dispatch` finds it."""
+    """Zero-copy sends on a ring, each under a slot of a pool. `uring.dispatch` finds it.
+
+    Args:
+        ring: the ring.
+        pool: where its slots come from, such as the ring's ``pools``.
+    """
 
     def __init__(self, ring: Registrations, pool: ContextPools) -> None:
         self._ring = ring
@@ -137,7 +160,7 @@ class ZCTracker(CompletionOwner):
     def send_zc(
         self,
         fd: Fd,
-        data: Any,
+        data: Buffer,
         handler: ZCHandler,
         *,
         flags: int = 0,
@@ -146,11 +169,30 @@ class ZCTracker(CompletionOwner):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> None:
-        """Queues a send of ``data`` without a copy where the network can (Linux 6.0). The ring keeps the
-        memory until it is free; the caller must not change it before `ZCHandler.on_notification`.
+        """Queues a send of bytes without a copy where the network can.
+
+        The ring keeps the memory until it is free; the caller must not change it before
+        `ZCHandler.on_notification`.
+
+        Args:
+            fd: the socket, a descriptor or an object with ``fileno()``.
+            data: bytes, or any buffer.
+            handler: is called twice: with the result, and when the memory is free.
+            flags: ``MSG_*`` of send(2), 0 to 2**32 - 1.
+            poll_first: waits for room before the first attempt.
+            fixed_file: ``fd`` is an index into the registered files.
+            sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+            personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
         Raises:
-            PoolExhausted: no slot, or no room in the queue. As `uring.ops.send_zc` otherwise.
+            PoolExhausted: no slot, or no room in the queue.
+            TypeError, ValueError: as `uring.ops.send_zc`; ``handler`` is none.
+
+        Since:
+            Linux 6.0.
+
+        Source:
+            io_uring_prep_send_zc(3).
         """
         op = ops.send_zc(fd, data, flags=flags, poll_first=poll_first, fixed_file=fixed_file)
         self._submit(op, handler, sqe_flags, personality)
@@ -169,10 +211,30 @@ class ZCTracker(CompletionOwner):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> None:
-        """As `send_zc`, of ``length`` bytes from ``offset`` on in a registered buffer (Linux 6.0).
+        """As `send_zc`, of part of a registered buffer.
+
+        Args:
+            fd: the socket, a descriptor or an object with ``fileno()``.
+            buf_index: the registered buffer, from 0 on.
+            offset: the first byte in it, from 0 on.
+            length: how many bytes, from 0 on.
+            handler: is called twice: with the result, and when the memory is free.
+            flags: ``MSG_*`` of send(2), 0 to 2**32 - 1.
+            poll_first: waits for room before the first attempt.
+            fixed_file: ``fd`` is an index into the registered files.
+            sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+            personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
         Raises:
-            IndexError: no such buffer. ValueError: past its end.
+            IndexError: there is no such buffer.
+            PoolExhausted: no slot, or no room in the queue.
+            TypeError, ValueError: the range is past the buffer's end, or as `send_zc`.
+
+        Since:
+            Linux 6.0.
+
+        Source:
+            io_uring_prep_send_zc(3).
         """
         whole = self._ring.registered_buffer(buf_index)
         check_int("offset", offset, 0, whole.nbytes)
@@ -188,10 +250,17 @@ class ZCTracker(CompletionOwner):
         self._submit(op, handler, sqe_flags, personality)
 
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Deals with a completion of one of these sends; False for any other.
+        """Handles a completion of one of these sends.
+
+        Args:
+            cqe: the completion, of any of the ring's ``wait`` functions.
+
+        Returns:
+            False for any other.
 
         Raises:
-            IllegalEvent: the kernel cannot have sent this, in this order. What the handler raises.
+            IllegalEvent: the kernel cannot have sent this, in this order.
+            Exception: what the handler raises.
         """
         send = self._sends.get(cqe[0])
         if send is None:

@@ -6,7 +6,7 @@ A piece is a number and a view of page-aligned memory. The borrower gives the nu
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import PoolExhausted
 from ..options import REGISTER_BUFFER_SIZE
@@ -15,14 +15,23 @@ from .regions import aligned_mem_block
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Buffer
+
 __all__ = ["BufferPool", "RegisterBufferPool"]
 
 
 class BufferPool:
-    """``capacity`` pieces of ``size`` bytes. Any thread may borrow.
+    """Pieces of memory of one size. Any thread may borrow.
+
+    Args:
+        capacity: how many pieces, from 1 on.
+        size: bytes of each, from 1 on.
 
     Attributes:
         views: the memory of each piece, by number.
+
+    Raises:
+        ValueError: a number is not an int of 1 or more.
     """
 
     def __init__(self, capacity: int, size: int) -> None:
@@ -39,10 +48,18 @@ class BufferPool:
 
     @property
     def available(self) -> int:
+        """How many pieces can be borrowed."""
         return len(self._free)
 
     def get(self) -> tuple[int, memoryview]:
-        """Borrows a piece: its number and its memory. Raises PoolExhausted when all are taken."""
+        """Borrows a piece.
+
+        Returns:
+            Its number and its memory.
+
+        Raises:
+            PoolExhausted: all pieces are borrowed.
+        """
         with self._lock:
             if not self._free:
                 raise PoolExhausted(f"all {self.capacity} buffers are taken; they come back with put")
@@ -51,7 +68,14 @@ class BufferPool:
         return index, self.views[index]
 
     def put(self, index: int) -> None:
-        """Gives a piece back. Raises ValueError when it is not borrowed."""
+        """Gives a piece back.
+
+        Args:
+            index: the number that `get` returned with it.
+
+        Raises:
+            ValueError: the piece is not borrowed.
+        """
         with self._lock:
             if index not in self._taken:
                 raise ValueError(f"buffer {index!r} is not borrowed from this pool")
@@ -60,13 +84,26 @@ class BufferPool:
 
 
 class RegisterBufferPool(BufferPool):
-    """Pieces of 4 KiB to register with ``Ring.register_buffer_pool``: piece i is registered buffer i."""
+    """Pieces to register with ``Ring.register_buffer_pool``: piece i is registered buffer i.
+
+    Args:
+        capacity: how many pieces, from 1 on.
+        size: bytes of each, 4096 by default.
+    """
 
     def __init__(self, capacity: int, size: int = REGISTER_BUFFER_SIZE) -> None:
         super().__init__(capacity, size)
 
-    def fill(self, factory: Callable[[], Any]) -> None:
-        """Writes what ``factory`` returns, bytes of at most the pieces' size, into each piece in turn."""
+    def fill(self, factory: Callable[[], Buffer]) -> None:
+        """Fills the pieces, one after the other.
+
+        Args:
+            factory: is called once for each piece; the bytes that it returns are written to the start of the
+                piece.
+
+        Raises:
+            ValueError: more bytes than a piece has.
+        """
         for view in self.views:
             content = memoryview(factory()).cast("B")
             if content.nbytes > self.size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import abi
 from ..abi.layouts import QUERY_HDR, QUERY_OPCODE, QUERY_SCQ, QUERY_ZCRX
@@ -16,6 +16,8 @@ from ..ops.base import check_fd, check_int
 
 if TYPE_CHECKING:
     from struct import Struct
+
+    from ..ops.base import Fd
 
 __all__ = [
     "QueryOpcode",
@@ -30,7 +32,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class QueryOpcode:
-    """How many opcodes of each kind the kernel has, and the flags that it knows (bit masks)."""
+    """The opcodes and flags that the kernel has.
+
+    Attributes:
+        nr_request_opcodes: how many ``IORING_OP_*``.
+        nr_register_opcodes: how many ``IORING_REGISTER_*``.
+        feature_flags: a mask of ``IORING_FEAT_*``.
+        ring_setup_flags: a mask of ``IORING_SETUP_*``.
+        enter_flags: a mask of ``IORING_ENTER_*``.
+        sqe_flags: a mask of ``IOSQE_*``.
+        nr_query_opcodes: how many kinds of queries.
+    """
 
     nr_request_opcodes: int
     nr_register_opcodes: int
@@ -43,7 +55,16 @@ class QueryOpcode:
 
 @dataclass(frozen=True, slots=True)
 class QueryZCRX:
-    """Zero-copy receive: flags (bit masks), control opcodes, and the refill ring's header."""
+    """The features of zero-copy receive.
+
+    Attributes:
+        register_flags: a mask of the flags of a registration.
+        area_flags: a mask of the flags of an area.
+        nr_ctrl_opcodes: how many ``ZCRX_CTRL_*``.
+        features: a mask of the features.
+        rq_hdr_size: bytes of the refill ring's header.
+        rq_hdr_alignment: its alignment, in bytes.
+    """
 
     register_flags: int
     area_flags: int
@@ -55,35 +76,91 @@ class QueryZCRX:
 
 @dataclass(frozen=True, slots=True)
 class QuerySCQ:
-    """Size and alignment of the header of the submission and completion queues."""
+    """The header of the submission and completion queues.
+
+    Attributes:
+        hdr_size: its bytes.
+        hdr_alignment: its alignment, in bytes.
+    """
 
     hdr_size: int
     hdr_alignment: int
 
 
 def query_opcodes() -> QueryOpcode:
-    """The opcodes and features of the kernel (Linux 6.18). Raises NotSupported on older ones."""
+    """Asks the kernel for its opcodes and features.
+
+    Returns:
+        A `QueryOpcode`.
+
+    Raises:
+        NotSupported: the kernel is older.
+
+    Since:
+        Linux 6.18.
+
+    Source:
+        io_uring_register(2), ``IORING_REGISTER_QUERY``.
+    """
     return QueryOpcode(*_query("QUERY_OPCODES", int(abi.IO_URING_QUERY_OPCODES), QUERY_OPCODE, "Linux 6.18"))
 
 
 def query_zcrx() -> QueryZCRX:
-    """The features of zero-copy receive (Linux 6.19). Raises NotSupported on older ones."""
+    """Asks the kernel for the features of zero-copy receive.
+
+    Returns:
+        A `QueryZCRX`.
+
+    Raises:
+        NotSupported: the kernel is older.
+
+    Since:
+        Linux 6.19.
+
+    Source:
+        io_uring_register(2), ``IORING_REGISTER_QUERY``.
+    """
     return QueryZCRX(*_query("QUERY_ZCRX", int(abi.IO_URING_QUERY_ZCRX), QUERY_ZCRX, "Linux 6.19"))
 
 
 def query_scq() -> QuerySCQ:
-    """How large the queues' headers are (Linux 6.19). Raises NotSupported on older ones."""
+    """Asks the kernel for the size of the queues' headers.
+
+    Returns:
+        A `QuerySCQ`.
+
+    Raises:
+        NotSupported: the kernel is older.
+
+    Since:
+        Linux 6.19.
+
+    Source:
+        io_uring_register(2), ``IORING_REGISTER_QUERY``.
+    """
     return QuerySCQ(*_query("QUERY_SCQ", int(abi.IO_URING_QUERY_SCQ), QUERY_SCQ, "Linux 6.19"))
 
 
-def send_msg_ring(ring_fd: Any, message: int, result: int = 0) -> None:
-    """Posts a completion on a ring from any thread of this process, without a ring of its own (Linux 6.13).
+def send_msg_ring(ring_fd: Fd, message: int, result: int = 0) -> None:
+    """Posts a completion on a ring, from any thread of this process and without a ring of its own.
 
-    It arrives in reserved mode: ``cqe.context.message`` is ``message`` (62 bits), ``cqe.res`` is ``result``.
-    It wakes a thread that waits on the ring.
+    It arrives in reserved mode: ``cqe.context.message`` is ``message``, ``cqe.res`` is ``result``. It wakes a
+    thread that waits on the ring.
+
+    Args:
+        ring_fd: the ring's descriptor, or an object with ``fileno()``.
+        message: 0 to 2**62 - 1.
+        result: -2**31 to 2**31 - 1.
 
     Raises:
-        OSError: not a ring, or one that was not started (``EBADFD``). ValueError: out of range.
+        OSError: ``EBADFD`` for what is no ring, or one that is not started; ``EBADF`` for what is not open.
+        TypeError, ValueError: an argument has the wrong type or is out of range.
+
+    Since:
+        Linux 6.13.
+
+    Source:
+        io_uring_register(2), ``IORING_REGISTER_SEND_MSG_RING``.
     """
     check_int("message", message, 0, (1 << 62) - 1)
     check_int("result", result, -(1 << 31), (1 << 31) - 1)

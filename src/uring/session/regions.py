@@ -17,17 +17,32 @@ _PAGE = mmap.PAGESIZE
 
 
 def aligned_mem_block(size: int = _PAGE) -> memoryview:
-    """``size`` zero bytes that start at a page boundary."""
+    """Memory that starts at a page boundary.
+
+    Args:
+        size: bytes, from 1 on.
+
+    Returns:
+        A view of zero bytes. The memory is freed with its last view.
+
+    Raises:
+        ValueError: ``size`` is not an int of 1 or more.
+    """
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"a size is 1 byte or more, not {size!r}")
     return memoryview(mmap.mmap(-1, size))
 
 
 class MemRegion:
-    """Whole pages of this process's memory, registered with a ring.
+    """Whole pages of this process's memory, registered with a ring by `uring.Ring.register_mem_region`.
+
+    Args:
+        size: bytes, rounded up to whole pages.
 
     Attributes:
-        address, size: where it is. view: the memory.
+        address: where the memory is.
+        size: bytes.
+        view: the memory.
     """
 
     __slots__ = ("_held", "address", "size", "view")
@@ -40,7 +55,11 @@ class MemRegion:
 
 
 class WaitRegion(MemRegion):
-    """Sets of wait arguments that the kernel reads in place; see ``Ring.wait_registered``."""
+    """Sets of wait arguments that the kernel reads in place; see ``Ring.wait_registered``.
+
+    Args:
+        entries: how many sets.
+    """
 
     __slots__ = ("entries",)
 
@@ -49,14 +68,16 @@ class WaitRegion(MemRegion):
         self.entries: int = entries
 
     def set(self, index: int, timeout: float | None, *, min_wait: float = 0.0) -> None:
-        """The arguments of waits with this index.
+        """Stores the arguments of waits with this index.
 
         Args:
-            timeout: seconds at most; None: until a completion comes.
-            min_wait: seconds to go on collecting after the first completion (Linux 6.12).
+            index: the entry, from 0 on.
+            timeout: seconds at most, 0 to 2**31; None: until a completion comes.
+            min_wait: seconds to go on collecting after the first completion, 0 to 4294 (Linux 6.12).
 
         Raises:
-            IndexError: no such entry. ValueError: a negative time.
+            IndexError: there is no such entry.
+            ValueError: a time is negative or too long.
         """
         if not 0 <= index < self.entries:
             raise IndexError(f"entry {index} of {self.entries} does not exist")
@@ -75,7 +96,17 @@ class WaitRegion(MemRegion):
         )
 
     def timeout(self, index: int) -> float | None:
-        """The seconds that `set` stored."""
+        """The time limit that `set` stored.
+
+        Args:
+            index: the entry, from 0 on.
+
+        Returns:
+            Seconds; None without a limit.
+
+        Raises:
+            IndexError: there is no such entry.
+        """
         if not 0 <= index < self.entries:
             raise IndexError(f"entry {index} of {self.entries} does not exist")
         _, _, _, flags, *_ = REG_WAIT.unpack_from(self.view, index * REG_WAIT.size)

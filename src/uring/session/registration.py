@@ -1,28 +1,27 @@
-"""Registrations besides the tables: rings, credentials, limits, notification, waiting, size, cancelling."""
+"""Registrations besides tables and settings: rings, regions, size; cancelling at once; queries."""
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..abi import layouts
 from ..errors import NotSupported
 from ..kernel.memory import zeroed
-from ..ops.base import check_fd, check_int
+from ..ops.base import check_fd, check_int, renamed
 from .queries import QueryOpcode, QuerySCQ, QueryZCRX, query_opcodes, query_scq, query_zcrx
 from .regions import MemRegion, WaitRegion
-from .tables import Tables
+from .settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from ..ops.base import Fd
 
 __all__ = ["Registrations"]
 
 _UINT_MAX = (1 << 32) - 1
 
 
-class Registrations(Tables):
+class Registrations(Settings):
     """io_uring_register(2) of one ring. Only the ring's own thread may register, unless it has several."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,14 +29,28 @@ class Registrations(Tables):
         self._own_regions: list[MemRegion] = []
         self._entered_through: int | None = None
 
-    # ---- rings, credentials, restrictions ------------------------------------------------------------
+    # ---- rings ---------------------------------------------------------------------------------------
 
     def register_ring_fd(self, ring: Registrations | None = None) -> int:
-        """Registers a ring with this thread, itself when None, and returns its index (Linux 5.18). This
-        ring then enters through the index, which saves the kernel looking the descriptor up.
+        """Registers a ring with this thread.
+
+        This ring then enters the kernel through the index, which saves the look-up of its descriptor.
+
+        Args:
+            ring: the ring to register; None is this one.
+
+        Returns:
+            The index, 0 to 15.
 
         Raises:
+            TypeError: ``ring`` is no ring.
             OSError: ``EBUSY`` when the thread's 16 places are taken.
+
+        Since:
+            Linux 5.18.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_RING_FDS``.
         """
         self._check_owner()
         target = self if ring is None else ring
@@ -54,7 +67,20 @@ class Registrations(Tables):
         return index
 
     def unregister_ring_fd(self, index: int) -> None:
-        """Frees an index of `register_ring_fd`."""
+        """Frees an index of `register_ring_fd`.
+
+        Args:
+            index: the index, 0 to 15.
+
+        Raises:
+            ValueError: no ring is registered under it.
+
+        Since:
+            Linux 5.18.
+
+        Source:
+            io_uring_register(2), ``IORING_UNREGISTER_RING_FDS``.
+        """
         self._check_owner()
         if index not in self._registered_rings:
             raise ValueError(f"no ring is registered under index {index!r}")
@@ -64,130 +90,27 @@ class Registrations(Tables):
         self._free_ring_index(index)
         del self._registered_rings[index]
 
-    def register_personality(self) -> int:
-        """Registers this thread's credentials; the number is an operation's ``personality`` (Linux 5.6)."""
-        self._check_owner()
-        return self._kernel.register(int(abi.IORING_REGISTER_PERSONALITY), None, 0, "register personality")
-
-    def unregister_personality(self, personality: int) -> None:
-        """Forgets credentials. Raises OSError ``EINVAL`` for an unknown number."""
-        self._check_owner()
-        check_int("personality", personality, 1, 0xFFFF)
-        self._kernel.register(
-            int(abi.IORING_UNREGISTER_PERSONALITY), None, personality, "unregister personality"
-        )
-
-    def register_restrictions(self, restrictions: Iterable[tuple[int, int]]) -> None:
-        """What the ring may do once it is started, as (``IORING_RESTRICTION_*``, value) pairs (Linux 5.10):
-        all that is not listed fails with ``EACCES``. Once, before `start`.
-
-        Raises:
-            OSError: the ring is started (``EBADFD``), or restricted already (``EBUSY``).
-        """
-        self._check_owner()
-        pairs = list(restrictions)
-        check_int("the number of restrictions", len(pairs), 1, 1 << 16)
-        memory = zeroed(len(pairs) * layouts.RESTRICTION.size)
-        for i, (kind, value) in enumerate(pairs):
-            check_int("a restriction", kind, 0, 3)
-            check_int("a restriction's value", value, 0, 0xFF)
-            layouts.RESTRICTION.pack_into(memory.view, i * layouts.RESTRICTION.size, int(kind), int(value))
-        self._kernel.register(
-            int(abi.IORING_REGISTER_RESTRICTIONS), memory.address, len(pairs), "register restrictions"
-        )
-
-    # ---- workers, notification, time -----------------------------------------------------------------
-
-    def register_iowq_affinity(self, cpus: Iterable[int]) -> None:
-        """Binds the kernel workers to these processors (Linux 5.14)."""
-        self._check_owner()
-        numbers = [check_int("a processor", cpu, 0, 8191) for cpu in cpus]
-        if not numbers:
-            raise ValueError("at least one processor is needed")
-        size = max(numbers) // 8 + 1
-        memory = zeroed(size)
-        for cpu in numbers:
-            memory.view[cpu // 8] |= 1 << cpu % 8
-        self._kernel.register(int(abi.IORING_REGISTER_IOWQ_AFF), memory.address, size, "bind workers")
-
-    def unregister_iowq_affinity(self) -> None:
-        """Lets the kernel workers run anywhere again."""
-        self._check_owner()
-        self._kernel.register(int(abi.IORING_UNREGISTER_IOWQ_AFF), None, 0, "unbind workers")
-
-    def register_iowq_max_workers(self, bounded: int = 0, unbounded: int = 0) -> tuple[int, int]:
-        """Limits the kernel workers for files, and for what may wait without end; 0 leaves a limit as it
-        is (Linux 5.15). Returns the limits before."""
-        self._check_owner()
-        memory = zeroed(8)
-        struct.pack_into(
-            "=II",
-            memory.view,
-            0,
-            check_int("bounded", bounded, 0, _UINT_MAX),
-            check_int("unbounded", unbounded, 0, _UINT_MAX),
-        )
-        self._kernel.register(int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS), memory.address, 2, "limit workers")
-        before: tuple[int, int] = struct.unpack_from("=II", memory.view, 0)
-        return before
-
-    def register_eventfd(self, fd: Any, *, async_only: bool = False) -> None:
-        """Signals an eventfd when completions are posted, or deferred work waits to be run by `wait`
-        (Linux 5.2). ``async_only``: not for what completes while it is submitted (5.6).
-
-        Raises:
-            OSError: there is one already (``EBUSY``), or the descriptor is no eventfd (``EINVAL``).
-        """
-        self._check_owner()
-        memory = zeroed(4)
-        struct.pack_into("=i", memory.view, 0, check_fd(fd))
-        opcode = abi.IORING_REGISTER_EVENTFD_ASYNC if async_only else abi.IORING_REGISTER_EVENTFD
-        self._kernel.register(int(opcode), memory.address, 1, "register eventfd")
-
-    def unregister_eventfd(self) -> None:
-        """Stops the signalling. Raises OSError ``ENXIO`` without one."""
-        self._check_owner()
-        self._kernel.register(int(abi.IORING_UNREGISTER_EVENTFD), None, 0, "unregister eventfd")
-
-    def register_napi(
-        self, busy_poll_timeout: int, prefer_busy_poll: bool = False, strategy: int = 0
-    ) -> None:
-        """Polls network devices for so many microseconds before waits (Linux 6.9; strategies 6.13).
-
-        ``strategy`` is ``IO_URING_NAPI_TRACKING_DYNAMIC``, ``_STATIC`` or ``_INACTIVE``.
-        """
-        timeout = check_int("busy_poll_timeout", busy_poll_timeout, 0, _UINT_MAX)
-        self._napi(
-            abi.IORING_REGISTER_NAPI, timeout, bool(prefer_busy_poll), abi.IO_URING_NAPI_REGISTER_OP, strategy
-        )
-
-    def unregister_napi(self) -> None:
-        """Ends busy polling."""
-        self._napi(abi.IORING_UNREGISTER_NAPI, 0, False, 0, 0)
-
-    def napi_add_static_id(self, napi_id: int) -> None:
-        """Adds a device queue to poll, under static tracking (Linux 6.13)."""
-        self._napi(abi.IORING_REGISTER_NAPI, 0, False, abi.IO_URING_NAPI_STATIC_ADD_ID, napi_id)
-
-    def napi_del_static_id(self, napi_id: int) -> None:
-        """Removes a device queue (Linux 6.13)."""
-        self._napi(abi.IORING_REGISTER_NAPI, 0, False, abi.IO_URING_NAPI_STATIC_DEL_ID, napi_id)
-
-    def register_clock(self, clock_id: int) -> None:
-        """The clock of waits: ``time.CLOCK_MONOTONIC`` or ``time.CLOCK_BOOTTIME`` (Linux 6.12)."""
-        self._check_owner()
-        memory = zeroed(layouts.CLOCK_REGISTER.size)
-        layouts.CLOCK_REGISTER.pack_into(memory.view, 0, check_int("clock_id", clock_id, 0, _UINT_MAX))
-        self._kernel.register(int(abi.IORING_REGISTER_CLOCK), memory.address, 0, "register clock")
-
     # ---- regions, size -------------------------------------------------------------------------------
 
     def register_mem_region(self, size: int, flags: int = 0) -> MemRegion:
-        """Memory that this process and the kernel share (Linux 6.13): ``size`` bytes, whole pages.
+        """Registers memory that this process and the kernel share. Once.
+
+        Args:
+            size: bytes, 1 to 2**40, rounded up to whole pages.
+            flags: ``IORING_MEM_REGION_*`` bits, 0 to 2**64 - 1.
+
+        Returns:
+            The region.
 
         Raises:
-            OSError: a region exists already (``EBUSY``); ``IORING_MEM_REGION_REG_WAIT_ARG`` after the start
-                (``EINVAL``).
+            OSError: ``EBUSY`` when there is a region; ``EINVAL`` for ``IORING_MEM_REGION_REG_WAIT_ARG`` after
+                `start`.
+
+        Since:
+            Linux 6.13.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_MEM_REGION``.
         """
         self._check_owner()
         region = MemRegion(check_int("size", size, 1, 1 << 40))
@@ -195,21 +118,45 @@ class Registrations(Tables):
         return region
 
     def register_wait_region(self, entries: int) -> WaitRegion:
-        """Room for ``entries`` sets of wait arguments, for `wait_registered`. Once, before `start`."""
+        """Registers room for wait arguments, for `wait_registered`. Once, before `start`.
+
+        Args:
+            entries: how many sets, 1 to 65536.
+
+        Returns:
+            The region.
+
+        Raises:
+            OSError: ``EBUSY`` when there is a region, ``EINVAL`` after `start`.
+
+        Since:
+            Linux 6.13.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_MEM_REGION``, ``IORING_MEM_REGION_REG_WAIT_ARG``.
+        """
         self._check_owner()
         region = WaitRegion(check_int("entries", entries, 1, 1 << 16))
         self._register_region(region, int(abi.IORING_MEM_REGION_REG_WAIT_ARG))
         return region
 
     def resize_rings(self, new_sq_size: int = 0, new_cq_size: int = 0) -> None:
-        """Replaces the queues by larger or smaller ones; what is queued moves over (Linux 6.13).
+        """Replaces the queues by larger or smaller ones; the entries in them move over.
 
         Args:
-            new_sq_size: 0 keeps it. new_cq_size: 0 makes it twice the submission queue. Powers of two.
+            new_sq_size: entries for submission, a power of two up to 32768; 0 keeps the number.
+            new_cq_size: completions, a power of two up to 65536; 0 is twice the entries.
 
         Raises:
             NotSupported: only rings with deferred work, the default, can be resized.
-            OSError: ``EOVERFLOW`` when what is queued does not fit.
+            ValueError: no powers of two, or fewer completions than entries.
+            OSError: ``EOVERFLOW`` when the entries do not fit.
+
+        Since:
+            Linux 6.13.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_RESIZE_RINGS``.
         """
         self._check_usable()
         if not self._kernel.flags & abi.IORING_SETUP_DEFER_TASKRUN:
@@ -226,40 +173,60 @@ class Registrations(Tables):
 
     # ---- cancelling, messages, queries ---------------------------------------------------------------
 
+    @renamed(all="every", any="anything")
     def sync_cancel(
         self,
         user_data: int | None = None,
         *,
-        fd: Any = None,
+        fd: Fd | None = None,
         opcode: int | None = None,
-        all: bool = False,
-        any: bool = False,
+        every: bool = False,
+        anything: bool = False,
         timeout: float = 1.0,
     ) -> int:
-        """Cancels and waits until the targets are done (Linux 6.0): by value, descriptor, opcode, or any.
-        Their completions come as always. Returns the number found with ``all`` or ``any``, else 0.
+        """Cancels operations and waits until they are over. Their completions come as always.
+
+        Args:
+            user_data: the value under which they were submitted, 0 to 2**64 - 1.
+            fd: a descriptor that they work on, or an object with ``fileno()``.
+            opcode: their kind, ``IORING_OP_*``, 0 to 255.
+            every: all that match, instead of the first that is found. Its earlier keyword ``all`` still
+                works.
+            anything: all that is in flight; it excludes other targets. Its earlier keyword ``any`` still
+                works.
+            timeout: seconds to wait, 0 to 2**31.
+
+        Returns:
+            How many were found, with ``every`` or ``anything``; else 0.
 
         Raises:
-            FileNotFoundError: nothing matches. TimeoutError: not done within ``timeout`` seconds.
-            ValueError: no target, or a value that several in flight share without ``all``.
+            FileNotFoundError: nothing matches.
+            TimeoutError: they were not over within ``timeout`` seconds.
+            ValueError: no target, or a value that several in flight share without ``every``.
+
+        Since:
+            Linux 6.0.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_SYNC_CANCEL``.
         """
         self._check_usable()
-        if user_data is None and fd is None and opcode is None and not any:
-            raise ValueError("say what to cancel: user_data, fd, opcode or any")
-        if any and not (user_data is fd is opcode is None):
-            raise ValueError("any excludes other targets")
+        if user_data is None and fd is None and opcode is None and not anything:
+            raise ValueError("say what to cancel: user_data, fd, opcode or anything")
+        if anything and not (user_data is fd is opcode is None):
+            raise ValueError("anything excludes other targets")
         flags = 0
         for wanted, flag in (
-            (all, abi.IORING_ASYNC_CANCEL_ALL),
-            (any, abi.IORING_ASYNC_CANCEL_ANY),
+            (every, abi.IORING_ASYNC_CANCEL_ALL),
+            (anything, abi.IORING_ASYNC_CANCEL_ANY),
             (fd is not None, abi.IORING_ASYNC_CANCEL_FD),
             (opcode is not None, abi.IORING_ASYNC_CANCEL_OP),
             (user_data is not None and not (fd is opcode is None), abi.IORING_ASYNC_CANCEL_USERDATA),
         ):
             flags |= int(flag) if wanted else 0
         value = check_int("user_data", user_data or 0, 0, (1 << 64) - 1)
-        if user_data is not None and not all and self._kernel.count(value) > 1:
-            raise ValueError("several operations in flight share this value: give all=True, or use slots")
+        if user_data is not None and not every and self._kernel.count(value) > 1:
+            raise ValueError("several operations in flight share this value: give every=True, or use slots")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 1 << 31:
             raise ValueError(f"timeout is 0 or more seconds, not {timeout!r}")
         self.flush()
@@ -277,25 +244,57 @@ class Registrations(Tables):
         return self._kernel.register(int(abi.IORING_REGISTER_SYNC_CANCEL), memory.address, 1, "cancel")
 
     def query_opcodes(self) -> QueryOpcode:
-        """The features of the kernel; see `uring.query_opcodes`."""
+        """Asks the kernel for its opcodes and features; see `uring.query_opcodes`.
+
+        Returns:
+            A `QueryOpcode`.
+
+        Raises:
+            NotSupported: the kernel is older.
+
+        Since:
+            Linux 6.18.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_QUERY``.
+        """
         return query_opcodes()
 
     def query_zcrx(self) -> QueryZCRX:
-        """Zero-copy receive; see `uring.query_zcrx`."""
+        """Asks the kernel for the features of zero-copy receive; see `uring.query_zcrx`.
+
+        Returns:
+            A `QueryZCRX`.
+
+        Raises:
+            NotSupported: the kernel is older.
+
+        Since:
+            Linux 6.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_QUERY``.
+        """
         return query_zcrx()
 
     def query_scq(self) -> QuerySCQ:
-        """The queues' headers; see `uring.query_scq`."""
+        """Asks the kernel for the size of the queues' headers; see `uring.query_scq`.
+
+        Returns:
+            A `QuerySCQ`.
+
+        Raises:
+            NotSupported: the kernel is older.
+
+        Since:
+            Linux 6.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_QUERY``.
+        """
         return query_scq()
 
     # ---- inside --------------------------------------------------------------------------------------
-
-    def _napi(self, register: int, timeout: int, prefer: bool, opcode: int, parameter: int) -> None:
-        self._check_owner()
-        memory = zeroed(layouts.NAPI.size)
-        parameter = check_int("the NAPI parameter", parameter, 0, _UINT_MAX)
-        layouts.NAPI.pack_into(memory.view, 0, timeout, int(bool(prefer)), int(opcode), parameter)
-        self._kernel.register(int(register), memory.address, 1, "NAPI")
 
     def _register_region(self, region: MemRegion, flags: int) -> None:
         descriptor = zeroed(layouts.REGION_DESC.size)

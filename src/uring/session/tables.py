@@ -8,27 +8,27 @@ never be taken for the completion of a request.
 from __future__ import annotations
 
 import errno
-import struct
 import weakref
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import abi
 from ..abi import layouts
-from ..kernel.memory import pin_writable, zeroed
+from ..kernel.memory import zeroed
 from ..ops.base import check_int
 from ..options import REGISTER_BUFFERS_MOST
+from .arrays import packed, vectors
 from .life import RingCore
 from .pools import BufferPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Buffer
+
 __all__ = ["Tables"]
 
 _FILES_MOST = 1 << 20
 _UINT_MAX = (1 << 32) - 1
-_MESSAGE_MAX = (1 << 62) - 1
-_RESERVED = 3 << 62
 
 _rings: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
 """Rings of this process by descriptor: whose memory a clone has to keep."""
@@ -52,12 +52,23 @@ class Tables(RingCore):
         return self._files
 
     def register_files(self, fds: Sequence[int], tags: Sequence[int] = ()) -> None:
-        """Registers descriptors, -1 for a slot left empty (Linux 5.1; tags 5.13).
+        """Registers descriptors, so that operations name them by slot.
 
-        A tag other than 0 comes back as a completion once its file is gone from the table and unused.
+        Args:
+            fds: 1 to 1048576 descriptors, fd i for slot i; -1 leaves a slot empty.
+            tags: a number for each, 0 to 2**62 - 1. One other than 0 comes back as a completion
+                (`uring.SQEContext.message`) once its file is gone from the table and unused (Linux 5.13).
 
         Raises:
-            FileExistsError: there is a table already. ValueError: none, too many, or no descriptor.
+            FileExistsError: there is a table already.
+            ValueError: no descriptor, too many, or another number of tags.
+            OSError: ``EBADF`` for one that is not open, or a ring's; ``EMFILE`` past ``RLIMIT_NOFILE``.
+
+        Since:
+            Linux 5.1.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_FILES2``.
         """
         self._check_owner()
         numbers = [check_int("a descriptor", fd, -1, (1 << 31) - 1) for fd in fds]
@@ -65,10 +76,21 @@ class Tables(RingCore):
         self._files = len(numbers)
 
     def register_files_sparse(self, count: int) -> None:
-        """A file table of ``count`` empty slots (Linux 5.19).
+        """Registers a file table of empty slots.
+
+        Args:
+            count: how many, 1 to 1048576.
 
         Raises:
-            FileExistsError: there is a table already. ValueError: not 1 to 1048576.
+            FileExistsError: there is a table already.
+            ValueError: ``count`` is out of range.
+            OSError: ``EMFILE`` past ``RLIMIT_NOFILE``.
+
+        Since:
+            Linux 5.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_FILES2``.
         """
         self._check_owner()
         check_int("count", count, 1, _FILES_MOST)
@@ -76,11 +98,25 @@ class Tables(RingCore):
         self._files = count
 
     def register_files_update(self, offset: int, fds: Sequence[int], tags: Sequence[int] = ()) -> int:
-        """Replaces slots from ``offset`` on: a descriptor, -1 to empty a slot, -2 to leave it as it is
-        (Linux 5.5). Returns how many were updated.
+        """Replaces slots of the file table. Operations in flight keep the files that they have.
+
+        Args:
+            offset: the first slot, from 0 on.
+            fds: at least one: a descriptor, -1 to empty a slot, -2 to leave it as it is.
+            tags: as for `register_files`.
+
+        Returns:
+            How many slots were updated; fewer than given where a descriptor after the first is bad.
 
         Raises:
-            ValueError: past the end of the table, or there is none. OSError: a bad descriptor (``EBADF``).
+            ValueError: past the end of the table, or there is none.
+            OSError: ``EBADF`` for a first descriptor that is not open.
+
+        Since:
+            Linux 5.5.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_FILES_UPDATE2``.
         """
         self._check_owner()
         numbers = [check_int("a descriptor", fd, -2, (1 << 31) - 1) for fd in fds]
@@ -90,7 +126,21 @@ class Tables(RingCore):
         )
 
     def register_file_alloc_range(self, offset: int, count: int) -> None:
-        """Slots that ``IORING_FILE_INDEX_ALLOC`` chooses from (Linux 6.0)."""
+        """Sets the slots that ``IORING_FILE_INDEX_ALLOC`` chooses from.
+
+        Args:
+            offset: the first slot, from 0 on.
+            count: how many, from 1 on.
+
+        Raises:
+            ValueError: past the end of the table, or there is none.
+
+        Since:
+            Linux 6.0.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_FILE_ALLOC_RANGE``.
+        """
         self._check_owner()
         self._check_range(offset, count, self._files, "file table")
         memory = zeroed(layouts.FILE_INDEX_RANGE.size)
@@ -98,12 +148,20 @@ class Tables(RingCore):
         self._kernel.register(int(abi.IORING_REGISTER_FILE_ALLOC_RANGE), memory.address, 0, "set file range")
 
     def unregister_files(self) -> None:
-        """Removes the file table; operations in flight keep their files. Raises OSError ENXIO without one."""
+        """Removes the file table. Operations in flight keep their files.
+
+        Raises:
+            OSError: ``ENXIO`` without a table.
+
+        Since:
+            Linux 5.1.
+
+        Source:
+            io_uring_register(2), ``IORING_UNREGISTER_FILES``.
+        """
         self._check_owner()
         self._kernel.register(int(abi.IORING_UNREGISTER_FILES), None, 0, "unregister files")
         self._files = 0
-
-    # ---- buffers -------------------------------------------------------------------------------------
 
     @property
     def registered_buffer_count(self) -> int:
@@ -113,47 +171,116 @@ class Tables(RingCore):
     def registered_buffer(self, index: int) -> memoryview:
         """The memory of a registered buffer.
 
+        Args:
+            index: the buffer, from 0 on.
+
+        Returns:
+            A view of its bytes.
+
         Raises:
-            IndexError: no such slot, or empty, or cloned from a ring whose memory is not this process's.
+            IndexError: there is no such slot, or it is empty.
         """
         self._check_open()
         if not 0 <= index < len(self._buffers) or self._buffers[index] is None:
             raise IndexError(f"registered buffer {index} of {len(self._buffers)} does not exist")
         return cast("tuple[memoryview, object]", self._buffers[index])[0]
 
-    def register_buffers(self, buffers: Sequence[Any], tags: Sequence[int] = ()) -> None:
-        """Registers writable buffers, None for an empty slot: up to 16384 of up to 1 GiB (Linux 5.1).
+    def register_buffers(self, buffers: Sequence[Buffer | None], tags: Sequence[int] = ()) -> None:
+        """Registers writable buffers, so that the kernel maps them once.
+
+        Args:
+            buffers: 1 to 16384 buffers of 1 byte to 1 GiB, buffer i for slot i; None leaves a slot empty.
+            tags: a number for each, 0 to 2**62 - 1. One other than 0 comes back as a completion
+                (`uring.SQEContext.message`) once its buffer is gone from the table and unused (Linux 5.13).
 
         Raises:
-            FileExistsError: buffers are registered already. TypeError: a read-only buffer.
-            OSError: ``ENOMEM`` past RLIMIT_MEMLOCK, ``EFAULT`` for memory that cannot be pinned.
+            FileExistsError: there is a table already.
+            TypeError: a buffer is read-only, or none.
+            ValueError: no buffer, too many, one of another size, or another number of tags.
+            OSError: ``ENOMEM`` past ``RLIMIT_MEMLOCK``, ``EFAULT`` for memory that cannot be pinned.
+
+        Since:
+            Linux 5.1.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_BUFFERS2``.
         """
         self._check_owner()
         check_int("the number of buffers", len(buffers), 1, REGISTER_BUFFERS_MOST)
-        pinned, vectors = _vectors(buffers)
-        self._register_table("register buffers", int(abi.IORING_REGISTER_BUFFERS2), "QQ", vectors, tags)
+        pinned, iovecs = vectors(buffers)
+        self._register_table("register buffers", int(abi.IORING_REGISTER_BUFFERS2), "QQ", iovecs, tags)
         self._buffers = pinned
 
     def register_buffer_pool(self, pool: BufferPool) -> None:
-        """Registers every buffer of a pool; buffer i of the pool is registered buffer i."""
+        """Registers every buffer of a pool: buffer i of the pool is registered buffer i.
+
+        Args:
+            pool: a `uring.BufferPool` or `uring.RegisterBufferPool`.
+
+        Raises:
+            TypeError: ``pool`` is no pool.
+            FileExistsError, OSError: as `register_buffers`.
+
+        Since:
+            Linux 5.1.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_BUFFERS2``.
+        """
         if not isinstance(pool, BufferPool):
             raise TypeError(f"a RegisterBufferPool is needed, not {type(pool).__name__}")
         self.register_buffers(pool.views)
 
     def register_buffers_sparse(self, count: int) -> None:
-        """A buffer table of ``count`` empty slots (Linux 5.19)."""
+        """Registers a buffer table of empty slots.
+
+        Args:
+            count: how many, 1 to 16384.
+
+        Raises:
+            FileExistsError: there is a table already.
+            ValueError: ``count`` is out of range.
+
+        Since:
+            Linux 5.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_BUFFERS2``.
+        """
         self._check_owner()
         check_int("count", count, 1, REGISTER_BUFFERS_MOST)
         self._register_sparse("register buffers", int(abi.IORING_REGISTER_BUFFERS2), count)
         self._buffers = [None] * count
 
-    def register_buffers_update(self, offset: int, buffers: Sequence[Any], tags: Sequence[int] = ()) -> int:
-        """Replaces slots from ``offset`` on, None empties one (Linux 5.13). Returns how many."""
+    def register_buffers_update(
+        self, offset: int, buffers: Sequence[Buffer | None], tags: Sequence[int] = ()
+    ) -> int:
+        """Replaces slots of the buffer table. Operations in flight keep the memory that they have.
+
+        Args:
+            offset: the first slot, from 0 on.
+            buffers: at least one; None empties a slot.
+            tags: as for `register_buffers`.
+
+        Returns:
+            How many slots were updated.
+
+        Raises:
+            TypeError: a buffer is read-only, or none.
+            ValueError: past the end of the table, or there is none.
+            OSError: ``ENOMEM`` past ``RLIMIT_MEMLOCK``, ``EFAULT`` for memory that cannot be pinned.
+
+        Since:
+            Linux 5.13.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_BUFFERS_UPDATE``.
+        """
         self._check_owner()
         self._check_range(offset, len(buffers), len(self._buffers), "buffer table")
-        pinned, vectors = _vectors(buffers)
+        pinned, iovecs = vectors(buffers)
         done = self._update_table(
-            "update buffers", int(abi.IORING_REGISTER_BUFFERS_UPDATE), offset, "QQ", vectors, tags
+            "update buffers", int(abi.IORING_REGISTER_BUFFERS_UPDATE), offset, "QQ", iovecs, tags
         )
         for i in range(done):
             self._retire(self._buffers[offset + i])
@@ -161,7 +288,17 @@ class Tables(RingCore):
         return done
 
     def unregister_buffers(self) -> None:
-        """Removes the buffer table. Raises OSError ``ENXIO`` without one."""
+        """Removes the buffer table. Operations in flight keep their memory.
+
+        Raises:
+            OSError: ``ENXIO`` without a table.
+
+        Since:
+            Linux 5.1.
+
+        Source:
+            io_uring_register(2), ``IORING_UNREGISTER_BUFFERS``.
+        """
         self._check_owner()
         self._kernel.register(int(abi.IORING_UNREGISTER_BUFFERS), None, 0, "unregister buffers")
         self._retire(*self._buffers)
@@ -175,17 +312,25 @@ class Tables(RingCore):
         count: int = 0,
         replace: bool = False,
     ) -> None:
-        """Shares registered buffers of another ring of this process, without pinning them again (Linux
-        6.12; part of a table 6.13).
+        """Shares registered buffers of another ring of this process, without pinning them again.
 
         Args:
             source: the ring, or its descriptor.
-            count: how many; 0: all from ``src_off`` on.
+            src_off: the first slot of ``source``, from 0 on.
+            dst_off: the first slot of this ring, from 0 on.
+            count: how many slots; 0: all from ``src_off`` on.
             replace: slots in use are replaced.
 
         Raises:
-            OSError: ``EBUSY`` when a table exists and ``replace`` is false, ``ENXIO`` without a source.
-            ValueError: the descriptor is no ring of this process.
+            ValueError: the descriptor is no open ring of this process, or a range is past the end.
+            OSError: ``EBUSY`` when a table exists and ``replace`` is false, ``ENXIO`` without a table at the
+                source.
+
+        Since:
+            Linux 6.12; part of a table 6.13.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_CLONE_BUFFERS``.
         """
         self._check_owner()
         ring = source if isinstance(source, Tables) else _rings.get(source)
@@ -196,21 +341,37 @@ class Tables(RingCore):
     def clone_buffers_from_registered(
         self, index: int, src_off: int = 0, dst_off: int = 0, count: int = 0, replace: bool = False
     ) -> None:
-        """As `clone_buffers`, from a ring that this ring registered by `register_ring_fd`."""
+        """As `clone_buffers`, from a ring that this ring registered by `register_ring_fd`.
+
+        Args:
+            index: what `register_ring_fd` returned, 0 to 15.
+            src_off: the first slot of that ring, from 0 on.
+            dst_off: the first slot of this ring, from 0 on.
+            count: how many slots; 0: all from ``src_off`` on.
+            replace: slots in use are replaced.
+
+        Raises:
+            ValueError: no ring is registered under ``index``, or a range is past the end.
+            OSError: as `clone_buffers`.
+
+        Since:
+            Linux 6.12; part of a table 6.13.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_CLONE_BUFFERS``.
+        """
         self._check_owner()
         ring = self._registered_rings.get(index)
         if ring is None:
             raise ValueError(f"no ring is registered under index {index!r}")
         self._clone(ring, index, int(abi.IORING_REGISTER_SRC_REGISTERED), src_off, dst_off, count, replace)
 
-    # ---- inside --------------------------------------------------------------------------------------
-
     def _register_table(
         self, what: str, opcode: int, kind: str, items: Sequence[Any], tags: Sequence[int]
     ) -> None:
         if not items:
             raise ValueError(f"{what}: at least one is needed")
-        data, tagged = _packed(kind, items, tags)
+        data, tagged = packed(kind, items, tags)
         memory = zeroed(layouts.RSRC_REGISTER.size)
         layouts.RSRC_REGISTER.pack_into(
             memory.view, 0, len(items), 0, data.address, tagged.address if tagged else 0
@@ -235,7 +396,7 @@ class Tables(RingCore):
     def _update_table(
         self, what: str, opcode: int, offset: int, kind: str, items: Sequence[Any], tags: Sequence[int]
     ) -> int:
-        data, tagged = _packed(kind, items, tags)
+        data, tagged = packed(kind, items, tags)
         memory = zeroed(layouts.RSRC_UPDATE2.size)
         layouts.RSRC_UPDATE2.pack_into(
             memory.view, 0, offset, data.address, tagged.address if tagged else 0, len(items)
@@ -285,39 +446,3 @@ class Tables(RingCore):
         if not leak:
             self._buffers = []
             self._retired.clear()
-
-
-def _vectors(
-    buffers: Sequence[Any],
-) -> tuple[list[tuple[memoryview, object] | None], list[tuple[int, int]]]:
-    """Pinned views of the buffers, and their iovecs; None is an empty slot."""
-    pinned: list[tuple[memoryview, object] | None] = []
-    vectors = []
-    for buffer in buffers:
-        if buffer is None:
-            pinned.append(None)
-            vectors.append((0, 0))
-            continue
-        address, length, held = pin_writable(buffer)
-        if not 1 <= length <= 1 << 30:
-            raise ValueError(f"a registered buffer has 1 byte to 1 GiB, not {length}")
-        pinned.append((memoryview(buffer).cast("B"), held))
-        vectors.append((address, length))
-    return pinned, vectors
-
-
-def _packed(kind: str, items: Sequence[Any], tags: Sequence[int]) -> tuple[Any, Any]:
-    """Items and tags as arrays in memory of their own."""
-    packer = struct.Struct("=" + kind)
-    data = zeroed(packer.size * len(items))
-    for i, item in enumerate(items):
-        packer.pack_into(data.view, i * packer.size, *(item if isinstance(item, tuple) else (item,)))
-    if not tags:
-        return data, None
-    if len(tags) != len(items):
-        raise ValueError(f"there are {len(items)} items and {len(tags)} tags")
-    tagged = zeroed(8 * len(tags))
-    for i, tag in enumerate(tags):
-        tag = check_int("a tag", tag, 0, _MESSAGE_MAX)
-        struct.pack_into("=Q", tagged.view, 8 * i, tag and tag | _RESERVED)
-    return data, tagged
