@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         pack_indirect,
     )
     from .contexts.pools import ContextPools, ScopedExtSQE
+    from .contexts.requests import Request
     from .contexts.shapes import Ctx
     from .contexts.userdata import context_user_data, context_with_user_data
     from .contexts.views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from .session.batch import Batch
     from .session.bundles import BundleIterator
     from .session.groups import BufferGroup
+    from .session.linking import Chain
     from .session.pools import BufferPool, RegisterBufferPool
     from .session.provided import BufferGroups
     from .session.queries import (
@@ -116,6 +118,7 @@ __all__ = [
     "BundleIterator",
     "CQEView",
     "CQOverflow",
+    "Chain",
     "CompletionOwner",
     "ContextPools",
     "Ctx",
@@ -148,6 +151,7 @@ __all__ = [
     "QuerySCQ",
     "QueryZCRX",
     "RegisterBufferPool",
+    "Request",
     "Ring",
     "RingClosed",
     "RingUnavailable",
@@ -200,6 +204,7 @@ _HOMES = {
         "pack_indirect"
     ),
     "contexts.pools": "ContextPools ScopedExtSQE",
+    "contexts.requests": "Request",
     "contexts.shapes": "Ctx",
     "contexts.userdata": "context_user_data context_with_user_data",
     "contexts.views": "CQEView DirectCQE ExtCQE SQEView view_ext_sqe view_sqe",
@@ -231,6 +236,7 @@ _HOMES = {
     "session.batch": "Batch",
     "session.bundles": "BundleIterator",
     "session.groups": "BufferGroup",
+    "session.linking": "Chain",
     "session.pools": "BufferPool RegisterBufferPool",
     "session.provided": "BufferGroups",
     "session.queries": "QueryOpcode QuerySCQ QueryZCRX query_opcodes query_scq query_zcrx send_msg_ring",

@@ -144,6 +144,48 @@ def test_close_with_a_completion_pending(ring, manager, steps, sent):
     assert set(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_close_with_a_completion_that_nobody_decodes(ring, manager, steps):
+    before = set(os.listdir("/proc/self/fd"))
+    available = ring.pools.extended_available
+    op = manager.listen_tcp4(("127.0.0.1", 0))
+    for _ in range(steps):
+        (cqe,) = ring.wait(timeout=10.0)
+        assert dispatch(cqe)
+    op.close()
+    assert len(ring.wait(timeout=10.0)) == 1
+    op.close()
+    assert op.state is ListenerState.CLOSED
+    assert ring.pools.extended_available == available
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_listener_ends_with_its_block(ring, manager):
+    before = set(os.listdir("/proc/self/fd"))
+    available = ring.pools.extended_available
+    with manager.listen_tcp4(("127.0.0.1", 0)) as op:
+        other = ring.nop()
+        ring.flush()
+    assert op.state is ListenerState.CLOSED
+    assert [cqe.request for cqe in ring.drain(10.0)] == [other]
+    assert ring.pools.extended_available == available
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("answer", [None, True, False])
+def test_only_false_leaves_a_set_up(ring, manager, answer):
+    seen = []
+    handler = ListenerHandler.from_callbacks(
+        on_socket_created=lambda fd: seen.append("socket") or answer,
+        on_bound=lambda: seen.append("bound") or answer,
+        on_listening=lambda: seen.append("listening"),
+    )
+    with manager.listen_tcp4(("127.0.0.1", 0), handler=handler):
+        for cqe in ring.completions(10.0):
+            assert dispatch(cqe)
+    assert seen == (["socket"] if answer is False else ["socket", "bound", "listening"])
+
+
 def test_stop_the_ring_with_a_set_up_in_flight():
     before = set(os.listdir("/proc/self/fd"))
     with Ring(entries=8) as ring:

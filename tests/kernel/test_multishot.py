@@ -13,6 +13,7 @@ from uring import (
     MultishotHandler,
     PoolExhausted,
     Ring,
+    RingClosed,
     SubscriptionState,
     abi,
     dispatch,
@@ -267,22 +268,59 @@ def test_cancel_from_another_thread(pair):
         assert log.stops == [(errno.ECANCELED, True)]
 
 
-def test_another_thread_may_not_cancel_a_thread_bound_ring(ring, pair):
+@pytest.mark.parametrize("end", ["cancel", "unsubscribe"])
+def test_another_thread_cancels_on_a_ring_that_sleeps(ring, pair, end):
     import threading
 
-    log, failures = Log(), []
+    log = Log()
     sub = ring.subscribe(ops.poll_add_multishot(pair[0].fileno(), 1), log)
+    thread = threading.Thread(target=getattr(sub, end))
+    ring.nop(5)
+    assert [cqe.user_data for cqe in ring.wait(timeout=20)] == [5]
+    thread.start()
+    # The cancel is queued by this thread, which it wakes; nothing else is seen of it.
+    (cqe,) = ring.wait(timeout=None)
+    assert cqe.res == -errno.ECANCELED
+    assert dispatch(cqe)
+    thread.join()
+    assert not sub.active
+    assert log.stops == ([(errno.ECANCELED, True)] if end == "cancel" else [])
+    assert ring.wait() == []
+    assert ring.in_flight == 0
+
+
+def test_another_thread_cancels_on_a_ring_that_has_stopped(pair):
+    import threading
+
+    failures = []
+    with Ring(entries=8) as ring:
+        sub = ring.subscribe(ops.poll_add_multishot(pair[0].fileno(), 1), Log())
+        assert sub.active
 
     def cancel():
         try:
             sub.cancel()
-        except RuntimeError as error:
+        except RingClosed as error:
             failures.append(error)
 
     thread = threading.Thread(target=cancel)
     thread.start()
     thread.join()
     assert len(failures) == 1
-    assert sub.state is SubscriptionState.ACTIVE
-    sub.cancel()
-    run(ring, lambda: log.stops)
+    assert (sub.active, sub.state) == (False, SubscriptionState.STOPPED), "no completion comes any more"
+
+
+def test_a_subscription_ends_with_its_block(ring, pair):
+    """What arrived and was not seen is undone, and completions of others stay."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        before = set(os.listdir("/proc/self/fd"))
+        log = Log()
+        with ring.accept_multishot(for_fd(server.fileno()), log) as sub:
+            other = ring.nop()
+            ring.flush()
+            with socket.create_connection(server.getsockname()):
+                pass
+        assert not sub.active
+        assert (log.steps, log.stops) == ([], [])
+        assert [cqe.request for cqe in ring.drain(20)] == [other]
+        assert set(os.listdir("/proc/self/fd")) == before

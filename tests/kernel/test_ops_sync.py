@@ -45,7 +45,7 @@ def test_an_epoll_set_is_changed_and_waited_on(kernel, pipe):
         number = (1 << 64) - 1
         kernel.run(ops.epoll_ctl(epoll, abi.EPOLL_CTL_MOD, reader, abi.EPOLLIN, number))
         kernel.run(ops.epoll_ctl(epoll, abi.EPOLL_CTL_ADD, writer, abi.EPOLLOUT, 7))
-        found = kernel.run(ops.epoll_wait(epoll, max_events=2))
+        found = kernel.run(ops.epoll_wait(epoll, max_events=2, wide=True))
         assert sorted(found) == [(7, abi.EPOLLOUT), (number, abi.EPOLLIN)]
         assert len(kernel.run(ops.epoll_wait(epoll, 1))) == 1
         assert kernel.run(ops.epoll_ctl(epoll, abi.EPOLL_CTL_DEL, writer)) == 0
@@ -54,6 +54,18 @@ def test_an_epoll_set_is_changed_and_waited_on(kernel, pipe):
         limit = kernel.start(ops.link_timeout(0.001))
         assert kernel.finish(request) == -errno.ECANCELED
         kernel.finish(limit)
+
+
+@pytest.mark.opcodes("EPOLL_CTL", "EPOLL_WAIT")
+def test_a_set_filled_by_select(kernel, pipe):
+    with select.epoll() as epoll:
+        for _ in range(20):  # the rest of what register stores is what was in memory
+            epoll.register(pipe[1], select.EPOLLOUT)
+            assert kernel.run(ops.epoll_wait(epoll)) == [(pipe[1], select.EPOLLOUT)]
+            epoll.unregister(pipe[1])
+        kernel.run(ops.epoll_ctl(epoll, abi.EPOLL_CTL_ADD, pipe[1], abi.EPOLLOUT, 5 << 32 | 7))
+        assert kernel.run(ops.epoll_wait(epoll)) == [(7, abi.EPOLLOUT)]
+        assert kernel.run(ops.epoll_wait(epoll, wide=True)) == [(5 << 32 | 7, abi.EPOLLOUT)]
 
 
 @pytest.mark.opcodes("EPOLL_CTL", "EPOLL_WAIT")

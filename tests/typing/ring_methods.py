@@ -4,7 +4,8 @@
 
 from typing import assert_type
 
-from uring import CQEView, Op, Ring, SQEContext, for_fd, ops
+from uring import CQEView, Op, Request, Ring, SQEContext, for_fd, ops
+from uring.ops import StatxResult
 
 
 def of_each_shape(ring: Ring, fd: int, buffer: bytearray) -> None:
@@ -24,9 +25,24 @@ def of_each_shape(ring: Ring, fd: int, buffer: bytearray) -> None:
     assert_type(Ring.read(ring, None, fd, buffer), SQEContext)
 
 
+def without_a_context(ring: Ring, fd: int, buffer: bytearray) -> None:
+    assert_type(ring.nop(), Request[int])
+    assert_type(ring.recv(fd, buffer), Request[int])
+    assert_type(ring.recv(fd, buffer).result(), int)
+    assert_type(ring.statx("/"), Request[StatxResult])
+    assert_type(ring.pipe(pipe_flags=0).wait(timeout=1), tuple[int, int])
+    assert_type(ring.submit(ops.pipe()), Request[tuple[int, int]])
+    assert_type(ring.submit(ops.pipe(), 7), SQEContext)
+    assert_type(ring.submit_all([ops.statx("/"), ops.statx("/etc")]), list[Request[StatxResult]])
+    for cqe in ring.completions(timeout=1.0):
+        assert_type(cqe, CQEView)
+    with ring.chain() as chain:
+        ring.write(fd, b"data")
+    assert_type(chain.requests[0].done(), bool)
+
+
 def mistakes(ring: Ring, fd: int, buffer: bytearray) -> None:
     """Each line is an error to both checkers: mypy and pyright complain of a comment that hides none."""
-    ring.nop()  # type: ignore
     ring.nop("ctx")  # type: ignore
     ring.nop(None, flags=1)  # type: ignore
     ring.read(None)  # type: ignore

@@ -59,6 +59,9 @@ GENERATION_MASK = (1 << _GENERATION_BITS) - 1
 POOL_MASK = (1 << POOL_BITS) - 1
 POOL_SHIFT = INDEX_BITS + _GENERATION_BITS
 
+REQUEST_VALUES: Final = CTX_MODE_INDIRECT | POOL_MASK << POOL_SHIFT
+"""The first value of requests without a context: as of a pool that no slot is borrowed from."""
+
 _NO_FIELDS = (0, 0, -1, 0, 0, 0, 0, 0, 0, 0)
 
 T = TypeVar("T")
@@ -292,9 +295,10 @@ class IndirectSQE:
         fields: the entry, as `uring.kernel.op.Op.fields`; see `uring.contexts.views.SQEView`.
         op: the prepared request that `uring.Ring.submit_extended` submits.
         in_flight: from submission to the last completion.
+        res: of the last completion, once it was taken.
     """
 
-    __slots__ = ("__weakref__", "context", "fields", "in_flight", "op", "pool")
+    __slots__ = ("__weakref__", "context", "fields", "in_flight", "op", "pool", "res")
 
     def __init__(self, pool: Lender, context: SQEContext) -> None:
         self.pool: Lender = pool
@@ -302,6 +306,7 @@ class IndirectSQE:
         self.fields: tuple[int, ...] = _NO_FIELDS
         self.op: Op | None = None
         self.in_flight: bool = False
+        self.res: int | None = None
 
     @property
     def valid(self) -> bool:

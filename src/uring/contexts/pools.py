@@ -137,11 +137,12 @@ class ContextPools:
 
 
 def _new_number() -> int:
-    """A number that no living pool has: they come round again after 262144 pools."""
+    """A number that no living pool has: they come round again after 262143 pools."""
     for number in itertools.islice(_numbers, 1 << POOL_BITS):
-        if number & POOL_MASK not in living_pools:
+        # The last one is that of requests without a context, see `REQUEST_VALUES`.
+        if number & POOL_MASK not in living_pools and number & POOL_MASK != POOL_MASK:
             return number & POOL_MASK
-    raise PoolExhausted(f"there are {1 << POOL_BITS} pools of contexts already")
+    raise PoolExhausted(f"there are {(1 << POOL_BITS) - 1} pools of contexts already")
 
 
 class ScopedExtSQE:

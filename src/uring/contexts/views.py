@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
+from ..abi import CqeFlag, Op
 from ..errors import error_from_result
 from ..kernel.op import failure
 from .context import ExtSQE, IndirectSQE, SQEContext, find_slot
+from .requests import Request
 
 __all__ = ["CQEView", "Completion", "DirectCQE", "ExtCQE", "SQEView", "view_ext_sqe", "view_sqe"]
 
+_BUFFER_SELECT = 1 << 5
 _F_BUFFER = 1 << 0
 _F_MORE = 1 << 1
 _F_SOCK_NONEMPTY = 1 << 2
@@ -28,12 +31,13 @@ _FD_MASK = (1 << 30) - 1
 
 _TOLD = 5
 """Where a completion carries how to decode its result, or what failed, if anything."""
+_REQUEST = 6
+"""Where it carries its request, if any."""
 
-_getters: Any = namedtuple("_getters", "user_data res flags")
+_getters: Any = namedtuple("_getters", "user_data res")
 """A named tuple's attributes are read faster than any property."""
 _getters.user_data.__doc__ = "What was submitted under, as a plain integer."
 _getters.res.__doc__ = "The result: bytes, a descriptor, …, or an errno negated."
-_getters.flags.__doc__ = "``IORING_CQE_F_*``; the buffer's number from bit 16 on."
 
 
 class Completion(tuple[int, ...]):
@@ -43,12 +47,22 @@ class Completion(tuple[int, ...]):
 
     user_data: property = _getters.user_data
     res: property = _getters.res
-    flags: property = _getters.flags
+
+    @property
+    def flags(self) -> CqeFlag:
+        """``IORING_CQE_F_*``; the buffer's number from bit 16 on."""
+        return CqeFlag(self[2])
 
     @property
     def is_success(self) -> bool:
         """Whether the result is not an error."""
         return self[1] >= 0
+
+    @property
+    def request(self) -> Request[Any] | None:
+        """The request that was made without a context, and that this is a completion of; else None."""
+        carried: Any = self[_REQUEST] if len(self) > _REQUEST else None
+        return carried  # type: ignore[no-any-return]
 
     def result(self) -> Any:
         """What the result means: a pair of descriptors, an address, a `StatxResult`, bytes; the number itself
@@ -101,7 +115,8 @@ class Completion(tuple[int, ...]):
         return (self[3], self[4]) if len(self) > 3 else (0, 0)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} res={self[1]} flags={self[2]:#x} {SQEContext(self[0])!r}>"
+        whose = self.request or SQEContext(self[0])
+        return f"<{type(self).__name__} res={self[1]} flags={self[2]:#x} {whose!r}>"
 
 
 class CQEView(Completion):
@@ -119,7 +134,7 @@ class CQEView(Completion):
 
     @property
     def full_sqe(self) -> bool:
-        """Whether the submitted entry is remembered: indirect and extended contexts."""
+        """Whether the submitted entry is remembered: requests, indirect and extended contexts."""
         return self[0] >> 62 in (1, 2)
 
     @property
@@ -128,23 +143,31 @@ class CQEView(Completion):
         return self[0] >> 62 == 2
 
     @property
-    def op(self) -> int:
-        """The opcode."""
-        return SQEContext(self[0]).op
+    def op(self) -> Op | int:
+        """The operation; a bare number where the context says none of ours."""
+        request = self.request
+        return _op(SQEContext(self[0]).op if request is None else request.fields[0])
 
     @property
     def fd(self) -> int:
         """The descriptor that was worked on."""
-        return SQEContext(self[0]).fd
+        request = self.request
+        return SQEContext(self[0]).fd if request is None else request.fields[2]
 
     @property
     def buf_group(self) -> int:
         """The buffer group that was submitted; 0 where there is none."""
-        return SQEContext(self[0]).buf_group
+        request = self.request
+        if request is None:
+            return SQEContext(self[0]).buf_group
+        return request.fields[7] & 0xFFFF if request.fields[1] & _BUFFER_SELECT else 0
 
     @property
     def sqe(self) -> SQEView:
         """The submitted entry; not `SQEView.valid` in direct mode, nor once the slot was given back."""
+        request = self.request
+        if request is not None:
+            return SQEView(request)
         return SQEView(find_slot(self[0]) if self.full_sqe else None)
 
     @property
@@ -180,8 +203,8 @@ class DirectCQE(Completion):
     __slots__ = ()
 
     @property
-    def op(self) -> int:
-        return self[0] & 0xFF
+    def op(self) -> Op | int:
+        return _op(self[0] & 0xFF)
 
     @property
     def sqe_flags(self) -> int:
@@ -208,12 +231,19 @@ class ExtCQE(Completion):
         return SQEContext(self[0]).ext_sqe
 
     @property
-    def op(self) -> int:
-        return SQEContext(self[0]).op
+    def op(self) -> Op | int:
+        return _op(SQEContext(self[0]).op)
 
     @property
     def fd(self) -> int:
         return SQEContext(self[0]).fd
+
+
+def _op(number: int) -> Op | int:
+    try:
+        return Op(number)
+    except ValueError:
+        return number
 
 
 class SQEView:
@@ -225,8 +255,8 @@ class SQEView:
 
     __slots__ = ("_slot",)
 
-    def __init__(self, slot: IndirectSQE | None) -> None:
-        if slot is not None and not isinstance(slot, IndirectSQE):
+    def __init__(self, slot: IndirectSQE | Request[Any] | None) -> None:
+        if slot is not None and not isinstance(slot, (IndirectSQE, Request)):
             raise TypeError(f"a slot is needed, not {type(slot).__name__}")
         self._slot = slot
 
@@ -235,7 +265,7 @@ class SQEView:
         """Whether there is an entry: its slot is borrowed."""
         return self._slot is not None and self._slot.valid
 
-    def _borrowed(self) -> IndirectSQE:
+    def _borrowed(self) -> IndirectSQE | Request[Any]:
         if self._slot is None:
             raise LookupError("a direct context remembers no entry")
         if not self._slot.valid:

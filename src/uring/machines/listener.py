@@ -26,6 +26,8 @@ from .listening import (
 )
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from .multishot import MultishotHandler, MultishotMethods, MultishotSubscription
@@ -93,16 +95,19 @@ class ListenerOp:
     def close(self) -> None:
         """Closes the descriptor at once, and gives the slot back unless one of its completions is pending.
 
-        Then the state is CLOSING: take and decode that completion, and close again. More closes do nothing.
-        Operations of the caller's on the listener, an accept too, are to be cancelled before.
+        Then the state is CLOSING: take that completion, decode it or not, and close again. The socket that it
+        may have brought is closed as well. More closes do nothing. Operations of the caller's on the
+        listener, an accept too, are to be cancelled before.
         """
         pending = self._pending()
+        if not pending:
+            self._setup.settle(self._ext)
         if pending:
             # What is queued names the descriptor by its number, which another file may get soon.
             self._ring.flush()
         action = self._setup.advance(Event.CLOSE_PENDING if pending else Event.CLOSE)
         try:
-            if Action.CLOSE_FD in action:
+            if Action.CLOSE_FD in action or action is Action.RELEASE_SLOT:
                 self._setup.close_fd()
         finally:
             # A ring that could not be drained keeps the slot for ever.
@@ -113,9 +118,22 @@ class ListenerOp:
         """Whether a request was submitted whose completion was not decoded."""
         if self._ring.closed:
             return False
-        # A slot keeps its request until the completion is taken: none left, and none decoded.
-        ext = self._ext
-        return ext.in_flight or (self._setup.awaited and ext.op is None)
+        # A slot keeps its request until the completion is taken: none left, and none decoded. By the second
+        # close it will not be.
+        ext, closing = self._ext, self.state is ListenerState.CLOSING
+        return ext.in_flight or (not closing and self._setup.awaited and ext.op is None)
+
+    def __enter__(self) -> ListenerOp:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes it, and waits for a completion of its set-up that is pending."""
+        self.close()
+        if self.state is ListenerState.CLOSING:
+            self._ring.finish(self._ext.context)
+            self.close()
 
     def __repr__(self) -> str:
         return f"<ListenerOp {self.state.name} fd={self.fd}>"
@@ -178,11 +196,14 @@ class ListenerManager(CompletionOwner):
         if step.error is not None:
             step.handler.on_error(step.op, step.error)
         elif step.op == OP_SOCKET:
-            if step.handler.on_socket_created(step.fd) and state_of(step) is ListenerState.SOCKET:
+            if (
+                step.handler.on_socket_created(step.fd) is not False
+                and state_of(step) is ListenerState.SOCKET
+            ):
                 prepare_listener_bind(step.ext, setup_of(step.ext).fd)
                 self._ring.submit_extended(step.ext.context)
         elif step.op == OP_BIND:
-            if step.handler.on_bound() and state_of(step) is ListenerState.BIND:
+            if step.handler.on_bound() is not False and state_of(step) is ListenerState.BIND:
                 prepare_listener_listen(step.ext, setup_of(step.ext).fd)
                 self._ring.submit_extended(step.ext.context)
         else:

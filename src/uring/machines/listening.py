@@ -76,12 +76,12 @@ class ListenerState(IntEnum):
 class ListenerHandler:
     """The callbacks of a set-up; by default each lets it continue."""
 
-    def on_socket_created(self, fd: int) -> bool:
-        """The socket exists, to set options on. False leaves the set-up there."""
+    def on_socket_created(self, fd: int) -> bool | None:
+        """The socket exists, to set options on. False, and nothing else, leaves the set-up there."""
         return True
 
-    def on_bound(self) -> bool:
-        """The socket is bound. False leaves the set-up there."""
+    def on_bound(self) -> bool | None:
+        """The socket is bound. False, and nothing else, leaves the set-up there."""
         return True
 
     def on_listening(self) -> None:
@@ -93,8 +93,8 @@ class ListenerHandler:
     @classmethod
     def from_callbacks(
         cls,
-        on_socket_created: Callable[[int], bool] | None = None,
-        on_bound: Callable[[], bool] | None = None,
+        on_socket_created: Callable[[int], bool | None] | None = None,
+        on_bound: Callable[[], bool | None] | None = None,
         on_listening: Callable[[], None] | None = None,
         on_error: Callable[[int, OSError], None] | None = None,
     ) -> ListenerHandler:
@@ -105,8 +105,8 @@ class ListenerHandler:
 class _Callbacks(ListenerHandler):
     def __init__(
         self,
-        on_socket_created: Callable[[int], bool] | None,
-        on_bound: Callable[[], bool] | None,
+        on_socket_created: Callable[[int], bool | None] | None,
+        on_bound: Callable[[], bool | None] | None,
         on_listening: Callable[[], None] | None,
         on_error: Callable[[int, OSError], None] | None,
     ) -> None:
@@ -115,10 +115,10 @@ class _Callbacks(ListenerHandler):
         self._listening = on_listening
         self._error = on_error
 
-    def on_socket_created(self, fd: int) -> bool:
+    def on_socket_created(self, fd: int) -> bool | None:
         return True if self._created is None else self._created(fd)
 
-    def on_bound(self) -> bool:
+    def on_bound(self) -> bool | None:
         return True if self._bound is None else self._bound()
 
     def on_listening(self) -> None:
@@ -244,6 +244,13 @@ class Setup:
         ext.prepare(op)
         self.op = op
         self.awaited = True
+
+    def settle(self, ext: ExtSQE) -> None:
+        """Takes the socket of a completion that was taken from the ring, and is not decoded any more."""
+        if self.awaited and not ext.in_flight and ext.res is not None:
+            self.awaited = False
+            if ext.fields[0] == OP_SOCKET and ext.res >= 0:
+                self.fd = ext.res
 
     def close_fd(self) -> None:
         """Closes the descriptor, once."""

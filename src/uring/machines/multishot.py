@@ -26,11 +26,13 @@ from .. import abi, ops
 from ..contexts.context import SQEContext
 from ..kernel.op import Multishot
 from ..session.provided import ProvidedBuffers
+from ..session.state import WrongThread
 from .dispatch import CompletionOwner
 from .machine import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from ..contexts.context import ExtSQE
     from ..contexts.views import Completion
@@ -203,26 +205,32 @@ class MultishotSubscription(CompletionOwner):
 
     @property
     def state(self) -> SubscriptionState:
-        return self._state
+        """STOPPED as well once the ring was stopped, which calls no handler."""
+        return SubscriptionState.STOPPED if self._ring.closed else self._state
 
     @property
     def active(self) -> bool:
         """Whether the last completion is yet to come."""
-        return self._state is not SubscriptionState.STOPPED
+        return self.state is not SubscriptionState.STOPPED
 
     def cancel(self) -> None:
         """Queues a cancel. Steps may still come, and the stop does. Once is enough; more do nothing.
 
-        Any thread may, if the ring has several issuers.
+        Any thread may: where the ring belongs to another one, that one queues it in its next wait, which
+        ends its sleep.
 
         Raises:
-            PoolExhausted: the queue is full. RingClosed, RuntimeError: as `uring.Ring.submit`. It stays
-                active then, and may be cancelled again.
+            PoolExhausted: the queue is full. RingClosed: the ring was stopped. It stays active then, and may
+                be cancelled again.
         """
         if self._advance(Event.CANCEL) is Action.SUBMIT_CANCEL:
             try:
                 # Silent unless it comes too late.
-                self._ring.submit(ops.async_cancel(self.context).with_flags(_SILENT))
+                cancel = ops.async_cancel(self.context).with_flags(_SILENT)
+                try:
+                    self._ring.submit(cancel, None)
+                except WrongThread:
+                    self._ring.post(cancel)
             except BaseException:
                 self._advance(Event.CANCEL_REFUSED)
                 raise
@@ -281,6 +289,19 @@ class MultishotSubscription(CompletionOwner):
                 self._ring.buf_ring(self._op.fields[7]).put(cqe.buf_id)
         elif cqe.res >= 0 and self._op.discard is not None:
             self._op.discard(cqe.res)
+
+    def __enter__(self) -> MultishotSubscription:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unsubscribes, and waits for the last completion; what arrives meanwhile is undone."""
+        self.unsubscribe()
+        while self.active:
+            self._try_cancel()
+            for cqe in self._ring.finish(self.context):
+                self.handle_cqe(cqe)
 
     def __repr__(self) -> str:
         return f"<MultishotSubscription {self._op.name} {self._state.name}>"

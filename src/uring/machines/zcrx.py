@@ -134,14 +134,14 @@ class ZCRXBuffer:
 class ZCRXHandler:
     """The callbacks of a receive; by default data is released and an error stops it."""
 
-    def on_data(self, buffer: ZCRXBuffer) -> bool:
-        """Data came; the handler releases the buffer, now or later. Empty: the peer has sent all. False stops
-        the receive, if a cancel can be queued."""
+    def on_data(self, buffer: ZCRXBuffer) -> bool | None:
+        """Data came; the handler releases the buffer, now or later. Empty: the peer has sent all. False, and
+        nothing else, stops the receive, if a cancel can be queued."""
         buffer.release()
         return True
 
-    def on_error(self, error: OSError) -> bool:
-        """The receive failed, or named memory that is not in the area. False stops it."""
+    def on_error(self, error: OSError) -> bool | None:
+        """The receive failed, or named memory that is not in the area. False, and nothing else, stops it."""
         return False
 
     def on_stopped(self) -> None:
@@ -150,8 +150,8 @@ class ZCRXHandler:
     @classmethod
     def from_callbacks(
         cls,
-        on_data: Callable[[ZCRXBuffer], bool] | None = None,
-        on_error: Callable[[OSError], bool] | None = None,
+        on_data: Callable[[ZCRXBuffer], bool | None] | None = None,
+        on_error: Callable[[OSError], bool | None] | None = None,
         on_stopped: Callable[[], None] | None = None,
     ) -> ZCRXHandler:
         """A handler of functions; what is not given does as this class."""
@@ -161,18 +161,18 @@ class ZCRXHandler:
 class _Callbacks(ZCRXHandler):
     def __init__(
         self,
-        on_data: Callable[[ZCRXBuffer], bool] | None,
-        on_error: Callable[[OSError], bool] | None,
+        on_data: Callable[[ZCRXBuffer], bool | None] | None,
+        on_error: Callable[[OSError], bool | None] | None,
         on_stopped: Callable[[], None] | None,
     ) -> None:
         self._data = on_data
         self._error = on_error
         self._stopped = on_stopped
 
-    def on_data(self, buffer: ZCRXBuffer) -> bool:
+    def on_data(self, buffer: ZCRXBuffer) -> bool | None:
         return super().on_data(buffer) if self._data is None else self._data(buffer)
 
-    def on_error(self, error: OSError) -> bool:
+    def on_error(self, error: OSError) -> bool | None:
         return super().on_error(error) if self._error is None else self._error(error)
 
     def on_stopped(self) -> None:
@@ -338,7 +338,7 @@ class ZCRXReceiver(CompletionOwner):
             assert self._ext is not None  # from the start to the last completion
             try:
                 # Silent unless it comes too late.
-                self._ring.submit(ops.async_cancel(self._ext.context).with_flags(_SILENT))
+                self._ring.submit(ops.async_cancel(self._ext.context).with_flags(_SILENT), None)
             except BaseException:
                 self._advance(Event.STOP_REFUSED)
                 raise
@@ -366,7 +366,7 @@ class ZCRXReceiver(CompletionOwner):
         expected = self._state is ZCRXState.STOPPING and cqe.res == -errno.ECANCELED
         action = self._advance(Event.MORE if cqe.has_more else Event.LAST)
         try:
-            if not expected and not self._deliver(cqe):
+            if not expected and self._deliver(cqe) is False:
                 self._stop_wanted = True
         finally:
             if Action.RETIRE in action:
@@ -375,8 +375,8 @@ class ZCRXReceiver(CompletionOwner):
                 self._try_stop()
         return True
 
-    def _deliver(self, cqe: Completion) -> bool:
-        """Tells the handler; whether it wants more."""
+    def _deliver(self, cqe: Completion) -> bool | None:
+        """Tells the handler; False when it wants no more."""
         if cqe.res < 0:
             return self._handler.on_error(error_from_result(cqe.res, "recv_zero_copy"))
         if cqe.res == 0:

@@ -39,6 +39,7 @@ def recv(
     *,
     flags: int = 0,
     n: int | None = None,
+    whole: bool = False,
     buffer_group: int | None = None,
     read_buffer_size: int = 0,
     poll_first: bool = False,
@@ -49,13 +50,14 @@ def recv(
     """Receives into a buffer.
 
     It waits for data whatever ``O_NONBLOCK`` says. It may receive less than there is room for;
-    ``MSG_WAITALL`` waits until the buffer is full.
+    ``whole`` waits until the buffer is full.
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
         buffer: a writable buffer. It has to be kept from other uses until the completion.
         flags: ``MSG_*`` of recv(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
         n: bytes to receive at most, 0 to the buffer's size; None is its size.
+        whole: waits until all of these bytes are there, or the stream ends (``MSG_WAITALL``).
         buffer_group: takes memory from this group of provided buffers instead of ``buffer``, 0 to 65535. The
             completion's flags tell which.
         read_buffer_size: with a group, bytes to receive at most, 0 to 2**31 - 1; 0 is the chosen buffer's
@@ -90,6 +92,8 @@ def recv(
     Source:
         recv(2); io_uring_prep_recv(3).
     """
+    if whole:
+        flags = check_flags("flags", flags) | int(abi.MSG_WAITALL)
     if (buffer is None) == (buffer_group is None):
         raise TypeError("recv takes either a buffer or a buffer_group")
     if buffer is None:

@@ -62,7 +62,8 @@ def epoll_ctl(
         op: ``EPOLL_CTL_ADD``, ``EPOLL_CTL_DEL`` or ``EPOLL_CTL_MOD``, 1 to 3.
         fd: the descriptor to watch, or an object with ``fileno()``.
         events: ``EPOLL*`` bits of epoll_ctl(2), 0 to 2**32 - 1.
-        data: the number that comes back with the events, 0 to 2**64 - 1; None: the descriptor.
+        data: the number that comes back with the events, 0 to 2**64 - 1; None: the descriptor. One of more
+            than 32 bits comes back from ``epoll_wait(…, wide=True)`` alone.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
@@ -104,7 +105,13 @@ def epoll_ctl(
 
 
 def epoll_wait(
-    epfd: Fd, max_events: int = 64, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
+    epfd: Fd,
+    max_events: int = 64,
+    *,
+    wide: bool = False,
+    fixed_file: bool = False,
+    sqe_flags: int = 0,
+    personality: int = 0,
 ) -> Op[list[tuple[int, int]]]:
     """Waits for events of an epoll set.
 
@@ -113,13 +120,14 @@ def epoll_wait(
     Args:
         epfd: the set's descriptor, or an object with ``fileno()``.
         max_events: how many events at most, from 1 on.
+        wide: data has 64 bits, as `epoll_ctl` was given them, not 32.
         fixed_file: ``epfd`` is an index into the registered files.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
     Result:
-        A list of (data, events), as `epoll_ctl` was given them. A set filled by `select.epoll.register` has
-        the descriptor in the lower 32 bits of data.
+        A list of (data, events). The kernel keeps 64 bits of data, of which `select.epoll.register` sets the
+        lower 32, the descriptor, and leaves the rest to chance. So they are left out without ``wide``.
 
     Errors:
         - ``EBADF``: ``epfd`` is not open.
@@ -142,7 +150,8 @@ def epoll_wait(
 
     def decode(res: int) -> list[tuple[int, int]]:
         found = room.view[: res * EPOLL_EVENT.size]
-        return [(data, events) for events, data in EPOLL_EVENT.iter_unpack(found)]
+        mask = USER_DATA_MAX if wide else UINT_MAX
+        return [(data & mask, events) for events, data in EPOLL_EVENT.iter_unpack(found)]
 
     return make(
         "epoll_wait",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import abi
 from ..contexts.context import SQEContext, find_slot
+from ..contexts.requests import is_request
 from ..errors import NotSupported, PoolExhausted
 from ..opcodes import by_number
 from .state import NO_THREAD, TARGETING, RingState
@@ -33,6 +34,10 @@ GUARDED = (
 _HALF_SILENT = (
     "a chain is silent on success as a whole or not at all: the kernel is silent about all that follows a "
     "silent request that fails, so that nothing would say when it has ended"
+)
+NOT_SILENT = (
+    "a request silent on success has no completion that would end it: give a direct context, and the request "
+    "is forgotten"
 )
 _OTHERS_BETWEEN = "with several issuers a chain is one submit_linked: others' requests come between"
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
@@ -76,6 +81,8 @@ class Chains(RingState):
         if not linked:
             self._check_alone(op, opcode, ctx)
         if flags & _SKIP:
+            if is_request(ctx) and not self.options.notify_succeed:
+                raise ValueError(NOT_SILENT)
             if self.options.notify_succeed:
                 op = _without_flags(op, _SKIP)
                 flags = op.fields[1]
@@ -201,7 +208,7 @@ class Chains(RingState):
                 self._check_alone(op, opcode, ctx)
             if opcode in _ZERO_COPY and any(each.fields[1] & _DRAIN for each in chain):
                 self._check_drain(opcode, _DRAIN)
-            if ctx >> 62:
+            if ctx >> 62 and not is_request(ctx):
                 self._slot_for(ctx)
                 if contexts.count(ctx) > 1:
                     raise ValueError("a slot can stand in a chain once")

@@ -13,21 +13,29 @@ from __future__ import annotations
 
 import errno
 import time
+from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..abi import IORING_CQE_F_MORE, IORING_OP_PIPE
+from ..contexts.requests import meaning_of
 from ..contexts.views import Completion, CQEView, DirectCQE, ExtCQE
+from ..errors import PoolExhausted
 from ..kernel.op import descriptor
+from .queries import send_msg_ring
 from .state import NO_THREAD, RingState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
+    from ..contexts.requests import Request
     from ..kernel.op import Op
 
 __all__ = ["Waiting"]
 
+_MESSAGE_MASK = (1 << 62) - 1
+_WAKE = (1 << 64) - 1
+"""What a completion carries that only wakes the ring's thread."""
 _MORE = int(IORING_CQE_F_MORE)
 _OP_PIPE = int(IORING_OP_PIPE)
 _SLEEP_MOST = 0.5
@@ -98,6 +106,9 @@ class Waiting(RingState):
             return self._take_shared(kind, max_cqes, timeout)
         if self._backlog:
             timeout = 0.0
+        if self._posted:
+            self._submit_posted()
+        started = time.monotonic() if timeout else 0.0
         n = self._cycle(timeout) if timeout == 0.0 else self._cycle_until(timeout)
         if self._chain:
             self._end_chain()
@@ -107,12 +118,20 @@ class Waiting(RingState):
             n = 0
         if max_cqes < n or self._backlog:
             return self._take_some(kind, n, max_cqes)
-        return self._collect(kind, n) if n else []
+        cqes = self._collect(kind, n) if n else []
+        if n and not cqes and timeout != 0.0:  # another thread woke this one, for a request of its own
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            return self._take(kind, max_cqes, left)
+        return cqes
 
     def _collect(self, kind: type[C], n: int) -> list[C]:
         """Completions of the last cycle as objects; whatever ended by them is released."""
         out = self._kernel.out[: n * self._cqe_size]
-        cqes = list(map(kind, self._unpack(out)))
+        cqes = self._deliver(kind, out) if self._requests else list(map(kind, self._unpack(out)))
+        if self._waking:
+            found = len(cqes)
+            cqes = [cqe for cqe in cqes if cqe[0] != _WAKE]
+            self._waking -= found - len(cqes)
         if self._held or self._slots or self._guarded or self._batches:
             if self._decoding or min(out.cast("i")[2 :: self._cqe_size // 4].tolist()) < 0:
                 self._tell(kind, cqes)
@@ -123,6 +142,22 @@ class Waiting(RingState):
                 cqes = self._drop_late(cqes, ended)
         elif self._kernel.strays != self._strays:
             cqes = self._drop_late(cqes, ())
+        return cqes
+
+    def _deliver(self, kind: type[C], out: memoryview[int]) -> list[C]:
+        """Completions as objects, where some are of requests without a context."""
+        requests = self._requests
+        known = requests.get
+        cqes = []
+        for raw in self._unpack(out):
+            request = known(raw[0])
+            if request is not None:
+                flags = raw[2]
+                told = request.complete(raw[1], flags)
+                if not flags & _MORE:
+                    del requests[raw[0]]
+                raw = (*raw, told, request) if len(raw) == 5 else (*raw, 0, 0, told, request)
+            cqes.append(kind(raw))
         return cqes
 
     def _tell(self, kind: type[C], cqes: list[C]) -> None:
@@ -146,11 +181,8 @@ class Waiting(RingState):
         """How to decode a result of one of these requests; None where the number is all."""
         op = ops[0]
         if len(ops) == 1:
-            if op.fields[0] or op.decode is None:
-                return op.decode
-            # Of a batch as one, whose memory the next submission uses again.
-            results = op.decode(0)
-            return lambda _: results
+            decode: Callable[[int], Any] | None = meaning_of(op, 0)
+            return decode
         if all(each.fields[0] == _OP_PIPE for each in ops):
             # Their memory tells which have succeeded, and every success gets another pair.
             for op in ops:
@@ -174,11 +206,15 @@ class Waiting(RingState):
             ended += self._settle(cqes, ended)
         slots = self._slots
         take = self._held.pop
+        results: dict[int, int] | None = None
         for value in ended:
             if take(value, None) is None and value in slots:
                 slot = slots.pop(value)
                 slot.in_flight = False
                 slot.op = None
+                if results is None:
+                    results = {} if self._stopping else {cqe[0]: cqe[1] for cqe in cqes}
+                slot.res = results.get(value)
         if self._guarded:
             self._guarded.difference_update(ended)
         if self._decoding:
@@ -209,9 +245,119 @@ class Waiting(RingState):
     def _drop_late(self, cqes: list[C], ended: Iterable[int]) -> list[C]:
         self._strays = self._kernel.strays
         known = set(ended)
-        kept = [c for c in cqes if c[0] >> 62 not in (1, 2) or c[0] in known or c[0] in self._slots]
+        kept = [
+            c for c in cqes if c[0] >> 62 not in (1, 2) or c[0] in known or c[0] in self._slots or c.request
+        ]
         self._late += len(cqes) - len(kept)
         return kept
+
+    def completions(self, timeout: float | None = None) -> Iterator[CQEView]:
+        """Completions as they come, until nothing is in flight any more, or none has come for ``timeout``
+        seconds (None: no limit). The body of the loop may queue requests, and leave it: what it did not see
+        stays for the next wait.
+
+        Raises:
+            As `wait`.
+        """
+        while self._backlog or self.in_flight:
+            cqes = deque(self.wait(timeout=timeout))
+            if not cqes:
+                return
+            try:
+                while cqes:
+                    yield cqes.popleft()
+            finally:
+                self._backlog[:0] = cqes
+
+    def drain(self, timeout: float | None = None) -> list[CQEView]:
+        """Waits until nothing is in flight, and returns all completions that came meanwhile.
+
+        Raises:
+            TimeoutError: something is still in flight after ``timeout`` seconds (None: no limit); what came
+                stays for the next wait. Else as `wait`.
+        """
+        deadline = _deadline(timeout)
+        found: list[CQEView] = []
+        while self._backlog or self.in_flight:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            cqes = self.wait(timeout=left)
+            found += cqes
+            if not cqes and left == 0:
+                self._backlog[:0] = found
+                raise TimeoutError(f"{self.in_flight} requests are in flight after {timeout} seconds")
+        return found
+
+    def wait_for(self, request: Request[Any], timeout: float | None = None) -> None:
+        """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
+        self._check_usable()
+        deadline = _deadline(timeout)
+        while not request.done():
+            left = -1.0 if deadline is None else deadline - time.monotonic()
+            if deadline is not None and left <= 0:
+                left = 0.0
+            if not self._advance(left) and left == 0:
+                return
+        if self._backlog:
+            with self._lock:
+                self._backlog[:] = [cqe for cqe in self._backlog if cqe.request is not request]
+
+    def finish(self, ctx: int) -> list[Completion]:
+        """Waits for completions under one context, and takes those; others stay for `wait`. Empty when
+        nothing is in flight under it."""
+        self._check_usable()
+        while True:
+            found = [cqe for cqe in self._backlog if cqe[0] == ctx]
+            if found:
+                self._backlog[:] = [cqe for cqe in self._backlog if cqe[0] != ctx]
+                return found
+            if self._kernel.count(ctx) < 1:
+                return []
+            self._advance(-1.0)
+
+    def post(self, op: Op[Any]) -> None:
+        """Leaves a request that is silent on success to the ring's own thread, which submits it in its next
+        wait; a wait that goes on is woken. Any thread may.
+
+        Raises:
+            RingClosed: the ring was stopped. ValueError: a ring without a descriptor cannot be woken.
+        """
+        with self._lock:
+            self._check_open()
+            self._posted.append(op)
+            self._waking += 1
+            try:
+                send_msg_ring(self.fileno(), _WAKE & _MESSAGE_MASK)
+            except BaseException:
+                self._posted.pop()
+                self._waking -= 1
+                raise
+
+    def _submit_posted(self) -> None:
+        while self._posted:
+            try:
+                self.submit(self._posted[0], None)  # type: ignore[attr-defined]
+            except PoolExhausted:
+                return  # the next wait tries again
+            self._posted.popleft()
+
+    def _advance(self, timeout: float) -> bool:
+        """Keeps what completes within a time (negative: no limit) for later waits; whether anything did."""
+        shared = self._owner == NO_THREAD
+        with self._lock:
+            self._check_open()
+            if self._posted:
+                self._submit_posted()
+            most = _SLEEP_MOST if timeout < 0 else min(timeout, _SLEEP_MOST)
+            n = self._cycle(0.0 if shared else most)
+            self._end_chain()
+            if n < 0 and n != -errno.EINTR:
+                raise self._error(n, "wait")
+            if n > 0:
+                self._backlog += self._collect(CQEView, n)
+                return True
+        if shared and timeout:
+            self._sleep(timeout)
+        return False
 
     def _take_some(self, kind: type[C], n: int, max_cqes: int) -> list[C]:
         if n:
@@ -247,17 +393,23 @@ class Waiting(RingState):
                 left = -1.0 if deadline is None else deadline - time.monotonic()
                 if deadline is not None and left <= 0:
                     return []
-                self._waiters += 1
-                # Nobody else sends what is queued while this thread sleeps.
-                self._kernel.eager = True
-            try:
-                self._kernel.wait(_SLEEP_MOST if left < 0 else min(left, _SLEEP_MOST))
-            finally:
-                with self._lock:
-                    self._waiters -= 1
-                    if not self._waiters and not self._kernel.closed:
-                        self._kernel.eager = False
-                    self._quiet.notify_all()
+            self._sleep(left)
+
+    def _sleep(self, left: float) -> None:
+        """Waits without the lock until there is a completion to take, at most so long."""
+        with self._lock:
+            self._check_open()
+            self._waiters += 1
+            # Nobody else sends what is queued while this thread sleeps.
+            self._kernel.eager = True
+        try:
+            self._kernel.wait(_SLEEP_MOST if left < 0 else min(left, _SLEEP_MOST))
+        finally:
+            with self._lock:
+                self._waiters -= 1
+                if not self._waiters and not self._kernel.closed:
+                    self._kernel.eager = False
+                self._quiet.notify_all()
 
 
 def _ambiguous(res: int) -> Any:

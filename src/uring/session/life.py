@@ -18,9 +18,9 @@ from ..contexts.context import ExtSQE, IndirectSQE
 from ..contexts.pools import ScopedExtSQE
 from ..errors import PoolExhausted
 from ..kernel.memory import zeroed
+from .batches import BatchSubmission
 from .completion import Waiting
 from .state import NO_THREAD, NOT_STARTED, STOPPED
-from .submission import Submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ _leaked: list[object] = []
 """Rings that could not be drained, with all that the kernel may still write to."""
 
 
-class RingCore(Submission, Waiting):
+class RingCore(BatchSubmission, Waiting):
     """The ring without its operations and registrations; see `uring.Ring`."""
 
     def start(self) -> None:
@@ -197,8 +197,14 @@ class RingCore(Submission, Waiting):
             n = kernel.cycle(min(deadline - now, _CANCEL_AGAIN))
             if n > 0:
                 cqes = list(self._unpack(kernel.out[: n * self._cqe_size]))
-                for value, res, *_ in cqes:
-                    self._discard(value, res, known)
+                for value, res, flags, *_ in cqes:
+                    request = self._requests.get(value)
+                    if request is None:
+                        self._discard(value, res, known)
+                        continue
+                    request.end(res, flags)
+                    if request.done():
+                        del self._requests[value]
                 self._release(cqes)
             elif n < 0 and n not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 break
@@ -251,7 +257,7 @@ class RingCore(Submission, Waiting):
                 self._quiet.wait(0.01)
 
     def _leak(self, left: int) -> None:
-        _leaked.append((self._kernel, self._held, self._slots, self.__dict__))
+        _leaked.append((self._kernel, self._held, self._slots, self._requests, self.__dict__))
         warnings.warn(
             f"{left} operations did not end within {self.options.drain_timeout:g} s; their memory and the "
             "ring are leaked because the kernel may still write there",

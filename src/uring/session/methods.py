@@ -1,63 +1,115 @@
 """A method of the ring for each operation, declared by the operation.
 
 ``read: Final = Method(ops.read)`` declares one: its parameters, checks and text are those of
-`uring.ops.read`, with ``ctx`` before them as in `uring.Ring.submit`. ``Final`` lets every type checker infer
-the same type.
+`uring.ops.read`. Called like that function, it queues the operation and returns its `uring.Request`. With a
+context before the arguments, or as ``ctx=``, it does as `uring.Ring.submit` with that context, and returns
+it. ``Final`` lets every type checker infer the same type.
+
+A context is an int, an `SQEContext` or None. The number of arguments tells the two forms apart; where an
+operation has optional ones, their types do. Where these are ints as well (``ring.listen(a, b)``) the first
+one is the context: without a context give optional arguments by keyword.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, ParamSpec, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .. import ops
+from ..contexts.context import SQEContext
 from .life import RingCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..contexts.context import SQEContext
+    from ..contexts.requests import Request
     from ..kernel.op import Op
     from ..ops.signatures import Accept, Fgetxattr, FilesUpdate, Getsockopt, Getxattr
 
 __all__ = ["Method", "OperationMethods"]
 
 P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _RING = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_CTX = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation="int | None")
+_CTX = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation="int | None", default=...)
 _DOC = """{text}
 
-Queues the operation as `uring.Ring.submit` does with ``ctx``; returns the context that completions carry."""
+Queues the operation and returns its `uring.Request`, which knows its result. With a context, before the other
+arguments or as ``ctx``, it returns the context, which completions carry: see `uring.Ring.submit`."""
 
 
-class Method(Generic[P]):
+class Queue(Protocol[P, T]):
+    """A method of a ring, as type checkers see it."""
+
+    @overload
+    def __call__(self, *args: P.args, **options: P.kwargs) -> Request[T]: ...
+    @overload
+    def __call__(self, ctx: int | None, /, *args: P.args, **options: P.kwargs) -> SQEContext: ...
+
+
+class UnboundQueue(Protocol[P, T]):
+    """The same, of the class."""
+
+    @overload
+    def __call__(self, ring: RingCore, /, *args: P.args, **options: P.kwargs) -> Request[T]: ...
+    @overload
+    def __call__(
+        self, ring: RingCore, ctx: int | None, /, *args: P.args, **options: P.kwargs
+    ) -> SQEContext: ...
+
+
+class Method(Generic[P, T]):
     """Declares the method that queues what an operation's function makes.
 
     The class gets a plain function in the declaration's place: with its own name in tracebacks and profiles,
     and with the operation's signature and text.
     """
 
-    def __init__(self, op: Callable[P, Op]) -> None:
-        self.op: Callable[P, Op] = op
+    def __init__(self, op: Callable[P, Op[T]]) -> None:
+        self.op: Callable[P, Op[T]] = op
 
     def __set_name__(self, owner: type, name: str) -> None:
         setattr(owner, name, _function(self.op, owner, name))
 
     # What type checkers see; nothing of it is left when the class is made.
     @overload
-    def __get__(
-        self, ring: None, owner: type
-    ) -> Callable[Concatenate[RingCore, int | None, P], SQEContext]: ...
+    def __get__(self, ring: None, owner: type) -> UnboundQueue[P, T]: ...
     @overload
-    def __get__(self, ring: RingCore, owner: type) -> Callable[Concatenate[int | None, P], SQEContext]: ...
+    def __get__(self, ring: RingCore, owner: type) -> Queue[P, T]: ...
     def __get__(self, ring: RingCore | None, owner: type) -> Any:
         raise TypeError("a Method is declared in the body of a class")
 
 
-def _function(op: Callable[..., Op], owner: type, name: str) -> Callable[..., SQEContext]:
-    def queue(self: RingCore, ctx: int | None, *args: Any, **options: Any) -> SQEContext:
-        return self.submit(op(*args, **options), ctx)
+def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..., Any]:
+    parameters = [*inspect.signature(op).parameters.values()]
+    positional = [each for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    names = [each.name for each in positional]
+    needed = frozenset(each.name for each in positional if each.default is each.empty)
+    least, most = len(needed), len(names)
+    of_fd = bool(positional) and positional[0].annotation == "Fd"
+
+    def queue(self: RingCore, *args: Any, **options: Any) -> Any:
+        n = len(args)
+        named = 0 if not options or needed.isdisjoint(options) else len(needed & options.keys())
+        try:
+            if n + named <= least:
+                with_context = False
+            elif n > most or (options and not options.keys().isdisjoint(names[:n])):
+                with_context = True
+            else:
+                with_context = _starts_with_context(args, of_fd)
+            if with_context:
+                return self.submit(op(*args[1:], **options), args[0])
+            if "ctx" in options:
+                ctx = options.pop("ctx")
+                return self.submit(op(*args, **options), ctx)
+            made = op(*args, **options)
+        except TypeError as error:
+            error.add_note(note)
+            raise
+        return self.request(made)
 
     qualname = f"{owner.__qualname__}.{name}"
     made: Any = queue
@@ -65,9 +117,28 @@ def _function(op: Callable[..., Op], owner: type, name: str) -> Callable[..., SQ
     made.__name__, made.__qualname__ = name, qualname
     made.__doc__ = _DOC.format(text=inspect.cleandoc(op.__doc__ or ""))
     made.__wrapped__ = op
-    parameters = inspect.signature(op).parameters.values()
-    made.__signature__ = inspect.Signature([_RING, _CTX, *parameters], return_annotation="SQEContext")
+    made.__signature__ = inspect.Signature(
+        [_RING, *parameters, _CTX], return_annotation="Request | SQEContext"
+    )
+    listed = ", ".join([*(each for each in names if each in needed), "…"])
+    note = (
+        f"ring.{name}({listed}) returns a request; with a context it is ring.{name}(ctx, {listed}), and the "
+        "context is an int, an SQEContext or None"
+    )
     return queue
+
+
+def _starts_with_context(args: tuple[Any, ...], of_fd: bool) -> bool:
+    """Whether the first of enough arguments for both forms is a context."""
+    first = args[0]
+    if first is None:
+        return True
+    if first.__class__ is not int and first.__class__ is not SQEContext:
+        return False
+    if not of_fd or len(args) < 2:
+        return True
+    second = args[1]
+    return isinstance(second, int) or hasattr(second, "fileno")
 
 
 class OperationMethods(RingCore):

@@ -54,6 +54,8 @@ class MulticastMethods(Registrations):
         buf_index: int = -1,
         offset: int = 0,
         n: int | None = None,
+        sqe_flags: int = 0,
+        personality: int = 0,
     ) -> list[SQEContext]:
         """Queues a send of the same bytes to each target: zero-copy from the size in
         `MULTICAST_THRESHOLDS` on, which takes TCP or UDP sockets and completes twice.
@@ -62,6 +64,7 @@ class MulticastMethods(Registrations):
             ctx: a direct context, or None; its descriptor becomes each target's.
             data: the payload, unless buf_index names a registered buffer.
             offset, n: the part to send; n None: up to the end.
+            sqe_flags, personality: of each send, as every operation has them.
 
         Returns: the contexts, one a target.
 
@@ -69,7 +72,9 @@ class MulticastMethods(Registrations):
             TypeError, ValueError: no payload or two, a part outside it, a context that is not direct.
             PoolExhausted: the submission queue is full; what was queued for earlier targets stays.
         """
-        return self._multicast(ctx, targets, data, buf_index, offset, n, MULTICAST_THRESHOLDS)
+        return self._multicast(
+            ctx, targets, data, buf_index, offset, n, MULTICAST_THRESHOLDS, sqe_flags, personality
+        )
 
     def multicast_zero_copy(
         self,
@@ -79,9 +84,13 @@ class MulticastMethods(Registrations):
         *,
         offset: int = 0,
         n: int | None = None,
+        sqe_flags: int = 0,
+        personality: int = 0,
     ) -> list[SQEContext]:
         """As `multicast` from a registered buffer, with `MULTICAST_ZERO_COPY_THRESHOLDS`."""
-        return self._multicast(ctx, targets, None, buf_index, offset, n, MULTICAST_ZERO_COPY_THRESHOLDS)
+        return self._multicast(
+            ctx, targets, None, buf_index, offset, n, MULTICAST_ZERO_COPY_THRESHOLDS, sqe_flags, personality
+        )
 
     def _multicast(
         self,
@@ -92,6 +101,8 @@ class MulticastMethods(Registrations):
         offset: int,
         n: int | None,
         thresholds: tuple[tuple[float, int], ...],
+        sqe_flags: int,
+        personality: int,
     ) -> list[SQEContext]:
         self._check_usable()
         if ctx is not None and (not isinstance(ctx, SQEContext) or not ctx.is_direct):
@@ -114,6 +125,7 @@ class MulticastMethods(Registrations):
                 op = ops.send_zc(target, part, buf_index=buf_index)
             else:
                 op = ops.send_zc(target, part)
+            op = op.with_options(sqe_flags, personality)
             contexts.append(self.submit(op, None if ctx is None else ctx.with_fd(op.fd)))
         return contexts
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import sys
 import threading
+from collections import deque
 from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .. import abi, ops
 from ..abi.layouts import PROBE, PROBE_OP
+from ..contexts.context import REQUEST_VALUES
 from ..contexts.pools import ContextPools
 from ..errors import CQOverflow, RingClosed, error_from_result
 from ..kernel.memory import zeroed
@@ -23,11 +25,13 @@ from ..options import Options
 
 if TYPE_CHECKING:
     from ..contexts.context import IndirectSQE
+    from ..contexts.requests import Request
     from ..contexts.views import Completion
     from ..kernel.op import Op
     from .batch import Batch
+    from .linking import Chain
 
-__all__ = ["NOT_STARTED", "NO_THREAD", "STOPPED", "TARGETING", "Features", "RingState"]
+__all__ = ["NOT_STARTED", "NO_THREAD", "STOPPED", "TARGETING", "Features", "RingState", "WrongThread"]
 
 NO_THREAD, NOT_STARTED, STOPPED = -1, -2, -3
 """Values of ``_owner`` that no thread has: any may submit, none yet, none any more."""
@@ -49,6 +53,10 @@ _CHECKED = TARGETING | {
     int(abi.IORING_OP_RECV_ZC),
     int(abi.IORING_OP_MSG_RING),
 }
+
+
+class WrongThread(RuntimeError):
+    """A call of a thread that the ring does not belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,10 @@ class RingState:
         self._decoding: set[int] = set()
         # Pipes that share a value in flight with others, and whose ends were handed out.
         self._given: set[Op] = set()
+        # What is in flight without a context, by its value, and the last value; chains being made, by thread.
+        self._requests: dict[int, Request[Any]] = {}
+        self._serial = REQUEST_VALUES
+        self._linking: dict[int, Chain] = {}
         # Batches of which something is in flight.
         self._batches: list[Batch] = []
         self._chain = False
@@ -114,6 +126,9 @@ class RingState:
         self._silent = False
         self._drained = False
         self._copyless = False
+        # Requests of threads that may not submit, and messages under way that wake the one that does.
+        self._posted: deque[Op[Any]] = deque()
+        self._waking = 0
         self._backlog: list[Completion] = []
         self._strays = 0
         self._overflows = 0
@@ -195,6 +210,10 @@ class RingState:
         """Completions dropped because their slot was given back, or never submitted: late or forged."""
         return self._late
 
+    def wait_for(self, request: Request[Any], timeout: float | None = None) -> None:
+        """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
+        raise NotImplementedError
+
     def supports(self, opcode: int) -> bool:
         """Whether the running kernel has the operation, as its probe says."""
         return 0 <= opcode < len(self._plain) and self._plain[opcode] is not None
@@ -251,8 +270,8 @@ class RingState:
             return RuntimeError("the ring was not started: call start(), or use it as a context manager")
         return self._thread_error()
 
-    def _thread_error(self) -> RuntimeError:
-        return RuntimeError(
+    def _thread_error(self) -> WrongThread:
+        return WrongThread(
             "the ring belongs to the thread that started it; one with multi_issuers=True takes several"
         )
 

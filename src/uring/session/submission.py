@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import errno
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from .. import abi, ops
-from ..contexts.context import SQEContext
+from ..contexts.context import POOL_SHIFT, REQUEST_VALUES, SQEContext
+from ..contexts.requests import Request
 from ..errors import PoolExhausted
 from ..kernel.op import Op
-from .batch import Batch
-from .chains import GUARDED, Chains, is_context, no_context
+from .chains import Chains, is_context, no_context
+from .linking import Chain
 from .state import NO_THREAD
 
 if TYPE_CHECKING:
@@ -25,12 +26,22 @@ if TYPE_CHECKING:
 
     from ..contexts.context import IndirectSQE
 
-__all__ = ["Submission"]
+__all__ = ["ABSENT", "Submission"]
+
+T = TypeVar("T")
+
+
+class _Absent:
+    """The context of a call that gives none."""
+
+
+ABSENT: Final = _Absent()
 
 _LINKS = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
 _LINK = int(abi.IOSQE_IO_LINK)
 _SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
 _DRAIN = int(abi.IOSQE_IO_DRAIN)
+_LAST_REQUEST = REQUEST_VALUES + (1 << POOL_SHIFT) - 1
 _SPECIAL = _LINKS | _SKIP | _DRAIN
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _RESERVED = 3 << 62
@@ -43,14 +54,20 @@ _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 class Submission(Chains):
     """The ways into a ring."""
 
-    def submit(self, op: Op, ctx: int | None = None) -> SQEContext:
+    @overload
+    def submit(self, op: Op[T], /) -> Request[T]: ...
+    @overload
+    def submit(self, op: Op[Any], ctx: int | None) -> SQEContext: ...
+    def submit(self, op: Op[Any], ctx: int | _Absent | None = ABSENT) -> SQEContext | Request[Any]:
         """Queues a request made by ``uring.ops``; `wait` and `flush` send the queue to the kernel.
 
         Args:
             ctx: comes back with every completion. A direct `SQEContext` that names no opcode gets the
-                request's; an integer is carried as it is; None makes a direct context of the request.
+                request's; an integer is carried as it is; None makes a direct context of the request. Without
+                it the request has a value of its own.
 
-        Returns: the context that completions carry: the way to name this request to `async_cancel`.
+        Returns: without a context a `Request`, which knows its result. Else the context that completions
+            carry: the way to name this request to `async_cancel`.
 
         Raises:
             NotSupported: the kernel, or this ring's mode, lacks the operation.
@@ -62,6 +79,8 @@ class Submission(Chains):
             entry = op.entry
         except AttributeError:
             raise _no_request(op) from None
+        if isinstance(ctx, _Absent):
+            return self.request(op)
         if get_ident() == self._owner:
             # The common case by itself: a request packed before that needs nothing kept.
             if not entry or ctx is None or op.pins is not None or ctx.__class__ not in _CONTEXTS:
@@ -80,6 +99,68 @@ class Submission(Chains):
             self._check_open()
             return self._enqueue(op, ctx)
 
+    def request(self, op: Op[T]) -> Request[T]:
+        """Queues a request under a value of its own: `submit` without a context.
+
+        In a ``with ring.chain():`` block it is queued with the block's end.
+        """
+        if get_ident() == self._owner:
+            return self._queue_request(op)
+        if self._owner != NO_THREAD:
+            raise self._unusable()
+        with self._lock:
+            self._check_open()
+            return self._queue_request(op)
+
+    def submit_all(self, ops: Iterable[Op[T]]) -> list[Request[T]]:
+        """Queues many requests, each under a value of its own; the next wait submits them in one call.
+
+        Raises:
+            As `submit`; requests before the one refused stay queued, and their completions carry them.
+        """
+        with self._lock:
+            self._check_usable()
+            return [self._queue_request(op) for op in ops]
+
+    def chain(self, *, hard: bool = False, drain: bool = False) -> Chain:
+        """A block whose requests start one after the other: ``with ring.chain() as chain: ring.write(…);
+        ring.fsync(…)``. They are queued at its end, as one; an exception in the block queues none of them.
+
+        Each starts when the one before it has succeeded and came whole: a short read or write breaks the
+        chain, and what follows is cancelled (``ECANCELED``).
+
+        Args:
+            hard: each starts when the one before it has ended, however.
+            drain: the first one starts when everything queued before has ended (``IOSQE_IO_DRAIN``).
+        """
+        return Chain(self, hard, drain)
+
+    def begin_chain(self, chain: Chain) -> None:
+        """Collects this thread's requests without a context in a chain: the start of its block."""
+        self._check_usable()
+        if get_ident() in self._linking:
+            raise RuntimeError("a chain is being made already: chains do not nest")
+        self._linking[get_ident()] = chain
+
+    def end_chain(self) -> None:
+        """The end of the block."""
+        self._linking.pop(get_ident(), None)
+
+    def submit_chain(self, requests: list[Request[Any]], *, hard: bool, drain: bool) -> None:
+        """Queues the requests of a chain, all or none."""
+        with self._lock:
+            self._check_usable()
+            ops = self._linked([request.pending for request in requests], hard)
+            if drain:
+                ops[0] = ops[0].with_flags(_DRAIN)
+            self._check_chain(ops, [request.context for request in requests])
+            for op, request in zip(ops, requests, strict=True):
+                self._put_request(op, request, True)
+
+    def cancel_request(self, request: Request[Any]) -> Request[int]:
+        """Queues a cancel of a request, by its value."""
+        return self.request(ops.async_cancel(request.context))
+
     def submit_many(self, requests: Iterable[tuple[Op, int]]) -> int:
         """Queues many requests, each with its context, and returns how many: `submit` in a loop.
 
@@ -96,63 +177,11 @@ class Submission(Chains):
                 n += 1
             return n
 
-    def batch(self, requests: Iterable[tuple[Op, int]]) -> Batch:
-        """Makes requests under direct contexts ready to be submitted together, any number of times.
-
-        Raises:
-            NotSupported: the kernel, or this ring's mode, lacks an operation. ValueError: a request that
-                names another one by its value, is linked or silent, or has no direct context.
-        """
-        self._check_open()
-        batch = Batch(requests)
-        for op, _ in batch.requests:
-            opcode = op.fields[0]
-            if self._plain[opcode] is not True:
-                self._check_supported(opcode)
-                raise ValueError(f"{op.name} needs checks each time: submit it by itself")
-        return batch
-
-    def submit_batch(self, batch: Batch) -> int:
-        """Queues the requests of a batch in one call into C and returns how many.
-
-        Raises:
-            PoolExhausted: the submission queue is full and the kernel takes nothing now; requests before
-                stay queued. As `submit` otherwise.
-        """
-        if not isinstance(batch, Batch):
-            raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
-        if get_ident() == self._owner:
-            return self._put_batch(batch)
-        with self._lock:
-            self._check_usable()
-            return self._put_batch(batch)
-
-    def submit_as_one(self, batch: Batch, ctx: int) -> SQEContext:
-        """Queues the requests of a batch; one completion, under ``ctx``, follows the last of them.
-
-        `uring.Ring.result` of that completion is the list of their results in their order, errors as errnos
-        negated; their own contexts are not used. Waking up once for many requests, and making one object
-        for all their completions, is the cheapest way through a ring.
-
-        Raises:
-            RuntimeError: the batch is in flight as one already.
-            ValueError: more requests than the submission queue has entries; a multishot, or a request that
-                carries a command; a linked request stands before it.
-            PoolExhausted: the queue has no room for all of them now; nothing is queued. As `submit`
-                otherwise.
-        """
-        if not isinstance(batch, Batch):
-            raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
-        if get_ident() == self._owner:
-            return self._put_as_one(batch, ctx)
-        with self._lock:
-            self._check_usable()
-            return self._put_as_one(batch, ctx)
-
     def submit_linked(
         self, requests: Iterable[tuple[Op, int | None]], *, hard: bool = False
     ) -> list[SQEContext]:
-        """Queues a chain: each request starts when the one before it has succeeded (``hard``: has ended).
+        """Queues a chain: each request starts when the one before it has succeeded and came whole (``hard``:
+        has ended). A short read or write breaks it: what follows completes with ``ECANCELED``.
 
         The chain reaches the kernel in one piece. A `link_timeout` behind a request bounds that request.
         An operation may appear in a chain of its own contexts only once.
@@ -165,13 +194,9 @@ class Submission(Chains):
         for op, _ in chain:
             if not isinstance(op, Op):
                 raise _no_request(op)
-        link = int(abi.IOSQE_IO_HARDLINK) if hard else _LINK
         with self._lock:
             self._check_usable()
-            if not 1 <= len(chain) <= self._kernel.sq_entries:
-                raise ValueError(f"a chain has 1 to {self._kernel.sq_entries} requests, not {len(chain)}")
-            self._make_room(len(chain))
-            linked = [op.with_flags(link) for op, _ in chain[:-1]] + [chain[-1][0]]
+            linked = self._linked([op for op, _ in chain], hard)
             contexts = [_context_of(op) if ctx is None else ctx for op, ctx in chain]
             self._check_chain(linked, contexts)
             return [self._enqueue(op, ctx, True) for op, ctx in zip(linked, contexts, strict=True)]
@@ -203,6 +228,48 @@ class Submission(Chains):
             if result < 0 and result not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 raise self._error(result, "submit")
 
+    def _linked(self, chain: list[Op[Any]], hard: bool) -> list[Op[Any]]:
+        """The requests of a chain with their flags, and room for all of them in the queue."""
+        if not 1 <= len(chain) <= self._kernel.sq_entries:
+            raise ValueError(f"a chain has 1 to {self._kernel.sq_entries} requests, not {len(chain)}")
+        self._make_room(len(chain))
+        link = int(abi.IOSQE_IO_HARDLINK) if hard else _LINK
+        return [op.with_flags(link) for op in chain[:-1]] + chain[-1:]
+
+    def _next_value(self) -> int:
+        self._serial = value = self._serial + 1 if self._serial < _LAST_REQUEST else REQUEST_VALUES
+        return value
+
+    def _queue_request(self, op: Op[T]) -> Request[T]:
+        try:
+            request = Request(self, self._next_value(), op)
+        except AttributeError:
+            raise _no_request(op) from None
+        if self._linking and get_ident() in self._linking:
+            self._linking[get_ident()].requests.append(request)
+        else:
+            self._put_request(op, request, False)
+        return request
+
+    def _put_request(self, op: Op[Any], request: Request[Any], linked: bool) -> None:
+        fields = op.fields
+        value = request.value
+        if (
+            not self._plain[fields[0]]
+            or fields[1] & _SPECIAL
+            or self._chain
+            or self._guarded
+            or self._drained
+        ):
+            op, _ = self._check_special(op, value, None, linked)
+            fields = op.fields
+        self._requests[value] = request
+        entry = op.entry
+        result = self._put_packed(value, entry) if entry else self._put(value, *fields)
+        if result:
+            del self._requests[value]
+            raise self._refused(result)
+
     def _enqueue(self, op: Op, ctx: int | None, linked: bool = False) -> SQEContext:
         fields = op.fields
         opcode = fields[0]
@@ -231,51 +298,6 @@ class Submission(Chains):
             raise self._refused(result)
         return ctx  # type: ignore[return-value]
 
-    def _put_batch(self, batch: Batch) -> int:
-        if self._chain or self._guarded or self._drained:
-            for op, ctx in batch.requests:
-                self._enqueue(op, ctx)
-            return len(batch.requests)
-        if batch.decoding or self._decoding:
-            for op, ctx in batch.requests:
-                self._enqueue(op, ctx)
-            return len(batch.requests)
-        # What the requests need is kept as one, for as long as any of their values is in flight.
-        if batch.holds:
-            self._batches.append(batch)
-        n = len(batch.requests)
-        done = self._kernel.put_many(batch.pairs, n)
-        if done < n:
-            if batch.holds:
-                self._batches.pop()
-            for op, ctx in batch.requests[:done]:
-                if op.fields[0] or op.needed:
-                    self._hold(op, ctx, None)
-            raise self._refused(-errno.EBUSY)
-        return n
-
-    def _put_as_one(self, batch: Batch, ctx: int) -> SQEContext:
-        if not is_context(ctx):
-            raise no_context(ctx)
-        if self._chain:
-            raise ValueError("the request before it is linked to its successor: a batch cannot be that")
-        if ctx in self._guarded:
-            raise ValueError(GUARDED)
-        n = len(batch.requests)
-        if n > self._kernel.sq_entries:
-            raise ValueError(f"the submission queue has {self._kernel.sq_entries} entries, the batch {n}")
-        slot = None if 0 <= ctx < _DIRECT_END else self._slot_for(ctx)
-        for op, _ in batch.requests if self._drained else ():
-            self._check_drain(op.fields[0], 0)
-        op, volley = batch._as_one(self._kernel)
-        self._make_room(n)
-        self._hold(op, ctx, slot)
-        result = volley.queue(ctx)
-        if result:
-            self._let_go(op, ctx, slot)
-            raise self._refused(result)
-        return ctx if type(ctx) is SQEContext else SQEContext(ctx)
-
     def _hold(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
         """Keeps what a request needs, from before it is queued."""
         if slot is not None:
@@ -283,6 +305,7 @@ class Submission(Chains):
             slot.fields = op.fields
             slot.op = op
             slot.in_flight = True
+            slot.res = None
         else:
             held = self._held
             others = held.get(ctx, ())

@@ -387,6 +387,12 @@ class Tables(RingCore):
         try:
             self._kernel.register(opcode, memory.address, layouts.RSRC_REGISTER.size, what)
         except OSError as error:
+            if error.errno == errno.ENOMEM:
+                from ..advice import advice  # loaded with what fails
+
+                raise OSError(
+                    errno.ENOMEM, f"{error.strerror}: {what}: {advice(errno.ENOMEM, what, 0)}"
+                ) from None
             if error.errno != errno.EBUSY:
                 raise
             raise FileExistsError(

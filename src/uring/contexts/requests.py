@@ -1,0 +1,196 @@
+"""A request as an object: made by the ring's methods where no context is given.
+
+It keeps its operation until the last completion, knows when that has come, and gives the result once, as the
+operation means it, or raises its error. Completions carry the request that they belong to.
+
+Invariants
+  - The 64 bits that a request is queued under are its own, and come again only after 2**44 others. So
+    no completion of anything else, at the same time or late, can be taken for its own.
+  - Its memory is released with its last completion, be the result taken or not.
+  - A result is given once. What the kernel made for a request that a stopping ring ended is undone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
+
+from ..errors import RingClosed, error_from_result
+from ..kernel.op import failure
+from .context import POOL_SHIFT, REQUEST_VALUES, SQEContext
+
+if TYPE_CHECKING:
+    from ..kernel.op import Op
+
+__all__ = ["Request", "Requester", "is_request", "meaning_of"]
+
+_MORE = 1 << 1
+_NOTIF = 1 << 3
+
+T = TypeVar("T")
+
+
+class Requester(Protocol):
+    """A ring, as far as a request knows it."""
+
+    @property
+    def closed(self) -> bool: ...
+    def wait_for(self, request: Request[Any], timeout: float | None = None) -> None: ...
+    def cancel_request(self, request: Request[Any]) -> Request[int]: ...
+
+
+class Request(Generic[T]):
+    """One operation in flight, or ended.
+
+    Attributes:
+        value: the 64 bits that its completions carry, as `context`.
+        name: the operation, as its function in ``uring.ops`` is called.
+        fields: the entry that was submitted, as `uring.Op.fields`.
+        res: the number that the kernel completed it with, an errno negated for an error; of one that
+            completes several times, the last. 0 before.
+        flags: those of the last completion, ``IORING_CQE_F_*``.
+    """
+
+    __slots__ = ("__weakref__", "_op", "_ring", "_told", "fields", "flags", "name", "res", "value")
+
+    valid: ClassVar[bool] = True
+    """Its entry can be looked at for as long as it lives."""
+
+    def __init__(self, ring: Requester, value: int, op: Op[T]) -> None:
+        self._ring = ring
+        self.value: int = value
+        self._op: Op[T] | None = op
+        self._told: Any = None
+        self.name: str = op.name
+        self.fields: tuple[int, ...] = op.fields
+        self.res: int = 0
+        self.flags: int = 0
+
+    @property
+    def context(self) -> SQEContext:
+        """What its completions carry: names it to `uring.Ring.async_cancel` and the like."""
+        return int.__new__(SQEContext, self.value)
+
+    def done(self) -> bool:
+        """Whether its last completion was taken from the ring, by whatever wait."""
+        return self._op is None
+
+    def result(self) -> T:
+        """The result, once. What the kernel made (a descriptor, a pipe) is the caller's then.
+
+        Of an operation that completes several times it is that of the last completion; each completion has
+        its own: ``cqe.result()``. Of a zero-copy send it is what was sent.
+
+        Raises:
+            OSError: it failed. The error names the operation, its descriptor, address and paths.
+            RuntimeError: it is in flight, or its result was taken already.
+            RingClosed: the ring was stopped before it ended.
+        """
+        if self._op is not None:
+            if self._ring.closed:
+                raise RingClosed(f"the ring was stopped before {self.name} ended")
+            raise RuntimeError(f"{self.name} is in flight: use wait(), or a wait of the ring, before")
+        told, self._told = self._told, _TAKEN
+        if told is None and self.res >= 0:
+            return self.res  # type: ignore[return-value]
+        if told.__class__ is _Gone:
+            self._told = told
+            raise RingClosed(told.why) if told is _STOPPED else RuntimeError(f"{self.name}: {told.why}")
+        result: T = _value_of(self.res, told)
+        return result
+
+    def wait(self, timeout: float | None = None) -> T:
+        """Waits until it is done, then its `result`. Completions of others stay for the ring's next wait.
+
+        Raises:
+            TimeoutError: not done within ``timeout`` seconds (None: no limit). It stays in flight. Else as
+                `result`.
+        """
+        if not self._ring.closed:
+            self._ring.wait_for(self, timeout)
+            if self._op is not None and not self._ring.closed:
+                raise TimeoutError(f"{self.name} has not ended within {timeout} seconds")
+        return self.result()
+
+    def cancel(self) -> Request[int]:
+        """Queues a cancel of it, which is a request as well: FileNotFoundError if it came too late.
+
+        The cancelled operation completes all the same: with ``ECANCELED``, or as it had ended before.
+        """
+        return self._ring.cancel_request(self)
+
+    def __repr__(self) -> str:
+        if self._op is not None:
+            state = "in flight"
+        else:
+            state = "taken" if self._told is _TAKEN else f"done, {self.res}"
+        return f"<Request {self.name}: {state}>"
+
+    # ---- for the ring --------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> Op[T]:
+        """The operation of a request that has not ended."""
+        assert self._op is not None
+        return self._op
+
+    def complete(self, res: int, flags: int) -> Any:
+        """Takes a completion; returns what it means, as `meaning_of`."""
+        op = self._op
+        assert op is not None
+        told = None if res >= 0 and op.decode is None else meaning_of(op, res)
+        if not flags & _NOTIF:
+            self.res, self._told = res, told
+        self.flags = flags
+        if not flags & _MORE:
+            self._op = None
+        return told
+
+    def end(self, res: int, flags: int) -> None:
+        """Takes a completion of a ring that stops: what it made is undone."""
+        op = self.pending
+        self.complete(res, flags)
+        if res >= 0 and op.discard is not None:
+            try:
+                op.discard(res)
+            except OSError:
+                pass  # other code closed the descriptor by its number
+            self._told = _STOPPED
+
+    def abandon(self) -> None:
+        """Ends a request that was not submitted."""
+        self._op, self._told = None, _ABANDONED
+
+
+class _Gone:
+    """Stands in the place of a result that is not there any more."""
+
+    def __init__(self, why: str) -> None:
+        self.why: str = why
+
+
+_TAKEN: Final = _Gone("the result was taken already")
+_STOPPED: Final = _Gone("the ring was stopped before the result was taken")
+_ABANDONED: Final = _Gone("it was not submitted: its chain was left by an exception")
+
+
+def is_request(value: int) -> bool:
+    """Whether a value is that of a request without a context."""
+    return value >> POOL_SHIFT == REQUEST_VALUES >> POOL_SHIFT
+
+
+def meaning_of(op: Op[Any], res: int) -> Any:
+    """What a result of an operation means, for when its memory is released: how to decode it, None where the
+    number is all, or what has failed, as `uring.kernel.op.failure` takes it."""
+    if res < 0:
+        return op.name, op.fields, op.address, op.paths
+    if op.decode is None or op.fields[0]:
+        return op.decode
+    # Of a batch as one, whose memory the next submission uses again.
+    results = op.decode(0)
+    return lambda _: results
+
+
+def _value_of(res: int, told: Any) -> Any:
+    if res < 0:
+        raise error_from_result(res) if told is None else failure(res, *told)
+    return res if told is None else told(res)

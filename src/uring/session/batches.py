@@ -1,0 +1,139 @@
+"""Submitting batches: many requests by one call into C, and as one."""
+
+from __future__ import annotations
+
+import errno
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, overload
+
+from ..contexts.context import SQEContext
+from ..contexts.requests import Request
+from .batch import Batch
+from .chains import GUARDED, is_context, no_context
+from .submission import ABSENT, Submission
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..kernel.op import Op
+
+__all__ = ["BatchSubmission"]
+
+_DIRECT_END = 1 << 62
+
+
+class BatchSubmission(Submission):
+    """The ways into a ring for requests that were made before."""
+
+    def batch(self, requests: Iterable[tuple[Op, int]]) -> Batch:
+        """Makes requests under direct contexts ready to be submitted together, any number of times.
+
+        Raises:
+            NotSupported: the kernel, or this ring's mode, lacks an operation. ValueError: a request that
+                names another one by its value, is linked or silent, or has no direct context.
+        """
+        self._check_open()
+        batch = Batch(requests)
+        for op, _ in batch.requests:
+            opcode = op.fields[0]
+            if self._plain[opcode] is not True:
+                self._check_supported(opcode)
+                raise ValueError(f"{op.name} needs checks each time: submit it by itself")
+        return batch
+
+    def submit_batch(self, batch: Batch) -> int:
+        """Queues the requests of a batch in one call into C and returns how many.
+
+        Raises:
+            PoolExhausted: the submission queue is full and the kernel takes nothing now; requests before
+                stay queued. As `submit` otherwise.
+        """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
+        if get_ident() == self._owner:
+            return self._put_batch(batch)
+        with self._lock:
+            self._check_usable()
+            return self._put_batch(batch)
+
+    @overload
+    def submit_as_one(self, batch: Batch, /) -> Request[list[int]]: ...
+    @overload
+    def submit_as_one(self, batch: Batch, ctx: int) -> SQEContext: ...
+    def submit_as_one(self, batch: Batch, ctx: Any = ABSENT) -> SQEContext | Request[Any]:
+        """Queues the requests of a batch; one completion, under ``ctx``, follows the last of them. Without a
+        context it is a `Request`.
+
+        `uring.Ring.result` of that completion is the list of their results in their order, errors as errnos
+        negated; their own contexts are not used. Waking up once for many requests, and making one object
+        for all their completions, is the cheapest way through a ring.
+
+        Raises:
+            RuntimeError: the batch is in flight as one already.
+            ValueError: more requests than the submission queue has entries; a multishot, or a request that
+                carries a command; a linked request stands before it.
+            PoolExhausted: the queue has no room for all of them now; nothing is queued. As `submit`
+                otherwise.
+        """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
+        if get_ident() == self._owner:
+            return self._put_as_one(batch, ctx)
+        with self._lock:
+            self._check_usable()
+            return self._put_as_one(batch, ctx)
+
+    def _put_batch(self, batch: Batch) -> int:
+        if self._chain or self._guarded or self._drained:
+            for op, ctx in batch.requests:
+                self._enqueue(op, ctx)
+            return len(batch.requests)
+        if batch.decoding or self._decoding:
+            for op, ctx in batch.requests:
+                self._enqueue(op, ctx)
+            return len(batch.requests)
+        # What the requests need is kept as one, for as long as any of their values is in flight.
+        if batch.holds:
+            self._batches.append(batch)
+        n = len(batch.requests)
+        done = self._kernel.put_many(batch.pairs, n)
+        if done < n:
+            if batch.holds:
+                self._batches.pop()
+            for op, ctx in batch.requests[:done]:
+                if op.fields[0] or op.needed:
+                    self._hold(op, ctx, None)
+            raise self._refused(-errno.EBUSY)
+        return n
+
+    def _put_as_one(self, batch: Batch, ctx: Any) -> SQEContext | Request[Any]:
+        if ctx is not ABSENT and not is_context(ctx):
+            raise no_context(ctx)
+        if self._chain:
+            raise ValueError("the request before it is linked to its successor: a batch cannot be that")
+        if ctx in self._guarded:
+            raise ValueError(GUARDED)
+        if ctx is ABSENT and get_ident() in self._linking:
+            raise ValueError("a batch is no part of a chain: submit it outside of the block")
+        n = len(batch.requests)
+        if n > self._kernel.sq_entries:
+            raise ValueError(f"the submission queue has {self._kernel.sq_entries} entries, the batch {n}")
+        slot = None if ctx is ABSENT or 0 <= ctx < _DIRECT_END else self._slot_for(ctx)
+        for op, _ in batch.requests if self._drained else ():
+            self._check_drain(op.fields[0], 0)
+        op, volley = batch._as_one(self._kernel)
+        self._make_room(n)
+        if ctx is ABSENT:
+            request = Request(self, self._next_value(), op)
+            self._requests[request.value] = request
+            result = volley.queue(request.value)
+            if result:
+                del self._requests[request.value]
+                raise self._refused(result)
+            return request
+        self._hold(op, ctx, slot)
+        result = volley.queue(ctx)
+        if result:
+            self._let_go(op, ctx, slot)
+            raise self._refused(result)
+        return ctx if type(ctx) is SQEContext else SQEContext(ctx)

@@ -1,0 +1,59 @@
+"""Chains of requests as blocks: what is requested in the block starts one after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from ..contexts.requests import Request
+
+__all__ = ["Chain"]
+
+
+class ChainSubmitter(Protocol):
+    """A ring, as far as a chain knows it."""
+
+    def begin_chain(self, chain: Chain) -> None: ...
+    def end_chain(self) -> None: ...
+    def submit_chain(self, requests: list[Request[Any]], *, hard: bool, drain: bool) -> None: ...
+
+
+class Chain:
+    """The requests of a ``with ring.chain():`` block, in their order.
+
+    Attributes:
+        requests: what this thread requested in the block; queued at its end.
+    """
+
+    def __init__(self, ring: ChainSubmitter, hard: bool, drain: bool) -> None:
+        self._ring = ring
+        self._hard = hard
+        self._drain = drain
+        self.requests: list[Request[Any]] = []
+
+    def __enter__(self) -> Chain:
+        self._ring.begin_chain(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ring.end_chain()
+        submitted = False
+        try:
+            if kind is None and self.requests:
+                self._ring.submit_chain(self.requests, hard=self._hard, drain=self._drain)
+                submitted = True
+        finally:
+            if not submitted:
+                for request in self.requests:
+                    request.abandon()
+
+    def __iter__(self) -> Iterator[Request[Any]]:
+        return iter(self.requests)
+
+    def __len__(self) -> int:
+        return len(self.requests)
