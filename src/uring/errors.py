@@ -43,21 +43,33 @@ class _Portable(OSError):
 
 
 class RingClosed(_Portable):
-    """The ring was stopped, so that the call cannot reach the kernel. errno is EBADF."""
+    """The ring was stopped, so that the call cannot reach the kernel. errno is EBADF.
+
+    Args:
+        message: the text.
+    """
 
     def __init__(self, message: str = "the ring is closed") -> None:
         super().__init__(errno.EBADF, message)
 
 
 class CQOverflow(_Portable):
-    """Completions came faster than they were taken, past what the ring holds. errno is EOVERFLOW."""
+    """Completions came faster than they were taken, past what the ring holds. errno is EOVERFLOW.
+
+    Args:
+        message: the text.
+    """
 
     def __init__(self, message: str = "the completion queue overflowed") -> None:
         super().__init__(errno.EOVERFLOW, message)
 
 
 class PoolExhausted(_Portable):
-    """No slot or buffer is free; some come back as operations complete. errno is ENOBUFS."""
+    """No slot or buffer is free; some come back as operations complete. errno is ENOBUFS.
+
+    Args:
+        message: the text.
+    """
 
     def __init__(self, message: str = "the pool is exhausted") -> None:
         super().__init__(errno.ENOBUFS, message)
@@ -67,6 +79,9 @@ class ListenerNotReady(_Portable, RuntimeError):
     """The listener was used before its socket was bound and listening, or after its set-up failed.
 
     errno is EINVAL, as accept(2) has it for a socket that does not listen. It is a RuntimeError too.
+
+    Args:
+        message: the text.
     """
 
     def __init__(self, message: str = "the listener is not ready") -> None:
@@ -74,10 +89,14 @@ class ListenerNotReady(_Portable, RuntimeError):
 
 
 class NotSupported(_Portable):
-    """`feature` is not there; `needs` says what has it ("Linux 6.19"). errno is EOPNOTSUPP.
+    """The kernel, the ring or the file does not have a feature. errno is EOPNOTSUPP.
 
     What the running kernel lacks is refused before anything is queued. A completion with ``EOPNOTSUPP``, by
-    which the kernel refuses an operation on this kind of file or socket, is one too: `feature` names it.
+    which the kernel refuses an operation on this kind of file or socket, is one too: ``feature`` names it.
+
+    Args:
+        feature: what is missing.
+        needs: what has it, such as "Linux 6.19".
     """
 
     feature: str
@@ -94,9 +113,13 @@ class NotSupported(_Portable):
 
 
 class RingUnavailable(_Portable):
-    """This machine refuses to create or to use a ring; `hint` says which setting to change.
+    """This machine refuses to create or to use a ring.
 
     `errno` and `strerror` are those of the system call that failed.
+
+    Args:
+        number: the errno.
+        hint: which setting to change.
     """
 
     hint: str
@@ -116,8 +139,12 @@ class RingUnavailable(_Portable):
 class NoWorker(_Portable, RuntimeError):
     """The kernel could make no thread for an operation that it leaves to a worker; nothing was done.
 
-    `op` names the operation, `hint` the limits to raise. errno is EAGAIN, as clone(2) has it. It is a
-    RuntimeError too, which Python raises where it cannot start a thread.
+    errno is EAGAIN, as clone(2) has it. It is a RuntimeError too, which Python raises where it cannot start a
+    thread.
+
+    Args:
+        op: the operation.
+        hint: the limits to raise.
     """
 
     op: str
@@ -136,13 +163,21 @@ class NoWorker(_Portable, RuntimeError):
 def error_from_result(res: int, op: str = "", fd: int | None = None, address: object = None) -> OSError:
     """The exception for a negative completion result.
 
-    It is an instance of the subclass of OSError that Python has for that errno; -ETIME is a TimeoutError too,
-    and -EOPNOTSUPP is a `NotSupported`.
-    The codes by which an interrupted system call asks to be restarted, which the kernel lets through when a
-    worker is cancelled, become EINTR. With `op`, `fd` or `address` the message names them, and the exception
-    has them as attributes.
+    It is an instance of the subclass of OSError that Python has for that errno; ``ETIME`` is a TimeoutError
+    too, and ``EOPNOTSUPP`` is a `NotSupported`. The codes by which an interrupted system call asks to be
+    restarted, which the kernel lets through when a worker is cancelled, become ``EINTR``.
 
-    Raises ValueError for a result that is not negative.
+    Args:
+        res: the result, an errno negated.
+        op: the operation; the message names it, and the exception has it as ``op``.
+        fd: its descriptor, likewise.
+        address: its address, likewise.
+
+    Returns:
+        The exception.
+
+    Raises:
+        ValueError: ``res`` is not negative.
     """
     if res >= 0:
         raise ValueError(f"a result of {res} is not an error")

@@ -25,6 +25,8 @@ from .memory import pin_writable, zeroed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Buffer
+
     from .ring import KernelRing
 
 __all__ = ["BufferRing"]
@@ -33,24 +35,33 @@ _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
 class BufferRing:
-    """A registered ring of ``count`` buffers of ``size`` bytes each (Linux 5.19).
+    """A registered ring of provided buffers.
 
-    ``views[bid]`` is the memory of buffer ``bid``; it is ours to read only between the completion that
-    names it and ``put(bid)``. An ``empty`` ring starts without buffers, for the caller's own: `provide`.
+    ``views[bid]`` is the memory of buffer ``bid``, to be read only between the completion that names it and
+    ``put(bid)``. Those in use number ``in_use``: `grow` adds more of them, `shrink` takes some back and frees
+    their memory.
 
-    ``first`` of them are in use to begin with, by default all: `grow` adds more of them, `shrink` takes some
-    back and frees their memory. Those in use number ``in_use``.
-
-    ``flags`` are ``IOU_PBUF_RING_MMAP`` (the kernel allocates the ring) and ``IOU_PBUF_RING_INC`` (a buffer
-    is used up piece by piece, Linux 6.12). ``min_left``, with the latter, is how many bytes a buffer must
-    have left to be used for another piece; one with fewer counts as used up.
+    Args:
+        ring: the ring.
+        group: the group's number, 0 to 65535.
+        count: how many buffers, 1 to 32768.
+        size: bytes of each, 1 to 2**31 - 1.
+        flags: ``IOU_PBUF_RING_MMAP`` (the kernel allocates the ring), ``IOU_PBUF_RING_INC`` (a buffer is used
+            up piece by piece, Linux 6.12).
+        empty: the ring starts without buffers, for the caller's own: `provide`.
+        first: how many are in use to begin with, 1 to ``count``; None: all.
+        min_left: of incremental buffers: one with fewer bytes left counts as used up, 0 to 2**31 - 1.
 
     Raises:
-        ValueError: count, size or min_left out of range.
+        ValueError: an argument is out of range.
         NotSupported: the kernel has no ``min_left`` (Linux 6.19, and late 6.18).
-        OSError: the group exists already (``EEXIST``), or memory cannot be had (``ENOMEM``).
+        OSError: ``EEXIST`` when the group exists, ``ENOMEM`` when memory cannot be had.
 
-    See io_uring_register(2), ``IORING_REGISTER_PBUF_RING``.
+    Since:
+        Linux 5.19.
+
+    Source:
+        io_uring_register(2), ``IORING_REGISTER_PBUF_RING``.
     """
 
     __slots__ = (
@@ -137,11 +148,17 @@ class BufferRing:
         return new
 
     def shrink(self, keep: int) -> list[int]:
-        """Takes buffers out of use and frees their memory, until ``keep`` are in use or those left are ours;
-        returns those it took, which are the last that the kernel would have used.
+        """Takes buffers out of use and frees their memory, until ``keep`` are in use or the kernel has none
+        left.
 
         For rings with deferred work, where nothing receives between two enters. Where the kernel does not say
         how far it has come (``IORING_REGISTER_PBUF_STATUS`` is refused by a filter) none is taken.
+
+        Args:
+            keep: how many stay in use, from 1 on.
+
+        Returns:
+            The buffers that were taken, which are the last that the kernel would have used.
 
         Raises:
             ValueError: ``keep`` is less than 1.
@@ -179,11 +196,16 @@ class BufferRing:
         """All buffers, one behind the other."""
         return self._memory
 
-    def provide(self, bid: int, buffer: Any) -> None:
-        """Puts memory of the caller's into the ring, as buffer ``bid``; it is kept until `close`.
+    def provide(self, bid: int, buffer: Buffer) -> None:
+        """Puts memory of the caller's into the ring, as a buffer; it is kept until `close`.
+
+        Args:
+            bid: the buffer's number, 0 to 65535.
+            buffer: writable memory.
 
         Raises:
-            ValueError: bid is not 0 to 65535, or the ring has memory of its own. TypeError: read-only.
+            ValueError: ``bid`` is out of range, or the ring has memory of its own.
+            TypeError: the memory is read-only.
             RingClosed: the group was closed.
         """
         if isinstance(bid, bool) or not isinstance(bid, int) or not 0 <= bid <= 0xFFFF:
@@ -209,6 +231,9 @@ class BufferRing:
         The kernel's place in the ring is remembered, and asked for only where the one known leaves a doubt:
         once for all buffers that it took meanwhile. Where it does not say (a filter, another thread's ring)
         the answer is False.
+
+        Args:
+            bid: the buffer's number.
         """
         return self._seems_queued(bid) and self._look() and self._seems_queued(bid)
 
@@ -237,7 +262,14 @@ class BufferRing:
         return True
 
     def run(self, bid: int, n: int) -> list[int]:
-        """The buffer and those the kernel takes after it, ``n`` in all: in the order they were put.
+        """A buffer and those the kernel takes after it, in the order in which they were put.
+
+        Args:
+            bid: the first buffer's number, 0 to 65535.
+            n: how many, 0 to the group's count.
+
+        Returns:
+            Their numbers.
 
         Raises:
             TypeError, ValueError: no buffer's number, or more than the group has.

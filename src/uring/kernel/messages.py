@@ -16,6 +16,8 @@ from .memory import Zeroed, pin, pin_writable, zeroed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from typing_extensions import Buffer
+
 __all__ = ["MAX_IOVECS", "Message", "ReceivedMessage", "decode_control", "encode_control"]
 
 MAX_IOVECS = 1024
@@ -37,13 +39,14 @@ class Message:
     """A ``msghdr`` with its buffers.
 
     Args:
-        buffers: what is sent, or (``writable``) where to receive; at most `MAX_IOVECS`.
+        buffers: what is sent, or where to receive; at most 1024.
+        writable: the buffers are where to receive.
         name: the destination address as bytes, or b"".
-        name_size: room for the peer's address when receiving.
+        name_size: bytes of room for the peer's address when receiving, 0 to 2**20.
         control: control messages to send, see `encode_control`.
-        control_size: room for control messages when receiving.
+        control_size: bytes of room for control messages when receiving, 0 to 2**20.
         selected: instead of buffers, one iovec without memory for a kernel-chosen buffer of at most this
-            many bytes.
+            many bytes, 0 to 2**31 - 4096.
 
     Raises:
         TypeError, ValueError: a size or a buffer that is none.
@@ -53,7 +56,7 @@ class Message:
 
     def __init__(
         self,
-        buffers: Sequence[Any] = (),
+        buffers: Sequence[Buffer] = (),
         *,
         writable: bool = False,
         name: bytes = b"",
@@ -102,6 +105,11 @@ class Message:
 
     def reset(self, name_size: int, control_size: int = 0, selected: int | None = None) -> None:
         """Makes a received message ready to receive again: the kernel overwrote the sizes.
+
+        Args:
+            name_size: bytes of room for the peer's address, up to those it was made with.
+            control_size: bytes of room for control messages, likewise.
+            selected: the most bytes of a kernel-chosen buffer; None leaves it.
 
         Raises:
             ValueError: more than the message was made with, or ``selected`` for one that has buffers.
@@ -176,7 +184,7 @@ def _align(size: int) -> int:
     return (size + 7) & ~7
 
 
-def encode_control(messages: Iterable[tuple[int, int, Any]]) -> bytes:
+def encode_control(messages: Iterable[tuple[int, int, Buffer]]) -> bytes:
     """Control messages (level, type, data) as `socket.socket.sendmsg` takes them, laid out for the kernel.
 
     Raises:

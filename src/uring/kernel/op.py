@@ -164,6 +164,7 @@ class Op(Generic[T_co]):
 
     @property
     def opcode(self) -> int:
+        """The opcode, ``IORING_OP_*``."""
         return self.fields[0]
 
     @property
@@ -177,29 +178,72 @@ class Op(Generic[T_co]):
         return descriptor(self.fields)
 
     def error(self, res: int) -> OSError:
-        """The exception for a negative result; see `failure`."""
+        """The exception for a negative result; it names the operation, its descriptor, address and paths.
+
+        Args:
+            res: the result, an errno negated.
+
+        Returns:
+            The exception, as `uring.error_from_result` makes it.
+        """
         return failure(res, self.name, self.fields, self.address, self.paths)
 
     def with_flags(self, flags: int) -> Self:
-        """The same request with more ``IOSQE_*`` flags (io_uring_enter(2))."""
+        """The same request with more flags.
+
+        Args:
+            flags: ``IOSQE_*`` bits of io_uring_enter(2), 0 to 255.
+
+        Returns:
+            A request of the same kind; this one stays as it is.
+
+        Raises:
+            TypeError, ValueError: not such an int.
+        """
         _check("IOSQE flags are", flags, 0xFF)
         return self._with(self.fields[1] | int(flags))
 
     def with_ioprio(self, ioprio: int) -> Self:
-        """The same request with this ``ioprio`` field instead of its own: an I/O priority, or the flags of
-        an operation that keeps some there."""
+        """The same request with another ``ioprio`` field in the place of its own.
+
+        Args:
+            ioprio: an I/O priority, or the flags of an operation that keeps some there, 0 to 65535.
+
+        Returns:
+            A request of the same kind; this one stays as it is.
+
+        Raises:
+            TypeError, ValueError: not such an int.
+        """
         _check("ioprio is", ioprio, 0xFFFF)
         return self._with(self.fields[1] & ~_IOPRIO | int(ioprio) << 8)
 
     def with_personality(self, personality: int) -> Self:
-        """The same request under registered credentials (io_uring_register(2),
-        ``IORING_REGISTER_PERSONALITY``); 0 is the submitter's own. Completes with ``EINVAL`` for an
-        unknown one."""
+        """The same request under registered credentials. It completes with ``EINVAL`` for an unknown one.
+
+        Args:
+            personality: the id of io_uring_register(2), ``IORING_REGISTER_PERSONALITY``, 1 to 65535; 0 is the
+                submitter's own.
+
+        Returns:
+            A request of the same kind; this one stays as it is.
+
+        Raises:
+            TypeError, ValueError: not such an int.
+        """
         _check("a personality is", personality, 0xFFFF)
         return self._with(self.fields[1] & ~_PERSONALITY | int(personality) << 24)
 
     def with_options(self, sqe_flags: int, personality: int) -> Self:
-        """The same request `with_flags` and `with_personality`; this one where both are 0."""
+        """The same request `with_flags` and `with_personality`; this one where both are 0.
+
+        Args:
+            sqe_flags: ``IOSQE_*`` bits, 0 to 255.
+            personality: the id of registered credentials, 0 to 65535.
+
+        Returns:
+            The request.
+        """
         op = self
         if sqe_flags:
             op = op.with_flags(sqe_flags)

@@ -8,12 +8,14 @@ assumed to be consecutive, and to continue at 0 after the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from ..contexts.views import Completion
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from typing_extensions import Buffer
 
     from ..kernel.buffers import BufferRing
 
@@ -27,15 +29,18 @@ class BundleIterator(Sequence[memoryview]):
 
     Args:
         cqe: the completion, with a buffer and a result above 0.
-        buf_backing: the memory of all buffers; buf_size: of each; ring_entries: a power of two.
+        buf_backing: the memory of all buffers.
+        buf_size: bytes of each, from 1 on.
+        ring_entries: how many there are, a power of two.
 
     Raises:
+        TypeError: ``cqe`` is no completion.
         ValueError: the completion brought no data, or memory and sizes do not fit together.
     """
 
     __slots__ = ("_ids", "_ring", "_size", "_total", "_views")
 
-    def __init__(self, cqe: Completion, buf_backing: Any, buf_size: int, ring_entries: int) -> None:
+    def __init__(self, cqe: Completion, buf_backing: Buffer, buf_size: int, ring_entries: int) -> None:
         if not isinstance(cqe, Completion):
             raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         if not cqe.has_buffer or cqe.res <= 0:
@@ -57,7 +62,19 @@ class BundleIterator(Sequence[memoryview]):
 
     @classmethod
     def of(cls, cqe: Completion, ring: BufferRing) -> BundleIterator:
-        """The buffers of a bundle that came out of this ring, in the order the kernel took them."""
+        """The buffers of a bundle that came out of a group, in the order in which the kernel took them.
+
+        Args:
+            cqe: the completion.
+            ring: the group.
+
+        Returns:
+            The sequence.
+
+        Raises:
+            TypeError: ``cqe`` is no completion.
+            ValueError: the completion brought no data from this group.
+        """
         if not isinstance(cqe, Completion):
             raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         if not cqe.has_buffer or not 0 < cqe.res <= ring.size * ring.count:
@@ -86,14 +103,35 @@ class BundleIterator(Sequence[memoryview]):
 
     @property
     def total_bytes(self) -> int:
+        """Bytes of all buffers together: the completion's result."""
         return self._total
 
     def buffer(self, index: int) -> memoryview:
-        """The data of one buffer. Raises IndexError outside 0 to `count`."""
+        """The data of one buffer.
+
+        Args:
+            index: which, 0 to `count` - 1.
+
+        Returns:
+            A view of the data.
+
+        Raises:
+            IndexError: there is no such buffer.
+        """
         return self._views[self._checked(index)]
 
     def slot_id(self, index: int) -> int:
-        """The number of one buffer. Raises IndexError outside 0 to `count`."""
+        """The number of one buffer.
+
+        Args:
+            index: which, 0 to `count` - 1.
+
+        Returns:
+            Its number in the group.
+
+        Raises:
+            IndexError: there is no such buffer.
+        """
         return self._ids[self._checked(index)]
 
     def all(self) -> Iterator[memoryview]:
@@ -105,10 +143,18 @@ class BundleIterator(Sequence[memoryview]):
         return zip(self._ids, self._views, strict=True)
 
     def collect(self) -> list[memoryview]:
+        """The data as a list of views, buffer by buffer."""
         return list(self._views)
 
-    def copy_to(self, destination: Any) -> int:
-        """Copies the data, as far as it fits, into a writable buffer; returns how many bytes."""
+    def copy_to(self, destination: Buffer) -> int:
+        """Copies the data, as far as it fits.
+
+        Args:
+            destination: a writable buffer.
+
+        Returns:
+            How many bytes were copied.
+        """
         target = memoryview(destination).cast("B")
         done = 0
         for view in self._views:
@@ -117,8 +163,8 @@ class BundleIterator(Sequence[memoryview]):
             done += n
         return done
 
-    def recycle(self, ring: Any = None) -> None:
-        """Gives every buffer back to the kernel; the views are not to be used any more. Once.
+    def recycle(self, ring: BufferRing | None = None) -> None:
+        """Gives every buffer back to the kernel, once. The views are not to be used any more.
 
         Args:
             ring: the `BufferRing`, for an iterator over bare memory.

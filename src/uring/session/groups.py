@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from typing_extensions import Buffer
+
     from ..contexts.views import Completion
     from ..kernel.ring import KernelRing
 
@@ -28,6 +30,10 @@ class BufferGroup(BufferRing):
 
     ``with ring.register_buf_ring(…) as group:`` unregisters it at the end of the block. Requests that wait
     for its buffers end with ``ENOBUFS`` then.
+
+    Args:
+        ring: the ring.
+        close: unregisters the group.
     """
 
     def __init__(
@@ -59,12 +65,18 @@ class BufferGroup(BufferRing):
         self._offsets.pop(bid, None)
         return self._recycle(bid)
 
-    def provide(self, bid: int, buffer: Any) -> None:
-        """Puts memory of the caller's into the ring, as buffer ``bid``; it is kept until `close`.
+    def provide(self, bid: int, buffer: Buffer) -> None:
+        """Puts memory of the caller's into the ring, as a buffer; it is kept until `close`.
+
+        Args:
+            bid: the buffer's number, 0 to 65535.
+            buffer: writable memory.
 
         Raises:
-            ValueError: bid is not 0 to 65535, or in the ring already, or the ring has memory of its own.
-            PoolExhausted: the ring is full. TypeError: read-only. RingClosed: the group was closed.
+            ValueError: ``bid`` is out of range, or in the ring already, or the ring has memory of its own.
+            PoolExhausted: the ring is full.
+            TypeError: the memory is read-only.
+            RingClosed: the group was closed.
         """
         usable = not self.closed and not self._ring.closed
         if usable and not self.size and isinstance(bid, int) and 0 <= bid <= 0xFFFF:
@@ -76,14 +88,22 @@ class BufferGroup(BufferRing):
 
     @contextmanager
     def borrow(self, cqe: Completion) -> Iterator[memoryview]:
-        """The data that a completion brought, for the length of the block; the buffer goes back at its end.
+        """The data that a completion brought, for the length of a ``with`` block; the buffer goes back at its
+        end.
 
         ``with group.borrow(cqe) as view:`` At the end of the stream the view is empty. Of an incremental
         group the view is the piece that is new, and the buffer goes back with its last one: borrow each
         completion once, in their order.
 
+        Args:
+            cqe: the completion.
+
+        Returns:
+            A context manager of the view.
+
         Raises:
-            OSError: the completion is an error. ValueError: it filled several buffers; see `BundleIterator`.
+            OSError: the completion is an error.
+            ValueError: it filled several buffers (see `BundleIterator`), or took none.
         """
         if cqe.res < 0:
             cqe.result()

@@ -39,10 +39,17 @@ class BufferGroups:
 
     @property
     def sizes(self) -> list[int]:
+        """The sizes of buffers that there are, in bytes, the smallest first."""
         return sorted(self._by_size)
 
     def group_for(self, size: int) -> BufferGroup:
-        """A group whose buffers have at least ``size`` bytes, the smallest such; scaled ones take turns.
+        """A group with the smallest buffers that are large enough; groups of one size take turns.
+
+        Args:
+            size: bytes that a buffer has at least.
+
+        Returns:
+            The group.
 
         Raises:
             ValueError: no buffers are that large.
@@ -68,11 +75,32 @@ class ProvidedBuffers(Registrations):
     def register_buf_ring(
         self, entries: int, group: int, size: int = 0, flags: int = 0, *, min_left: int = 0
     ) -> BufferGroup:
-        """A ring of ``entries`` buffers of ``size`` bytes (Linux 5.19), or an empty one for memory given by
-        `uring.BufferGroup.provide`. Closed with `unregister_buf_ring` and when the ring stops.
+        """Registers a group of provided buffers, or an empty one for memory given by
+        `uring.BufferGroup.provide`.
+
+        It is closed by `unregister_buf_ring`, by a ``with`` block, and when the ring stops.
+
+        Args:
+            entries: how many buffers, 1 to 32768.
+            group: the group's number, 0 to 65535.
+            size: bytes of each buffer, 1 to 2**31 - 1; 0 makes an empty group.
+            flags: ``IOU_PBUF_RING_*`` bits, 0 to 65535.
+            min_left: of an incremental group: a buffer with fewer bytes left counts as used up, 0 to 2**31 -
+                1 (Linux 6.19, and late 6.18).
+
+        Returns:
+            The group.
 
         Raises:
-            OSError: the group exists already (``EEXIST``). ValueError: out of range.
+            TypeError, ValueError: an argument has the wrong type or is out of range.
+            NotSupported: the kernel has no ``min_left``.
+            OSError: ``EEXIST`` when the group exists, ``ENOMEM`` past ``RLIMIT_MEMLOCK``.
+
+        Since:
+            Linux 5.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_PBUF_RING``; io_uring_setup_buf_ring(3).
         """
         self._check_owner()
         check_int("entries", entries, 1, 32768)
@@ -96,24 +124,82 @@ class ProvidedBuffers(Registrations):
     def register_buf_ring_with_flags(
         self, entries: int, group: int, flags: int, size: int = 0
     ) -> BufferGroup:
-        """As `register_buf_ring`, with ``IOU_PBUF_RING_*`` flags."""
+        """As `register_buf_ring`, with flags.
+
+        Args:
+            entries: how many buffers, 1 to 32768.
+            group: the group's number, 0 to 65535.
+            flags: ``IOU_PBUF_RING_*`` bits, 0 to 65535.
+            size: bytes of each buffer, 1 to 2**31 - 1; 0 makes an empty group.
+
+        Returns:
+            The group.
+
+        Since:
+            Linux 5.19.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_PBUF_RING``.
+        """
         return self.register_buf_ring(entries, group, size, flags)
 
     def register_buf_ring_mmap(self, entries: int, group: int, size: int = 0) -> BufferGroup:
-        """A buffer ring whose entries the kernel allocates (Linux 6.4)."""
+        """As `register_buf_ring`; the kernel allocates the entries.
+
+        Args:
+            entries: how many buffers, 1 to 32768.
+            group: the group's number, 0 to 65535.
+            size: bytes of each buffer, 1 to 2**31 - 1; 0 makes an empty group.
+
+        Returns:
+            The group.
+
+        Since:
+            Linux 6.4.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_PBUF_RING``, ``IOU_PBUF_RING_MMAP``.
+        """
         return self.register_buf_ring(entries, group, size, _MMAP)
 
     def register_buf_ring_incremental(
         self, entries: int, group: int, size: int = 0, *, min_left: int = 0
     ) -> BufferGroup:
-        """A buffer ring whose buffers are used up piece by piece (Linux 6.12).
+        """As `register_buf_ring`, with buffers that are used up piece by piece.
 
-        A buffer with fewer than ``min_left`` bytes left counts as used up (Linux 6.19, and late 6.18).
+        Args:
+            entries: how many buffers, 1 to 32768.
+            group: the group's number, 0 to 65535.
+            size: bytes of each buffer, 1 to 2**31 - 1; 0 makes an empty group.
+            min_left: a buffer with fewer bytes left counts as used up, 0 to 2**31 - 1 (Linux 6.19, and late
+                6.18).
+
+        Returns:
+            The group.
+
+        Since:
+            Linux 6.12.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_PBUF_RING``, ``IOU_PBUF_RING_INC``.
         """
         return self.register_buf_ring(entries, group, size, _INC, min_left=min_left)
 
     def unregister_buf_ring(self, group: BufferGroup | int) -> None:
-        """Closes a group; operations armed on it end with ``-ENOBUFS``. Raises LookupError without one."""
+        """Closes a group. Operations armed on it end with ``ENOBUFS``.
+
+        Args:
+            group: the group, or its number.
+
+        Raises:
+            LookupError: there is no such group.
+
+        Since:
+            Linux 5.19.
+
+        Source:
+            io_uring_register(2), ``IORING_UNREGISTER_PBUF_RING``.
+        """
         self._check_owner()
         number = group.group if isinstance(group, BufferGroup) else group
         if number not in self._groups:
@@ -127,7 +213,17 @@ class ProvidedBuffers(Registrations):
             gone.forget()
 
     def buf_ring(self, group: int) -> BufferGroup:
-        """The group of this number. Raises LookupError without one."""
+        """The group of a number.
+
+        Args:
+            group: the number, 0 to 65535.
+
+        Returns:
+            The group.
+
+        Raises:
+            LookupError: there is no such group.
+        """
         self._check_open()
         try:
             return self._groups[group]
@@ -135,7 +231,18 @@ class ProvidedBuffers(Registrations):
             raise LookupError(f"there is no buffer group {group!r}") from None
 
     def bundle_iterator(self, cqe: Completion, group: int) -> BundleIterator | None:
-        """The buffers of a bundle; None when the completion brought no data, or there is no such group."""
+        """The buffers of a bundle.
+
+        Args:
+            cqe: the completion.
+            group: the group's number.
+
+        Returns:
+            The buffers; None when the completion brought no data, or there is no such group.
+
+        Raises:
+            TypeError: ``cqe`` is no completion.
+        """
         if not isinstance(cqe, Completion):
             raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         self._check_open()
