@@ -36,7 +36,7 @@ from ..core.operation import Operation
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RingSocket", "adopt", "receive_again"]
+__all__ = ["RingSocket", "adopt"]
 
 _RECV = int(abi.IORING_OP_RECV)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
@@ -61,10 +61,8 @@ _recv: Callable[..., bytes] = _stdlib.SocketType.recv
 _send: Callable[..., int] = _stdlib.SocketType.send
 
 
-async def receive_again(sock: Any, buflen: int, owner: Fd, res: int) -> bytes:
-    """After a receive in C whose result is an errno; see `seams.compiled`."""
-    data: bytes = await sock._recv_again(owner, buflen, res)
-    return data
+async def _receive_again(sock: RingSocket, buflen: int, owner: Fd, res: int) -> bytes:
+    return await sock.receive_again(owner, buflen, res)
 
 
 class RingSocket(seams.SocketType):
@@ -83,7 +81,7 @@ class RingSocket(seams.SocketType):
 
     # ---- receiving -----------------------------------------------------------------------------------
 
-    @seams.compiled("receive", receive_again)
+    @seams.compiled("receive", _receive_again)
     @enable_ki_protection
     async def recv(self, buflen: int, flags: int = 0, /) -> bytes:
         owner = self._owner
@@ -111,7 +109,7 @@ class RingSocket(seams.SocketType):
             return data
         if res == 0:
             return b""
-        return await self._recv_again(owner, buflen, res)
+        return await self.receive_again(owner, buflen, res)
 
     async def _recv_slowly(self, buflen: int, flags: int) -> bytes:
         fresh = self._owner is None
@@ -140,7 +138,7 @@ class RingSocket(seams.SocketType):
         if res < 0:
             if res == -errno.EBADF and fresh:  # it was open in the attempt
                 await owner.lost()
-            return await self._recv_again(owner, buflen, res)
+            return await self.receive_again(owner, buflen, res)
         self._streaming = res >= _STREAMING
         return self._take_buffer(owner, op, res)
 
@@ -149,12 +147,13 @@ class RingSocket(seams.SocketType):
         self._streaming = len(data) >= _STREAMING
         return data
 
-    async def _recv_again(self, owner: Fd, buflen: int, res: int, timeout: float | None = None) -> bytes:
-        """After a receive that failed for a reason of the ring's: once more, waiting for readiness."""
+    async def receive_again(self, owner: Fd, buflen: int, res: int, timeout: float | None = None) -> bytes:
+        """After a receive that would block, or failed for a reason of the ring's: once more, when there is
+        input."""
         if res == _ENOBUFS:
             # More arrived in one tick than there are buffers.
             owner.engine.more_buffers()
-        elif res not in seams.INTERRUPTED:
+        elif res != -errno.EAGAIN and res not in seams.INTERRUPTED:
             raise OSError(-res, os.strerror(-res))
         return await self._recv_when_ready(owner, buflen, timeout)
 
@@ -173,7 +172,7 @@ class RingSocket(seams.SocketType):
             op = self._prepare_receive(owner, buflen)
         res = await seams.transact_within(op, timeout)
         if res < 0:
-            return await self._recv_again(owner, buflen, res, timeout)
+            return await self.receive_again(owner, buflen, res, timeout)
         return self._take_buffer(owner, op, res)
 
     @enable_ki_protection

@@ -16,7 +16,7 @@ from ..core.perform import check_timeout
 from .coalescing import Coalescing
 from .receiver import ByteReceiver, stream_error
 from .sendfile import SocketFailed, send_file
-from .socket import RingSocket, receive_again
+from .socket import RingSocket
 from .zerocopy import send_zero_copy
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _DEFAULT_SIZE = 65536
 
 async def _receive_again(stream: UringStream, max_bytes: int | None, owner: Any, res: int) -> bytes:
     try:
-        return await receive_again(stream.socket, max_bytes or _DEFAULT_SIZE, owner, res)
+        return await stream.socket.receive_again(owner, max_bytes or _DEFAULT_SIZE, res)
     except OSError as exc:
         raise stream_error(exc) from exc
 

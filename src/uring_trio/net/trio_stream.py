@@ -17,7 +17,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
-from .socket import RingSocket, receive_again
+from .socket import RingSocket
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -27,7 +27,9 @@ __all__ = ["receive_some", "send_all"]
 
 async def _receive_again(self: trio.SocketStream, max_bytes: int | None, owner: Any, res: int) -> bytes:
     try:
-        return await receive_again(self.socket, max_bytes or seams.DEFAULT_RECEIVE_SIZE, owner, res)
+        size = max_bytes or seams.DEFAULT_RECEIVE_SIZE
+        data: bytes = await self.socket.receive_again(owner, size, res)  # type: ignore[attr-defined]
+        return data
     except OSError as exc:
         _raise_stream_error(exc)
 

@@ -45,6 +45,7 @@ static void leave(Call *c)
     Py_CLEAR(c->socket);
     Py_CLEAR(c->owner);
     Py_CLEAR(c->receive);
+    Py_CLEAR(c->data);
     Py_CLEAR(c->delegate);
 }
 
@@ -83,7 +84,7 @@ static PySendResult begin(Call *c, PyObject **message)
         c->state = WAITING;
         return PYGEN_NEXT;
     }
-    if (usual < 0 || !(c->delegate = coroutine_of(c))) {
+    if (usual < 0 || (!c->delegate && !(c->delegate = coroutine_of(c)))) {
         leave(c);
         return PYGEN_ERROR;
     }

@@ -5,7 +5,10 @@
 #include "_ticks.h"
 
 /* Where the fields lie in instances of our RingSocket, Fd and Operation. */
-enum io_field { S_OWNER, S_PLAIN, S_STREAMING, F_READER, F_RECEIVE_SIZE, F_RECEIVE, O_REACH, O_PARK, IO_FIELDS };
+enum io_field {
+    S_OWNER, S_PLAIN, S_STREAMING, F_READER, F_RECEIVE_SIZE, F_RECEIVE, F_RECEIVING, O_REACH, O_PARK,
+    IO_FIELDS
+};
 
 /* Set once, by `describe`: until then nothing is usual. References are owned for ever. */
 struct io {
@@ -19,8 +22,8 @@ extern struct io io;
 
 typedef struct call Call;
 
-/* What a method does. Each answers 1: there is a message or a result, which the caller owns; 0: the coroutine has
- * to go on (`begin`: nothing was done, `end`: with `again`); -1: an exception is set. */
+/* What a method does. Each answers 1: there is a message or a result, which the caller owns; 0: a coroutine has to
+ * go on, `again` if `go_on` was called, else from the beginning: nothing was done; -1: an exception is set. */
 struct kind {
     const char *name;
     int (*begin)(Call *, Ticks *, PyObject **message);
@@ -52,7 +55,8 @@ struct call {
     PyObject *delegate;      /* the coroutine that goes on */
     PyObject *frame;         /* what is shown to those who ask for one */
     enum { FRESH, WAITING, DELEGATED, OVER } state;
-    long sent;               /* bytes, or a negative errno */
+    PyObject *data;          /* what was received at once */
+    long sent;               /* bytes that were sent, or the negative errno of either */
 };
 
 extern const struct kind kind_receive, kind_send, kind_send_all;

@@ -19,7 +19,11 @@
 enum {
     STREAMING = 16384,  /* as in uring_trio.net.socket */
     SHORT = 16384,      /* bytes that are sent without letting other threads run meanwhile */
+    LENGTH_MAX = 0x7ffff000,
 };
+
+/* Not in the limited API, though every CPython exports it. */
+PyAPI_FUNC(int) _PyBytes_Resize(PyObject **, Py_ssize_t);
 
 typedef struct {
     PyObject_HEAD
@@ -137,45 +141,104 @@ static int is_size(Receive *r, PyObject *size)
     return PyLong_AsLongLongAndOverflow(size, &over) == r->number && !over;
 }
 
-/* How this socket receives that many bytes, borrowed; NULL: not here. */
-static Receive *receive_of(Ticks *t, PyObject *sock, PyObject *owner, PyObject *size)
+/* How this socket receives in C, borrowed; NULL: not in this run. */
+static Receive *receive_of(Ticks *t, PyObject *sock, PyObject *owner)
 {
-    if (!owner || (PyObject *)Py_TYPE(owner) != io.fd_type || *field(sock, io.at[S_STREAMING]) != Py_False)
+    if (!owner || (PyObject *)Py_TYPE(owner) != io.fd_type)
         return NULL;
     Receive *r = (Receive *)*field(owner, io.at[F_RECEIVE]);
-    if (!r || Py_TYPE((PyObject *)r) != receive_type || r->ticks != t || *field(owner, io.at[F_RECEIVE_SIZE]) != r->size ||
-        *field(owner, io.at[F_READER]) != r->op || !is_size(r, size))
+    if (!r || Py_TYPE((PyObject *)r) != receive_type || r->ticks != t || *field(owner, io.at[F_READER]) != r->op ||
+        *field(r->op, t->at[O_TASK]) != Py_None)
         return NULL;
     return descriptor(*field(sock, io.at[S_PLAIN])) == r->fd ? r : NULL;
 }
 
-static int begin_receive(Call *c, Ticks *t, PyObject **message)
+/* Waits for data, without memory for it. */
+static int begin_waiting(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
 {
-    PyObject *size = c->arg && c->arg != Py_None ? c->arg : c->method->usual, *sock;
-    if (!size || (c->method->unread && !attribute_is(c->self, c->method->unread, Py_None)) || !passes(t) ||
-        !(sock = socket_of(c)))
+    if (*field(c->owner, io.at[F_RECEIVE_SIZE]) != r->size || !is_size(r, size) || near_deadline(t, r->op) ||
+        r->space(r->ring) < 1 || !enter(c))
         return 0;
-    PyObject *owner = *field(sock, io.at[S_OWNER]);
-    Receive *r = receive_of(t, sock, owner, size);
-    if (!r || *field(r->op, t->at[O_TASK]) != Py_None || near_deadline(t, r->op) || r->space(r->ring) < 1 ||
-        !enter(c)) {
-        Py_DECREF(sock);
-        return 0;
-    }
-    if (r->queue(r->entry) < 0) {
-        Py_DECREF(sock);
+    if (r->queue(r->entry) < 0)
         return give_up(c);
-    }
     Py_INCREF(task_here);
     put(r->op, t->at[O_TASK], task_here);
-    c->socket = sock;
+    *message = *field(r->op, io.at[O_PARK]);
+    Py_INCREF(*message);
+    return 1;
+}
+
+/* recv(2) without waiting: how many bytes, in c->data; or a negative errno. */
+static long receive_now(Call *c, int fd, Py_ssize_t size)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
+    if (!data) {
+        PyErr_Clear();
+        return -EINTR; /* the coroutine finds out */
+    }
+    char *memory = PyBytes_AsString(data);
+    PyThreadState *state = PyEval_SaveThread();
+    long got = recv(fd, memory, (size_t)size, 0);
+    if (got < 0)
+        got = -errno;
+    PyEval_RestoreThread(state);
+    if (got < 0) {
+        Py_DECREF(data);
+        return got;
+    }
+    if (_PyBytes_Resize(&data, got) < 0) {
+        PyErr_Clear();
+        return -ENOMEM;
+    }
+    c->data = data;
+    return got;
+}
+
+/* A flow of data: more is likely to be there already. */
+static int begin_streaming(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
+{
+    int over = 1;
+    long long most = PyLong_CheckExact(size) ? PyLong_AsLongLongAndOverflow(size, &over) : 0;
+    if (over || most < 1 || most > LENGTH_MAX || *field(c->owner, io.at[F_RECEIVING]) != Py_None || !enter(c))
+        return 0;
+    long got = receive_now(c, r->fd, (Py_ssize_t)most);
+    if (got == -EINTR)
+        return give_up(c);
+    if (bump(task_here, t->at[T_CANCEL_POINTS]) < 0)
+        PyErr_Clear();
+    if (got < STREAMING) {
+        Py_INCREF(Py_False);
+        put(c->socket, io.at[S_STREAMING], Py_False);
+    }
+    if (got == -EAGAIN) {
+        PyObject *again = PyLong_FromLong(got);
+        int ret = again ? go_on(c, again) : -1;
+        Py_XDECREF(again);
+        return ret;
+    }
+    c->sent = got < 0 ? got : 0;
+    *message = t->yield_message;
+    Py_INCREF(*message);
+    return 1;
+}
+
+static int begin_receive(Call *c, Ticks *t, PyObject **message)
+{
+    PyObject *size = c->arg && c->arg != Py_None ? c->arg : c->method->usual;
+    if (!size || (c->method->unread && !attribute_is(c->self, c->method->unread, Py_None)) || !passes(t) ||
+        !(c->socket = socket_of(c)))
+        return 0;
+    PyObject *owner = *field(c->socket, io.at[S_OWNER]);
+    Receive *r = receive_of(t, c->socket, owner);
+    if (!r)
+        return 0;
     Py_INCREF(owner);
     c->owner = owner;
     c->receive = (PyObject *)r;
     Py_INCREF(c->receive);
-    *message = *field(r->op, io.at[O_PARK]);
-    Py_INCREF(*message);
-    return 1;
+    if (*field(c->socket, io.at[S_STREAMING]) == Py_True)
+        return begin_streaming(c, t, r, size, message);
+    return begin_waiting(c, t, r, size, message);
 }
 
 /* Copies what arrived out of the buffer that the kernel chose, and gives the buffer back. */
@@ -192,9 +255,25 @@ static PyObject *take_buffer(Receive *r, PyObject *flags, long res)
     return data;
 }
 
+/* The result of what did not wait. */
+static int end_streaming(Call *c, PyObject **result)
+{
+    if (c->data && (PyBytes_Size(c->data) || !c->method->all)) {
+        *result = c->data;
+        c->data = NULL;
+        return 1;
+    }
+    PyObject *number = PyLong_FromLong(c->sent);
+    int ret = number ? go_on(c, number) : -1;
+    Py_XDECREF(number);
+    return ret;
+}
+
 static int end_receive(Call *c, PyObject *got, PyObject **result)
 {
     Receive *r = (Receive *)c->receive;
+    if (c->data || c->sent)
+        return end_streaming(c, result);
     if (got != io.done) {
         if (c->method->all)
             return go_on(c, got);

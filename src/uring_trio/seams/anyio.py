@@ -14,6 +14,7 @@ Importing this imports AnyIO, and fails where AnyIO does not look as expected.
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from importlib.metadata import version
 from typing import Any
@@ -50,6 +51,7 @@ class UnsupportedAnyIO(ImportError):
 
 _installed = version("anyio")
 _ring_socket: Any = None
+_RECEIVE_SIZE = 65536
 
 try:
     from anyio._backends._trio import SocketStream, TestRunner, TrioBackend
@@ -90,9 +92,43 @@ def leave(token: Any) -> None:
     reset_current_async_library(token)
 
 
+async def _receive_again(self: Any, max_bytes: int | None, owner: Any, result: Any) -> bytes:
+    """After a receive in C that was interrupted (an outcome), met the end of the stream (0) or an errno."""
+    data = b""
+    try:
+        if result.__class__ is not int:
+            result.unwrap()
+        elif result:
+            data = await self._trio_socket.receive_again(owner, max_bytes or _RECEIVE_SIZE, result)
+    except BaseException as exc:
+        self._convert_socket_error(exc)
+    if data:
+        return data
+    raise anyio.EndOfStream
+
+
+async def _send_again(self: Any, item: bytes, _: None, sent: int) -> None:
+    """After a send in C of a part, or of nothing for an errno."""
+    try:
+        if sent < 0:
+            raise OSError(-sent, os.strerror(-sent))
+        await _send_rest(self._trio_socket, item, sent)
+    except BaseException as exc:
+        self._convert_socket_error(exc)
+
+
+@seams.compiled(
+    "receive",
+    _receive_again,
+    socket="_trio_socket",
+    guard="_receive_guard",
+    flag="_guarded",
+    usual=_RECEIVE_SIZE,
+    every=True,
+)
 @functools.wraps(_stock_receive)
 @enable_ki_protection
-async def _receive(self: Any, max_bytes: int = 65536) -> bytes:
+async def _receive(self: Any, max_bytes: int = _RECEIVE_SIZE) -> bytes:
     sock, guard = self._trio_socket, self._receive_guard
     if sock.__class__ is not _ring_socket or guard._guarded or max_bytes < 1:
         return await _stock_receive(self, max_bytes)
@@ -108,6 +144,7 @@ async def _receive(self: Any, max_bytes: int = 65536) -> bytes:
     raise anyio.EndOfStream
 
 
+@seams.compiled("send_all", _send_again, socket="_trio_socket", guard="_send_guard", flag="_guarded")
 @functools.wraps(_stock_send)
 @enable_ki_protection
 async def _send(self: Any, item: bytes) -> None:
@@ -123,14 +160,18 @@ async def _send(self: Any, item: bytes) -> None:
                 return
         except BlockingIOError:
             sent = 0
-        with memoryview(item) as view:
-            while sent < len(item):
-                with view[sent:] as rest:
-                    sent += await sock.send_when_ready(rest)
+        await _send_rest(sock, item, sent)
     except BaseException as exc:
         self._convert_socket_error(exc)
     finally:
         guard._guarded = False
+
+
+async def _send_rest(sock: Any, item: bytes, sent: int) -> None:
+    with memoryview(item) as view:
+        while sent < len(view):
+            with view[sent:] as rest:
+                sent += await sock.send_when_ready(rest)
 
 
 def shorten_streams(ring_socket: type) -> None:

@@ -56,6 +56,8 @@ def compiled(
     def decorate(function: F) -> F:
         if C is None:
             return function
+        if again is not None:
+            enable_ki_protection(again)
         return C.Method(kind, every, function, again, socket, guard, flag, unread, usual)  # type: ignore[no-any-return]
 
     return decorate
@@ -73,7 +75,7 @@ def describe_sockets(sockets: type, descriptors: type, operations: type) -> None
     offsets = find_offsets(
         [
             *((sockets, name) for name in ("_owner", "_plain", "_streaming")),
-            *((descriptors, name) for name in ("reader", "receive_size", "receive")),
+            *((descriptors, name) for name in ("reader", "receive_size", "receive", "receiving")),
             *((operations, name) for name in ("reach", "park")),
         ]
     )

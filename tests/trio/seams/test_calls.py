@@ -4,114 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gc
-import inspect
 import signal
 import socket as stdlib
 import struct
-import sys
-import types
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
+from anyio._backends._trio import SocketStream as AnyIOStream
 
 import uring_trio
-from uring_trio import RingOptions, UringStream, seams
+from tests.trio.bothways import CALL, compiled_here, kinds, on_ring, pair, parked, same, turns, warm
+from uring_trio import RingOptions, UringStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable
 
-CALL = seams.calls.C.Call
 RESET = struct.pack("ii", 1, 0)
-
-
-def compiled_here() -> bool:
-    statistics: Any = trio.lowlevel.current_statistics().io_statistics
-    return bool(getattr(statistics, "compiled_ticks", 0))
-
-
-def same(program: Callable[[], Awaitable[Any]]) -> Any:
-    """What a program returns: stock Trio, coroutines on the ring and calls in C agree."""
-    stock = trio.run(program)
-    plain = uring_trio.run(program, ring=RingOptions(compiled=False))
-    compiled = uring_trio.run(program, ring=RingOptions(compiled=True))
-    assert stock == plain == compiled
-    return compiled
-
-
-def on_ring(program: Callable[[], Awaitable[Any]]) -> Any:
-    """The same without stock Trio, for what it does not have."""
-    plain = uring_trio.run(program, ring=RingOptions(compiled=False))
-    compiled = uring_trio.run(program, ring=RingOptions(compiled=True))
-    assert plain == compiled
-    return compiled
-
-
-@contextlib.asynccontextmanager
-async def pair() -> AsyncIterator[tuple[Any, Any]]:
-    """Two connected TCP sockets, in which the second one has received before: its reader is set up."""
-    with trio.socket.socket() as listener:
-        await listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        near = trio.socket.socket()
-        await near.connect(listener.getsockname())
-        far, _ = await listener.accept()
-    with near, far:
-        await warm(near, far)
-        yield near, far
-
-
-async def warm(near: Any, far: Any) -> None:
-    """Until both have a reader for 100 bytes, and the run is in its ticks."""
-    for one, other in ((near, far), (far, near)):
-        for _ in range(3):
-            await trio.lowlevel.checkpoint()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(one.recv, 100)
-                await turns()
-                await other.send(b"warm")
-
-
-async def turns() -> None:
-    """Enough for a new task to wait. Where a task waits for all others to be blocked, no ticks run in C."""
-    for _ in range(6):
-        await trio.lowlevel.checkpoint()
-
-
-def in_c(task: Any) -> bool:
-    """Whether a task is parked by a call in C."""
-    inner = task.coro
-    while type(inner) is types.CoroutineType and inner.cr_await is not None:
-        inner = inner.cr_await
-    return type(inner) is CALL and inner.cr_await is None
-
-
-async def parked(nursery: trio.Nursery, fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    """Starts a task and returns it when it waits; in a compiled run it does so in C."""
-    task = await nursery.start(_tell, fn, args)
-    await turns()
-    assert in_c(task) is compiled_here()
-    return task
-
-
-async def _tell(fn: Any, args: Any, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-    task_status.started(trio.lowlevel.current_task())
-    await trio.lowlevel.checkpoint()
-    await fn(*args)
-
-
-async def kinds(near: Any, far: Any) -> dict[str, tuple[Any, Any]]:
-    """Ways to receive and to send in this run, of the same pair of sockets."""
-    found = {"socket": (near.recv, far.send)}
-    for make in (trio.SocketStream, UringStream):
-        with contextlib.suppress(TypeError):
-            ends = make(near), make(far)
-            found[make.__name__] = (ends[0].receive_some, ends[1].send_all)
-    await warm(near, far)  # a stream sets options, after which a socket looks again how to receive
-    return found
 
 
 def test_usual_calls_wait_in_c() -> None:
@@ -160,6 +70,104 @@ def test_receives_and_sends() -> None:
         return log
 
     same(program)
+
+
+def test_a_flow_of_data_is_received_without_waiting_first() -> None:
+    async def program() -> list[Any]:
+        log: list[Any] = []
+        size = 600_000
+        data = bytes(range(256)) * (size // 256)
+        async with pair() as (near, far):
+            ways: dict[str, tuple[Any, Any]] = await kinds(near, far)
+            for receive, _ in ways.values():
+                received = b""
+
+                async def take(receive: Any = receive) -> None:
+                    nonlocal received
+                    while len(received) < len(data):
+                        received += await receive(100_000)
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(take)
+                    await trio.SocketStream(far).send_all(data)
+                assert received == data
+                # What is large is taken at once, as long as more of it comes.
+                await far.send(b"s")
+                assert await receive(100_000) == b"s"
+                await far.send(b"small")
+                log.append(await receive(100_000))
+            near._streaming = compiled_here()
+            await far.send(b"at once")
+            await trio.lowlevel.wait_readable(near)
+            await turns()
+            call = near.recv(50)
+            if compiled_here():
+                call.send(None)
+                assert type(call) is CALL
+                assert call.cr_await is None
+                with pytest.raises(StopIteration) as stop:
+                    call.send(None)
+                log.append(stop.value.value)
+            else:
+                log.append(await call)
+            near._streaming = compiled_here()
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await near.recv(50)
+            await far.send(b"kept")
+            log.append(await near.recv(50))
+            near._streaming = compiled_here()
+            far.shutdown(stdlib.SHUT_WR)
+            log.append(await near.recv(50))
+        return log
+
+    assert on_ring(program) == [b"small"] * 3 + [b"at once", b"kept", b""]
+
+
+def test_streams_of_anyio() -> None:
+    """AnyIO's streams say what they say on stock Trio."""
+
+    async def program() -> list[str]:
+        log: list[str] = []
+
+        async def note(call: Awaitable[Any]) -> None:
+            try:
+                log.append(repr(await call))
+            except Exception as exc:
+                log.append(type(exc).__name__)
+
+        async with pair() as (first, second):
+            near, far = AnyIOStream(first), AnyIOStream(second)
+            await warm(first, second)
+            for _ in range(3):
+                await note(near.send(b"data"))
+                await note(far.receive(100))
+                async with trio.open_nursery() as nursery:
+                    await parked(nursery, far.receive, 100)
+                    await note(far.receive(100))
+                    await near.send(b"taken")
+                async with trio.open_nursery() as nursery:
+                    await parked(nursery, far.receive, 100)
+                    nursery.cancel_scope.cancel()
+            await note(near.send(b"x" * 100_000))
+            total = 0
+            while total < 100_000:
+                total += len(await far.receive())
+            log.append(str(total))
+            await near.send_eof()
+            await note(far.receive(100))
+            await note(near.send(b"late"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(note, near.receive(100))
+                await turns()
+                await near.aclose()
+            await note(near.receive(100))
+            await note(near.send(b"x"))
+        return log
+
+    log = same(program)
+    assert log.count("BusyResourceError") == 3
+    assert log[-3:] == ["ClosedResourceError"] * 3
 
 
 def test_points_are_counted_alike() -> None:
@@ -387,168 +395,6 @@ def test_wrong_arguments() -> None:
     assert len(same(program)) == 9
 
 
-def test_what_others_see_of_a_method() -> None:
-    async def program() -> None:
-        async with pair() as (near, far):
-            for method in (
-                near.recv,
-                near.send,
-                trio.SocketStream(near).receive_some,
-                UringStream(far).send_all,
-            ):
-                function = inspect.unwrap(method)
-                assert inspect.iscoroutinefunction(method)
-                assert inspect.iscoroutinefunction(method.__func__)
-                assert inspect.ismethod(method)
-                assert method.__name__ == function.__name__
-                assert method.__doc__ == function.__doc__
-                assert method.__module__ == function.__module__
-                assert (
-                    list(inspect.signature(method).parameters)
-                    == list(inspect.signature(function).parameters)[1:]
-                )
-                assert inspect.getsource(method).lstrip().startswith(("@", "async"))
-            call = near.recv(100)
-            assert type(call) is (CALL if compiled_here() else types.CoroutineType)
-            assert inspect.isawaitable(call)
-            assert "RingSocket.recv" in repr(call)
-            assert call.__qualname__ == "RingSocket.recv"
-            assert call.cr_code.co_name == call.cr_frame.f_code.co_name == "recv"
-            assert call.cr_await is None
-            assert not call.cr_running
-            call.close()
-
-    on_ring(program)
-
-
-def test_a_call_that_nobody_awaits() -> None:
-    async def program() -> list[str]:
-        async with pair() as (near, _):
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                near.recv(100)
-                near.send(b"x")
-                gc.collect()
-            closed = near.recv(100)
-            closed.close()
-            return [str(warning.message) for warning in caught]
-
-    assert on_ring(program) == [
-        "coroutine 'RingSocket.recv' was never awaited",
-        "coroutine 'RingSocket.send' was never awaited",
-    ]
-
-
-def test_an_exception_between_a_call_and_its_await_is_all_that_is_told() -> None:
-    async def program() -> list[str]:
-        async with pair() as (near, _):
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                with pytest.raises(ZeroDivisionError):
-                    print(near.recv(100), 1 / 0)
-            return [str(warning.message) for warning in caught]
-
-    assert uring_trio.run(program, ring=RingOptions(compiled=True)) == []
-
-
-def test_the_protocol_of_coroutines() -> None:
-    async def program() -> list[str]:
-        log = []
-
-        def outcome_of(fn: Callable[..., Any], *args: Any) -> None:
-            try:
-                log.append(repr(fn(*args)))
-            except BaseException as exc:
-                log.append(f"{type(exc).__name__}: {exc}")
-
-        async with pair() as (near, _):
-            for make in (lambda: near.send(b"x"), lambda: near.recv(100)):
-                call = make()
-                outcome_of(call.send, 1)
-                outcome_of(call.throw, ValueError("thrown"))
-                outcome_of(call.send, None)
-                outcome_of(call.throw, ValueError("again"))
-                outcome_of(call.close)
-                call = make()
-                outcome_of(call.throw, ValueError, "by class")
-                call = make()
-                outcome_of(call.close)
-                outcome_of(call.send, None)
-            call = near.send(b"x").__await__()
-            log.append(type(next(call)).__name__)
-            outcome_of(call.__next__)
-            call = near.send(b"x")
-            call.send(None)
-            outcome_of(call.throw, ValueError("while it waits"))
-            outcome_of(call.close)
-            log[:] = [each for each in log if "reuse" not in each]  # which call says so differs
-        return log
-
-    log = on_ring(program)
-    assert "ValueError: while it waits" in log
-
-
-def test_a_call_can_be_a_task() -> None:
-    async def program() -> list[bytes]:
-        async with pair() as (near, far):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(near.recv, 100)
-                nursery.start_soon(trio.SocketStream(far).receive_some)
-                await turns()
-                frames = [
-                    [frame.f_code.co_name for frame, _ in task.iter_await_frames()]
-                    for task in nursery.child_tasks
-                ]
-                assert sorted(names[0] for names in frames) == ["receive_some", "recv"]
-                await near.send(b"to far")
-                await far.send(b"to near")
-                with pytest.raises(TypeError, match="coroutine object"):
-                    nursery.start_soon(near.recv(100))
-        return []
-
-    on_ring(program)
-
-
-def test_under_a_trace_function() -> None:
-    async def program() -> list[bytes]:
-        log = []
-        async with pair() as (near, far):
-            before = sys.gettrace()
-            sys.settrace(lambda *_: None)
-            try:
-                for _ in range(3):
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(near.recv, 100)
-                        await turns()
-                        await far.send(b"data")
-                    await far.send(b"more")
-                    log.append(await near.recv(100))
-            finally:
-                sys.settrace(before)
-        return log
-
-    same(program)
-
-
-def test_a_task_that_is_thrown_into_frees_its_guard() -> None:
-    async def program() -> bool:
-        async with pair() as (near, _):
-            stream = UringStream(near)
-            call = stream.send_all(b"x")
-            call.send(None)
-            assert stream._sending
-            with pytest.raises(ValueError, match="thrown"):
-                call.throw(ValueError("thrown"))
-            assert not stream._sending
-            call = stream.send_all(b"x")
-            call.send(None)
-            del call
-            gc.collect()
-            return stream._sending
-
-    assert on_ring(program) is False
-
-
 def test_ctrl_c_wakes_a_receive() -> None:
     async def main() -> None:
         async with pair() as (near, _), trio.open_nursery() as nursery:
@@ -585,47 +431,3 @@ def test_sockets_of_another_run() -> None:
             assert uring_trio.run(program, ring=RingOptions(compiled=True)) == b"data"
             assert trio.run(program) == b"data"
             assert uring_trio.run(program, ring=RingOptions(compiled=False)) == b"data"
-
-
-def test_nothing_is_left_behind() -> None:
-    async def program() -> bool:
-        async with pair() as (near, far):
-            for receive, send in (await kinds(near, far)).values():
-                for _ in range(20):
-                    await send(b"x" * 50)
-                    await receive(100)
-            gc.collect()
-            watched = [None, True, False, seams.DONE, near, far, trio.lowlevel.current_task()]
-            before = [sys.getrefcount(each) for each in watched]
-            for receive, send in (await kinds(near, far)).values():
-                for _ in range(2000):
-                    await send(b"x" * 50)
-                    await receive(100)
-                    near.recv(100).close()
-            gc.collect()
-            after = [sys.getrefcount(each) for each in watched]
-            calls = sum(type(each) is CALL for each in gc.get_objects())
-            return all(abs(b - a) < 200 for a, b in zip(before, after)) and calls < 10
-
-    assert on_ring(program)
-
-
-def test_the_table_is_level_after_it() -> None:
-    """Each operation is given back once, by whichever end of a wait."""
-
-    async def program() -> bool:
-        manager: Any = trio.lowlevel.current_task()._runner.io_manager  # type: ignore[attr-defined]
-        taken = len(manager.table)
-        for _ in range(30):
-            async with pair() as (near, far):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(near.recv, 100)
-                    with contextlib.suppress(trio.ClosedResourceError):
-                        await far.send(b"x")
-                with trio.move_on_after(0.0005):
-                    await far.recv(100)
-        await trio.testing.wait_all_tasks_blocked()
-        free = {id(op) for op in manager.table.free}
-        return len(manager.table) - taken < 5 and len(free) == len(manager.table.free)
-
-    assert on_ring(program)
