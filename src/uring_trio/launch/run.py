@@ -106,6 +106,7 @@ def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool
 def uninstall() -> None:
     """Undoes `install` for runs that start from now on, and for files at once."""
     seams.set_default_manager(None)
+    seams.restore_checkpoints()
     if _parts is not None:
         _parts.files(on_ring=False)
 

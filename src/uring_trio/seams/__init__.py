@@ -2,10 +2,11 @@
 
 ``names`` lists and checks them, ``runs`` finds the current run and chooses managers, ``waits`` parks tasks
 and resumes them, ``ticks`` runs the scheduler's usual steps in C and ``calls`` the usual way of methods,
-``patches`` replaces parts of Trio. No module here knows what an operation does.
+``checkpoints`` and ``patches`` replace parts of Trio. No module here knows what an operation does.
 """
 
 from .calls import compiled, describe_sockets, make_receive
+from .checkpoints import restore as restore_checkpoints
 from .names import (
     DEFAULT_RECEIVE_SIZE,
     NAMES,
@@ -120,6 +121,7 @@ __all__ = [
     "require",
     "reschedule",
     "resolve",
+    "restore_checkpoints",
     "run_sync_soon",
     "runs_on",
     "scheduled_from",

@@ -42,7 +42,7 @@ int schedule(Ticks *t, PyObject *task, PyObject *with)
     put(task, t->at[T_NEXT_SEND], with);
     put_none(task, t->at[T_ABORT_FUNC]);
     put_none(task, t->at[T_SLEEP_DATA]);
-    PyObject *none = PyObject_CallFunctionObjArgs(t->append, task, NULL);
+    PyObject *none = t->append_to ? t->append_to(t->queue, task) : PyObject_CallFunctionObjArgs(t->append, task, NULL);
     Py_XDECREF(none);
     return none ? 0 : -1;
 }
@@ -460,7 +460,13 @@ static int fill(Ticks *t, PyObject *objects, PyObject *offsets, PyObject *ring)
     t->append = PyObject_GetAttrString(t->runq, "append");
     t->clear = PyObject_GetAttrString(t->runq, "clear");
     t->resume = PyObject_GetAttrString((PyObject *)t, "resume");
-    return t->append && t->clear && t->resume ? 0 : -1;
+    if (!t->append || !t->clear || !t->resume)
+        return -1;
+    if (PyCFunction_Check(t->append) && PyCFunction_GetFlags(t->append) == METH_O) {
+        t->append_to = PyCFunction_GetFunction(t->append);
+        t->queue = PyCFunction_GetSelf(t->append);
+    }
+    return 0;
 }
 
 static PyObject *ticks_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -580,7 +586,7 @@ static int load(PyObject *module)
     if (!type || PyModule_AddObjectRef(module, "Ticks", type) < 0)
         return -1;
     Py_DECREF(type);
-    return load_io(module);
+    return load_io(module) < 0 || load_checkpoint(module) < 0 ? -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = { { Py_mod_exec, load }, { 0, NULL } };

@@ -39,6 +39,8 @@ typedef struct {
     unsigned long long count; /* batches run here */
     double offset;            /* of Trio's clock */
     int (*idle_ring)(void *), (*cycle)(void *, double);
+    PyCFunction append_to;    /* of `append`, called directly; NULL: it takes more than an argument */
+    PyObject *queue;          /* its first argument: runq, borrowed from `append` */
     void *ring;
     const struct cqe *const *out;
     Py_ssize_t at[FIELDS];
@@ -105,5 +107,6 @@ int schedule(Ticks *t, PyObject *task, PyObject *with);
 
 /* The other files' part of the module. */
 int load_io(PyObject *module);
+int load_checkpoint(PyObject *module);
 
 #endif

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import outcome
 
+from . import checkpoints
 from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, tested
 from .waits import DONE
 
@@ -111,7 +112,9 @@ def make_ticks(
         "foreign": foreign,
         "shuffle": _shuffle,
     }
-    return C.Ticks(objects, offsets, ring, offset)
+    ticks = C.Ticks(objects, offsets, ring, offset)
+    checkpoints.exchange(C)
+    return ticks
 
 
 def _shuffle(batch: list[Any]) -> None:

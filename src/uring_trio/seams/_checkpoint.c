@@ -1,0 +1,379 @@
+/* Trio's checkpoints as awaitables in C: `checkpoint`, `cancel_shielded_checkpoint`, `checkpoint_if_cancelled`.
+ *
+ * uring_trio/seams/checkpoints.py puts a call of the functions below into the code of Trio's functions. In a step of
+ * `_ticks.c` the call returns an awaitable that does the usual case. Anywhere else it returns the coroutine of
+ * Trio's own function.
+ *
+ * The awaitable turns into such a coroutine as soon as anything is asked of it that is not the usual case: a
+ * cancelled scope, Ctrl-C, a step in Trio's own loop, `throw`, an attribute of coroutines. The coroutine is then
+ * advanced to where the awaitable stands, and everything else goes to it. So errors, tracebacks, warnings and what
+ * debuggers see are those of Trio's function.
+ *
+ * Invariants
+ *  - `coro` is set if and only if `state` is DELEGATED, and the object is tracked by the collector only then.
+ *  - Objects on the free list hold no references but that to nothing: their type is counted while they live.
+ */
+#include "_ticks.h"
+
+#include <structmember.h>
+
+enum state { CREATED, YIELDED, DONE, DELEGATED };
+enum kind { CHECKPOINT, SHIELDED, IF_CANCELLED, KINDS };
+enum { KEPT = 64, CO_COROUTINE = 0x80, CO_ITERABLE_COROUTINE = 0x100 };
+
+typedef struct checkpoint {
+    PyObject_HEAD
+    PyObject *coro;        /* of Trio's function */
+    PyObject *weak;        /* the list of weak references */
+    enum state state;
+    enum kind kind;
+} Checkpoint;
+
+static PyObject *stock[KINDS]; /* functions with the code of Trio's */
+static PyTypeObject *checkpoint_type;
+static PyObject *coroutine_type;
+static Checkpoint *kept[KEPT];
+static int kept_count;
+
+/* ---- becoming Trio's coroutine ---- */
+
+/* Lets a new coroutine yield for the first time: what it yields has been answered already. */
+static int advance(PyObject *coro)
+{
+    PyObject *message = NULL;
+    if (PyIter_Send(coro, Py_None, &message) == PYGEN_NEXT) {
+        Py_DECREF(message);
+        return 0;
+    }
+    if (message) {
+        Py_DECREF(message);
+        PyErr_SetString(PyExc_RuntimeError, "Trio's checkpoint did not yield");
+    }
+    return -1;
+}
+
+static int close_coroutine(PyObject *coro)
+{
+    PyObject *none = PyObject_CallMethod(coro, "close", NULL);
+    Py_XDECREF(none);
+    return none ? 0 : -1;
+}
+
+/* Afterwards `coro` stands where this awaitable stood. An error leaves a coroutine that is over. */
+static int delegate(Checkpoint *self)
+{
+    if (self->state == DELEGATED)
+        return 0;
+    PyObject *coro = PyObject_CallNoArgs(stock[self->kind]);
+    if (!coro)
+        return -1;
+    enum state state = self->state;
+    self->coro = coro;
+    self->state = DELEGATED;
+    PyObject_GC_Track(self);
+    return state == YIELDED ? advance(coro) : state == DONE ? close_coroutine(coro) : 0;
+}
+
+/* ---- the usual case ---- */
+
+/* Counts a cancel point of the task that is being stepped: 1; 0 if this is for Trio to do. */
+static int passes(Ticks *t, PyObject *task)
+{
+    if (*field(*field(task, t->at[T_CANCEL_STATUS]), t->at[C_CANCELLED]) != Py_False ||
+        *field(t->runner, t->at[R_KI_PENDING]) != Py_False)
+        return 0;
+    return bump(task, t->at[T_CANCEL_POINTS]) < 0 ? -1 : 1;
+}
+
+static PySendResult checkpoint_send(PyObject *obj, PyObject *value, PyObject **result)
+{
+    Checkpoint *self = (Checkpoint *)obj;
+    Ticks *t = ticks_here;
+    PyObject *task = task_here;
+    *result = NULL;
+    if (task && self->state == CREATED && self->kind != IF_CANCELLED && value == Py_None) {
+        self->state = YIELDED;
+        Py_INCREF(t->yield_message);
+        *result = t->yield_message;
+        return PYGEN_NEXT;
+    }
+    if (task && ((self->state == YIELDED && value == t->again) ||
+                 (self->state == CREATED && self->kind == IF_CANCELLED && value == Py_None))) {
+        int passed = self->kind == SHIELDED ? 1 : passes(t, task);
+        if (passed < 0)
+            return PYGEN_ERROR;
+        if (passed) {
+            self->state = DONE;
+            Py_INCREF(Py_None);
+            *result = Py_None;
+            return PYGEN_RETURN;
+        }
+    }
+    if (self->state == DONE) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    if (delegate(self) < 0)
+        return PYGEN_ERROR;
+    return PyIter_Send(self->coro, value, result);
+}
+
+static PyObject *make(enum kind kind)
+{
+    if (!task_here)
+        return PyObject_CallNoArgs(stock[kind]);
+    Checkpoint *self;
+    if (kept_count) {
+        self = kept[--kept_count];
+        PyObject_Init((PyObject *)self, checkpoint_type);
+    } else if (!(self = PyObject_GC_New(Checkpoint, checkpoint_type))) {
+        return NULL;
+    }
+    self->coro = self->weak = NULL;
+    self->state = CREATED;
+    self->kind = kind;
+    return (PyObject *)self;
+}
+
+/* ---- what coroutines have ---- */
+
+/* The result of a send as methods return it. */
+static PyObject *sent(PySendResult status, PyObject *result)
+{
+    if (status != PYGEN_RETURN)
+        return result;
+    PyObject *stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, result == Py_None ? NULL : result, NULL);
+    Py_DECREF(result);
+    if (stop)
+        PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_XDECREF(stop);
+    return NULL;
+}
+
+static PyObject *checkpoint_send_method(PyObject *self, PyObject *value)
+{
+    PyObject *result;
+    PySendResult status = checkpoint_send(self, value, &result);
+    return sent(status, result);
+}
+
+static PyObject *checkpoint_next(PyObject *self) { return checkpoint_send_method(self, Py_None); }
+
+static PyObject *checkpoint_throw(PyObject *self, PyObject *args)
+{
+    if (delegate((Checkpoint *)self) < 0)
+        return NULL;
+    PyObject *method = PyObject_GetAttrString(((Checkpoint *)self)->coro, "throw");
+    PyObject *result = method ? PyObject_CallObject(method, args) : NULL;
+    Py_XDECREF(method);
+    return result;
+}
+
+static PyObject *checkpoint_close(PyObject *obj, PyObject *unused)
+{
+    Checkpoint *self = (Checkpoint *)obj;
+    (void)unused;
+    if (self->state == DELEGATED && close_coroutine(self->coro) < 0)
+        return NULL;
+    if (self->state != DELEGATED)
+        self->state = DONE;
+    Py_RETURN_NONE;
+}
+
+static PyObject *checkpoint_self(PyObject *self)
+{
+    Py_INCREF(self);
+    return self;
+}
+
+/* For `yield from`, which asks for an iterator unless it is an exact coroutine. As for coroutines, only the generators
+ * that `types.coroutine` has marked may. */
+static PyObject *checkpoint_iter(PyObject *self)
+{
+    PyFrameObject *frame = PyEval_GetFrame(); /* borrowed */
+    PyObject *code = frame ? (PyObject *)PyFrame_GetCode(frame) : NULL;
+    PyObject *flags = code ? PyObject_GetAttrString(code, "co_flags") : NULL;
+    long bits = flags ? PyLong_AsLong(flags) : 0;
+    Py_XDECREF(flags);
+    Py_XDECREF(code);
+    if (PyErr_Occurred())
+        return NULL;
+    if (bits & (CO_COROUTINE | CO_ITERABLE_COROUTINE))
+        return checkpoint_self(self);
+    PyErr_SetString(PyExc_TypeError, "'coroutine' object is not iterable");
+    return NULL;
+}
+
+static PyObject *checkpoint_class(PyObject *self, void *unused)
+{
+    (void)self;
+    (void)unused;
+    Py_INCREF(coroutine_type);
+    return coroutine_type;
+}
+
+/* Not methods of the type: with them and `__iter__` the abstract classes would take it for a generator. */
+static PyMethodDef methods[] = {
+    { "send", checkpoint_send_method, METH_O, NULL },
+    { "throw", checkpoint_throw, METH_VARARGS, NULL },
+    { "close", checkpoint_close, METH_NOARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyObject *checkpoint_getattr(PyObject *self, PyObject *name)
+{
+    for (PyMethodDef *method = methods; method->ml_name; method++)
+        if (PyUnicode_CompareWithASCIIString(name, method->ml_name) == 0)
+            return PyCFunction_NewEx(method, self, NULL);
+    PyObject *value = PyObject_GenericGetAttr(self, name);
+    if (value || !PyErr_ExceptionMatches(PyExc_AttributeError))
+        return value;
+    PyErr_Clear();
+    return delegate((Checkpoint *)self) < 0 ? NULL : PyObject_GetAttr(((Checkpoint *)self)->coro, name);
+}
+
+static int checkpoint_setattr(PyObject *self, PyObject *name, PyObject *value)
+{
+    return delegate((Checkpoint *)self) < 0 ? -1 : PyObject_SetAttr(((Checkpoint *)self)->coro, name, value);
+}
+
+static PyObject *checkpoint_repr(PyObject *self)
+{
+    PyObject *name = PyObject_GetAttrString(stock[((Checkpoint *)self)->kind], "__qualname__");
+    PyObject *text = name ? PyUnicode_FromFormat("<coroutine object %S at %p>", name, self) : NULL;
+    Py_XDECREF(name);
+    return text;
+}
+
+/* ---- the type ---- */
+
+static int checkpoint_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((Checkpoint *)self)->coro);
+    return 0;
+}
+
+static int checkpoint_clear(PyObject *self)
+{
+    Checkpoint *checkpoint = (Checkpoint *)self;
+    if (checkpoint->coro)
+        checkpoint->state = DONE;
+    Py_CLEAR(checkpoint->coro);
+    return 0;
+}
+
+/* Trio's coroutine in the place of this one lets the interpreter warn as it warns of every coroutine. Ctrl-C may
+ * come between the call and its await, in the frame of the call, where Trio's function has none. */
+static void warn_never_awaited(Checkpoint *self)
+{
+    PyObject *type, *exc, *traceback;
+    PyErr_Fetch(&type, &exc, &traceback);
+    if (!type || !PyErr_GivenExceptionMatches(type, PyExc_KeyboardInterrupt)) {
+        PyObject *coro = PyObject_CallNoArgs(stock[self->kind]);
+        Py_XDECREF(coro);
+        PyErr_Clear();
+    }
+    PyErr_Restore(type, exc, traceback);
+}
+
+static void checkpoint_dealloc(PyObject *obj)
+{
+    Checkpoint *self = (Checkpoint *)obj;
+    PyTypeObject *type = Py_TYPE(obj);
+    PyObject_GC_UnTrack(obj);
+    if (self->weak)
+        PyObject_ClearWeakRefs(obj);
+    if (self->state == CREATED)
+        warn_never_awaited(self);
+    Py_CLEAR(self->coro);
+    if (kept_count < KEPT)
+        kept[kept_count++] = self;
+    else
+        PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef checkpoint_members[] = {
+    { "__weaklistoffset__", T_PYSSIZET, offsetof(Checkpoint, weak), READONLY, NULL },
+    { NULL, 0, 0, 0, NULL },
+};
+
+static PyGetSetDef checkpoint_getset[] = {
+    { "__class__", checkpoint_class, NULL, NULL, NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyType_Slot checkpoint_slots[] = {
+    { Py_tp_dealloc, checkpoint_dealloc },   { Py_tp_traverse, checkpoint_traverse },
+    { Py_tp_clear, checkpoint_clear },
+    { Py_tp_members, checkpoint_members },   { Py_tp_getset, checkpoint_getset },
+    { Py_tp_getattro, checkpoint_getattr },  { Py_tp_setattro, checkpoint_setattr },
+    { Py_tp_repr, checkpoint_repr },         { Py_tp_iternext, checkpoint_next },
+    { Py_tp_iter, checkpoint_iter },
+    { Py_am_await, checkpoint_self },        { Py_am_send, checkpoint_send },
+    { 0, NULL },
+};
+
+static PyType_Spec checkpoint_spec = {
+    "uring_trio.seams._ticks.Checkpoint", sizeof(Checkpoint), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, checkpoint_slots,
+};
+
+/* ---- the functions ---- */
+
+static PyObject *checkpoint(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return make(CHECKPOINT);
+}
+
+static PyObject *cancel_shielded_checkpoint(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return make(SHIELDED);
+}
+
+static PyObject *checkpoint_if_cancelled(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return make(IF_CANCELLED);
+}
+
+static PyObject *use_checkpoints(PyObject *module, PyObject *args)
+{
+    PyObject *given[KINDS];
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOO", &given[0], &given[1], &given[2]))
+        return NULL;
+    for (int i = 0; i < KINDS; i++) {
+        PyObject *old = stock[i];
+        Py_INCREF(given[i]);
+        stock[i] = given[i];
+        Py_XDECREF(old);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    { "checkpoint", checkpoint, METH_NOARGS, "What the function of that name calls." },
+    { "cancel_shielded_checkpoint", cancel_shielded_checkpoint, METH_NOARGS, "As above." },
+    { "checkpoint_if_cancelled", checkpoint_if_cancelled, METH_NOARGS, "As above." },
+    { "use_checkpoints", use_checkpoints, METH_VARARGS, "Takes functions with Trio's code, in that order." },
+    { NULL, NULL, 0, NULL },
+};
+
+int load_checkpoint(PyObject *module)
+{
+    PyObject *types = PyImport_ImportModule("types");
+    if (!types)
+        return -1;
+    coroutine_type = PyObject_GetAttrString(types, "CoroutineType");
+    Py_DECREF(types);
+    if (!coroutine_type || !(checkpoint_type = (PyTypeObject *)PyType_FromSpec(&checkpoint_spec)))
+        return -1;
+    return PyModule_AddFunctions(module, functions);
+}
