@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 
 import pytest
 
 from tests.ringside import take
-from uring import Ring, abi, for_fd, pack_extended
+from uring import RegisterBufferPool, Ring, abi, for_fd, pack_extended
 from uring.session.multicast import (
     MULTICAST_THRESHOLDS,
     MULTICAST_ZERO_COPY_THRESHOLDS,
@@ -160,3 +161,18 @@ def test_what_cannot_be_sent_queues_nothing(ring, streams):
             call()
         assert ring.in_flight == 0
     ring.put_ext_sqe(ext)
+
+
+def test_options_of_each_send(ring, streams):
+    """An asynchronous send under credentials that do not exist fails for each target."""
+    senders, receivers = streams(2)
+    contexts = ring.multicast(None, senders, b"news", sqe_flags=int(abi.IOSQE_ASYNC))
+    assert [context.flags for context in contexts] == [abi.IOSQE_ASYNC] * 2
+    assert [cqe.res for cqe in take(ring, 2)] == [4, 4]
+    assert [received(each, 4) for each in receivers] == [b"news"] * 2
+    ring.multicast(None, senders, b"news", personality=77)
+    assert [cqe.res for cqe in take(ring, 2)] == [-errno.EINVAL] * 2
+    pool = RegisterBufferPool(1)
+    ring.register_buffer_pool(pool)
+    ring.multicast_zero_copy(None, senders, 0, n=8, personality=77)
+    assert {cqe.res for cqe in take(ring, 2)} == {-errno.EINVAL}

@@ -136,8 +136,10 @@ class Request(Generic[T]):
     def complete(self, res: int, flags: int) -> Any:
         """Takes a completion; returns what it means, as `meaning_of`."""
         op = self._op
-        assert op is not None
-        told = None if res >= 0 and op.decode is None else meaning_of(op, res)
+        told = None if res >= 0 and op.decode is None else meaning_of(op, res)  # type: ignore[union-attr,arg-type]
+        if not flags:
+            self.res, self._told, self._op = res, told, None
+            return told
         if not flags & _NOTIF:
             self.res, self._told = res, told
         self.flags = flags

@@ -148,17 +148,17 @@ class Waiting(RingState):
         """Completions as objects, where some are of requests without a context."""
         requests = self._requests
         known = requests.get
-        cqes = []
+        cqes: list[Any] = []
         for raw in self._unpack(out):
-            request = known(raw[0])
+            value, res, flags = raw[:3]
+            request = known(value)
             if request is not None:
-                flags = raw[2]
-                told = request.complete(raw[1], flags)
+                told = request.complete(res, flags)
                 if not flags & _MORE:
-                    del requests[raw[0]]
-                raw = (*raw, told, request) if len(raw) == 5 else (*raw, 0, 0, told, request)
-            cqes.append(kind(raw))
-        return cqes
+                    del requests[value]
+                raw = (*raw, told, request) if len(raw) == 5 else (value, res, flags, 0, 0, told, request)
+            cqes.append(raw)
+        return list(map(kind, cqes))
 
     def _tell(self, kind: type[C], cqes: list[C]) -> None:
         """Gives to completions what their results mean: how to decode them, or what has failed."""

@@ -6,6 +6,7 @@ A piece is a number and a view of page-aligned memory. The borrower gives the nu
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import PoolExhausted
@@ -13,7 +14,7 @@ from ..options import REGISTER_BUFFER_SIZE
 from .regions import aligned_mem_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from typing_extensions import Buffer
 
@@ -66,6 +67,21 @@ class BufferPool:
             index = self._free.pop()
             self._taken.add(index)
         return index, self.views[index]
+
+    @contextmanager
+    def borrow(self) -> Iterator[tuple[int, memoryview]]:
+        """Borrows a piece for the length of a block: ``with pool.borrow() as (index, memory):``.
+
+        What still works on the piece must have ended by then.
+
+        Raises:
+            PoolExhausted: all pieces are borrowed.
+        """
+        index, memory = self.get()
+        try:
+            yield index, memory
+        finally:
+            self.put(index)
 
     def put(self, index: int) -> None:
         """Gives a piece back.

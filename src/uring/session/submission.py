@@ -9,6 +9,7 @@ Invariants
 from __future__ import annotations
 
 import errno
+from array import array
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -105,6 +106,22 @@ class Submission(Chains):
         In a ``with ring.chain():`` block it is queued with the block's end.
         """
         if get_ident() == self._owner:
+            if self._chain or self._guarded or self._drained or self._linking:
+                return self._queue_request(op)
+            # The common case by itself, for speed.
+            try:
+                fields, entry = op.fields, op.entry
+            except AttributeError:
+                raise _no_request(op) from None
+            value = self._serial + 1
+            if self._plain[fields[0]] and not fields[1] & _SPECIAL and value < _LAST_REQUEST:
+                self._serial = value
+                request = self._requests[value] = Request(self, value, op)
+                result = self._put_packed(value, entry) if entry else self._put(value, *fields)
+                if result:
+                    del self._requests[value]
+                    raise self._refused(result)
+                return request
             return self._queue_request(op)
         if self._owner != NO_THREAD:
             raise self._unusable()
@@ -120,7 +137,31 @@ class Submission(Chains):
         """
         with self._lock:
             self._check_usable()
-            return [self._queue_request(op) for op in ops]
+            made = [*ops]
+            unusual = self._chain or self._guarded or self._drained or self._linking
+            try:
+                packed = not unusual and all(
+                    op.entry and self._plain[op.fields[0]] and not op.fields[1] & _SPECIAL for op in made
+                )
+            except AttributeError:
+                packed = False
+            if not packed or self._serial + len(made) >= _LAST_REQUEST:
+                return [self._queue_request(op) for op in made]
+            # Entries that were written before are copied by one call into C.
+            first = self._serial + 1
+            requests = [Request(self, first + i, op) for i, op in enumerate(made)]
+            self._serial += len(made)
+            pairs = array("Q")
+            for op, request in zip(made, requests, strict=True):
+                self._requests[request.value] = request
+                pairs.append(op.entry)
+                pairs.append(request.value)
+            done = self._kernel.put_many(pairs.tobytes(), len(made))
+            if done < len(made):
+                for request in requests[done:]:
+                    del self._requests[request.value]
+                raise self._refused(-errno.EBUSY)
+            return requests
 
     def chain(self, *, hard: bool = False, drain: bool = False) -> Chain:
         """A block whose requests start one after the other: ``with ring.chain() as chain: ring.write(…);

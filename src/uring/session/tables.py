@@ -19,6 +19,7 @@ from ..options import REGISTER_BUFFERS_MOST
 from .arrays import packed, vectors
 from .life import RingCore
 from .pools import BufferPool
+from .registered import Registered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ class Tables(RingCore):
         """Slots of the file table; 0 without one."""
         return self._files
 
-    def register_files(self, fds: Sequence[int], tags: Sequence[int] = ()) -> None:
+    def register_files(self, fds: Sequence[int], tags: Sequence[int] = ()) -> Registered:
         """Registers descriptors, so that operations name them by slot.
 
         Args:
@@ -74,8 +75,9 @@ class Tables(RingCore):
         numbers = [check_int("a descriptor", fd, -1, (1 << 31) - 1) for fd in fds]
         self._register_table("register files", int(abi.IORING_REGISTER_FILES2), "i", numbers, tags)
         self._files = len(numbers)
+        return Registered(self, self.unregister_files)
 
-    def register_files_sparse(self, count: int) -> None:
+    def register_files_sparse(self, count: int) -> Registered:
         """Registers a file table of empty slots.
 
         Args:
@@ -96,6 +98,7 @@ class Tables(RingCore):
         check_int("count", count, 1, _FILES_MOST)
         self._register_sparse("register files", int(abi.IORING_REGISTER_FILES2), count)
         self._files = count
+        return Registered(self, self.unregister_files)
 
     def register_files_update(self, offset: int, fds: Sequence[int], tags: Sequence[int] = ()) -> int:
         """Replaces slots of the file table. Operations in flight keep the files that they have.
@@ -185,7 +188,7 @@ class Tables(RingCore):
             raise IndexError(f"registered buffer {index} of {len(self._buffers)} does not exist")
         return cast("tuple[memoryview, object]", self._buffers[index])[0]
 
-    def register_buffers(self, buffers: Sequence[Buffer | None], tags: Sequence[int] = ()) -> None:
+    def register_buffers(self, buffers: Sequence[Buffer | None], tags: Sequence[int] = ()) -> Registered:
         """Registers writable buffers, so that the kernel maps them once.
 
         Args:
@@ -210,8 +213,9 @@ class Tables(RingCore):
         pinned, iovecs = vectors(buffers)
         self._register_table("register buffers", int(abi.IORING_REGISTER_BUFFERS2), "QQ", iovecs, tags)
         self._buffers = pinned
+        return Registered(self, self.unregister_buffers)
 
-    def register_buffer_pool(self, pool: BufferPool) -> None:
+    def register_buffer_pool(self, pool: BufferPool) -> Registered:
         """Registers every buffer of a pool: buffer i of the pool is registered buffer i.
 
         Args:
@@ -229,9 +233,9 @@ class Tables(RingCore):
         """
         if not isinstance(pool, BufferPool):
             raise TypeError(f"a RegisterBufferPool is needed, not {type(pool).__name__}")
-        self.register_buffers(pool.views)
+        return self.register_buffers(pool.views)
 
-    def register_buffers_sparse(self, count: int) -> None:
+    def register_buffers_sparse(self, count: int) -> Registered:
         """Registers a buffer table of empty slots.
 
         Args:
@@ -251,6 +255,7 @@ class Tables(RingCore):
         check_int("count", count, 1, REGISTER_BUFFERS_MOST)
         self._register_sparse("register buffers", int(abi.IORING_REGISTER_BUFFERS2), count)
         self._buffers = [None] * count
+        return Registered(self, self.unregister_buffers)
 
     def register_buffers_update(
         self, offset: int, buffers: Sequence[Buffer | None], tags: Sequence[int] = ()
