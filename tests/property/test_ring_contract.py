@@ -54,6 +54,19 @@ def results(completions: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
 # ---- writing, submitting, handing out ---------------------------------------------------------------------
 
 
+def test_what_was_taken_back_completes_before_the_kernel_takes_it(stage: Any) -> None:
+    stage.put(7, ops.nop())
+    stage.put(8, ops.nop())
+    assert stage.ring.end_unsent(5) == 0
+    assert stage.ring.unqueue(7) == 1
+    assert stage.ring.end_unsent(5) == 1
+    assert CQE.unpack_from(stage.ring.out) == (7, -errno.ECANCELED, 0)
+    assert stage.ring.end_unsent(5) == 0
+    assert stage.ring.inflight == 2
+    assert results(stage.gather(2)) == [(5, -errno.ECANCELED), (8, 0)]
+    assert stage.ring.inflight == 0
+
+
 def test_an_entry_is_written_and_goes_with_the_next_cycle(stage: Any) -> None:
     stage.put(7, ops.nop())
     assert (stage.ring.pending, stage.ring.inflight, stage.ring.idle()) == (1, 1, 0)

@@ -138,7 +138,7 @@ int ur_cycle(struct ur_ring *r, double timeout)
 
     if (!to_submit && (ready || timeout == 0) && !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW))) {
         if (!ready)
-            return 0; /* nothing to submit and nothing to reap: no syscall */
+            return r->lost ? -EBADR : 0; /* nothing to submit and nothing to reap: no syscall */
     } else {
         uint32_t flags = ENTER_GETEVENTS;
         if (load_acquire(r->sq_flags) & SQ_CQ_OVERFLOW)
@@ -150,7 +150,7 @@ int ur_cycle(struct ur_ring *r, double timeout)
             else
                 to_submit = 0;
         }
-        if (ready || timeout == 0) {
+        if (ready || timeout == 0 || r->lost) {
             ret = ur_enter(r, to_submit, 0, flags, NULL, 0);
         } else {
             ret = enter_and_wait(r, to_submit, flags, timeout);
@@ -170,7 +170,32 @@ int ur_cycle(struct ur_ring *r, double timeout)
     }
     if (n)
         return (int)n;
+    if (r->lost)
+        return -EBADR;
     return ret < 0 && ret != -ETIME ? ret : 0;
+}
+
+int ur_end_unsent(struct ur_ring *r, uint64_t instead)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    if (r->idents)
+        return -EINVAL;
+    uint32_t n = 0;
+    for (uint32_t i = load_acquire(r->sq_head); i != r->sq_tail && n < r->out_cap; i++) {
+        struct ur_sqe *sqe = (struct ur_sqe *)slot(r, i);
+        if (sqe->opcode != OP_NOP || sqe->op_flags != NOP_INJECT_RESULT || sqe->len != (uint32_t)-ECANCELED ||
+            sqe->user_data == instead)
+            continue;
+        struct ur_cqe *cqe = (struct ur_cqe *)(r->out + (size_t)n * r->out_size);
+        memset(cqe, 0, r->out_size);
+        cqe->user_data = sqe->user_data;
+        cqe->res = -ECANCELED;
+        n += taken_in(r, cqe);
+        sqe->user_data = instead;
+        r->inflight++;
+    }
+    return (int)n;
 }
 
 int ur_poll(struct ur_ring *r) { return ur_cycle(r, 0); }

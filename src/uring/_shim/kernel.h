@@ -67,6 +67,8 @@ int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, ui
     int ret = result(syscall(NR_ENTER, ring->enter_fd, to_submit, min_complete, flags | ring->enter_flags, arg, argsz));
     if (ret > 0 && to_submit)
         ring->submitted += (uint32_t)ret;
+    if (ret == -EBADR)
+        ring->lost = 1;
     return ret;
 }
 

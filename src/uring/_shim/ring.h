@@ -101,6 +101,7 @@ struct ur_ring {
     uint32_t volley_slots, volleys_live;
     uint32_t volley_generation;
     uint32_t lookalikes;     /* values in flight (after ur_track) that could be taken for a volley's member */
+    uint32_t lost;           /* not 0: the kernel has dropped completions, which it says once */
 };
 
 /* Requests that go to the kernel together and are handed out as one completion, after the last of them. */
@@ -162,9 +163,13 @@ int ur_pending(struct ur_ring *ring);
 int ur_ready(struct ur_ring *ring);
 int ur_flush(struct ur_ring *ring, int run_work);
 
-/* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. */
+/* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. -EBADR: the kernel
+ * has dropped completions, and there are no others now; so it is from then on. */
 int ur_cycle(struct ur_ring *ring, double timeout);
 int ur_poll(struct ur_ring *ring); /* ur_cycle(ring, 0), at the price of one argument */
+/* Where the kernel takes no entries: moves to ring->out, as ur_cycle does, the completions of those that were taken
+ * back, and lets them stay queued under another value. Not on a ring that counts by user_data. */
+int ur_end_unsent(struct ur_ring *ring, uint64_t instead);
 int ur_idle(struct ur_ring *ring);
 int ur_wait(struct ur_ring *ring, double timeout);
 int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, uint32_t flags,

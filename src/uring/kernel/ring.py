@@ -69,6 +69,7 @@ class RingLike(Protocol):
     idle: Callable[[], int]
     flush: Callable[[int], int]
     unqueue: Callable[[int], int]
+    end_unsent: Callable[[int], int]
 
     def now(self) -> float:
         """The monotonic clock, by which the kernel's timers go, in seconds."""
@@ -113,6 +114,7 @@ class KernelRing:
         "count",
         "cq_entries",
         "cycle",
+        "end_unsent",
         "fd",
         "features",
         "flags",
@@ -173,6 +175,7 @@ class KernelRing:
         self.idle: Callable[[], int] = partial(lib.ur_idle, handle)
         self.flush: Callable[[int], int] = partial(lib.ur_flush, handle)
         self.unqueue: Callable[[int], int] = partial(lib.ur_unqueue, handle)
+        self.end_unsent: Callable[[int], int] = partial(lib.ur_end_unsent, handle)
         self.out: memoryview[int] = self._view_out()
         _open_rings.add(self)
 

@@ -126,9 +126,14 @@ class Cancels:
         return due
 
     def flush_deferred(self, due: list[_Request]) -> None:
-        """What is left of these operations (a kernel worker has it) is cancelled with the next `send`."""
-        self.requested += len(due)
-        self.waiting += due
+        """Takes back what the kernel has not seen. What else is left is cancelled with
+        the next `send`."""
+        for request in due:
+            if self._ring.unqueue(request[0]) > 0:
+                self.unsent += 1
+            else:
+                self.requested += 1
+                self.waiting.append(request)
 
     def send(self) -> None:
         """Queues what waits, as far as there is room."""

@@ -49,6 +49,8 @@ _SETUP = int(
 )
 _IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
 
+_EINVAL = -errno.EINVAL
+
 FOREIGN = 3 << 62
 """Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
 
@@ -193,7 +195,7 @@ class Engine:
                 raise _unavailable(exc, "io_uring_register", options) from exc
             raise
         self.cancels.user_data = self._internal("async_cancel", self.cancels.answered).user_data
-        self.deadline_data: int = self._internal("link_timeout", _ignore).user_data
+        self.deadline_data: int = self._internal("link_timeout", self._on_timer).user_data
 
     def _reserve(self, options: RingOptions) -> None:
         """Takes what a run needs besides its ring, so that a limit or a filter is met before it begins."""
@@ -369,6 +371,14 @@ class Engine:
         self._delayed[what] = 0.0
         return True
 
+    def _on_timer(self, op: Operation, res: int, flags: int) -> None:
+        """The end of a linked timer, or of an entry taken back. ``EINVAL``: the kernel had memory for an
+        operation and none for its timer, so that it runs without a limit. Which one it is is not said."""
+        if res == _EINVAL:
+            for each in self.table.taken():
+                if each.task is not None and each.until != inf:
+                    self._delayed[_Unlinked(each)] = each.until
+
     def end_delay(self, what: Delayed) -> None:
         """Forgets a delay: ``on_timeout`` is not called."""
         self._delayed.pop(what, None)
@@ -407,8 +417,18 @@ _nothing = ().__len__
 """Answers 0, at the price of one call into C."""
 
 
-def _ignore(op: Operation, res: int, flags: int) -> None:
-    """A completion that says nothing new."""
+class _Unlinked:
+    """The time limit of an operation whose linked timer the kernel may have refused."""
+
+    __slots__ = ("_op", "_user_data", "until")
+
+    def __init__(self, op: Operation) -> None:
+        self._op, self._user_data, self.until = op, op.user_data, op.until
+
+    def on_timeout(self) -> None:
+        op = self._op
+        if op.user_data == self._user_data and op.until == self.until and op.task is not None:
+            op.engine.cancels.cancel(op)
 
 
 def current() -> Engine:

@@ -24,7 +24,6 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from uring import abi
-from uring.errors import error_from_result
 from uring.kernel.buffers import BufferRing
 from uring.kernel.ring import CQE, KernelRing
 from uring.kernel.volley import Volley
@@ -33,6 +32,7 @@ from .. import seams
 from ..options import RingOptions
 from .engine import Engine
 from .operation import Operation
+from .refusals import PASSING, Refusals, failure
 from .statistics import RingStatistics, totals
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class Manager(Engine):
         self._eventfd = -1
         self._expiring = False
         self._guest_fd_registered = False
+        self._refusals = Refusals()
+        self._failure: OSError | None = None  # what ends the run
         self._wakes = False  # whether the ring polls the eventfd
         self._armed = False  # whether it polls what may have to end a wait
         self._watched = False  # whether the ring polls what waits in `foreign`
@@ -374,6 +376,8 @@ class Manager(Engine):
 
     def _enter_on_owner(self, n: int) -> int:
         self.ring.eager = False
+        if self._failure is not None:
+            raise self._failure
         if self._guest and not self._guest_fd_registered:
             self._guest_fd_registered = True
             for what in list(self._delayed):
@@ -382,19 +386,24 @@ class Manager(Engine):
             self.ring.register_eventfd(self._eventfd)
         if n < 0:
             _read_eventfd(self._eventfd)
-            n = max(0, self._cycle(0.0))
+            n = self._cycle(0.0)
+            if n < 0:
+                n = max(0, self._trouble(n))
         return n
 
     def _trouble(self, n: int) -> int:
-        """What to do about an enter that failed with nothing to hand out."""
+        """What to do about an enter that failed with nothing to hand out: completions, or a number below 0.
+
+        Other errors are raised by `process_events`: out of `get_events` Trio's run falls without clean-up."""
         if n == _EINTR:
             return _SPURIOUS
-        if n in (-errno.EAGAIN, -errno.EBUSY):
-            # The kernel has no memory for requests now; the entries stay queued and are tried again.
-            time.sleep(0.001)
-            return _SPURIOUS
-        self.check_usable()
-        raise error_from_result(n, "io_uring_enter")
+        if n in PASSING:
+            self.foreign.process_events(self.foreign.get_events(0))  # whose poll completes on entering alone
+            ended = self._refusals.endure(self.ring, self.deadline_data)
+            if ended is not None:
+                return ended or _SPURIOUS
+        self._failure = failure(self.ring, n)
+        return _SPURIOUS
 
     # ---- closing -------------------------------------------------------------------------------------
 
@@ -410,7 +419,9 @@ class Manager(Engine):
             n = self._cycle(min(0.1, max(0.001, deadline - time.monotonic())))
             for user_data, res, flags in _iter_unpack(self._out[: max(n, 0) * 16]):
                 self._dispose(user_data, res, flags)
-            if n < 0 and n not in (_EINTR, -errno.EAGAIN, -errno.EBUSY):
+            if n in PASSING:
+                time.sleep(0.001)
+            elif n < 0 and n != _EINTR:
                 break
             if time.monotonic() > deadline:
                 break

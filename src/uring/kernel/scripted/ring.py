@@ -181,6 +181,21 @@ class ScriptedRing:
                 return 1
         return 0
 
+    def end_unsent(self, instead: int) -> int:
+        if self.closed:
+            return -errno.EBADF
+        n = 0
+        inject = abi.IORING_NOP_INJECT_RESULT
+        for request in self._queued:
+            taken_back = (
+                request.opcode == _NOP and request.op_flags == inject and request.length == _ECANCELED
+            )
+            if taken_back and request.user_data != instead:
+                n = self._hand_out(_Completion(request, request.user_data, _ECANCELED, 0), n)
+                request.user_data = instead
+                self.inflight += 1
+        return n
+
     def flush(self, run_work: int) -> int:
         if self.closed:
             return -errno.EBADF
@@ -562,17 +577,20 @@ class ScriptedRing:
 
     def _drain(self, n: int) -> int:
         while self._posted and n < self.cq_entries:
-            completion = self._posted.popleft()
             self._completed += 1
-            if not completion.flags & _F_MORE:
-                self.inflight -= 1
-            volley = self._volley_of(completion.user_data)
-            if volley is None:
-                CQE.pack_into(self.out, n * CQE.size, completion.user_data, completion.res, completion.flags)
-                n += 1
-            elif volley.take(completion.user_data, completion.res, completion.flags):
-                CQE.pack_into(self.out, n * CQE.size, volley.user_data, 0, 0)
-                n += 1
+            n = self._hand_out(self._posted.popleft(), n)
+        return n
+
+    def _hand_out(self, completion: _Completion, n: int) -> int:
+        if not completion.flags & _F_MORE:
+            self.inflight -= 1
+        volley = self._volley_of(completion.user_data)
+        if volley is None:
+            CQE.pack_into(self.out, n * CQE.size, completion.user_data, completion.res, completion.flags)
+            return n + 1
+        if volley.take(completion.user_data, completion.res, completion.flags):
+            CQE.pack_into(self.out, n * CQE.size, volley.user_data, 0, 0)
+            return n + 1
         return n
 
     def _volley_of(self, user_data: int) -> ScriptedVolley | None:

@@ -1,0 +1,140 @@
+"""Programs whose answer is known, each with calls of several kinds: what a fault must not change."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import trio
+import trio.testing
+
+import uring_trio
+from uring import ops
+from uring_trio import RingOptions
+from uring_trio.testing import assert_nothing_in_flight
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["PROGRAMS"]
+
+SMALL = RingOptions(entries=4, cq_entries=8, buffers=2, buffer_size=64)
+
+
+async def sockets() -> Any:
+    """Bytes both ways, an end, a reset of nothing."""
+    near, far = trio.socket.socketpair()
+    got = b""
+    with near, far:
+
+        async def give() -> None:
+            for part in (b"one", b"two" * 50, b"three"):
+                await far.send(part)
+            far.shutdown(socket.SHUT_WR)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give)
+            while part := await near.recv(100):
+                got += part
+    return got
+
+
+async def cancels() -> Any:
+    """Receives that are cancelled, by a scope, by a deadline, by a close; then one that is not."""
+    told = []
+    near, far = trio.socket.socketpair()
+    with near, far:
+        with trio.move_on_after(0.005) as scope:
+            await near.recv(10)
+        told.append(scope.cancelled_caught)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(near.recv, 10)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        other, end = trio.socket.socketpair()
+        with end:
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    try:
+                        await other.recv(10)
+                    except trio.ClosedResourceError:
+                        told.append("closed")
+
+                nursery.start_soon(wait)
+                await trio.testing.wait_all_tasks_blocked()
+                other.close()
+        await far.send(b"kept")
+        told.append(await near.recv(10))
+    return told
+
+
+async def chunks() -> Any:
+    """A multishot receive and a multishot accept."""
+    got = []
+    async with trio.open_nursery() as nursery:
+
+        async def serve(stream: Any) -> None:
+            async with stream, stream.chunks() as parts:
+                got.append(b"".join([bytes(part) async for part in parts]))
+
+        listeners = await nursery.start(uring_trio.serve_tcp, serve, 0)
+        port = listeners[0].address[1]
+        for number in range(3):
+            async with await uring_trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(b"%d" % number * 300)
+        with trio.fail_after(30):
+            while len(got) < 3:
+                await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    return sorted(got)
+
+
+async def files() -> Any:
+    """Paths, a file, many reads as one, a copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = uring_trio.Path(folder) / "file"
+        await path.write_bytes(bytes(range(256)))
+        async with await uring_trio.open_file(path, "rb") as file:
+            parts = await file.read_many([(0, 3), (100, 3), (250, 10)])
+            whole = await file.pread(10, 20)
+        await uring_trio.copy_file(path, path.with_name("copy"))
+        size = (await path.with_name("copy").stat()).st_size
+        await path.unlink()
+        return [bytes(part) for part in parts], whole, size, await path.exists()
+
+
+async def many() -> Any:
+    """More operations than the queue holds, some cancelled, and a timer."""
+    results = await uring_trio.perform_many([ops.nop() for _ in range(20)])
+    try:
+        await uring_trio.perform(ops.timeout(60), timeout=0.005)
+    except trio.TooSlowError:
+        results.append("too slow")
+    async with uring_trio.ticks(0.001) as ticks:
+        async for _ in ticks:
+            break
+    return results
+
+
+async def in_order(program: Callable[[], Awaitable[Any]]) -> Any:
+    with trio.fail_after(60):
+        got = await program()
+    assert_nothing_in_flight()
+    return got
+
+
+def player(program: Callable[[], Awaitable[Any]], ring: RingOptions) -> Callable[[], Any]:
+    return lambda: uring_trio.run(in_order, program, ring=ring)
+
+
+PROGRAMS: dict[str, Callable[[], Any]] = {
+    f"{program.__name__}{kind}": player(program, ring)
+    for program in (sockets, cancels, chunks, files, many)
+    for kind, ring in (
+        ("", RingOptions(deadlines="link")),
+        ("-small", SMALL),
+        ("-python", RingOptions(compiled=False)),
+    )
+}
