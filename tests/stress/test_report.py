@@ -1,0 +1,33 @@
+"""The page of what was tried has each trial, its failure, and a picture of what was measured over time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from tests.stress.report import Result, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_page(tmp_path: Path) -> None:
+    samples = {
+        "ring": {"memory": [5 << 20, 6 << 20], "slots": [4, 4]},
+        "stock": {"memory": [1, 2], "slots": [0, 0]},
+    }
+    results = [
+        Result("kills", "Nothing is lost", 3.0, counts={"kills": 7}),
+        Result("forks", "It goes on", 2.0, failure="status 1\nAssertionError: a | b"),
+        Result("soak", "It stays", 4.0, counts={"rounds": 1}, stock={"rounds": 2}, samples=samples),
+    ]
+    page = tmp_path / "promises.md"
+    write(page, results, 9, 20)
+    text = page.read_text()
+    assert 'make stress ARGS="--minutes 20 --seed 9"' in text
+    assert "| kills | Nothing is lost | 3 | kills 7 | – |" in text
+    assert "**failed**: AssertionError: a \\| b" in text
+    assert "| soak | It stays | 4 | rounds 1 | rounds 2 |" in text
+    assert "(images/promises-soak.svg)" in text
+    lines = ElementTree.parse(tmp_path / "images" / "promises-soak.svg").findall("{*}polyline")
+    assert len(lines) == 3  # stock Trio has no slots
