@@ -125,6 +125,25 @@ def nop_batch(wait: str) -> Setup:
     return setup
 
 
+def nop_requests() -> Iterator[Turn]:
+    """A request object for each, all of them queued by one call."""
+    from uring import Ring, ops
+
+    with Ring(entries=BATCH) as ring:
+        nops = [ops.nop()] * BATCH
+        yield lambda: take_requests(ring, ring.submit_all(nops), 0)
+
+
+def take_requests(ring: Any, requests: list[Any], wanted: int) -> None:
+    left = BATCH
+    while left:
+        left -= len(ring.wait(BATCH, None))
+    for request in requests:
+        result = request.result()
+        if result != wanted:
+            complain(result)
+
+
 def nop_as_one() -> Iterator[Turn]:
     """A batch with one completion for all of it."""
     from uring import Ring, ops
@@ -243,6 +262,20 @@ def read_each() -> Iterator[Turn]:
         yield turn
 
 
+def read_requests() -> Iterator[Turn]:
+    """The same without contexts: a request object for each read."""
+    from uring import Ring
+
+    with Pieces() as pieces, Ring(entries=BATCH) as ring:
+        fd, buffers = pieces.fd, pieces.buffers
+
+        def turn() -> None:
+            requests = [ring.read(fd, each, offset=i * PIECE) for i, each in enumerate(buffers)]
+            take_requests(ring, requests, PIECE)
+
+        yield turn
+
+
 def read_batch() -> Iterator[Turn]:
     from uring import Ring, ops
 
@@ -311,6 +344,7 @@ BOUNDARIES = [
             "uring-batch": nop_batch("wait_direct"),
             "uring-batch-wait": nop_batch("wait"),
             "uring-as-one": nop_as_one,
+            "uring-requests": nop_requests,
             "uring-many": nop_many("wait_direct"),
             "uring-each": nop_each("wait_direct"),
             "uring-each-wait": nop_each("wait"),
@@ -327,6 +361,7 @@ BOUNDARIES = [
             "uring-batch": read_batch,
             "uring-batch-fixed": read_batch_fixed,
             "uring-as-one": read_as_one,
+            "uring-requests": read_requests,
             "uring-each": read_each,
         },
         dict.fromkeys(("uring-batch", "uring-batch-fixed", "uring-as-one"), 1.2),

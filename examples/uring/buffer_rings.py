@@ -8,51 +8,44 @@ Run: python examples/uring/buffer_rings.py
 
 import socket
 
-from uring import BufferGroupsConfig, Ring
+from uring import BufferGroupsConfig, BundleIterator, Ring
 
 GROUP = 1
 
 
 def selected(ring: Ring, near: socket.socket, far: socket.socket) -> None:
-    buffers = ring.register_buf_ring(8, GROUP, 1024)
-    ring.recv(1, far, buffer_group=GROUP)
-    near.sendall(b"into whichever")
-    (cqe,) = ring.wait(timeout=None)
-    data = bytes(buffers.views[cqe.buf_id][: cqe.res])
-    print(f"the kernel took a buffer for {data!r}")
-    buffers.put(cqe.buf_id)
+    with ring.register_buf_ring(8, GROUP, 1024) as group:
+        ring.recv(far, buffer_group=GROUP)
+        near.sendall(b"into whichever")
+        for cqe in ring.completions():
+            with group.borrow(cqe) as data:
+                print(f"the kernel took a buffer for {bytes(data)!r}")
 
 
 def exhausted(ring: Ring, near: socket.socket, far: socket.socket) -> None:
     """A group without a buffer fails at once, and the data stays in the socket."""
-    ring.register_buf_ring(1, GROUP + 1, 4)
-    near.sendall(b"eight..!")
-    ring.recv(1, far, buffer_group=GROUP + 1)
-    (first,) = ring.wait(timeout=None)
-    ring.recv(2, far, buffer_group=GROUP + 1)
-    (second,) = ring.wait(timeout=None)
-    try:
-        ring.result(second)
-    except OSError as error:
-        print(f"no buffer left: {error.strerror}")
-    ring.buf_ring(GROUP + 1).put(first.buf_id)
-    ring.recv(3, far, buffer_group=GROUP + 1)
-    (third,) = ring.wait(timeout=None)
-    print(f"and with one again: {third.res} bytes")
+    with ring.register_buf_ring(1, GROUP, 4) as group:
+        near.sendall(b"eight..!")
+        ring.recv(far, buffer_group=GROUP)
+        (cqe,) = ring.drain()
+        with group.borrow(cqe):
+            try:
+                ring.recv(far, buffer_group=GROUP).wait()
+            except OSError as error:
+                print(f"no buffer left: {error.strerror}")
+        print(f"and with one again: {ring.recv(far, buffer_group=GROUP).wait()} bytes")
 
 
 def bundled(ring: Ring, near: socket.socket, far: socket.socket) -> None:
     """A bundle fills as many buffers as there is data for, in one completion."""
-    ring.register_buf_ring(8, GROUP + 2, 10)
-    text = b"one completion brings four whole buffers"
-    near.sendall(text)
-    ring.recv_bundle(1, far, GROUP + 2)
-    (cqe,) = ring.wait(timeout=None)
-    bundle = ring.bundle_iterator(cqe, GROUP + 2)
-    assert bundle is not None
-    assert b"".join(bundle.all()) == text
-    print(f"a bundle of {bundle.count} buffers: {bundle.total_bytes} bytes")
-    bundle.recycle()
+    with ring.register_buf_ring(8, GROUP, 10) as group:
+        text = b"one completion brings four whole buffers"
+        near.sendall(text)
+        ring.recv_bundle(far, GROUP)
+        (cqe,) = ring.drain()
+        with BundleIterator.of(cqe, group) as bundle:
+            assert b"".join(bundle) == text
+            print(f"a bundle of {bundle.count} buffers: {bundle.total_bytes} bytes")
 
 
 def sized() -> None:

@@ -13,32 +13,29 @@ from uring import RegisterBufferPool, Ring
 
 
 def main() -> None:
-    with tempfile.TemporaryFile() as file, Ring(entries=8) as ring:
-        ring.register_files([file.fileno()])
-        pool = RegisterBufferPool(4)  # pieces of 4 KiB
-        ring.register_buffer_pool(pool)
+    pool = RegisterBufferPool(4)  # pieces of 4 KiB
+    with (
+        tempfile.TemporaryFile() as file,
+        Ring(entries=8) as ring,
+        ring.register_files([file.fileno()]),
+        ring.register_buffer_pool(pool),
+        pool.borrow() as (index, memory),
+        pool.borrow() as (other, copy),
+    ):
         print(f"registered {ring.registered_file_count} file and {ring.registered_buffer_count} buffers")
-
-        index, memory = pool.get()
         memory[:] = os.urandom(len(memory))
         # File 0 of the table, and the registered buffer that the memory lies in.
-        ring.write_fixed(1, 0, memory, index, offset=0, fixed_file=True)
-        (cqe,) = ring.wait(timeout=None)
-        print(f"wrote {cqe.res} bytes from buffer {index}")
+        wrote = ring.write_fixed(0, memory, index, offset=0, fixed_file=True).wait()
+        print(f"wrote {wrote} bytes from buffer {index}")
 
-        other, copy = pool.get()
-        ring.read_fixed(2, 0, copy, other, offset=0, fixed_file=True)
-        (cqe,) = ring.wait(timeout=None)
+        read = ring.read_fixed(0, copy, other, offset=0, fixed_file=True).wait()
         assert copy == memory
-        print(f"read {cqe.res} bytes into buffer {other}, and they are the same")
+        print(f"read {read} bytes into buffer {other}, and they are the same")
 
         # A part of a buffer will do; memory that is not in it is refused before anything is queued.
-        ring.read_fixed(3, 0, copy[:100], other, offset=50, fixed_file=True)
-        (cqe,) = ring.wait(timeout=None)
+        read = ring.read_fixed(0, copy[:100], other, offset=50, fixed_file=True).wait()
         assert copy[:100] == memory[50:150]
-        print(f"read {cqe.res} bytes into the start of buffer {other}")
-        pool.put(index)
-        pool.put(other)
+        print(f"read {read} bytes into the start of buffer {other}")
 
 
 if __name__ == "__main__":

@@ -14,48 +14,42 @@ from uring import Ring
 
 
 def once(ring: Ring, source: int, sink: int) -> None:
-    ring.poll_add(1, source, select.POLLIN)
+    request = ring.poll_add(source, select.POLLIN)
     assert ring.wait() == [], "nothing is there yet"
     os.write(sink, b"x")
-    (cqe,) = ring.wait(timeout=None)
-    assert cqe.res & select.POLLIN
+    assert request.wait() & select.POLLIN
     print(f"the pipe can be read: {os.read(source, 10)!r}")
 
 
 def again_and_again(ring: Ring, source: int, sink: int) -> None:
     """A multishot says each time that something came, until it is cancelled."""
-    ring.poll_add_multishot(1, source, select.POLLIN)
+    request = ring.poll_add_multishot(source, select.POLLIN)
     seen = 0
-    for word in (b"one", b"two", b"three"):
-        os.write(sink, word)
-        (cqe,) = ring.wait(timeout=None)
-        assert cqe.has_more
-        os.read(source, 10)
-        seen += 1
-    ring.poll_remove(2, 1)
-    ended = False
-    while not ended:
-        for cqe in ring.wait(timeout=None):
-            ended |= cqe.user_data == 1 and not cqe.has_more
+    os.write(sink, b"one")
+    for cqe in ring.completions():
+        if cqe.request is request and cqe.has_more:
+            os.read(source, 10)
+            seen += 1
+            if seen < 3:
+                os.write(sink, b"another")
+            else:
+                request.cancel()
+    assert request.done()
     print(f"one request said {seen} times that the pipe can be read")
 
 
 def who_is_ready(ring: Ring) -> None:
-    """Several at once, each known by its context, as an event loop has them."""
+    """Several at once, as an event loop has them."""
     pairs = [socket.socketpair() for _ in range(3)]
-    for i, (near, _) in enumerate(pairs):
-        ring.poll_add(i, near, select.POLLIN | select.POLLRDHUP)
+    requests = [ring.poll_add(near, select.POLLIN | select.POLLRDHUP) for near, _ in pairs]
     pairs[2][1].send(b"data")
     pairs[0][1].close()
-    events = {}
-    while len(events) < 2:
-        events |= {cqe.user_data: cqe.res for cqe in ring.wait(timeout=None)}
-    assert events[2] == select.POLLIN
-    assert events[0] & select.POLLRDHUP
+    assert requests[2].wait() == select.POLLIN
+    assert requests[0].wait() & select.POLLRDHUP
+    assert not requests[1].done()
     print("of three sockets the third has data, and the first has lost its peer")
-    ring.async_cancel(9, 1)
-    while ring.in_flight:
-        ring.wait(timeout=None)
+    requests[1].cancel()
+    ring.drain()
     for pair in pairs:
         for each in pair:
             each.close()

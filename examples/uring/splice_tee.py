@@ -6,7 +6,7 @@ Run: python examples/uring/splice_tee.py
 import os
 import tempfile
 
-from uring import Ring, ops
+from uring import Ring
 
 SIZE = 65536
 
@@ -14,17 +14,13 @@ SIZE = 65536
 def copy(ring: Ring, source: int, target: int) -> None:
     """Two splices, linked: the second starts when the first has filled the pipe."""
     read_end, write_end = os.pipe()
-    ring.submit_linked(
-        [
-            (ops.splice(source, write_end, SIZE, offset_in=0), 1),
-            (ops.splice(read_end, target, SIZE, offset_out=0), 2),
-        ]
-    )
-    moved = {}
-    while len(moved) < 2:
-        moved |= {cqe.user_data: cqe.res for cqe in ring.wait(timeout=None)}
-    assert moved == {1: SIZE, 2: SIZE}
-    print(f"spliced {moved[2]} bytes from file to file")
+    with ring.chain() as chain:
+        ring.splice(source, write_end, SIZE, offset_in=0)
+        ring.splice(read_end, target, SIZE, offset_out=0)
+    ring.drain()
+    moved = [request.result() for request in chain]
+    assert moved == [SIZE, SIZE]
+    print(f"spliced {moved[1]} bytes from file to file")
     os.close(read_end)
     os.close(write_end)
 
@@ -33,11 +29,10 @@ def duplicate(ring: Ring) -> None:
     """`tee` gives a second pipe what the first one holds, which still holds it."""
     (first_out, first_in), (second_out, second_in) = os.pipe(), os.pipe()
     os.write(first_in, b"for both of you")
-    ring.tee(1, first_out, second_in, 100)
-    (cqe,) = ring.wait(timeout=None)
+    copied = ring.tee(first_out, second_in, 100).wait()
     one, two = os.read(first_out, 100), os.read(second_out, 100)
     assert one == two
-    print(f"tee copied {cqe.res} bytes: {one!r}")
+    print(f"tee copied {copied} bytes: {one!r}")
     for fd in (first_in, first_out, second_in, second_out):
         os.close(fd)
 

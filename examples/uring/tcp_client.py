@@ -9,7 +9,7 @@ Run: python examples/uring/tcp_client.py
 import socket
 import threading
 
-from uring import Ring, ops
+from uring import Ring
 
 REQUEST = b"GET / HTTP/1.0\r\n\r\n"
 ANSWER = b"HTTP/1.0 200 OK\r\n\r\nhello"
@@ -23,45 +23,30 @@ def serve(listener: socket.socket, clients: int) -> None:
             connection.sendall(ANSWER)
 
 
-def results(ring: Ring, n: int) -> dict[int, int]:
-    found: dict[int, int] = {}
-    while len(found) < n:
-        found |= {cqe.user_data: cqe.res for cqe in ring.wait(timeout=None)}
-    return found
-
-
 def with_a_descriptor(ring: Ring, address: tuple[str, int]) -> None:
-    ring.tcp4_socket(1)
-    fd = results(ring, 1)[1]
+    fd = ring.tcp4_socket().wait()
     buffer = bytearray(100)
-    ring.submit_linked(
-        [
-            (ops.connect(fd, socket.AF_INET, address), 2),
-            (ops.send(fd, REQUEST), 3),
-            (ops.recv(fd, buffer), 4),
-            (ops.close(fd), 5),
-        ]
-    )
-    found = results(ring, 4)
-    assert found == {2: 0, 3: len(REQUEST), 4: len(ANSWER), 5: 0}
-    print(f"connected, sent {found[3]} bytes, received {bytes(buffer[: found[4]])!r}")
+    with ring.chain():
+        ring.connect(fd, socket.AF_INET, address)
+        sent = ring.send(fd, REQUEST)
+        received = ring.recv(fd, buffer)
+        ring.close(fd)
+    ring.drain()
+    print(f"connected, sent {sent.result()} bytes, received {bytes(buffer[: received.result()])!r}")
 
 
 def without_one(ring: Ring, address: tuple[str, int]) -> None:
     """Slot 0 of the table: no descriptor of this process is ever used."""
-    ring.register_files_sparse(1)
     buffer = bytearray(100)
-    ring.submit_linked(
-        [
-            (ops.tcp4_socket_direct(file_index=0), 1),
-            (ops.connect(0, socket.AF_INET, address, fixed_file=True), 2),
-            (ops.send(0, REQUEST, fixed_file=True), 3),
-            (ops.recv(0, buffer, fixed_file=True), 4),
-            (ops.close_direct(0), 5),
-        ]
-    )
-    found = results(ring, 5)
-    assert bytes(buffer[: found[4]]) == ANSWER
+    with ring.register_files_sparse(1):
+        with ring.chain():
+            ring.tcp4_socket_direct(file_index=0)
+            ring.connect(0, socket.AF_INET, address, fixed_file=True)
+            ring.send(0, REQUEST, fixed_file=True)
+            received = ring.recv(0, buffer, fixed_file=True)
+            ring.close_direct(0)
+        ring.drain()
+    assert bytes(buffer[: received.result()]) == ANSWER
     print("the same in one chain, on a socket without a descriptor")
 
 
@@ -70,12 +55,15 @@ def refused(ring: Ring) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
     with socket.socket() as sock:
-        ring.submit_linked([(ops.connect(sock, socket.AF_INET, address), 1), (ops.send(sock, b"x"), 2)])
-        for cqe in sorted(ring.wait(timeout=None), key=lambda cqe: cqe.user_data):
+        with ring.chain() as chain:
+            ring.connect(sock, socket.AF_INET, address)
+            ring.send(sock, b"x")
+        ring.drain()
+        for request in chain:
             try:
-                ring.result(cqe)
+                request.result()
             except OSError as error:
-                print(f"request {cqe.user_data}: {error.strerror}")
+                print(f"{request.name}: {error.strerror}")
 
 
 def main() -> None:

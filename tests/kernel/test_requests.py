@@ -286,7 +286,7 @@ def test_a_batch_as_one_is_a_request(options: dict[str, bool], pipe: Pair) -> No
         batch = ring.batch((ops.read(pipe[0], bytearray(9)), i) for i in range(2))
         first = ring.submit_as_one(batch)
         os.write(pipe[1], bytes(18))
-        ring.wait_for(first, PATIENCE)
+        ring.drain(PATIENCE)
         second = ring.submit_as_one(batch)
         os.write(pipe[1], bytes(10))
         assert sorted(second.wait(PATIENCE)) == [1, 9]
@@ -438,9 +438,8 @@ def test_threads_wait_for_their_own_requests(pipe: Pair) -> None:
                     assert ring.nop(result=n * 1000 + i).wait(PATIENCE) == n * 1000 + i
                     with ring.chain() as chain:
                         ring.nop(result=n)
-                        ring.nop(result=-i - 1)
-                    ring.wait_for(chain.requests[1], PATIENCE)
-                    assert chain.requests[0].wait(PATIENCE) == n
+                        ring.nop(result=i)
+                    assert [request.wait(PATIENCE) for request in chain] == [n, i]
             except BaseException as error:
                 failed.append(error)
 

@@ -50,6 +50,9 @@ TICK = 0.05  # no wait of the kernel's is longer: a signal ends it
 RAW = {
     "Op": "its fields are an entry as it stands, addresses included: functions of uring.ops make requests",
     "BufferRing": "made by register_buf_ring",
+    "BufferGroup": "made by register_buf_ring",
+    "Request": "made by the ring's methods",
+    "Chain": "made by Ring.chain",
     "BufferGroups": "made for Options.multi_size_buffer",
     "ZCRXQueue": "made by register_zcrx_ifq",
     "ZCRXBuffer": "made by a queue",
@@ -71,7 +74,8 @@ WITHOUT_A_CARD = {
 """Methods of what only a network card with zero-copy receive can make."""
 MANY = 50_000  # calls, after which nothing else may be uncalled
 
-BY_EPISODE = {"start", "stop", "from_callbacks", "forget", "sync_cancel_forever"}
+BY_EPISODE = {"start", "stop", "from_callbacks", "forget", "sync_cancel_forever", "drain", "completions"}
+"""The last two wait without a limit, as `Request.wait` does."""
 
 
 @dataclass
@@ -109,6 +113,7 @@ def surface() -> list[Callee]:
                     method[0] != "_"
                     and own
                     and method not in BY_EPISODE
+                    and (thing is not uring.Request or method != "wait")
                     and not issubclass(thing, BaseException)
                 ):
                     found.append(Callee(method, function, thing, parameters(function)))

@@ -34,8 +34,8 @@ class Requester(Protocol):
 
     @property
     def closed(self) -> bool: ...
-    def wait_for(self, request: Request[Any], timeout: float | None = None) -> None: ...
-    def cancel_request(self, request: Request[Any]) -> Request[int]: ...
+    def _wait_for(self, request: Request[Any], timeout: float | None = None) -> None: ...
+    def _cancel_request(self, request: Request[Any]) -> Request[int]: ...
 
 
 class Request(Generic[T]):
@@ -106,7 +106,7 @@ class Request(Generic[T]):
                 `result`.
         """
         if not self._ring.closed:
-            self._ring.wait_for(self, timeout)
+            self._ring._wait_for(self, timeout)
             if self._op is not None and not self._ring.closed:
                 raise TimeoutError(f"{self.name} has not ended within {timeout} seconds")
         return self.result()
@@ -116,7 +116,7 @@ class Request(Generic[T]):
 
         The cancelled operation completes all the same: with ``ECANCELED``, or as it had ended before.
         """
-        return self._ring.cancel_request(self)
+        return self._ring._cancel_request(self)
 
     def __repr__(self) -> str:
         if self._op is not None:
@@ -128,12 +128,12 @@ class Request(Generic[T]):
     # ---- for the ring --------------------------------------------------------------------------------
 
     @property
-    def pending(self) -> Op[T]:
+    def _pending(self) -> Op[T]:
         """The operation of a request that has not ended."""
         assert self._op is not None
         return self._op
 
-    def complete(self, res: int, flags: int) -> Any:
+    def _complete(self, res: int, flags: int) -> Any:
         """Takes a completion; returns what it means, as `meaning_of`."""
         op = self._op
         told = None if res >= 0 and op.decode is None else meaning_of(op, res)  # type: ignore[union-attr,arg-type]
@@ -147,10 +147,10 @@ class Request(Generic[T]):
             self._op = None
         return told
 
-    def end(self, res: int, flags: int) -> None:
+    def _end(self, res: int, flags: int) -> None:
         """Takes a completion of a ring that stops: what it made is undone."""
-        op = self.pending
-        self.complete(res, flags)
+        op = self._pending
+        self._complete(res, flags)
         if res >= 0 and op.discard is not None:
             try:
                 op.discard(res)
@@ -158,7 +158,7 @@ class Request(Generic[T]):
                 pass  # other code closed the descriptor by its number
             self._told = _STOPPED
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """Ends a request that was not submitted."""
         self._op, self._told = None, _ABANDONED
 

@@ -132,7 +132,7 @@ class ListenerOp:
         """Closes it, and waits for a completion of its set-up that is pending."""
         self.close()
         if self.state is ListenerState.CLOSING:
-            self._ring.finish(self._ext.context)
+            self._ring._finish(self._ext.context)
             self.close()
 
     def __repr__(self) -> str:

@@ -230,7 +230,7 @@ class MultishotSubscription(CompletionOwner):
                 try:
                     self._ring.submit(cancel, None)
                 except WrongThread:
-                    self._ring.post(cancel)
+                    self._ring._post(cancel)
             except BaseException:
                 self._advance(Event.CANCEL_REFUSED)
                 raise
@@ -300,7 +300,7 @@ class MultishotSubscription(CompletionOwner):
         self.unsubscribe()
         while self.active:
             self._try_cancel()
-            for cqe in self._ring.finish(self.context):
+            for cqe in self._ring._finish(self.context):
                 self.handle_cqe(cqe)
 
     def __repr__(self) -> str:

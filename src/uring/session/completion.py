@@ -153,7 +153,7 @@ class Waiting(RingState):
             value, res, flags = raw[:3]
             request = known(value)
             if request is not None:
-                told = request.complete(res, flags)
+                told = request._complete(res, flags)
                 if not flags & _MORE:
                     del requests[value]
                 raw = (*raw, told, request) if len(raw) == 5 else (value, res, flags, 0, 0, told, request)
@@ -287,7 +287,7 @@ class Waiting(RingState):
                 raise TimeoutError(f"{self.in_flight} requests are in flight after {timeout} seconds")
         return found
 
-    def wait_for(self, request: Request[Any], timeout: float | None = None) -> None:
+    def _wait_for(self, request: Request[Any], timeout: float | None = None) -> None:
         """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
         self._check_usable()
         deadline = _deadline(timeout)
@@ -301,7 +301,7 @@ class Waiting(RingState):
             with self._lock:
                 self._backlog[:] = [cqe for cqe in self._backlog if cqe.request is not request]
 
-    def finish(self, ctx: int) -> list[Completion]:
+    def _finish(self, ctx: int) -> list[Completion]:
         """Waits for completions under one context, and takes those; others stay for `wait`. Empty when
         nothing is in flight under it."""
         self._check_usable()
@@ -314,7 +314,7 @@ class Waiting(RingState):
                 return []
             self._advance(-1.0)
 
-    def post(self, op: Op[Any]) -> None:
+    def _post(self, op: Op[Any]) -> None:
         """Leaves a request that is silent on success to the ring's own thread, which submits it in its next
         wait; a wait that goes on is woken. Any thread may.
 

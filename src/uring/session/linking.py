@@ -16,9 +16,9 @@ __all__ = ["Chain"]
 class ChainSubmitter(Protocol):
     """A ring, as far as a chain knows it."""
 
-    def begin_chain(self, chain: Chain) -> None: ...
-    def end_chain(self) -> None: ...
-    def submit_chain(self, requests: list[Request[Any]], *, hard: bool, drain: bool) -> None: ...
+    def _chain_begins(self, chain: Chain) -> None: ...
+    def _chain_ends(self) -> None: ...
+    def _submit_chain(self, requests: list[Request[Any]], *, hard: bool, drain: bool) -> None: ...
 
 
 class Chain:
@@ -35,22 +35,22 @@ class Chain:
         self.requests: list[Request[Any]] = []
 
     def __enter__(self) -> Chain:
-        self._ring.begin_chain(self)
+        self._ring._chain_begins(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ring.end_chain()
+        self._ring._chain_ends()
         submitted = False
         try:
             if kind is None and self.requests:
-                self._ring.submit_chain(self.requests, hard=self._hard, drain=self._drain)
+                self._ring._submit_chain(self.requests, hard=self._hard, drain=self._drain)
                 submitted = True
         finally:
             if not submitted:
                 for request in self.requests:
-                    request.abandon()
+                    request._abandon()
 
     def __iter__(self) -> Iterator[Request[Any]]:
         return iter(self.requests)

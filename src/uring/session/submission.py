@@ -168,7 +168,8 @@ class Submission(Chains):
         ring.fsync(…)``. They are queued at its end, as one; an exception in the block queues none of them.
 
         Each starts when the one before it has succeeded and came whole: a short read or write breaks the
-        chain, and what follows is cancelled (``ECANCELED``).
+        chain (a short receive or send with ``MSG_WAITALL`` alone), and what follows is cancelled
+        (``ECANCELED``).
 
         Args:
             hard: each starts when the one before it has ended, however.
@@ -176,29 +177,29 @@ class Submission(Chains):
         """
         return Chain(self, hard, drain)
 
-    def begin_chain(self, chain: Chain) -> None:
+    def _chain_begins(self, chain: Chain) -> None:
         """Collects this thread's requests without a context in a chain: the start of its block."""
         self._check_usable()
         if get_ident() in self._linking:
             raise RuntimeError("a chain is being made already: chains do not nest")
         self._linking[get_ident()] = chain
 
-    def end_chain(self) -> None:
+    def _chain_ends(self) -> None:
         """The end of the block."""
         self._linking.pop(get_ident(), None)
 
-    def submit_chain(self, requests: list[Request[Any]], *, hard: bool, drain: bool) -> None:
+    def _submit_chain(self, requests: list[Request[Any]], *, hard: bool, drain: bool) -> None:
         """Queues the requests of a chain, all or none."""
         with self._lock:
             self._check_usable()
-            ops = self._linked([request.pending for request in requests], hard)
+            ops = self._linked([request._pending for request in requests], hard)
             if drain:
                 ops[0] = ops[0].with_flags(_DRAIN)
             self._check_chain(ops, [request.context for request in requests])
             for op, request in zip(ops, requests, strict=True):
                 self._put_request(op, request, True)
 
-    def cancel_request(self, request: Request[Any]) -> Request[int]:
+    def _cancel_request(self, request: Request[Any]) -> Request[int]:
         """Queues a cancel of a request, by its value."""
         return self.request(ops.async_cancel(request.context))
 
