@@ -18,12 +18,14 @@
 #   make docs          the site, in build/docs; warnings are errors
 #   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
 #                      and UBSan; make sanitize ARGS="--calls 1000000 --seed 7"
+#   make dist          builds the source distribution and the wheel into dist/, and checks them
 #   make bench         the benchmarks; make bench ARGS="--help"
 #   make clean         removes everything the other targets made
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= anyio,test,apps,conformance,check,bench
+# dependency groups of pyproject.toml
+WITH ?= test apps conformance check bench
 ARGS ?=
 # further requirements of the environment
 PINS ?=
@@ -32,11 +34,13 @@ VERSIONS := 3.11 3.12 3.13 3.14 3.15
 # Trio and AnyIO, the two minor versions before the newest, with a pytest of their time.
 OLDER := 0.34/4.15 0.33/4.14
 BIN := $(VENV)/bin
+# Dependency groups take pip 25.1, which is installed first.
+INSTALL := pip install -qq --disable-pip-version-check
 SHIM := setup.py src/uring_trio.pth $(wildcard src/uring/_shim/* src/uring_trio/seams/*.[ch])
 # The interpreter is part of the stamp's name, so that another one makes another environment.
 READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 
-.PHONY: demo test test-all conformance versions older check sanitize bench clean
+.PHONY: demo test test-all conformance versions older check sanitize dist bench clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -50,12 +54,12 @@ test-all:
 	@found= elsewhere=; for version in $(VERSIONS); do \
 		if python=$$(tools/find-python $$version); then \
 			echo "--- Python $$version"; found=yes; \
-			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version EXTRAS=anyio,test,apps || exit 1; \
+			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version WITH="test apps" || exit 1; \
 		else \
 			elsewhere="$$elsewhere $$version"; \
 		fi; \
 	done; \
-	test -z "$$elsewhere" || EXTRAS=anyio,test,apps ARGS='$(ARGS)' REQUIRE=$${found:+no} tools/newer-pythons $$elsewhere
+	test -z "$$elsewhere" || WITH="test apps" ARGS='$(ARGS)' REQUIRE=$${found:+no} tools/newer-pythons $$elsewhere
 
 # Each property in 10 000 orders, a storm of 100 000 operations, each busy loop 1 000 times.
 .PHONY: explore
@@ -75,7 +79,7 @@ versions:
 	@for pair in $(OLDER); do \
 		trio=$${pair%/*} anyio=$${pair#*/}; \
 		echo "--- Trio $$trio, AnyIO $$anyio"; \
-		$(MAKE) older VENV=.venv-trio-$$trio EXTRAS=anyio,test,apps,conformance \
+		$(MAKE) older VENV=.venv-trio-$$trio WITH="test apps conformance" \
 			PINS="trio==$$trio.* anyio==$$anyio.* pytest==9.0.*" || exit 1; \
 	done
 
@@ -114,8 +118,21 @@ $(SANITIZED)/ready: pyproject.toml $(SHIM) $(wildcard src/*/*.py src/*/*/*.py sr
 	@mkdir $(SANITIZED)/source
 	@cp -r pyproject.toml setup.py README.md LICENSE src $(SANITIZED)/source
 	@rm -rf $(SANITIZED)/source/src/uring/_ffi* $(SANITIZED)/source/src/uring/_cached* $(SANITIZED)/source/src/*.egg-info
+	@$(SANITIZED)/bin/python -m $(INSTALL) 'pip>=25.1'
 	@CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
-		$(SANITIZED)/bin/python -m pip install -qq --disable-pip-version-check '$(SANITIZED)/source[anyio,test]'
+		$(SANITIZED)/bin/python -m $(INSTALL) $(SANITIZED)/source --group test
+	@touch $@
+
+DIST := .venv-dist
+dist: $(DIST)/ready
+	@$(DIST)/bin/python tools/dist.py $(ARGS)
+
+$(DIST)/ready: pyproject.toml
+	@echo "Setting up $(DIST)"
+	@rm -rf $(DIST)
+	@$(PYTHON) -m venv $(DIST)
+	@$(DIST)/bin/python -m $(INSTALL) 'pip>=25.1'
+	@$(DIST)/bin/python -m $(INSTALL) --group dist
 	@touch $@
 
 bench: $(READY)
@@ -123,7 +140,7 @@ bench: $(READY)
 
 clean:
 	@rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache src/*.egg-info
-	@rm -f src/uring/_ffi.c src/uring/_*.so src/uring_trio/seams/_*.so
+	@rm -f src/uring/_ffi.c src/uring/_version.py src/uring/_*.so src/uring_trio/seams/_*.so
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The extensions are removed first: setuptools would take one that is newer than the C text for up to date, though
@@ -136,5 +153,6 @@ $(VENV)/ready-%: pyproject.toml $(SHIM) tools/preflight.py
 	@rm -rf $(if $(WHOLE),$(VENV)) src/uring/_ffi.c src/uring/_*.so src/uring_trio/seams/_*.so
 	@$(if $(WHOLE),echo "Setting up $(VENV) with Python $* (once; about half a minute)")
 	@$(if $(WHOLE),$(PYTHON) -m venv $(VENV))
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check $(if $(WHOLE),-e '.[$(EXTRAS)]' $(PINS),--no-deps -e .)
+	@$(if $(WHOLE),$(BIN)/python -m $(INSTALL) 'pip>=25.1')
+	@$(BIN)/python -m $(INSTALL) -e . $(if $(WHOLE),$(addprefix --group ,$(WITH)) $(PINS),--no-deps)
 	@touch $@

@@ -2,14 +2,18 @@
 ``uring._cached`` and ``uring_trio.seams._ticks``, which are written by hand. Puts ``uring_trio.pth`` beside
 the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
 
+Where the compiler fails and tools/preflight.py knows what is missing, the build ends with that sentence.
+
 Elsewhere than on Linux there is no io_uring to talk to: the packages install and import without it.
 """
 
+import runpy
 import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
@@ -34,6 +38,18 @@ class EditableWithStartup(editable_wheel):
             archive.write(STARTUP, STARTUP.name)
 
 
+class BuildOrExplain(build_ext):
+    def run(self):
+        try:
+            super().run()
+        except Exception as failure:
+            preflight = Path(__file__).parent / "tools" / "preflight.py"
+            missing = runpy.run_path(str(preflight))["cannot_compile"]() if preflight.exists() else None
+            if missing:
+                raise SystemExit(f"uring-trio: {missing}") from failure
+            raise
+
+
 on_linux = sys.platform == "linux"
 EXTENSIONS = {
     "uring._cached": ["src/uring/_shim/cached.c"],
@@ -54,6 +70,10 @@ extensions = [
 setup(
     ext_modules=extensions if on_linux else [],
     cffi_modules=["src/uring/_shim/build.py:ffibuilder"] if on_linux else [],
-    cmdclass={"build_py": BuildWithStartup, "editable_wheel": EditableWithStartup},
+    cmdclass={
+        "build_ext": BuildOrExplain,
+        "build_py": BuildWithStartup,
+        "editable_wheel": EditableWithStartup,
+    },
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -1,7 +1,7 @@
 """Looks whether this machine can build the package, and says in one sentence what to install when it cannot.
 
 Runs on the interpreter that the virtual environment will be made from, before there is one: standard library
-only, and in syntax that an old Python still reads.
+only, and in syntax that an old Python still reads. setup.py asks it where the compiler failed.
 """
 
 import os
@@ -24,8 +24,20 @@ def main():
     version = "%d.%d" % sys.version_info[:2]
     if sys.version_info < (3, 11):
         return "Python %s is too old: install python3.11 or later, or name it with PYTHON=." % version
+    missing = cannot_compile()
+    if missing:
+        return missing
+    if not has_venv():
+        venv = install(VENV, "python%s-venv" % version)
+        return "Python %s cannot make virtual environments here: %s." % (version, venv)
+    return None
+
+
+def cannot_compile():
+    """Why an extension cannot be compiled here, and what to install; None where it can."""
     import shlex
 
+    version = "%d.%d" % sys.version_info[:2]
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     if not compiles(compiler, "#include <stdio.h>"):
         return "The C compiler (%s) is missing or does not work: %s." % (
@@ -34,9 +46,6 @@ def main():
         )
     if not compiles(compiler, "#include <Python.h>"):
         return "Python %s has no C headers here: %s." % (version, install(HEADERS, "python%s-dev" % version))
-    if not has_venv():
-        venv = install(VENV, "python%s-venv" % version)
-        return "Python %s cannot make virtual environments here: %s." % (version, venv)
     return None
 
 
@@ -67,4 +76,5 @@ def install(what, otherwise):
     return "install the package %s, or what it is called on this system" % otherwise
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,8 +10,7 @@ PYTEST_DONT_REWRITE: `uring_trio`'s launcher imports it before pytest.
 from typing import TYPE_CHECKING
 
 from ._names import names_on_demand
-
-__version__ = "0.1.0"
+from ._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import abi, ops

@@ -44,7 +44,7 @@ LAYERS = [
     ["uring.kernel"],
     ["uring.options"],
     ["uring.cached", "uring.errors", "uring.opcodes"],
-    ["uring._names", "uring.abi", "uring.advice"],
+    ["uring._names", "uring._version", "uring.abi", "uring.advice"],
     ["uring._cached", "uring._ffi"],
 ]
 FOLDERS = {

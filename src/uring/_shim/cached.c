@@ -24,6 +24,7 @@
 enum {
     NR_OPENAT2 = 437, NR_STATMOUNT = 457,
     NO_SYMLINKS = 0x04, CACHED = 0x20, /* RESOLVE_ */
+    NOWAIT = 0x08, /* RWF_ */
     HANDLE_MNT_ID_UNIQUE = 1, SB_BASIC = 1,
     MOUNTS = 64,
     PART = 4096,
@@ -37,6 +38,12 @@ struct mount { uint32_t size, opts; uint64_t mask; uint32_t dev_major, dev_minor
 _Static_assert(sizeof(struct mount_request) == 32, "mnt_id_req layout");
 _Static_assert(offsetof(struct mount, magic) == 24 && sizeof(struct mount) == 512, "statmount layout");
 
+/* By its number: some C libraries of musl have no preadv2. */
+static ssize_t read_nowait(int fd, const struct iovec *to, off_t off)
+{
+    return syscall(SYS_preadv2, fd, to, 1L, (long)off, 0L, NOWAIT);
+}
+
 /* ---- reads ---- */
 
 static int64_t read_cached(int fd, uint64_t off, char *to, uint32_t len)
@@ -45,7 +52,7 @@ static int64_t read_cached(int fd, uint64_t off, char *to, uint32_t len)
     do {
         struct iovec rest = { to + done, len - done };
         /* A call that got less may have met the end of the file or a page that is not there: the next one tells. */
-        ssize_t n = preadv2(fd, &rest, 1, off == UINT64_MAX ? -1 : (off_t)(off + done), RWF_NOWAIT);
+        ssize_t n = read_nowait(fd, &rest, off == UINT64_MAX ? -1 : (off_t)(off + done));
         if (n < 0)
             return done ? -PART - (int64_t)done : -errno;
         if (!n)
@@ -132,7 +139,7 @@ static uint32_t read_places(int fd, struct place *places, uint32_t n)
 {
     uint32_t i;
     for (i = 0; i < n; i++)
-        if (preadv2(fd, &places[i].room, 1, (off_t)places[i].off, RWF_NOWAIT) != (ssize_t)places[i].room.iov_len)
+        if (read_nowait(fd, &places[i].room, (off_t)places[i].off) != (ssize_t)places[i].room.iov_len)
             break;
     return i;
 }
@@ -219,7 +226,8 @@ static int find(const char *path, int follow, struct stat *st)
     int fd = (int)syscall(NR_OPENAT2, AT_FDCWD, path, &how, sizeof how);
     if (fd < 0)
         return errno;
-    int res = is_local(fd) && fstat(fd, st) == 0 ? 0 : EAGAIN;
+    /* Not by the C library's fstat, which glibc has since 2.33: a wheel is for older ones too. */
+    int res = is_local(fd) && syscall(SYS_fstat, fd, st) == 0 ? 0 : EAGAIN;
     close(fd);
     return res;
 }

