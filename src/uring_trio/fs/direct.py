@@ -32,6 +32,15 @@ __all__ = ["DirectFile", "open_direct"]
 
 _STATX_DIOALIGN = int(abi.STATX_DIOALIGN)
 _DEFAULT_ALIGN = 4096
+_FLAGS = {
+    "r": "os.O_RDONLY",
+    "r+": "os.O_RDWR",
+    "w": "os.O_WRONLY | os.O_CREAT | os.O_TRUNC",
+    "w+": "os.O_RDWR | os.O_CREAT | os.O_TRUNC",
+    "a": "os.O_WRONLY | os.O_CREAT, and the size as offset",
+    "x": "os.O_WRONLY | os.O_CREAT | os.O_EXCL",
+}
+"""What to pass for a mode of `open_file`."""
 
 
 class DirectFile:
@@ -158,7 +167,8 @@ async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666)
         OSError: ``EINVAL`` where the file system does not support it.
     """
     if not isinstance(flags, int):
-        raise TypeError(f"flags are those of os.open, such as os.O_RDONLY or os.O_RDWR, not {flags!r}")
+        wanted = _FLAGS.get(str(flags).replace("b", ""), "os.O_RDONLY or os.O_RDWR")
+        raise TypeError(f"open_direct takes the flags of os.open, not {flags!r}: pass {wanted}")
     try:
         fd = await open_descriptor(absolute(path), flags | os.O_DIRECT, mode)
     except OSError as exc:

@@ -54,37 +54,63 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Connections(Generic[T_co]):
-    """The iterator of a listener's ``connections()``: no generator, because it goes on after a cancel."""
+    """The connections of a listener: an async context manager, and the iterator of its block.
+
+    Leaving the block in any way cancels the request, waits for its last completion and closes the connections
+    in the queue. No generator, because iterating goes on after a cancel.
+    """
 
     def __init__(
-        self, accepts: Subscription, make: Callable[[int], T_co], take: Callable[[], int] | None = None
+        self, begin: Callable[[], tuple[Subscription, Callable[[], int] | None]], make: Callable[[int], T_co]
     ) -> None:
-        self._accepts = accepts
+        self._begin = begin  # the request, and what accepts one connection after a report of readiness
         self._make = make
-        self._take = take  # accepts one, after a report of readiness
+        self._accepts: Subscription | None = None
+        self._take: Callable[[], int] | None = None
         self._ready = False  # there may be more
+
+    @enable_ki_protection
+    async def __aenter__(self) -> Connections[T_co]:
+        if self._accepts is not None:
+            raise RuntimeError("this was entered before; call connections() again")
+        await trio.lowlevel.checkpoint()
+        self._accepts, self._take = self._begin()
+        return self
+
+    @enable_ki_protection
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._request().aclose()
 
     def __aiter__(self) -> Connections[T_co]:
         return self
 
+    def _request(self) -> Subscription:
+        if self._accepts is None:
+            raise RuntimeError(
+                "enter it first: async with listener.connections() as incoming, then async for stream in "
+                "incoming"
+            )
+        return self._accepts
+
     @enable_ki_protection
     async def __anext__(self) -> T_co:
+        accepts = self._request()
         while True:
-            res = (await self._accepts.get())[0] if self._take is None else await self._accept(self._take)
+            res = (await accepts.get())[0] if self._take is None else await self._accept(accepts, self._take)
             if res >= 0:
                 return self._make(res)
             if -res in _NO_ROOM:
                 _log.error("accept: %s; waiting %g s", os.strerror(-res), _PAUSE)
                 await trio.sleep(_PAUSE)
             elif -res not in CONNECTION_LOST:
-                raise error_from_result(res, "accept", self._accepts.owner.fd)
+                raise error_from_result(res, "accept", accepts.owner.fd)
 
-    async def _accept(self, take: Callable[[], int]) -> int:
+    async def _accept(self, accepts: Subscription, take: Callable[[], int]) -> int:
         """A connection's descriptor, or an errno, negative. The poll stays armed between the attempts, so
         that none is missed."""
         while True:
-            if not self._ready or self._accepts.over:
-                res, _ = await self._accepts.get()
+            if not self._ready or accepts.over:
+                res, _ = await accepts.get()
                 if res < 0:
                     return res
                 self._ready = True

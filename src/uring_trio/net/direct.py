@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import socket as _stdlib
-from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +30,14 @@ from ..core.fd import Fd
 from ..core.perform import check_timeout, perform, run_volley
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
+from .advice import advise
 from .receiver import ByteReceiver, stream_error
 from .slots import Slots
 from .socket import adopt
 from .stream import UringStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import Sequence
 
     from uring.kernel.op import Op
 
@@ -338,19 +338,17 @@ class DirectListener(trio.abc.Listener[DirectStream]):
             if -slot not in CONNECTION_LOST and slot not in seams.INTERRUPTED:
                 raise error_from_result(slot, "accept")
 
-    @asynccontextmanager
-    async def connections(self) -> AsyncGenerator[Connections[DirectStream], None]:
+    def connections(self) -> Connections[DirectStream]:
         """See `UringListener.connections`."""
+        return Connections(self._accepts, self._make)
+
+    def _accepts(self) -> tuple[Subscription, None]:
         owner = self._open()
         slots = Slots.of(owner.engine)
         fields = ops.accept_direct_multishot(owner.fd, fixed_file=True).fields
-        accepts = Subscription(
+        return Subscription(
             owner, "accept_direct_multishot", fields, lambda slot, flags: slots.empty(slot)
-        )
-        try:
-            yield Connections(accepts, self._make)
-        finally:
-            await accepts.aclose()
+        ), None
 
     def close(self) -> None:
         """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
@@ -423,7 +421,8 @@ async def _run_chain(engine: Engine, chain: Sequence[Op], address: Any) -> int:
     if interrupt is not None and results[failed] == _ECANCELED:
         interrupt()
     # What follows a member that failed is cancelled.
-    raise error_from_result(results[failed], chain[failed].name.removesuffix("_direct"), None, address)
+    error = error_from_result(results[failed], chain[failed].name.removesuffix("_direct"), None, address)
+    raise advise(error, address)
 
 
 async def _result(op: Op) -> int:

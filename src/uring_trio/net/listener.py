@@ -10,7 +10,6 @@ import errno
 import operator
 import os
 import socket as _stdlib
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,13 @@ from uring.errors import error_from_result
 from ..core.perform import perform
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
+from .advice import advise
 from .direct import DirectListener, open_direct_listener
 from .socket import adopt
 from .stream import UringStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["UringListener", "check_backlog", "listen_tcp", "open_listener", "serve", "serve_tcp"]
 
@@ -76,8 +76,7 @@ class UringListener(trio.abc.Listener[UringStream]):
             else:
                 return UringStream(sock)
 
-    @asynccontextmanager
-    async def connections(self) -> AsyncGenerator[Connections[UringStream], None]:
+    def connections(self) -> Connections[UringStream]:
         """Connections as they come, by one multishot request:
 
             async with listener.connections() as incoming:
@@ -97,19 +96,17 @@ class UringListener(trio.abc.Listener[UringStream]):
             trio.ClosedResourceError: the listener was closed.
             OSError: the listener failed.
         """
+        return Connections(self._accepts, partial(_connected, self.socket.family))
+
+    def _accepts(self) -> tuple[Subscription, Callable[[], int] | None]:
+        """The request of `connections`, and what accepts after it if it is a poll."""
         owner = self.socket.owner()
-        take = None
         if owner.exclusive:
             fields = (_ACCEPT, _MULTISHOT, owner.fd, 0, 0, 0, _FD_FLAGS, 0, 0, 0)
-            accepts = Subscription(owner, "accept_multishot", fields, _close_connection)
-        else:
-            fields = (_POLL_ADD, 0, owner.fd, 0, 0, _POLL_MULTI, _POLLIN, 0, 0, 0)
-            accepts = Subscription(owner, "accept", fields, _nothing, merge=operator.or_)
-            take = self.socket.accept_now
-        try:
-            yield Connections(accepts, partial(_connected, self.socket.family), take)
-        finally:
-            await accepts.aclose()
+            return Subscription(owner, "accept_multishot", fields, _close_connection), None
+        fields = (_POLL_ADD, 0, owner.fd, 0, 0, _POLL_MULTI, _POLLIN, 0, 0, 0)
+        accepts = Subscription(owner, "accept", fields, _nothing, merge=operator.or_)
+        return accepts, self.socket.accept_now
 
     def close(self) -> None:
         """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
@@ -309,7 +306,8 @@ async def open_listener(
             try:
                 await perform(stage())
             except OSError as exc:
-                raise error_from_result(-(exc.errno or errno.EIO), stage.func.__name__, fd, address) from None
+                named = error_from_result(-(exc.errno or errno.EIO), stage.func.__name__, fd, address)
+                raise advise(named, address) from None
     except BaseException:
         sock.close()
         raise

@@ -23,6 +23,7 @@ from ..core.perform import check_timeout, perform
 from ..multishot.items import Items
 from ..multishot.leases import Group, borrow_group
 from ..multishot.subscription import Subscription
+from .advice import advise
 from .socket import RingSocket, adopt
 
 if TYPE_CHECKING:
@@ -216,7 +217,10 @@ async def open_udp(local: Any = None, remote: Any = None, *, reuse_port: bool = 
         if reuse_port:
             sock.setsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_REUSEPORT, 1)
         if bind_to is not None:
-            await perform(ops.bind(fd, family, bind_to))
+            try:
+                await perform(ops.bind(fd, family, bind_to))
+            except OSError as exc:
+                raise advise(exc, bind_to) from None
         if to is not None:
             await perform(ops.connect(fd, family, to))
     except BaseException:

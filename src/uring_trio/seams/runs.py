@@ -56,8 +56,8 @@ class NoRing(RuntimeError):
 
 def no_task() -> RuntimeError:
     return RuntimeError(
-        "must be called from async context: in a task of a Trio run, which uring_trio.run starts (those of "
-        "asyncio are none)"
+        "must be called from async context: in a task of a Trio run. Start one with uring_trio.run(main) or "
+        'anyio.run(main, backend="uring"); a task of asyncio is none'
     )
 
 
