@@ -70,17 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     report = examine(options.entries)
-    if options.json:
-        print(json.dumps(report, indent=2))
-    else:
-        print("\n".join(_lines(report, shutil.get_terminal_size((100, 24)).columns)))
+    lines = _lines(report, shutil.get_terminal_size((100, 24)).columns)
+    try:
+        print(json.dumps(report, indent=2) if options.json else "\n".join(lines), flush=True)
+    except BrokenPipeError:
+        # The reader, such as head, has seen enough. Python would flush once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if report["usable"] else 1
 
 
 def examine(entries: int = 256) -> dict[str, Any]:
     """The doctor's findings, as JSON can hold them.
 
-    ``usable`` is the verdict and ``problems`` the sentences why not. ``kernel`` and ``settings`` describe the
+    ``usable`` is the verdict and ``problems`` the sentences why not; ``warnings`` is what else to change.
+    ``kernel`` and ``settings`` describe the
     machine. ``operations``, ``setup_flags``, ``features``, ``registrations``, ``enter_flags`` and
     ``entry_flags`` map each name to whether it is there, and are missing where the kernel could not be asked.
     """
@@ -91,6 +94,7 @@ def examine(entries: int = 256) -> dict[str, Any]:
         report["problems"].append(f"io_uring is a part of Linux; this is {sys.platform}")
         return report
     report["settings"] = _settings()
+    report["warnings"] = _startup_warnings()
     if lib is None:
         report["problems"].append(NOT_BUILT)
         return report
@@ -127,6 +131,24 @@ _SETUP = (
 _MOST_COMPLETIONS = 65536
 _NO_OP_SECONDS = 5.0
 _SECCOMP = {"0": "off", "1": "strict", "2": "filter"}
+
+
+def _startup_warnings() -> list[str]:
+    """Why a variable ``URING_TRIO`` in the environment has no effect in this interpreter, if it has none."""
+    value = os.environ.get("URING_TRIO", "").strip()
+    if value in ("", "0") or "_uring_trio_startup" in sys.modules:
+        return []
+    if sys.flags.ignore_environment:
+        why = "this interpreter was started with -E or -I, which ignore it"
+    elif sys.flags.no_site:
+        why = "this interpreter was started with -S, which reads no .pth files"
+    else:
+        folder = Path(__file__).parents[1]
+        why = (
+            f"Python reads no .pth files in {folder}, where the package is (pip install --target does that, "
+            "PYTHONPATH too): install it into the environment, or start the program with python -m uring_trio"
+        )
+    return [f"URING_TRIO={value} has no effect: {why}"]
 
 
 def _queue_size(text: str) -> int:
@@ -247,6 +269,7 @@ def _lines(report: dict[str, Any], width: int) -> list[str]:
         return [f"{report['problems'][0]}."]
     lines = [f"io_uring is {'usable' if report['usable'] else 'not usable'} here"]
     lines += [f"  {problem}" for problem in report["problems"]]
+    lines += [f"  warning: {warning}" for warning in report["warnings"]]
     settings = report["settings"]
     rows = [
         ("kernel", report["kernel"]),

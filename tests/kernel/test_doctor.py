@@ -11,6 +11,7 @@ import re
 import resource
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -255,3 +256,51 @@ def test_registering_on_a_closed_ring() -> None:
     ring.close()
     with pytest.raises(RingClosed):
         ring.register(IORING_REGISTER_PROBE, 0, 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_leaves_early_is_no_error(options: tuple[str, ...]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        done = subprocess.run(
+            [sys.executable, *DOCTOR, *options], stdout=writes, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writes)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+IN_NO_ENVIRONMENT = {
+    "URING_TRIO": "1",
+    "PYTHONPATH": f"{Path(__file__).parents[2] / 'src'}{os.pathsep}{sysconfig.get_path('purelib')}",
+}
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "environment", "why"),
+    [
+        ((sys.executable, "-I"), {"URING_TRIO": "1"}, "started with -E or -I"),
+        ((sys.executable, "-S"), IN_NO_ENVIRONMENT, "started with -S"),
+        ((getattr(sys, "_base_executable", sys.executable),), IN_NO_ENVIRONMENT, "reads no .pth files in"),
+    ],
+)
+def test_says_why_the_variable_has_no_effect(
+    interpreter: tuple[str, ...], environment: dict[str, str], why: str
+) -> None:
+    def lines(*options: str) -> str:
+        command = [*interpreter, *DOCTOR, *options]
+        return subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        ).stdout
+
+    (warning,) = json.loads(lines("--json"))["warnings"]
+    assert warning.startswith("URING_TRIO=1 has no effect: ")
+    assert why in warning
+    assert f"  warning: {warning}" in lines().splitlines()
+
+
+@pytest.mark.parametrize("value", ["", "0", "1"])
+def test_has_no_warning_where_the_variable_is_obeyed(value: str) -> None:
+    done = run(*DOCTOR, "--json", env={**os.environ, "URING_TRIO": value})
+    assert json.loads(done.stdout)["warnings"] == []
