@@ -116,7 +116,7 @@ def test_a_port_in_use(kind: str) -> None:
             assert f"sport = :{error.address[1]}" in note  # type: ignore[attr-defined]
             assert "reuse_port=True" in note
             for socket in sockets:
-                socket.close()
+                await socket.aclose()
             nursery.cancel_scope.cancel()
 
     uring_trio.run(main)

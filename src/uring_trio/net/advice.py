@@ -19,8 +19,8 @@ def advise(error: E, address: Any) -> E:
         note = "No interface of this machine has that address: `ip address` lists them; host None is all."
     elif error.errno == errno.EACCES and isinstance(address, tuple):
         note = (
-            "Ports below `sysctl net.ipv4.ip_unprivileged_port_start` need CAP_NET_BIND_SERVICE: take a higher "
-            "one, or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit."
+            "Ports below `sysctl net.ipv4.ip_unprivileged_port_start` need CAP_NET_BIND_SERVICE: take a "
+            "higher one, or AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit."
         )
     if note is not None:
         error.add_note(note)
