@@ -85,8 +85,14 @@ def test_no_name_is_also_a_module() -> None:
 
 
 def test_what_an_import_loads() -> None:
-    assert {*loaded_by("import uring")} == {"uring", "uring._names"}
-    assert {*loaded_by("import uring_trio")} == {"uring", "uring._names", "uring.errors", "uring_trio"}
+    assert {*loaded_by("import uring")} == {"uring", "uring._names", "uring._version"}
+    assert {*loaded_by("import uring_trio")} == {
+        "uring",
+        "uring._names",
+        "uring._version",
+        "uring.errors",
+        "uring_trio",
+    }
 
 
 @pytest.mark.parametrize(
