@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import uring_trio
-from uring import Ring, ops
+from uring import ops
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -140,27 +140,3 @@ def test_an_address_of_another_machine() -> None:
         assert "`ip address` lists them" in caught.value.__notes__[0]
 
     uring_trio.run(main)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda ring, fd: ring.read(fd, bytearray(8)),
-        lambda ring, fd: ring.fsync(fd),
-        lambda ring, fd: ring.openat("/etc/hostname"),
-    ],
-)
-def test_a_forgotten_context(call: Callable[[Ring, int], object]) -> None:
-    with Ring() as ring:
-        try:
-            call(ring, 0)
-        except (TypeError, ValueError) as error:
-            assert "The context comes first: ring." in "".join(error.__notes__)
-        else:
-            raise AssertionError
-
-
-def test_wrong_arguments_are_no_forgotten_context() -> None:
-    with Ring() as ring, pytest.raises(TypeError) as caught:
-        ring.read(None, "file", bytearray(8))  # type: ignore[arg-type]
-    assert not hasattr(caught.value, "__notes__")
