@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         ExtSQE,
         IndirectSQE,
         SQEContext,
+    )
+    from .contexts.packing import (
         cast_user_data,
         for_fd,
         pack_direct,
@@ -68,8 +70,9 @@ if TYPE_CHECKING:
         MultishotSubscription,
         SubscriptionState,
     )
+    from .machines.received import ZCRXBuffer, ZCRXConfig, ZCRXHandler
     from .machines.refill import ZCRXOffsets, ZCRXQueue
-    from .machines.zcrx import ZCRXBuffer, ZCRXConfig, ZCRXHandler, ZCRXReceiver, ZCRXState
+    from .machines.zcrx import ZCRXReceiver, ZCRXState
     from .machines.zerocopy import ZCHandler, ZCTracker
     from .options import (
         BUFFER_SIZES,
@@ -198,10 +201,9 @@ __all__ = [
 
 _HOMES = {
     "contexts.context": (
-        "CTX_MODE_DIRECT CTX_MODE_EXTENDED CTX_MODE_INDIRECT CTX_MODE_RESERVED ExtSQE "
-        "IndirectSQE SQEContext cast_user_data for_fd pack_direct pack_extended "
-        "pack_indirect"
+        "CTX_MODE_DIRECT CTX_MODE_EXTENDED CTX_MODE_INDIRECT CTX_MODE_RESERVED ExtSQE IndirectSQE SQEContext"
     ),
+    "contexts.packing": "cast_user_data for_fd pack_direct pack_extended pack_indirect",
     "contexts.pools": "ContextPools ScopedExtSQE",
     "contexts.requests": "Request",
     "contexts.shapes": "Ctx",
@@ -225,7 +227,8 @@ _HOMES = {
         "MultishotAction MultishotHandler MultishotStep MultishotSubscription SubscriptionState"
     ),
     "machines.refill": "ZCRXOffsets ZCRXQueue",
-    "machines.zcrx": "ZCRXBuffer ZCRXConfig ZCRXHandler ZCRXReceiver ZCRXState",
+    "machines.received": "ZCRXBuffer ZCRXConfig ZCRXHandler",
+    "machines.zcrx": "ZCRXReceiver ZCRXState",
     "machines.zerocopy": "ZCHandler ZCTracker",
     "options": (
         "BUFFER_SIZES LARGE_LOCKED_BUFFER_MEM BufferGroupsConfig Options buffer_config_for_budget "

@@ -9,13 +9,9 @@ from .context import (
     ExtSQE,
     IndirectSQE,
     SQEContext,
-    cast_user_data,
     find_slot,
-    for_fd,
-    pack_direct,
-    pack_extended,
-    pack_indirect,
 )
+from .packing import cast_user_data, for_fd, pack_direct, pack_extended, pack_indirect
 from .pools import ContextPools, ScopedExtSQE
 
 __all__ = [

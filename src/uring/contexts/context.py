@@ -18,13 +18,10 @@ Invariants
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from ..kernel.op import Op
 from .shapes import Ctx
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = [
     "CTX_MODE_DIRECT",
@@ -35,11 +32,6 @@ __all__ = [
     "IndirectSQE",
     "Lender",
     "SQEContext",
-    "cast_user_data",
-    "for_fd",
-    "pack_direct",
-    "pack_extended",
-    "pack_indirect",
 ]
 
 CTX_MODE_DIRECT: Final = 0
@@ -50,9 +42,9 @@ CTX_MODE_RESERVED: Final = 3 << 62
 USER_DATA_SIZE: Final = 64
 
 _MODE = 3 << 62
-_FD_BITS = 30
-_FD_MASK = (1 << _FD_BITS) - 1
-_FD_LEAST, _FD_MOST = -(1 << (_FD_BITS - 1)), (1 << (_FD_BITS - 1)) - 1
+FD_BITS = 30
+FD_MASK = (1 << FD_BITS) - 1
+FD_LEAST, FD_MOST = -(1 << (FD_BITS - 1)), (1 << (FD_BITS - 1)) - 1
 _BUFFER_SELECT = 1 << 5
 INDEX_BITS, _GENERATION_BITS, POOL_BITS = 24, 20, 18
 GENERATION_MASK = (1 << _GENERATION_BITS) - 1
@@ -82,9 +74,12 @@ living_pools: weakref.WeakValueDictionary[int, Lender] = weakref.WeakValueDictio
 class SQEContext(int):
     """A submission's identity: an integer, as it stands in ``user_data``.
 
-    Made by `for_fd`, `pack_direct`, `pack_indirect` and `pack_extended`. The ``with_…`` methods answer a
-    new context in direct mode; in the other modes they change the slot's record and answer the same one.
-    The fields of a slot that was given back are a LookupError.
+    Made by `for_fd`, `pack_direct`, `pack_indirect` and `pack_extended`. The ``with_…`` methods answer a new
+    context in direct mode; in the other modes they change the slot's record and answer the same one. The
+    fields of a slot that was given back are a LookupError.
+
+    Args:
+        raw: the 64 bits.
 
     Raises:
         ValueError: not in 64 bits.
@@ -99,11 +94,19 @@ class SQEContext(int):
 
     @classmethod
     def from_raw(cls, raw: int) -> SQEContext:
-        """The context of a completion's ``user_data``."""
+        """The context of a completion's ``user_data``.
+
+        Args:
+            raw: the 64 bits.
+
+        Returns:
+            The context.
+        """
         return cls(raw)
 
     @property
     def raw(self) -> int:
+        """The 64 bits as a plain integer."""
         return int(self)
 
     @property
@@ -113,14 +116,17 @@ class SQEContext(int):
 
     @property
     def is_direct(self) -> bool:
+        """Whether the fields stand in the context itself."""
         return not self >> 62
 
     @property
     def is_indirect(self) -> bool:
+        """Whether it names an `IndirectSQE`."""
         return self >> 62 == 1
 
     @property
     def is_extended(self) -> bool:
+        """Whether it names an `ExtSQE`."""
         return self >> 62 == 2
 
     @property
@@ -149,8 +155,8 @@ class SQEContext(int):
         slot = self._slot()
         if slot is not None:
             return slot.fields[2]
-        fd = self >> 32 & _FD_MASK
-        return fd - (1 << _FD_BITS) if fd > _FD_MOST else fd
+        fd = self >> 32 & FD_MASK
+        return fd - (1 << FD_BITS) if fd > FD_MOST else fd
 
     @property
     def has_buffer_select(self) -> bool:
@@ -187,7 +193,19 @@ class SQEContext(int):
         return slot
 
     def with_op(self, op: int) -> SQEContext:
-        """The context with this opcode."""
+        """The context with another opcode.
+
+        Args:
+            op: ``IORING_OP_*``, 0 to 255.
+
+        Returns:
+            A new context in direct mode, else the same.
+
+        Raises:
+            TypeError, ValueError: not such an int.
+            LookupError: its slot was given back.
+            RuntimeError: its operation is in flight.
+        """
         check("an opcode", op, 0, 0xFF)
         slot = self._slot_to_change()
         if slot is None:
@@ -196,7 +214,17 @@ class SQEContext(int):
         return self
 
     def with_flags(self, flags: int) -> SQEContext:
-        """The context with these ``IOSQE_*`` flags in place of all that it had."""
+        """The context with other flags in place of all that it had.
+
+        Args:
+            flags: ``IOSQE_*`` bits, 0 to 255.
+
+        Returns:
+            A new context in direct mode, else the same.
+
+        Raises:
+            TypeError, ValueError, LookupError, RuntimeError: as `with_op`.
+        """
         check("IOSQE flags", flags, 0, 0xFF)
         slot = self._slot_to_change()
         if slot is None:
@@ -206,17 +234,37 @@ class SQEContext(int):
         return self
 
     def with_fd(self, fd: int) -> SQEContext:
-        """The context with this descriptor."""
+        """The context with another descriptor.
+
+        Args:
+            fd: the descriptor: 30 bits with their sign in direct mode, else 32.
+
+        Returns:
+            A new context in direct mode, else the same.
+
+        Raises:
+            TypeError, ValueError, LookupError, RuntimeError: as `with_op`.
+        """
         slot = self._slot_to_change()
         if slot is None:
-            check("a descriptor in a context", fd, _FD_LEAST, _FD_MOST)
-            return SQEContext(self & ~(_FD_MASK << 32) | (fd & _FD_MASK) << 32)
+            check("a descriptor in a context", fd, FD_LEAST, FD_MOST)
+            return SQEContext(self & ~(FD_MASK << 32) | (fd & FD_MASK) << 32)
         check("a descriptor", fd, -(1 << 31), (1 << 31) - 1)
         slot.fields = (*slot.fields[:2], fd, *slot.fields[3:])
         return self
 
     def with_buf_group(self, buf_group: int) -> SQEContext:
-        """The context with this buffer group."""
+        """The context with another buffer group.
+
+        Args:
+            buf_group: the group, 0 to 65535.
+
+        Returns:
+            A new context in direct mode, else the same.
+
+        Raises:
+            TypeError, ValueError, LookupError, RuntimeError: as `with_op`.
+        """
         check("a buffer group", buf_group, 0, 0xFFFF)
         slot = self._slot_to_change()
         if slot is None:
@@ -255,44 +303,13 @@ class SQEContext(int):
         return f"<SQEContext {mode} slot={index} generation={self >> INDEX_BITS & GENERATION_MASK}>"
 
 
-def for_fd(fd: int) -> SQEContext:
-    """A direct context with only the descriptor set."""
-    return pack_direct(0, 0, 0, fd)
-
-
-def pack_direct(op: int, flags: int = 0, buf_group: int = 0, fd: int = 0) -> SQEContext:
-    """A direct context.
-
-    Raises:
-        TypeError, ValueError: a field that is no int or does not fit: 8, 8, 16 and (signed) 30 bits.
-    """
-    check("an opcode", op, 0, 0xFF)
-    check("IOSQE flags", flags, 0, 0xFF)
-    check("a buffer group", buf_group, 0, 0xFFFF)
-    check("a descriptor in a context", fd, _FD_LEAST, _FD_MOST)
-    return int.__new__(SQEContext, op | flags << 8 | buf_group << 16 | (fd & _FD_MASK) << 32)
-
-
-def pack_indirect(sqe: IndirectSQE) -> SQEContext:
-    """The context that names an indirect slot."""
-    if not isinstance(sqe, IndirectSQE) or isinstance(sqe, ExtSQE):
-        raise TypeError(f"an IndirectSQE is needed, not {type(sqe).__name__}")
-    return sqe.context
-
-
-def pack_extended(sqe: ExtSQE) -> SQEContext:
-    """The context that names an extended slot."""
-    if not isinstance(sqe, ExtSQE):
-        raise TypeError(f"an ExtSQE is needed, not {type(sqe).__name__}")
-    return sqe.context
-
-
 class IndirectSQE:
     """A borrowed slot that keeps the entry submitted under it.
 
     Attributes:
+        pool: where it was borrowed.
         context: what to submit under.
-        fields: the entry, as `uring.kernel.op.Op.fields`; see `uring.contexts.views.SQEView`.
+        fields: the entry, as `uring.Op.fields`; see `uring.SQEView`.
         op: the prepared request that `uring.Ring.submit_extended` submits.
         in_flight: from submission to the last completion.
         res: of the last completion, once it was taken.
@@ -314,7 +331,19 @@ class IndirectSQE:
         return find_slot(self.context) is self
 
     def prepare(self, op: Op) -> SQEContext:
-        """Records the request to submit later; its memory is kept from now on."""
+        """Records the request to submit later; its memory is kept from now on.
+
+        Args:
+            op: a request of ``uring.ops``.
+
+        Returns:
+            The slot's context.
+
+        Raises:
+            TypeError: ``op`` is no request.
+            LookupError: the slot was given back.
+            RuntimeError: the slot's operation is in flight.
+        """
         if not isinstance(op, Op):
             raise TypeError(f"a request made by a function of uring.ops is needed, not {type(op).__name__}")
         if not self.valid:
@@ -331,7 +360,13 @@ class IndirectSQE:
 
 
 class ExtSQE(IndirectSQE):
-    """A borrowed slot with 64 bytes of the caller's besides the entry, and Python references beside them."""
+    """A borrowed slot with 64 bytes of the caller's besides the entry, and Python references beside them.
+
+    Attributes:
+        pool: where it was borrowed.
+        context: what to submit under.
+        sidecar: the references: ``fn`` and ``ref1`` to ``ref7`` of `ctx`.
+    """
 
     __slots__ = ("_user_data", "sidecar")
 
@@ -348,33 +383,22 @@ class ExtSQE(IndirectSQE):
         return self._user_data
 
     def ctx(self, refs: int = 0, vals: int = 0) -> Ctx:
-        """A view of the slot as ``fn``, ``refs`` references, ``vals`` signed 64-bit numbers and the rest as
-        bytes: ``fn``, ``ref1``…, ``val1``…, ``data``.
+        """A view of the slot in one of its shapes.
+
+        It has ``fn``, references ``ref1`` and on, signed 64-bit numbers ``val1`` and on, and the rest as
+        bytes in ``data``.
+
+        Args:
+            refs: how many references, 0 to 7.
+            vals: how many numbers, 0 to 7 less ``refs``.
+
+        Returns:
+            The view.
 
         Raises:
-            ValueError: refs or vals below 0, or more than 7 together.
+            ValueError: below 0, or more than 7 together.
         """
         return Ctx(self.sidecar, self.user_data, refs, vals)
-
-
-def cast_user_data(ext: ExtSQE, kind: type[T]) -> T:
-    """The caller's 64 bytes as a `ctypes` type, which shares them.
-
-    Raises:
-        TypeError: not a ctypes type. ValueError: larger than 64 bytes.
-    """
-    import ctypes
-
-    if not isinstance(ext, ExtSQE):
-        raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
-    try:
-        size = ctypes.sizeof(kind)  # type: ignore[arg-type]
-        make: Callable[[bytearray], T] = kind.from_buffer  # type: ignore[attr-defined]
-    except (TypeError, AttributeError):
-        raise TypeError(f"a ctypes type is needed, not {kind!r}") from None
-    if size > USER_DATA_SIZE:
-        raise ValueError(f"{kind.__name__} has {size} bytes, the user data has {USER_DATA_SIZE}")
-    return make(ext.user_data)
 
 
 def find_slot(raw: int) -> IndirectSQE | None:

@@ -31,10 +31,14 @@ _numbers = itertools.count()
 
 
 class ContextPools:
-    """Two pools of ``capacity`` slots each, for indirect and extended contexts. Any thread may use them.
+    """Two pools of slots, for indirect and extended contexts. Any thread may use them.
+
+    Args:
+        capacity: how many slots each has, 1 to 16777216.
 
     Raises:
-        ValueError: a capacity that is not 1 to 16777216.
+        TypeError, ValueError: ``capacity`` is not such an int.
+        PoolExhausted: there are 262143 pools.
     """
 
     __slots__ = ("__weakref__", "_capacity", "_free", "_lock", "_number", "_taken")
@@ -52,14 +56,17 @@ class ContextPools:
 
     @property
     def capacity(self) -> int:
+        """How many slots each pool has."""
         return self._capacity
 
     @property
     def indirect_available(self) -> int:
+        """How many indirect slots can be borrowed."""
         return len(self._free[1])
 
     @property
     def extended_available(self) -> int:
+        """How many extended slots can be borrowed."""
         return len(self._free[2])
 
     def indirect(self) -> IndirectSQE:
@@ -73,13 +80,24 @@ class ContextPools:
     def put_indirect(self, indirect: IndirectSQE) -> None:
         """Gives a slot back; the object is dead from now on.
 
+        Args:
+            indirect: the slot.
+
         Raises:
-            RuntimeError: its operation is in flight. ValueError: of another pool, or given back already.
+            RuntimeError: its operation is in flight.
+            ValueError: of another pool, or given back already.
         """
         self._give_back(indirect)
 
     def put_extended(self, ext: ExtSQE) -> None:
-        """As `put_indirect`; references in the slot are dropped."""
+        """Gives a slot back, as `put_indirect`; references in it are dropped.
+
+        Args:
+            ext: the slot.
+
+        Raises:
+            RuntimeError, ValueError: as `put_indirect`.
+        """
         self._give_back(ext)
 
     def reset(self) -> None:
@@ -96,7 +114,14 @@ class ContextPools:
                 self._retire(slot)
 
     def find(self, raw: int) -> IndirectSQE | None:
-        """The borrowed slot that this context names, or None."""
+        """The borrowed slot that a context names.
+
+        Args:
+            raw: the context.
+
+        Returns:
+            The slot; None when it names none, or one that was given back.
+        """
         return self._taken.get(raw)
 
     def _borrow(self, mode: int, kind: type[S]) -> S:
@@ -151,6 +176,12 @@ class ScopedExtSQE:
     ``with ring.new_scoped_ext_sqe() as scope:`` use ``scope.ext``, then ``scope.submitted()`` when the
     completion's receiver is to give the slot back. A slot that is in flight when the block ends counts as
     submitted.
+
+    Args:
+        ext: the slot.
+
+    Raises:
+        TypeError: ``ext`` is no `ExtSQE`.
     """
 
     __slots__ = ("_done", "ext")
@@ -163,6 +194,7 @@ class ScopedExtSQE:
 
     @property
     def valid(self) -> bool:
+        """Whether the slot is still to be given back here."""
         return not self._done and self.ext.valid
 
     def submitted(self) -> None:

@@ -41,6 +41,11 @@ class Requester(Protocol):
 class Request(Generic[T]):
     """One operation in flight, or ended.
 
+    Args:
+        ring: the ring.
+        value: the 64 bits that its completions carry.
+        op: the operation.
+
     Attributes:
         value: the 64 bits that its completions carry, as `context`.
         name: the operation, as its function in ``uring.ops`` is called.
@@ -101,9 +106,15 @@ class Request(Generic[T]):
     def wait(self, timeout: float | None = None) -> T:
         """Waits until it is done, then its `result`. Completions of others stay for the ring's next wait.
 
+        Args:
+            timeout: seconds at most; None: no limit.
+
+        Returns:
+            The result.
+
         Raises:
-            TimeoutError: not done within ``timeout`` seconds (None: no limit). It stays in flight. Else as
-                `result`.
+            TimeoutError: not done in time. It stays in flight.
+            OSError, RuntimeError, RingClosed: as `result`.
         """
         if not self._ring.closed:
             self._ring._wait_for(self, timeout)

@@ -77,8 +77,17 @@ class _Val:
 class Ctx:
     """A shape over one extended slot; made by `uring.ExtSQE.ctx`.
 
-    ``fn`` and ``ref1`` to ``ref7`` hold any object, ``val1`` to ``val7`` signed 64-bit integers, and
-    ``data`` is a writable view of the bytes left. An attribute that the shape lacks is an AttributeError.
+    ``fn`` and ``ref1`` to ``ref7`` hold any object, ``val1`` to ``val7`` signed 64-bit integers, and ``data``
+    is a writable view of the bytes left. An attribute that the shape lacks is an AttributeError.
+
+    Args:
+        sidecar: the slot's references.
+        user_data: the slot's 64 bytes.
+        refs: how many references, 0 to 7.
+        vals: how many numbers, 0 to 7 less ``refs``.
+
+    Raises:
+        ValueError: below 0, or more than 7 together.
     """
 
     __slots__ = ("_bytes", "_sidecar", "refs", "vals")

@@ -130,6 +130,7 @@ class CQEView(Completion):
 
     @property
     def context(self) -> SQEContext:
+        """The context that was submitted under."""
         return SQEContext(self[0])
 
     @property
@@ -186,14 +187,30 @@ class CQEView(Completion):
         return self[2] >> _BUFFER_SHIFT
 
     def bundle_count(self, buffer_size: int) -> int:
-        """How many buffers of this size a bundle filled, the last perhaps in part."""
+        """How many buffers a bundle filled, the last perhaps in part.
+
+        Args:
+            buffer_size: bytes of each buffer, from 1 on.
+
+        Returns:
+            The number.
+
+        Raises:
+            ValueError: ``buffer_size`` is less than 1.
+        """
         if buffer_size < 1:
             raise ValueError(f"a buffer has 1 byte or more, not {buffer_size}")
         return max(0, -(-self[1] // buffer_size))
 
     def bundle_buffers(self, buffer_size: int) -> tuple[int, int]:
-        """First buffer and number of buffers of a bundle. The range may pass the end of the ring: see
-        `uring.BundleIterator`."""
+        """The buffers of a bundle. The range may pass the end of the ring: see `uring.BundleIterator`.
+
+        Args:
+            buffer_size: bytes of each buffer, from 1 on.
+
+        Returns:
+            The first buffer, and how many there are.
+        """
         return self.bundle_start_id, self.bundle_count(buffer_size)
 
 
@@ -204,18 +221,22 @@ class DirectCQE(Completion):
 
     @property
     def op(self) -> Op | int:
+        """The opcode that was submitted; a bare number where this package knows none."""
         return _op(self[0] & 0xFF)
 
     @property
     def sqe_flags(self) -> int:
+        """The context's ``IOSQE_*`` flags."""
         return self[0] >> 8 & 0xFF
 
     @property
     def buf_group(self) -> int:
+        """The context's buffer group."""
         return self[0] >> 16 & 0xFFFF
 
     @property
     def fd(self) -> int:
+        """The context's descriptor."""
         raw = self[0]
         return (raw >> 32 & _FD_MASK) - (1 << 30 if raw & _FD_SIGN else 0)
 
@@ -232,10 +253,12 @@ class ExtCQE(Completion):
 
     @property
     def op(self) -> Op | int:
+        """The opcode that was submitted; a bare number where this package knows none."""
         return _op(SQEContext(self[0]).op)
 
     @property
     def fd(self) -> int:
+        """The descriptor that was worked on."""
         return SQEContext(self[0]).fd
 
 
@@ -249,7 +272,11 @@ def _op(number: int) -> Op | int:
 class SQEView:
     """The fields of an entry that a slot remembers, to read.
 
+    Args:
+        slot: the slot, or None for an entry that nothing remembers.
+
     Raises:
+        TypeError: ``slot`` is no slot.
         LookupError: on reading a field of a view that is not `valid`.
     """
 
@@ -277,11 +304,12 @@ class SQEView:
 
     @property
     def opcode(self) -> int:
+        """The opcode, ``IORING_OP_*``."""
         return self._field(0)
 
     @property
     def flags(self) -> int:
-        """``IOSQE_*``."""
+        """The ``IOSQE_*`` flags."""
         return self._field(1) & 0xFF
 
     @property
@@ -291,14 +319,17 @@ class SQEView:
 
     @property
     def personality(self) -> int:
+        """The registered credentials; 0 is the submitter's own."""
         return self._field(1) >> 24 & 0xFFFF
 
     @property
     def fd(self) -> int:
+        """The descriptor, or the slot of a registered file."""
         return self._field(2)
 
     @property
     def raw_fd(self) -> int:
+        """The same as `fd`."""
         return self._field(2)
 
     @property
@@ -313,6 +344,7 @@ class SQEView:
 
     @property
     def len(self) -> int:
+        """A length or count, or what the operation keeps there."""
         return self._field(5)
 
     @property
@@ -322,6 +354,7 @@ class SQEView:
 
     @property
     def user_data(self) -> int:
+        """The context that it was submitted under."""
         return int(self._borrowed().context)
 
     @property
@@ -336,6 +369,7 @@ class SQEView:
 
     @property
     def splice_fd_in(self) -> int:
+        """The descriptor that `uring.ops.splice` and ``tee`` read from."""
         return self._field(8)
 
     @property
@@ -345,46 +379,68 @@ class SQEView:
 
     @property
     def addr3(self) -> int:
+        """A third address, or what the operation keeps there."""
         return self._field(9)
 
     @property
     def has_fixed_file(self) -> bool:
+        """Whether ``IOSQE_FIXED_FILE`` is among the flags."""
         return self.flags & 1 << 0 != 0
 
     @property
     def has_io_drain(self) -> bool:
+        """Whether ``IOSQE_IO_DRAIN`` is among the flags."""
         return self.flags & 1 << 1 != 0
 
     @property
     def has_io_link(self) -> bool:
+        """Whether ``IOSQE_IO_LINK`` is among the flags."""
         return self.flags & 1 << 2 != 0
 
     @property
     def has_io_hardlink(self) -> bool:
+        """Whether ``IOSQE_IO_HARDLINK`` is among the flags."""
         return self.flags & 1 << 3 != 0
 
     @property
     def has_async(self) -> bool:
+        """Whether ``IOSQE_ASYNC`` is among the flags."""
         return self.flags & 1 << 4 != 0
 
     @property
     def has_buffer_select(self) -> bool:
+        """Whether ``IOSQE_BUFFER_SELECT`` is among the flags."""
         return self.flags & 1 << 5 != 0
 
     @property
     def has_cqe_skip_success(self) -> bool:
+        """Whether ``IOSQE_CQE_SKIP_SUCCESS`` is among the flags."""
         return self.flags & 1 << 6 != 0
 
 
 def view_sqe(indirect: IndirectSQE) -> SQEView:
-    """The entry of an indirect slot."""
+    """The entry of an indirect slot.
+
+    Args:
+        indirect: the slot.
+
+    Raises:
+        TypeError: ``indirect`` is no slot.
+    """
     if not isinstance(indirect, IndirectSQE):
         raise TypeError(f"an IndirectSQE is needed, not {type(indirect).__name__}")
     return SQEView(indirect)
 
 
 def view_ext_sqe(ext: ExtSQE) -> SQEView:
-    """The entry of an extended slot."""
+    """The entry of an extended slot.
+
+    Args:
+        ext: the slot.
+
+    Raises:
+        TypeError: ``ext`` is no extended slot.
+    """
     if not isinstance(ext, ExtSQE):
         raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
     return SQEView(ext)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from socket import SOCK_CLOEXEC
+from typing import TYPE_CHECKING
 
-from ..contexts.context import ExtSQE, for_fd
+from ..contexts.packing import for_fd
 from ..errors import ListenerNotReady
 from .dispatch import CompletionOwner
 from .listening import (
@@ -28,8 +29,10 @@ from .listening import (
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ..contexts.context import ExtSQE
     from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
+    from ..kernel.addresses import Address
     from .multishot import MultishotHandler, MultishotMethods, MultishotSubscription
 
 __all__ = [
@@ -47,7 +50,12 @@ __all__ = [
 
 
 class ListenerOp:
-    """A listener being set up, or ready: its descriptor, accepting, closing."""
+    """A listener being set up, or ready: its descriptor, accepting, closing.
+
+    Args:
+        ring: the ring.
+        ext: the slot of the set-up.
+    """
 
     def __init__(self, ring: MultishotMethods, ext: ExtSQE) -> None:
         self._ring = ring
@@ -61,6 +69,7 @@ class ListenerOp:
 
     @property
     def state(self) -> ListenerState:
+        """How far the set-up is."""
         return self._setup.state
 
     @property
@@ -71,8 +80,12 @@ class ListenerOp:
     def set_fd(self, fd: int) -> None:
         """Replaces the descriptor that `decode_listener_cqe` stored; the one before is the caller's then.
 
+        Args:
+            fd: the descriptor, from 0 on.
+
         Raises:
-            TypeError, ValueError: no descriptor. ListenerNotReady: the listener is closed.
+            TypeError, ValueError: no descriptor.
+            ListenerNotReady: the listener is closed.
         """
         if isinstance(fd, bool) or not isinstance(fd, int):
             raise TypeError(f"a descriptor is an int, not {type(fd).__name__}")
@@ -82,15 +95,40 @@ class ListenerOp:
             raise ListenerNotReady("the listener is closed")
         self._setup.fd = fd
 
-    def accept_multishot(self, handler: MultishotHandler, **options: Any) -> MultishotSubscription:
-        """Accepts connections until cancelled; ``options`` as of `uring.Ring.accept_multishot`.
+    def accept_multishot(
+        self,
+        handler: MultishotHandler,
+        *,
+        flags: int = SOCK_CLOEXEC,
+        poll_first: bool = False,
+        sqe_flags: int = 0,
+        personality: int = 0,
+    ) -> MultishotSubscription:
+        """Accepts connections until cancelled.
+
+        Args:
+            handler: is called with each connection, and at the end.
+            flags: ``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK`` for the new sockets.
+            poll_first: waits for readiness before the first attempt (Linux 6.10).
+            sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+            personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+        Returns:
+            The subscription.
 
         Raises:
             ListenerNotReady: `set_listener_ready` was not called, or the listener is closed.
         """
         if self.state is not ListenerState.READY or self.fd < 0:
             raise ListenerNotReady(f"the listener cannot accept: its state is {self.state.name}")
-        return self._ring.accept_multishot(for_fd(self.fd), handler, **options)
+        return self._ring.accept_multishot(
+            for_fd(self.fd),
+            handler,
+            flags=flags,
+            poll_first=poll_first,
+            sqe_flags=sqe_flags,
+            personality=personality,
+        )
 
     def close(self) -> None:
         """Closes the descriptor at once, and gives the slot back unless one of its completions is pending.
@@ -144,6 +182,10 @@ class ListenerManager(CompletionOwner):
 
     Drive each set-up with the functions of this module, or give its completions to `uring.dispatch`: the
     manager then calls the handler and submits what comes next.
+
+    Args:
+        ring: the ring.
+        pool: where its slots come from, such as the ring's ``pools``.
     """
 
     def __init__(self, ring: MultishotMethods, pool: ContextPools) -> None:
@@ -152,41 +194,87 @@ class ListenerManager(CompletionOwner):
 
     @property
     def ring(self) -> MultishotMethods:
+        """The ring that its listeners are on."""
         return self._ring
 
     @property
     def pool(self) -> ContextPools:
+        """Where its slots come from."""
         return self._pool
 
     def listen_tcp4(
         self, address: tuple[str, int], backlog: int = 128, handler: ListenerHandler | None = None
     ) -> ListenerOp:
-        """Submits the socket of a TCP listener over IPv4 at (host, port) (Linux 6.11).
+        """Submits the socket of a TCP listener over IPv4.
+
+        Args:
+            address: (host, port); the host is numeric.
+            backlog: how many connections may wait to be accepted, 0 to 2**31 - 1.
+            handler: is called at each step; None does nothing.
+
+        Returns:
+            The listener; it accepts once its set-up is done.
 
         Raises:
-            PoolExhausted: no slot, or no room in the queue. TypeError, ValueError, OverflowError: address or
-                backlog.
+            PoolExhausted: no slot, or no room in the queue.
+            TypeError, ValueError, OverflowError: ``address`` or ``backlog`` is invalid.
         """
         return self._listen(socket.AF_INET, socket.IPPROTO_TCP, address, backlog, handler)
 
     def listen_tcp6(
-        self, address: tuple[Any, ...], backlog: int = 128, handler: ListenerHandler | None = None
+        self,
+        address: tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int],
+        backlog: int = 128,
+        handler: ListenerHandler | None = None,
     ) -> ListenerOp:
-        """As `listen_tcp4`, over IPv6: (host, port) and perhaps flow information and scope."""
+        """Submits the socket of a TCP listener over IPv6.
+
+        Args:
+            address: (host, port), perhaps with flow information and scope; the host is numeric.
+            backlog: how many connections may wait to be accepted, 0 to 2**31 - 1.
+            handler: is called at each step; None does nothing.
+
+        Returns:
+            The listener; it accepts once its set-up is done.
+
+        Raises:
+            PoolExhausted: no slot, or no room in the queue.
+            TypeError, ValueError, OverflowError: ``address`` or ``backlog`` is invalid.
+        """
         return self._listen(socket.AF_INET6, socket.IPPROTO_TCP, address, backlog, handler)
 
     def listen_unix(
         self, path: str | bytes, backlog: int = 128, handler: ListenerHandler | None = None
     ) -> ListenerOp:
-        """As `listen_tcp4`, on a Unix stream socket at a path."""
+        """Submits the socket of a Unix stream listener.
+
+        Args:
+            path: the path, or bytes with a leading NUL of the abstract namespace.
+            backlog: how many connections may wait to be accepted, 0 to 2**31 - 1.
+            handler: is called at each step; None does nothing.
+
+        Returns:
+            The listener; it accepts once its set-up is done.
+
+        Raises:
+            PoolExhausted: no slot, or no room in the queue.
+            TypeError, ValueError: ``path`` or ``backlog`` is invalid.
+        """
         return self._listen(socket.AF_UNIX, 0, path, backlog, handler)
 
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Takes the set-up that the completion belongs to one step on; False when it belongs to none.
+        """Takes the set-up that a completion belongs to one step on.
+
+        Args:
+            cqe: the completion, of any of the ring's ``wait`` functions.
+
+        Returns:
+            False when it belongs to none.
 
         Raises:
             PoolExhausted: no room in the queue; the next request is prepared, submit it again with
-                `uring.Ring.submit_extended`. What the handler raises.
+                `uring.Ring.submit_extended`.
+            Exception: what the handler raises.
         """
         step = decode_listener_cqe(cqe)
         if step is None:
@@ -212,7 +300,7 @@ class ListenerManager(CompletionOwner):
         return True
 
     def _listen(
-        self, family: int, protocol: int, address: Any, backlog: int, handler: ListenerHandler | None
+        self, family: int, protocol: int, address: Address, backlog: int, handler: ListenerHandler | None
     ) -> ListenerOp:
         ext = self._pool.extended()
         try:

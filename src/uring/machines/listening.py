@@ -17,17 +17,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import abi, ops
 from ..contexts.context import ExtSQE, find_slot
 from ..kernel.addresses import encode_address
+from ..ops.base import renamed
 from .machine import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..contexts.views import Completion
+    from ..kernel.addresses import Address
     from ..kernel.op import Op
 
 __all__ = [
@@ -77,7 +79,14 @@ class ListenerHandler:
     """The callbacks of a set-up; by default each lets it continue."""
 
     def on_socket_created(self, fd: int) -> bool | None:
-        """The socket exists, to set options on. False, and nothing else, leaves the set-up there."""
+        """The socket exists, to set options on.
+
+        Args:
+            fd: its descriptor.
+
+        Returns:
+            False, and nothing else, leaves the set-up there.
+        """
         return True
 
     def on_bound(self) -> bool | None:
@@ -88,7 +97,12 @@ class ListenerHandler:
         """The socket listens and is ready."""
 
     def on_error(self, op: int, error: OSError) -> None:
-        """The request with this opcode failed."""
+        """A request of the set-up failed.
+
+        Args:
+            op: its opcode, ``IORING_OP_*``.
+            error: the reason.
+        """
 
     @classmethod
     def from_callbacks(
@@ -98,7 +112,17 @@ class ListenerHandler:
         on_listening: Callable[[], None] | None = None,
         on_error: Callable[[int, OSError], None] | None = None,
     ) -> ListenerHandler:
-        """A handler of functions; what is not given does as this class."""
+        """Makes a handler of functions.
+
+        Args:
+            on_socket_created: as the method of this name; None does as this class.
+            on_bound: as the method of this name; None does as this class.
+            on_listening: as the method of this name; None does as this class.
+            on_error: as the method of this name; None does as this class.
+
+        Returns:
+            The handler.
+        """
         return _Callbacks(on_socket_created, on_bound, on_listening, on_error)
 
 
@@ -224,9 +248,9 @@ class Setup:
 
     __slots__ = ("address", "awaited", "backlog", "family", "fd", "handler", "op", "state")
 
-    def __init__(self, family: int, address: Any, backlog: int, handler: ListenerHandler) -> None:
+    def __init__(self, family: int, address: Address, backlog: int, handler: ListenerHandler) -> None:
         self.family: int = family
-        self.address: Any = address
+        self.address: Address = address
         self.backlog: int = backlog
         self.handler: ListenerHandler = handler
         self.state: ListenerState = ListenerState.INIT
@@ -259,32 +283,47 @@ class Setup:
             os.close(fd)
 
 
+@renamed(type="kind")
 def prepare_listener_socket(
     ext: ExtSQE,
     family: int,
-    type: int,
+    kind: int,
     protocol: int,
-    address: Any,
+    address: Address,
     backlog: int,
     handler: ListenerHandler | None = None,
 ) -> None:
     """Puts the first request of a set-up into a slot, and the rest of what it needs beside it.
 
+    Args:
+        ext: the slot.
+        family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        kind: ``SOCK_STREAM`` or the like. Its earlier keyword ``type`` still works.
+        protocol: ``IPPROTO_*``; 0 is the family's usual one.
+        address: where it is to listen, as `uring.ops.bind` takes it.
+        backlog: how many connections may wait to be accepted, 0 to 2**31 - 1.
+        handler: is called at each step; None does nothing.
+
     Raises:
-        TypeError, ValueError, OverflowError: the address is none of the family, the backlog or another
-            number is out of range. RuntimeError: the slot is in flight.
+        TypeError, ValueError, OverflowError: the address is none of the family, the backlog or another number
+            is out of range.
+        RuntimeError: the slot is in flight.
     """
     if not isinstance(ext, ExtSQE):
         raise TypeError(f"an ExtSQE is needed, not {ext.__class__.__name__}")
     encode_address(family, address)
     ops.listen(0, backlog)  # says what is wrong with the backlog now rather than after the bind
     setup = Setup(family, address, backlog, ListenerHandler() if handler is None else handler)
-    setup.prepare(ext, ops.socket(family, type, protocol))
+    setup.prepare(ext, ops.socket(family, kind, protocol))
     ext.sidecar[1] = setup
 
 
 def prepare_listener_bind(ext: ExtSQE, fd: int) -> None:
-    """Puts the bind of the socket ``fd`` to the address given at the start into the slot.
+    """Puts the bind of the socket, to the address given at the start, into the slot.
+
+    Args:
+        ext: the slot of the set-up.
+        fd: the socket's descriptor.
 
     Raises:
         IllegalEvent: the socket does not exist, is bound already, or the listener is closed.
@@ -297,7 +336,11 @@ def prepare_listener_bind(ext: ExtSQE, fd: int) -> None:
 
 
 def prepare_listener_listen(ext: ExtSQE, fd: int) -> None:
-    """Puts the listen on the socket ``fd`` with the backlog given at the start into the slot.
+    """Puts the listen on the socket, with the backlog given at the start, into the slot.
+
+    Args:
+        ext: the slot of the set-up.
+        fd: the socket's descriptor.
 
     Raises:
         IllegalEvent: the socket is not bound, listens already, or the listener is closed.
@@ -310,14 +353,28 @@ def prepare_listener_listen(ext: ExtSQE, fd: int) -> None:
 
 
 def set_listener_ready(ext: ExtSQE) -> None:
-    """Says that the listener may accept. Raises IllegalEvent before it listens, and after its close."""
+    """Says that the listener may accept.
+
+    Args:
+        ext: the slot of the set-up.
+
+    Raises:
+        IllegalEvent: it does not listen yet, or is closed.
+        LookupError: no set-up is in this slot.
+    """
     setup_of(ext).advance(Event.SET_READY)
 
 
 def decode_listener_cqe(cqe: Completion) -> ListenerStep | None:
-    """The step of the set-up that a completion belongs to; None if it belongs to none.
+    """The step of the set-up that a completion belongs to. To be called once for each.
 
-    To be called once for each. A socket that arrives after the close is closed here.
+    A socket that arrives after the close is closed here.
+
+    Args:
+        cqe: the completion, of any of the ring's ``wait`` functions.
+
+    Returns:
+        The step; None if it belongs to none.
     """
     slot = find_slot(cqe[0])
     if not isinstance(slot, ExtSQE) or not isinstance(slot.sidecar[1], Setup):

@@ -99,11 +99,23 @@ class MultishotHandler:
     """The callbacks of a subscription. By default an error stops it, and other methods do nothing."""
 
     def on_multishot_step(self, step: MultishotStep) -> MultishotAction:
-        """A completion came. STOP cancels what has not ended yet."""
+        """A completion came.
+
+        Args:
+            step: the completion, with what it names good until this returns.
+
+        Returns:
+            ``STOP`` cancels what has not ended yet.
+        """
         return MultishotAction.CONTINUE if step.error is None else MultishotAction.STOP
 
     def on_multishot_stop(self, error: OSError | None, cancelled: bool) -> None:
-        """The last completion was seen; at most once. ``error`` is the one it ended with, if any."""
+        """The last completion was seen; at most once.
+
+        Args:
+            error: the one it ended with, if any.
+            cancelled: whether it ended by a cancel.
+        """
 
     @classmethod
     def from_callbacks(
@@ -111,7 +123,12 @@ class MultishotHandler:
         on_step: Callable[[MultishotStep], MultishotAction] | None = None,
         on_stop: Callable[[OSError | None, bool], None] | None = None,
     ) -> MultishotHandler:
-        """A handler of functions; what is not given does as this class."""
+        """Makes a handler of functions.
+
+        Args:
+            on_step: as `on_multishot_step`; None does as this class.
+            on_stop: as `on_multishot_stop`; None does as this class.
+        """
         return _Callbacks(on_step, on_stop)
 
 
@@ -186,6 +203,12 @@ class MultishotSubscription(CompletionOwner):
 
     Completions reach it through `uring.dispatch`, and handlers run in there. What a handler raises comes out
     of it; the subscription goes on, or has ended, regardless. A ring that is stopped calls no handler.
+
+    Args:
+        ring: the ring.
+        ext: the slot that it is under.
+        op: the request.
+        handler: is called with each completion, and at the end.
     """
 
     def __init__(self, ring: MultishotMethods, ext: ExtSQE, op: Op, handler: MultishotHandler) -> None:
@@ -246,7 +269,14 @@ class MultishotSubscription(CompletionOwner):
         self._try_cancel()
 
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Deals with a completion of this subscription; False for any other."""
+        """Handles a completion of this subscription.
+
+        Args:
+            cqe: the completion, of any of the ring's ``wait`` functions.
+
+        Returns:
+            False for any other.
+        """
         if cqe[0] != self.context:
             return False
         action = self._advance(Event.MORE if cqe.has_more else Event.LAST)
@@ -320,14 +350,29 @@ class MultishotMethods(ProvidedBuffers):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> MultishotSubscription:
-        """Accepts connections on the context's descriptor until it ends (Linux 5.19): a step each, its result
-        a descriptor that the handler owns.
+        """Accepts connections on the context's descriptor until it ends: a step each, its result a descriptor
+        that the handler owns.
 
         Args:
             ctx: a direct context: `for_fd`; with ``IOSQE_FIXED_FILE`` among its flags a registered file.
+            handler: is called with each connection, and at the end.
+            flags: ``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK`` for the new sockets.
+            poll_first: waits for readiness before the first attempt (Linux 6.10).
+            sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+            personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+        Returns:
+            The subscription.
 
         Raises:
-            ValueError: the context is not direct. PoolExhausted: no extended slot, or no room to queue.
+            ValueError: the context is not direct.
+            PoolExhausted: no extended slot, or no room in the queue.
+
+        Since:
+            Linux 5.19.
+
+        Source:
+            io_uring_prep_multishot_accept(3).
         """
         fd, fixed = self._target(ctx)
         op = ops.accept_multishot(fd, flags=flags, poll_first=poll_first, fixed_file=fixed)
@@ -343,14 +388,29 @@ class MultishotMethods(ProvidedBuffers):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> MultishotSubscription:
-        """Receives on the context's descriptor, into buffers of its group, until it ends (Linux 6.0): a step
-        each, with a buffer that the handler gives back.
+        """Receives on the context's descriptor, into buffers of its group, until it ends: a step each, with a
+        buffer that the handler gives back.
 
         Args:
             ctx: a direct context: ``for_fd(fd).with_buf_group(group)``.
+            handler: is called with each piece of data, and at the end.
+            flags: ``MSG_*`` of recv(2), 0 to 2**32 - 1, without ``MSG_WAITALL``.
+            poll_first: waits for data before the first attempt.
+            sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+            personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+        Returns:
+            The subscription.
 
         Raises:
-            ValueError: the context is not direct. PoolExhausted: no extended slot, or no room to queue.
+            ValueError: the context is not direct.
+            PoolExhausted: no extended slot, or no room in the queue.
+
+        Since:
+            Linux 6.0.
+
+        Source:
+            io_uring_prep_recv_multishot(3).
         """
         fd, fixed = self._target(ctx)
         op = ops.recv_multishot(fd, ctx.buf_group, flags=flags, poll_first=poll_first, fixed_file=fixed)
@@ -359,8 +419,16 @@ class MultishotMethods(ProvidedBuffers):
     def subscribe(self, op: Op, handler: MultishotHandler) -> MultishotSubscription:
         """Submits any multishot request of ``uring.ops`` with a handler, under a slot of the ring's.
 
+        Args:
+            op: the request.
+            handler: is called with each completion, and at the end.
+
+        Returns:
+            The subscription.
+
         Raises:
-            TypeError: the request completes once. PoolExhausted: no extended slot, or no room to queue.
+            TypeError: the request completes once, or ``handler`` is none.
+            PoolExhausted: no extended slot, or no room in the queue.
         """
         if not isinstance(op, Multishot):
             raise TypeError(f"a multishot of uring.ops is needed, not {op!r}")

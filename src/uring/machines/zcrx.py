@@ -17,21 +17,19 @@ from __future__ import annotations
 import errno
 import mmap
 import socket
-from dataclasses import dataclass
 from enum import Enum, Flag, IntEnum, auto
 from typing import TYPE_CHECKING
 
 from .. import abi, ops
 from ..abi.layouts import ZCRX_RQE
 from ..errors import error_from_result
-from ..ops.base import check_fd, check_int
+from ..ops.base import check_fd
 from .dispatch import CompletionOwner
 from .machine import Table
+from .received import ZCRXBuffer, ZCRXConfig, ZCRXHandler
 from .refill import ZCRXMethods, ZCRXQueue, check_zcrx_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..contexts.context import ExtSQE
     from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
@@ -43,141 +41,6 @@ _PAGE = mmap.PAGESIZE
 _MAP_HUGETLB = 0x40000
 _HUGE_PAGE = 2 << 20
 _SILENT = int(abi.IOSQE_CQE_SKIP_SUCCESS)
-
-
-@dataclass(frozen=True, slots=True)
-class ZCRXConfig:
-    """A receive queue of a network card, and the memory for it.
-
-    Attributes:
-        if_name: of the interface.
-        rx_queue: of the interface.
-        area_size: bytes for received data: whole chunks.
-        rq_entries: of the refill ring; a power of two.
-        chunk_size: bytes that the card fills at a time: a page, or a power of two times that (Linux 6.20).
-        use_huge_pages: make the area of huge pages; its size is then whole ones.
-
-    Raises:
-        TypeError, ValueError: a field out of range.
-    """
-
-    if_name: str
-    rx_queue: int
-    area_size: int = 16 << 20
-    rq_entries: int = 4096
-    chunk_size: int = _PAGE
-    use_huge_pages: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.if_name, str):
-            raise TypeError(f"if_name is a str, not {type(self.if_name).__name__}")
-        if not self.if_name:
-            raise ValueError("if_name is the name of an interface, not empty")
-        check_int("rx_queue", self.rx_queue, 0, (1 << 32) - 1)
-        check_int("rq_entries", self.rq_entries, 1, 32768)
-        check_int("chunk_size", self.chunk_size, _PAGE, 1 << 30)
-        for name, value in (("rq_entries", self.rq_entries), ("chunk_size", self.chunk_size)):
-            if value & (value - 1):
-                raise ValueError(f"{name} is a power of two, not {value}")
-        unit = max(self.chunk_size, _HUGE_PAGE) if self.use_huge_pages else self.chunk_size
-        check_int("area_size", self.area_size, unit, 1 << 40)
-        if self.area_size % unit:
-            raise ValueError(f"area_size is a multiple of {unit}, not {self.area_size}")
-
-
-class ZCRXBuffer:
-    """Received data where the card put it: the caller's until `release`."""
-
-    __slots__ = ("_offset", "_queue", "_size", "_view")
-
-    def __init__(self, view: memoryview, queue: ZCRXQueue | None, offset: int) -> None:
-        self._view: memoryview | None = view
-        self._queue = queue
-        self._offset = offset
-        self._size = view.nbytes
-
-    @property
-    def bytes(self) -> memoryview:
-        """The data, good until `release`. Raises ValueError after it."""
-        if self._view is None:
-            raise ValueError("the buffer was released")
-        return self._view
-
-    @property
-    def released(self) -> bool:
-        return self._view is None
-
-    def release(self) -> None:
-        """Gives the memory back to the kernel; more releases do nothing. On the ring's thread only.
-
-        Raises:
-            BlockingIOError: the refill ring is full; the buffer is still the caller's, release it later.
-            BufferError: another object exports the view's memory; the buffer is still the caller's.
-        """
-        view = self._view
-        if view is None:
-            return
-        if self._queue is not None and not self._queue.room:
-            raise BlockingIOError(errno.EAGAIN, "the refill ring is full: release the buffer later")
-        view.release()
-        self._view = None
-        if self._queue is not None:
-            self._queue.refill(self._offset, self._size)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __repr__(self) -> str:
-        return f"<ZCRXBuffer {self._size} bytes{' released' if self._view is None else ''}>"
-
-
-class ZCRXHandler:
-    """The callbacks of a receive; by default data is released and an error stops it."""
-
-    def on_data(self, buffer: ZCRXBuffer) -> bool | None:
-        """Data came; the handler releases the buffer, now or later. Empty: the peer has sent all. False, and
-        nothing else, stops the receive, if a cancel can be queued."""
-        buffer.release()
-        return True
-
-    def on_error(self, error: OSError) -> bool | None:
-        """The receive failed, or named memory that is not in the area. False, and nothing else, stops it."""
-        return False
-
-    def on_stopped(self) -> None:
-        """The last completion was seen. Once, before the state is STOPPED."""
-
-    @classmethod
-    def from_callbacks(
-        cls,
-        on_data: Callable[[ZCRXBuffer], bool | None] | None = None,
-        on_error: Callable[[OSError], bool | None] | None = None,
-        on_stopped: Callable[[], None] | None = None,
-    ) -> ZCRXHandler:
-        """A handler of functions; what is not given does as this class."""
-        return _Callbacks(on_data, on_error, on_stopped)
-
-
-class _Callbacks(ZCRXHandler):
-    def __init__(
-        self,
-        on_data: Callable[[ZCRXBuffer], bool | None] | None,
-        on_error: Callable[[OSError], bool | None] | None,
-        on_stopped: Callable[[], None] | None,
-    ) -> None:
-        self._data = on_data
-        self._error = on_error
-        self._stopped = on_stopped
-
-    def on_data(self, buffer: ZCRXBuffer) -> bool | None:
-        return super().on_data(buffer) if self._data is None else self._data(buffer)
-
-    def on_error(self, error: OSError) -> bool | None:
-        return super().on_error(error) if self._error is None else self._error(error)
-
-    def on_stopped(self) -> None:
-        if self._stopped is not None:
-            self._stopped()
 
 
 class ZCRXState(IntEnum):
@@ -255,9 +118,13 @@ class ZCRXReceiver(CompletionOwner):
     thread: `stop` and `ZCRXBuffer.release` must not run while completions are dispatched elsewhere.
 
     Args:
+        ring: the ring, with 32-byte completions.
+        pool: where its slot comes from, such as the ring's ``pools``.
+        config: the interface, its queue and the memory; or else ``queue``.
         queue: one that `uring.Ring.register_zcrx_ifq` made, in place of the configuration's.
 
     Raises:
+        TypeError: neither or both of ``config`` and ``queue``.
         NotSupported: the ring's completions have 16 bytes, or the card or its driver cannot do it.
         OSError: no such interface, no CAP_NET_ADMIN, no memory, or refused by the kernel; the message says
             which interface and queue.
@@ -291,6 +158,7 @@ class ZCRXReceiver(CompletionOwner):
 
     @property
     def state(self) -> ZCRXState:
+        """How far the receive is."""
         return self._state
 
     @property
@@ -306,9 +174,20 @@ class ZCRXReceiver(CompletionOwner):
     def start(self, fd: Fd, handler: ZCRXHandler) -> None:
         """Queues the receive on a TCP connection whose data the card steers to the queue. Once.
 
+        Args:
+            fd: the connection, a descriptor or an object with ``fileno()``.
+            handler: is called with each piece of data, and at the end.
+
         Raises:
+            TypeError: ``handler`` is none.
             PoolExhausted: no slot, or no room in the queue: it may be started again then.
             IllegalEvent: it was started, stopped or closed before.
+
+        Since:
+            Linux 6.15.
+
+        Source:
+            iou-zcrx.rst in the kernel's Documentation/networking.
         """
         if not isinstance(handler, ZCRXHandler):
             raise TypeError(f"a ZCRXHandler is needed, not {type(handler).__name__}")
@@ -360,7 +239,14 @@ class ZCRXReceiver(CompletionOwner):
         self._queue = None
 
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Deals with a completion of this receive; False for any other."""
+        """Handles a completion of this receive.
+
+        Args:
+            cqe: the completion, of any of the ring's ``wait`` functions.
+
+        Returns:
+            False for any other.
+        """
         if self._ext is None or cqe[0] != self._ext.context:
             return False
         expected = self._state is ZCRXState.STOPPING and cqe.res == -errno.ECANCELED

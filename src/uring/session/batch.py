@@ -29,6 +29,9 @@ _DIRECT_END = 1 << 62
 class Batch:
     """Requests, each with a direct context that is carried as it is; made by ``Ring.batch``.
 
+    Args:
+        requests: pairs of a request of ``uring.ops`` and its context.
+
     Raises:
         TypeError, ValueError: a context that is not direct, or a request that is linked, silent or draining.
     """

@@ -28,9 +28,16 @@ class BatchSubmission(Submission):
     def batch(self, requests: Iterable[tuple[Op, int]]) -> Batch:
         """Makes requests under direct contexts ready to be submitted together, any number of times.
 
+        Args:
+            requests: pairs of a request of ``uring.ops`` and its direct context.
+
+        Returns:
+            The batch.
+
         Raises:
-            NotSupported: the kernel, or this ring's mode, lacks an operation. ValueError: a request that
-                names another one by its value, is linked or silent, or has no direct context.
+            NotSupported: the kernel, or this ring's mode, lacks an operation.
+            ValueError: a request that names another one by its value, is linked or silent, or has no direct
+                context.
         """
         self._check_open()
         batch = Batch(requests)
@@ -42,11 +49,19 @@ class BatchSubmission(Submission):
         return batch
 
     def submit_batch(self, batch: Batch) -> int:
-        """Queues the requests of a batch in one call into C and returns how many.
+        """Queues the requests of a batch in one call into C.
+
+        Args:
+            batch: the batch.
+
+        Returns:
+            How many were queued.
 
         Raises:
-            PoolExhausted: the submission queue is full and the kernel takes nothing now; requests before
-                stay queued. As `submit` otherwise.
+            TypeError: ``batch`` was not made by `batch`.
+            PoolExhausted: the submission queue is full and the kernel takes nothing now; requests before stay
+                queued.
+            RingClosed, RuntimeError: as `submit`.
         """
         if not isinstance(batch, Batch):
             raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
@@ -61,19 +76,25 @@ class BatchSubmission(Submission):
     @overload
     def submit_as_one(self, batch: Batch, ctx: int) -> SQEContext: ...
     def submit_as_one(self, batch: Batch, ctx: Any = ABSENT) -> SQEContext | Request[Any]:
-        """Queues the requests of a batch; one completion, under ``ctx``, follows the last of them. Without a
-        context it is a `Request`.
+        """Queues the requests of a batch; one completion follows the last of them.
 
         `uring.Ring.result` of that completion is the list of their results in their order, errors as errnos
-        negated; their own contexts are not used. Waking up once for many requests, and making one object
-        for all their completions, is the cheapest way through a ring.
+        negated; their own contexts are not used. Waking up once for many requests, and making one object for
+        all their completions, is the cheapest way through a ring.
+
+        Args:
+            batch: the batch.
+            ctx: the context that the completion carries. Without it there is a `Request`.
+
+        Returns:
+            The context, or without one the request.
 
         Raises:
+            TypeError: ``batch`` was not made by `batch`.
             RuntimeError: the batch is in flight as one already.
             ValueError: more requests than the submission queue has entries; a multishot, or a request that
                 carries a command; a linked request stands before it.
-            PoolExhausted: the queue has no room for all of them now; nothing is queued. As `submit`
-                otherwise.
+            PoolExhausted: the queue has no room for all of them now; nothing is queued.
         """
         if not isinstance(batch, Batch):
             raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")

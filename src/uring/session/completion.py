@@ -49,28 +49,58 @@ class Waiting(RingState):
     """The way out of a ring."""
 
     def wait(self, max_cqes: int = 64, timeout: float | None = 0.0) -> list[CQEView]:
-        """Submits what is queued and takes completions, at most ``max_cqes``; an empty list when there are
-        none within ``timeout`` seconds (None: no limit).
+        """Submits the queue and takes completions.
+
+        Args:
+            max_cqes: how many completions at most, from 1 on.
+            timeout: seconds to wait for the first one; None: no limit.
+
+        Returns:
+            The completions; an empty list when there are none in time.
 
         Raises:
             CQOverflow: the kernel had no memory to keep completions in, and dropped some.
-            RingClosed, RuntimeError: as `submit`.
+            RingClosed, RuntimeError: the ring is stopped, not started, or another thread's.
         """
         return self._take(CQEView, max_cqes, timeout)
 
     def wait_direct(self, max_cqes: int = 64, timeout: float | None = 0.0) -> list[DirectCQE]:
-        """As `wait`, where every submission has a direct context."""
+        """As `wait`, where every submission has a direct context.
+
+        Args:
+            max_cqes: how many completions at most, from 1 on.
+            timeout: seconds to wait for the first one; None: no limit.
+        """
         return self._take(DirectCQE, max_cqes, timeout)
 
     def wait_extended(self, max_cqes: int = 64, timeout: float | None = 0.0) -> list[ExtCQE]:
-        """As `wait`, where every submission has an extended context."""
+        """As `wait`, where every submission has an extended context.
+
+        Args:
+            max_cqes: how many completions at most, from 1 on.
+            timeout: seconds to wait for the first one; None: no limit.
+        """
         return self._take(ExtCQE, max_cqes, timeout)
 
     def wait_registered(self, index: int = 0, max_cqes: int = 64) -> list[CQEView]:
-        """As `wait`, for as long as entry ``index`` of the registered wait region says (Linux 6.13).
+        """As `wait`, for as long as an entry of the registered wait region says.
+
+        Args:
+            index: the entry, from 0 on.
+            max_cqes: how many completions at most, from 1 on.
+
+        Returns:
+            The completions.
 
         Raises:
+            TypeError: ``index`` is no int.
             IndexError: the region has no such entry, or there is no region.
+
+        Since:
+            Linux 6.13.
+
+        Source:
+            io_uring_enter(2), ``IORING_ENTER_EXT_ARG_REG``.
         """
         self._check_usable()
         if isinstance(index, bool) or not isinstance(index, int):
@@ -85,10 +115,19 @@ class Waiting(RingState):
         return self._take(CQEView, max_cqes, 0.0)
 
     def result(self, cqe: Completion) -> Any:
-        """What a successful completion means: a pair of descriptors, an address, a `StatxResult`, bytes; the
-        number itself where there is no more to it. The same as ``cqe.result()``.
+        """What a completion means: the same as ``cqe.result()``.
+
+        That is a pair of descriptors, an address, a `StatxResult`, bytes; the number itself where there is no
+        more to it.
+
+        Args:
+            cqe: the completion.
+
+        Returns:
+            The result.
 
         Raises:
+            TypeError: ``cqe`` is no completion.
             OSError: the completion is an error. It names the operation, its descriptor, address and paths.
             LookupError: several requests were in flight under one direct context, and nothing tells whose
                 result this is.
@@ -252,12 +291,18 @@ class Waiting(RingState):
         return kept
 
     def completions(self, timeout: float | None = None) -> Iterator[CQEView]:
-        """Completions as they come, until nothing is in flight any more, or none has come for ``timeout``
-        seconds (None: no limit). The body of the loop may queue requests, and leave it: what it did not see
-        stays for the next wait.
+        """Completions as they come, until nothing is in flight any more, or none has come in time.
+
+        The body of the loop may queue requests, and leave it: what it did not see stays for the next wait.
+
+        Args:
+            timeout: seconds to wait for each; None: no limit.
+
+        Returns:
+            An iterator of the completions.
 
         Raises:
-            As `wait`.
+            CQOverflow, RingClosed, RuntimeError: as `wait`.
         """
         while self._backlog or self.in_flight:
             cqes = deque(self.wait(timeout=timeout))
@@ -270,11 +315,17 @@ class Waiting(RingState):
                 self._backlog[:0] = cqes
 
     def drain(self, timeout: float | None = None) -> list[CQEView]:
-        """Waits until nothing is in flight, and returns all completions that came meanwhile.
+        """Waits until nothing is in flight.
+
+        Args:
+            timeout: seconds at most; None: no limit.
+
+        Returns:
+            All completions that came meanwhile.
 
         Raises:
-            TimeoutError: something is still in flight after ``timeout`` seconds (None: no limit); what came
-                stays for the next wait. Else as `wait`.
+            TimeoutError: something is still in flight; what came stays for the next wait.
+            CQOverflow, RingClosed, RuntimeError: as `wait`.
         """
         deadline = _deadline(timeout)
         found: list[CQEView] = []
@@ -318,8 +369,12 @@ class Waiting(RingState):
         """Leaves a request that is silent on success to the ring's own thread, which submits it in its next
         wait; a wait that goes on is woken. Any thread may.
 
+        Args:
+            op: the request of ``uring.ops``.
+
         Raises:
-            RingClosed: the ring was stopped. ValueError: a ring without a descriptor cannot be woken.
+            RingClosed: the ring was stopped.
+            ValueError: a ring without a descriptor cannot be woken.
         """
         with self._lock:
             self._check_open()

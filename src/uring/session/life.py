@@ -130,14 +130,29 @@ class RingCore(BatchSubmission, Waiting):
         return self.pools.extended()
 
     def must_ext_sqe(self) -> ExtSQE:
-        """As `ext_sqe`, where running out is a mistake of the program: a RuntimeError."""
+        """Borrows an extended slot, where running out is a mistake of the program.
+
+        Returns:
+            The slot.
+
+        Raises:
+            RuntimeError: all are taken.
+        """
         try:
             return self.ext_sqe()
         except PoolExhausted as error:
             raise RuntimeError(str(error)) from error
 
     def put_ext_sqe(self, ext: ExtSQE) -> None:
-        """Gives an extended slot back, after its last completion. Raises RuntimeError before."""
+        """Gives an extended slot back, after its last completion.
+
+        Args:
+            ext: the slot.
+
+        Raises:
+            TypeError: ``ext`` is no extended slot.
+            RuntimeError: its operation is in flight.
+        """
         if not isinstance(ext, ExtSQE):
             raise TypeError(f"an ExtSQE is needed, not {type(ext).__name__}")
         ext.pool.put_extended(ext)
@@ -148,7 +163,15 @@ class RingCore(BatchSubmission, Waiting):
         return self.pools.indirect()
 
     def put_indirect_sqe(self, indirect: IndirectSQE) -> None:
-        """Gives an indirect slot back, after its last completion. Raises RuntimeError before."""
+        """Gives an indirect slot back, after its last completion.
+
+        Args:
+            indirect: the slot.
+
+        Raises:
+            TypeError: ``indirect`` is no indirect slot.
+            RuntimeError: its operation is in flight.
+        """
         if not isinstance(indirect, IndirectSQE) or isinstance(indirect, ExtSQE):
             raise TypeError(f"an IndirectSQE is needed, not {type(indirect).__name__}")
         indirect.pool.put_indirect(indirect)
@@ -158,9 +181,18 @@ class RingCore(BatchSubmission, Waiting):
         return ScopedExtSQE(self.ext_sqe())
 
     def with_ext_sqe(self, fn: Callable[[ExtSQE], Any]) -> Any:
-        """Calls ``fn`` with an extended slot and returns its result; if it raises, the slot goes back.
+        """Calls a function with an extended slot. The receiver of the completion gives the slot back; if the
+        function raises, it goes back at once.
 
-        Else the receiver of the completion gives it back.
+        Args:
+            fn: the function.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            PoolExhausted: all slots are taken.
+            Exception: what the function raises.
         """
         ext = self.ext_sqe()
         try:

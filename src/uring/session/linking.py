@@ -24,6 +24,11 @@ class ChainSubmitter(Protocol):
 class Chain:
     """The requests of a ``with ring.chain():`` block, in their order.
 
+    Args:
+        ring: the ring.
+        hard: each starts when the one before it has ended, however.
+        drain: the first one starts when everything queued before has ended.
+
     Attributes:
         requests: what this thread requested in the block; queued at its end.
     """

@@ -18,6 +18,8 @@ from .registration import Registrations
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from typing_extensions import Buffer
+
     from ..kernel.op import Op
     from ..ops.base import Fd
 
@@ -49,7 +51,7 @@ class MulticastMethods(Registrations):
         self,
         ctx: SQEContext | None,
         targets: Sequence[Fd],
-        data: Any = None,
+        data: Buffer | None = None,
         *,
         buf_index: int = -1,
         offset: int = 0,
@@ -57,16 +59,23 @@ class MulticastMethods(Registrations):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> list[SQEContext]:
-        """Queues a send of the same bytes to each target: zero-copy from the size in
-        `MULTICAST_THRESHOLDS` on, which takes TCP or UDP sockets and completes twice.
+        """Queues a send of the same bytes to each target.
+
+        From the size in `MULTICAST_THRESHOLDS` on it is zero-copy, which takes TCP or UDP sockets and
+        completes twice.
 
         Args:
             ctx: a direct context, or None; its descriptor becomes each target's.
-            data: the payload, unless buf_index names a registered buffer.
-            offset, n: the part to send; n None: up to the end.
-            sqe_flags, personality: of each send, as every operation has them.
+            targets: the sockets, descriptors or objects with ``fileno()``.
+            data: the payload, unless ``buf_index`` names a registered buffer.
+            buf_index: the registered buffer with the payload, from 0 on; -1 for none.
+            offset: the first byte to send, from 0 on.
+            n: how many bytes; None: up to the end.
+            sqe_flags: bits of ``IOSQE_*`` for each entry, 0 to 255.
+            personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
-        Returns: the contexts, one a target.
+        Returns:
+            The contexts, one a target.
 
         Raises:
             TypeError, ValueError: no payload or two, a part outside it, a context that is not direct.
@@ -87,7 +96,23 @@ class MulticastMethods(Registrations):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> list[SQEContext]:
-        """As `multicast` from a registered buffer, with `MULTICAST_ZERO_COPY_THRESHOLDS`."""
+        """As `multicast` from a registered buffer, with `MULTICAST_ZERO_COPY_THRESHOLDS`.
+
+        Args:
+            ctx: a direct context, or None; its descriptor becomes each target's.
+            targets: the sockets, descriptors or objects with ``fileno()``.
+            buf_index: the registered buffer with the payload, from 0 on.
+            offset: the first byte to send, from 0 on.
+            n: how many bytes; None: up to the end.
+            sqe_flags: bits of ``IOSQE_*`` for each entry, 0 to 255.
+            personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+
+        Returns:
+            The contexts, one a target.
+
+        Raises:
+            TypeError, ValueError, PoolExhausted: as `multicast`.
+        """
         return self._multicast(
             ctx, targets, None, buf_index, offset, n, MULTICAST_ZERO_COPY_THRESHOLDS, sqe_flags, personality
         )
@@ -96,7 +121,7 @@ class MulticastMethods(Registrations):
         self,
         ctx: SQEContext | None,
         targets: Sequence[Fd],
-        data: Any,
+        data: Buffer | None,
         buf_index: int,
         offset: int,
         n: int | None,

@@ -64,8 +64,10 @@ class Features:
     """The options in force, as the kernel set them.
 
     Attributes:
-        sq_entries, cq_entries: sizes of the queues.
-        sqe_bytes, cqe_bytes: size of an entry; of a completion (16, or 32 with ``cqe32``).
+        sq_entries: entries of the submission queue.
+        cq_entries: entries of the completion queue.
+        sqe_bytes: bytes of a submission entry, 64 or 128.
+        cqe_bytes: bytes of a completion, 16, or 32 with ``cqe32``.
         flags: ``IORING_FEAT_*``.
         setup_flags: ``IORING_SETUP_*``.
         user_data_byte_order: of the fields of a context: "little" or "big".
@@ -146,6 +148,7 @@ class RingState:
 
     @property
     def started(self) -> bool:
+        """Whether `start` was called."""
         return self._owner not in (NOT_STARTED, STOPPED)
 
     @property
@@ -166,6 +169,7 @@ class RingState:
 
     @property
     def ring_fd(self) -> int:
+        """The ring's descriptor, as `fileno` gives it."""
         return self.fileno()
 
     @property
@@ -215,7 +219,11 @@ class RingState:
         raise NotImplementedError
 
     def supports(self, opcode: int) -> bool:
-        """Whether the running kernel has the operation, as its probe says."""
+        """Whether the running kernel has an operation, as its probe says.
+
+        Args:
+            opcode: ``IORING_OP_*``, from 0 on.
+        """
         return 0 <= opcode < len(self._plain) and self._plain[opcode] is not None
 
     def _bind(self) -> None:

@@ -63,12 +63,14 @@ class Submission(Chains):
         """Queues a request made by ``uring.ops``; `wait` and `flush` send the queue to the kernel.
 
         Args:
+            op: the request.
             ctx: comes back with every completion. A direct `SQEContext` that names no opcode gets the
                 request's; an integer is carried as it is; None makes a direct context of the request. Without
                 it the request has a value of its own.
 
-        Returns: without a context a `Request`, which knows its result. Else the context that completions
-            carry: the way to name this request to `async_cancel`.
+        Returns:
+            Without a context a `Request`, which knows its result. Else the context that completions carry:
+            the way to name this request to `async_cancel`.
 
         Raises:
             NotSupported: the kernel, or this ring's mode, lacks the operation.
@@ -104,6 +106,15 @@ class Submission(Chains):
         """Queues a request under a value of its own: `submit` without a context.
 
         In a ``with ring.chain():`` block it is queued with the block's end.
+
+        Args:
+            op: the request of ``uring.ops``.
+
+        Returns:
+            A `Request`, which knows its result.
+
+        Raises:
+            NotSupported, PoolExhausted, ValueError, RingClosed, RuntimeError: as `submit`.
         """
         if get_ident() == self._owner:
             if self._chain or self._guarded or self._drained or self._linking:
@@ -132,8 +143,15 @@ class Submission(Chains):
     def submit_all(self, ops: Iterable[Op[T]]) -> list[Request[T]]:
         """Queues many requests, each under a value of its own; the next wait submits them in one call.
 
+        Args:
+            ops: the requests of ``uring.ops``.
+
+        Returns:
+            A `Request` for each, in their order.
+
         Raises:
-            As `submit`; requests before the one refused stay queued, and their completions carry them.
+            NotSupported, PoolExhausted, ValueError, RingClosed, RuntimeError: as `submit`; requests before
+                the one refused stay queued, and their completions carry them.
         """
         with self._lock:
             self._check_usable()
@@ -204,10 +222,18 @@ class Submission(Chains):
         return self.request(ops.async_cancel(request.context))
 
     def submit_many(self, requests: Iterable[tuple[Op, int]]) -> int:
-        """Queues many requests, each with its context, and returns how many: `submit` in a loop.
+        """Queues many requests, each with its context: `submit` in a loop.
+
+        Args:
+            requests: pairs of a request of ``uring.ops`` and its context.
+
+        Returns:
+            How many were queued.
 
         Raises:
-            As `submit`; requests before the one refused stay queued.
+            TypeError: an item is no such pair.
+            NotSupported, PoolExhausted, ValueError, RingClosed, RuntimeError: as `submit`; requests before
+                the one refused stay queued.
         """
         with self._lock:
             self._check_usable()
@@ -222,15 +248,25 @@ class Submission(Chains):
     def submit_linked(
         self, requests: Iterable[tuple[Op, int | None]], *, hard: bool = False
     ) -> list[SQEContext]:
-        """Queues a chain: each request starts when the one before it has succeeded and came whole (``hard``:
-        has ended). A short read or write breaks it: what follows completes with ``ECANCELED``.
+        """Queues a chain: each request starts when the one before it has succeeded and came whole.
 
-        The chain reaches the kernel in one piece. A `link_timeout` behind a request bounds that request.
-        An operation may appear in a chain of its own contexts only once.
+        A short read or write breaks the chain: what follows completes with ``ECANCELED``.
+
+        The chain reaches the kernel in one piece. A `link_timeout` behind a request bounds that request. An
+        operation may appear in a chain of its own contexts only once.
+
+        Args:
+            requests: pairs of a request of ``uring.ops`` and its context, or None.
+            hard: each starts when the one before it has ended, however.
+
+        Returns:
+            The contexts, in their order.
 
         Raises:
-            ValueError: an empty chain, or longer than the submission queue; on a ring of several issuers,
-                one whose last request is linked further. As `submit` otherwise; nothing is queued then.
+            ValueError: an empty chain, or longer than the submission queue; on a ring of several issuers, one
+                whose last request is linked further.
+            TypeError, NotSupported, PoolExhausted, RingClosed, RuntimeError: as `submit`; nothing is queued
+                then.
         """
         chain = list(requests)
         for op, _ in chain:
@@ -246,8 +282,15 @@ class Submission(Chains):
     def submit_extended(self, ctx: SQEContext) -> SQEContext:
         """Submits the request that was prepared in an extended slot: ``ext.prepare(op)``.
 
+        Args:
+            ctx: the slot's context.
+
+        Returns:
+            The context.
+
         Raises:
             ValueError: the context is not extended, nothing was prepared, or its opcode was changed since.
+            PoolExhausted, RingClosed, RuntimeError: as `submit`.
         """
         slot = ctx.ext_sqe if isinstance(ctx, SQEContext) and ctx.is_extended else None
         if slot is None or slot.op is None:
@@ -262,7 +305,12 @@ class Submission(Chains):
         return self.submit(slot.op, ctx)
 
     def flush(self) -> None:
-        """Sends everything queued to the kernel without waiting."""
+        """Sends everything queued to the kernel without waiting.
+
+        Raises:
+            RingClosed, RuntimeError: as `submit`.
+            OSError: the kernel refuses the submission as a whole.
+        """
         with self._lock:
             self._check_usable()
             result = self._kernel.flush(0)

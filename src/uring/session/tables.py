@@ -177,9 +177,6 @@ class Tables(RingCore):
         Args:
             index: the buffer, from 0 on.
 
-        Returns:
-            A view of its bytes.
-
         Raises:
             IndexError: there is no such slot, or it is empty.
         """
