@@ -13,7 +13,7 @@ the first n tiers take (2**n - 1) MiB.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from . import abi
 from .errors import NotSupported
@@ -63,6 +63,12 @@ _TIERS = (
     "giant",
     "titan",
 )
+
+
+class HasFileno(Protocol):
+    """A ring, or anything else that has a descriptor."""
+
+    def fileno(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +215,7 @@ class Options:
     sq_thread_cpu: int | None = None
     no_mmap: bool = False
     registered_fd: bool = False
-    attach_wq: Any = None
+    attach_wq: int | HasFileno | None = None
     submit_all: bool = True
     clamp: bool = False
     drain_timeout: float = 5.0

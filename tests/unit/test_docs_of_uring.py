@@ -9,6 +9,7 @@ import re
 import pytest
 
 import uring
+from uring import ops
 from uring.session.methods import OperationMethods
 
 
@@ -94,3 +95,15 @@ def test_tells_the_kernel_and_the_source_of_a_registration(name: str) -> None:
         return
     assert re.match(r"Linux \d+\.\d+", section(text_of(entry), "Since"))
     assert re.search(r"io_uring_register\(2\), ``IORING_", section(text_of(entry), "Source"))
+
+
+def test_public_signatures_have_no_any() -> None:
+    functions = {name: function_of(entry) for name, entry in PUBLIC.items()}
+    functions |= {name: inspect.unwrap(f) for name, f in vars(ops).items() if inspect.isfunction(f)}
+    found = {
+        f"{name}({parameter})"
+        for name, function in functions.items()
+        for parameter, annotation in function.__annotations__.items()
+        if re.search(r"\bAny\b", str(annotation))
+    }
+    assert not found

@@ -12,21 +12,27 @@ Invariants
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol
 
 from ..errors import RingClosed, error_from_result
 from ..kernel.op import failure
 from .context import POOL_SHIFT, REQUEST_VALUES, SQEContext
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from ..kernel.op import Op
+
+    T_co = TypeVar("T_co", covariant=True, default=object)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["Request", "Requester", "is_request", "meaning_of"]
 
 _MORE = 1 << 1
 _NOTIF = 1 << 3
-
-T = TypeVar("T")
 
 
 class Requester(Protocol):
@@ -38,7 +44,7 @@ class Requester(Protocol):
     def _cancel_request(self, request: Request[Any]) -> Request[int]: ...
 
 
-class Request(Generic[T]):
+class Request(Generic[T_co]):
     """One operation in flight, or ended.
 
     Args:
@@ -60,10 +66,10 @@ class Request(Generic[T]):
     valid: ClassVar[bool] = True
     """Its entry can be looked at for as long as it lives."""
 
-    def __init__(self, ring: Requester, value: int, op: Op[T]) -> None:
+    def __init__(self, ring: Requester, value: int, op: Op[T_co]) -> None:
         self._ring = ring
         self.value: int = value
-        self._op: Op[T] | None = op
+        self._op: Op[T_co] | None = op
         self._told: Any = None
         self.name: str = op.name
         self.fields: tuple[int, ...] = op.fields
@@ -79,7 +85,7 @@ class Request(Generic[T]):
         """Whether its last completion was taken from the ring, by whatever wait."""
         return self._op is None
 
-    def result(self) -> T:
+    def result(self) -> T_co:
         """The result, once. What the kernel made (a descriptor, a pipe) is the caller's then.
 
         Of an operation that completes several times it is that of the last completion; each completion has
@@ -100,10 +106,10 @@ class Request(Generic[T]):
         if told.__class__ is _Gone:
             self._told = told
             raise RingClosed(told.why) if told is _STOPPED else RuntimeError(f"{self.name}: {told.why}")
-        result: T = _value_of(self.res, told)
+        result: T_co = _value_of(self.res, told)
         return result
 
-    def wait(self, timeout: float | None = None) -> T:
+    def wait(self, timeout: float | None = None) -> T_co:
         """Waits until it is done, then its `result`. Completions of others stay for the ring's next wait.
 
         Args:

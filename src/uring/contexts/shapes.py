@@ -92,7 +92,7 @@ class Ctx:
 
     __slots__ = ("_bytes", "_sidecar", "refs", "vals")
 
-    def __init__(self, sidecar: list[Any], user_data: bytearray, refs: int, vals: int) -> None:
+    def __init__(self, sidecar: list[object], user_data: bytearray, refs: int, vals: int) -> None:
         if not (refs >= 0 and vals >= 0 and refs + vals <= _MOST):
             raise ValueError(
                 f"refs and vals are 0 or more and {_MOST} at most together, not {refs} and {vals}"

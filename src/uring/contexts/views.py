@@ -59,12 +59,12 @@ class Completion(tuple[int, ...]):
         return self[1] >= 0
 
     @property
-    def request(self) -> Request[Any] | None:
+    def request(self) -> Request[object] | None:
         """The request that was made without a context, and that this is a completion of; else None."""
         carried: Any = self[_REQUEST] if len(self) > _REQUEST else None
         return carried  # type: ignore[no-any-return]
 
-    def result(self) -> Any:
+    def result(self) -> object:
         """What the result means: a pair of descriptors, an address, a `StatxResult`, bytes; the number itself
         where there is no more to it.
 
@@ -282,7 +282,7 @@ class SQEView:
 
     __slots__ = ("_slot",)
 
-    def __init__(self, slot: IndirectSQE | Request[Any] | None) -> None:
+    def __init__(self, slot: IndirectSQE | Request[object] | None) -> None:
         if slot is not None and not isinstance(slot, (IndirectSQE, Request)):
             raise TypeError(f"a slot is needed, not {type(slot).__name__}")
         self._slot = slot
@@ -292,7 +292,7 @@ class SQEView:
         """Whether there is an entry: its slot is borrowed."""
         return self._slot is not None and self._slot.valid
 
-    def _borrowed(self) -> IndirectSQE | Request[Any]:
+    def _borrowed(self) -> IndirectSQE | Request[object]:
         if self._slot is None:
             raise LookupError("a direct context remembers no entry")
         if not self._slot.valid:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import abi
 from ..abi.layouts import REGION_DESC, ZCRX_AREA_REG, ZCRX_CTRL, ZCRX_IFQ_REG, ZCRX_RQE
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..kernel.memory import Pin
+    from ..options import Options
 
 __all__ = ["ZCRXMethods", "ZCRXOffsets", "ZCRXQueue"]
 
@@ -154,8 +155,8 @@ class ZCRXQueue:
 class ZCRXMethods(Registrations):
     """Receive queues of network cards."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, options: Options | None = None, **changes: object) -> None:
+        super().__init__(options, **changes)
         self._queues: list[ZCRXQueue] = []
 
     def register_zcrx_ifq(

@@ -67,9 +67,9 @@ class Batch:
         """Address of the entry and context of each request."""
         self._volley: Volley | None = None
         self._ring: KernelRing | None = None
-        self._one: Op | None = None
+        self._one: Op[list[int]] | None = None
 
-    def _as_one(self, ring: KernelRing) -> tuple[Op, Volley]:
+    def _as_one(self, ring: KernelRing) -> tuple[Op[list[int]], Volley]:
         """The batch as one request whose result is the list of the requests' results, and what queues it.
 
         Raises:

@@ -75,7 +75,7 @@ class BatchSubmission(Submission):
     def submit_as_one(self, batch: Batch, /) -> Request[list[int]]: ...
     @overload
     def submit_as_one(self, batch: Batch, ctx: int) -> SQEContext: ...
-    def submit_as_one(self, batch: Batch, ctx: Any = ABSENT) -> SQEContext | Request[Any]:
+    def submit_as_one(self, batch: Batch, ctx: object = ABSENT) -> SQEContext | Request[list[int]]:
         """Queues the requests of a batch; one completion follows the last of them.
 
         `uring.Ring.result` of that completion is the list of their results in their order, errors as errnos
@@ -127,7 +127,7 @@ class BatchSubmission(Submission):
             raise self._refused(-errno.EBUSY)
         return n
 
-    def _put_as_one(self, batch: Batch, ctx: Any) -> SQEContext | Request[Any]:
+    def _put_as_one(self, batch: Batch, ctx: Any) -> SQEContext | Request[list[int]]:
         if ctx is not ABSENT and not is_context(ctx):
             raise no_context(ctx)
         if self._chain:
@@ -142,19 +142,19 @@ class BatchSubmission(Submission):
         slot = None if ctx is ABSENT or 0 <= ctx < _DIRECT_END else self._slot_for(ctx)
         for op, _ in batch.requests if self._drained else ():
             self._check_drain(op.fields[0], 0)
-        op, volley = batch._as_one(self._kernel)
+        whole, volley = batch._as_one(self._kernel)
         self._make_room(n)
         if ctx is ABSENT:
-            request = Request(self, self._next_value(), op)
+            request = Request(self, self._next_value(), whole)
             self._requests[request.value] = request
             result = volley.queue(request.value)
             if result:
                 del self._requests[request.value]
                 raise self._refused(result)
             return request
-        self._hold(op, ctx, slot)
+        self._hold(whole, ctx, slot)
         result = volley.queue(ctx)
         if result:
-            self._let_go(op, ctx, slot)
+            self._let_go(whole, ctx, slot)
             raise self._refused(result)
         return ctx if type(ctx) is SQEContext else SQEContext(ctx)

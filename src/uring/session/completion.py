@@ -114,7 +114,7 @@ class Waiting(RingState):
             raise self._error(result, "wait as registered")
         return self._take(CQEView, max_cqes, 0.0)
 
-    def result(self, cqe: Completion) -> Any:
+    def result(self, cqe: Completion) -> object:
         """What a completion means: the same as ``cqe.result()``.
 
         That is a pair of descriptors, an address, a `StatxResult`, bytes; the number itself where there is no

@@ -7,7 +7,7 @@ looks where the buffer is.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import abi
 from ..errors import PoolExhausted, RingClosed
@@ -34,14 +34,29 @@ class BufferGroup(BufferRing):
     Args:
         ring: the ring.
         close: unregisters the group.
+        group: the group's number, 0 to 65535.
+        count: how many buffers, 1 to 32768.
+        size: bytes of each, 1 to 2**31 - 1.
+        flags: ``IOU_PBUF_RING_*`` bits.
+        empty: the ring starts without buffers, for the caller's own.
+        min_left: of incremental buffers: one with fewer bytes left counts as used up.
     """
 
     def __init__(
-        self, ring: KernelRing, close: Callable[[BufferGroup], None], *args: Any, **options: Any
+        self,
+        ring: KernelRing,
+        close: Callable[[BufferGroup], None],
+        group: int,
+        count: int,
+        size: int,
+        flags: int = 0,
+        *,
+        empty: bool = False,
+        min_left: int = 0,
     ) -> None:
         self._close = close
         self._offsets: dict[int, int] = {}
-        super().__init__(ring, *args, **options)
+        super().__init__(ring, group, count, size, flags, empty=empty, min_left=min_left)
         self._recycle = self.put
         self.put: Callable[[int], int] = self._put_back
 

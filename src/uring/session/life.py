@@ -10,7 +10,7 @@ import errno
 import time
 import warnings
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from .. import abi
 from ..abi.layouts import SYNC_CANCEL_REG
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 __all__ = ["RingCore"]
+
+T = TypeVar("T")
 
 _RESERVED = 3 << 62
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
@@ -97,7 +99,7 @@ class RingCore(BatchSubmission, Waiting):
             self._kernel.close()
         self._backlog.clear()
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -180,7 +182,7 @@ class RingCore(BatchSubmission, Waiting):
         """An extended slot that goes back by itself unless it was submitted."""
         return ScopedExtSQE(self.ext_sqe())
 
-    def with_ext_sqe(self, fn: Callable[[ExtSQE], Any]) -> Any:
+    def with_ext_sqe(self, fn: Callable[[ExtSQE], T]) -> T:
         """Calls a function with an extended slot. The receiver of the completion gives the slot back; if the
         function raises, it goes back at once.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Chain:
         self._ring = ring
         self._hard = hard
         self._drain = drain
-        self.requests: list[Request[Any]] = []
+        self.requests: list[Request[object]] = []
 
     def __enter__(self) -> Chain:
         self._ring._chain_begins(self)
@@ -57,7 +57,7 @@ class Chain:
                 for request in self.requests:
                     request._abandon()
 
-    def __iter__(self) -> Iterator[Request[Any]]:
+    def __iter__(self) -> Iterator[Request[object]]:
         return iter(self.requests)
 
     def __len__(self) -> int:

@@ -40,20 +40,20 @@ Queues the operation and returns its `uring.Request`, which knows its result. Wi
 arguments or as ``ctx``, it returns the context, which completions carry: see `uring.Ring.submit`."""
 
 
-class Queue(Protocol[P, T]):
+class Queue(Protocol[P, T_co]):
     """A method of a ring, as type checkers see it."""
 
     @overload
-    def __call__(self, *args: P.args, **options: P.kwargs) -> Request[T]: ...
+    def __call__(self, *args: P.args, **options: P.kwargs) -> Request[T_co]: ...
     @overload
     def __call__(self, ctx: int | None, /, *args: P.args, **options: P.kwargs) -> SQEContext: ...
 
 
-class UnboundQueue(Protocol[P, T]):
+class UnboundQueue(Protocol[P, T_co]):
     """The same, of the class."""
 
     @overload
-    def __call__(self, ring: RingCore, /, *args: P.args, **options: P.kwargs) -> Request[T]: ...
+    def __call__(self, ring: RingCore, /, *args: P.args, **options: P.kwargs) -> Request[T_co]: ...
     @overload
     def __call__(
         self, ring: RingCore, ctx: int | None, /, *args: P.args, **options: P.kwargs

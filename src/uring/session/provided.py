@@ -5,13 +5,11 @@ Invariant: a group's memory stays until all operations that were in flight at it
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import abi
 from ..contexts.views import Completion
 from ..errors import PoolExhausted
 from ..ops.base import check_int
-from ..options import locked_buffer_layout
+from ..options import Options, locked_buffer_layout
 from .bundles import BundleIterator
 from .groups import BufferGroup
 from .pools import BufferPool, RegisterBufferPool
@@ -65,8 +63,8 @@ class BufferGroups:
 class ProvidedBuffers(Registrations):
     """Buffer rings of a ring, and the memory that `Options` asks for."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, options: Options | None = None, **changes: object) -> None:
+        super().__init__(options, **changes)
         self._groups: dict[int, BufferGroup] = {}
         self.buffer_groups: BufferGroups = BufferGroups([])
         self.register_pool: RegisterBufferPool | None = None

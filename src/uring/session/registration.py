@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import abi
 from ..abi import layouts
@@ -15,6 +15,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ..ops.base import Fd
+    from ..options import Options
 
 __all__ = ["Registrations"]
 
@@ -24,8 +25,8 @@ _UINT_MAX = (1 << 32) - 1
 class Registrations(Settings):
     """io_uring_register(2) of one ring. Only the ring's own thread may register, unless it has several."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, options: Options | None = None, **changes: object) -> None:
+        super().__init__(options, **changes)
         self._own_regions: list[MemRegion] = []
         self._entered_through: int | None = None
 

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import abi, ops
 from ..abi.layouts import PROBE, PROBE_OP
@@ -85,9 +85,9 @@ class Features:
 class RingState:
     """The ring's parts, figures and checks."""
 
-    def __init__(self, options: Options | None = None, **changes: Any) -> None:
+    def __init__(self, options: Options | None = None, **changes: object) -> None:
         if options is None:
-            options = Options(**changes)
+            options = Options(**cast("Any", changes))
         elif changes:
             raise TypeError("give either Options or their fields as keywords")
         elif not isinstance(options, Options):
@@ -118,7 +118,7 @@ class RingState:
         # Pipes that share a value in flight with others, and whose ends were handed out.
         self._given: set[Op] = set()
         # What is in flight without a context, by its value, and the last value; chains being made, by thread.
-        self._requests: dict[int, Request[Any]] = {}
+        self._requests: dict[int, Request[object]] = {}
         self._serial = REQUEST_VALUES
         self._linking: dict[int, Chain] = {}
         # Batches of which something is in flight.
@@ -129,7 +129,7 @@ class RingState:
         self._drained = False
         self._copyless = False
         # Requests of threads that may not submit, and messages under way that wake the one that does.
-        self._posted: deque[Op[Any]] = deque()
+        self._posted: deque[Op] = deque()
         self._waking = 0
         self._backlog: list[Completion] = []
         self._strays = 0

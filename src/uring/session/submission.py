@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from array import array
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from .. import abi, ops
 from ..contexts.context import POOL_SHIFT, REQUEST_VALUES, SQEContext
@@ -58,8 +58,8 @@ class Submission(Chains):
     @overload
     def submit(self, op: Op[T], /) -> Request[T]: ...
     @overload
-    def submit(self, op: Op[Any], ctx: int | None) -> SQEContext: ...
-    def submit(self, op: Op[Any], ctx: int | _Absent | None = ABSENT) -> SQEContext | Request[Any]:
+    def submit(self, op: Op, ctx: int | None) -> SQEContext: ...
+    def submit(self, op: Op, ctx: int | _Absent | None = ABSENT) -> SQEContext | Request[object]:
         """Queues a request made by ``uring.ops``; `wait` and `flush` send the queue to the kernel.
 
         Args:
@@ -127,7 +127,8 @@ class Submission(Chains):
             value = self._serial + 1
             if self._plain[fields[0]] and not fields[1] & _SPECIAL and value < _LAST_REQUEST:
                 self._serial = value
-                request = self._requests[value] = Request(self, value, op)
+                request = Request(self, value, op)
+                self._requests[value] = request
                 result = self._put_packed(value, entry) if entry else self._put(value, *fields)
                 if result:
                     del self._requests[value]
@@ -318,7 +319,7 @@ class Submission(Chains):
             if result < 0 and result not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 raise self._error(result, "submit")
 
-    def _linked(self, chain: list[Op[Any]], hard: bool) -> list[Op[Any]]:
+    def _linked(self, chain: list[Op], hard: bool) -> list[Op]:
         """The requests of a chain with their flags, and room for all of them in the queue."""
         if not 1 <= len(chain) <= self._kernel.sq_entries:
             raise ValueError(f"a chain has 1 to {self._kernel.sq_entries} requests, not {len(chain)}")
@@ -341,7 +342,7 @@ class Submission(Chains):
             self._put_request(op, request, False)
         return request
 
-    def _put_request(self, op: Op[Any], request: Request[Any], linked: bool) -> None:
+    def _put_request(self, op: Op, request: Request[object], linked: bool) -> None:
         fields = op.fields
         value = request.value
         if (

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from ..options import Options
+
 __all__ = ["Tables"]
 
 _FILES_MOST = 1 << 20
@@ -38,8 +40,8 @@ _rings: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
 class Tables(RingCore):
     """Registered files and buffers. Only the ring's own thread may register, unless it has several."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, options: Options | None = None, **changes: object) -> None:
+        super().__init__(options, **changes)
         self._files = 0
         self._buffers: list[tuple[memoryview, object] | None] = []
         self._retired: list[object] = []
