@@ -77,6 +77,7 @@ from .opening import (
     openat2,
 )
 from .path import (
+    StatxResult,
     linkat,
     mkdirat,
     renameat,
@@ -145,9 +146,6 @@ from .sockopt import (
     siocinq,
     siocoutq,
     tx_timestamp,
-)
-from .statx import (
-    StatxResult,
 )
 from .sync import (
     epoll_ctl,
