@@ -40,8 +40,8 @@ class Requester(Protocol):
 
     @property
     def closed(self) -> bool: ...
-    def _wait_for(self, request: Request[Any], timeout: float | None = None) -> None: ...
-    def _cancel_request(self, request: Request[Any]) -> Request[int]: ...
+    def _wait_for(self, request: Request[object], timeout: float | None = None) -> None: ...
+    def _cancel_request(self, request: Request[object]) -> Request[int]: ...
 
 
 class Request(Generic[T_co]):
@@ -145,7 +145,7 @@ class Request(Generic[T_co]):
     # ---- for the ring --------------------------------------------------------------------------------
 
     @property
-    def _pending(self) -> Op[T]:
+    def _pending(self) -> Op[T_co]:
         """The operation of a request that has not ended."""
         assert self._op is not None
         return self._op

@@ -338,7 +338,7 @@ class Waiting(RingState):
                 raise TimeoutError(f"{self.in_flight} requests are in flight after {timeout} seconds")
         return found
 
-    def _wait_for(self, request: Request[Any], timeout: float | None = None) -> None:
+    def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
         """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
         self._check_usable()
         deadline = _deadline(timeout)

@@ -214,7 +214,7 @@ class RingState:
         """Completions dropped because their slot was given back, or never submitted: late or forged."""
         return self._late
 
-    def _wait_for(self, request: Request[Any], timeout: float | None = None) -> None:
+    def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
         """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
         raise NotImplementedError
 

@@ -207,7 +207,7 @@ class Submission(Chains):
         """The end of the block."""
         self._linking.pop(get_ident(), None)
 
-    def _submit_chain(self, requests: list[Request[Any]], *, hard: bool, drain: bool) -> None:
+    def _submit_chain(self, requests: list[Request[object]], *, hard: bool, drain: bool) -> None:
         """Queues the requests of a chain, all or none."""
         with self._lock:
             self._check_usable()
@@ -218,7 +218,7 @@ class Submission(Chains):
             for op, request in zip(ops, requests, strict=True):
                 self._put_request(op, request, True)
 
-    def _cancel_request(self, request: Request[Any]) -> Request[int]:
+    def _cancel_request(self, request: Request[object]) -> Request[int]:
         """Queues a cancel of a request, by its value."""
         return self.request(ops.async_cancel(request.context))
 
