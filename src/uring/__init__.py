@@ -247,4 +247,4 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:  # to a checker, a name that is not here is a mistake
-    __getattr__, __dir__ = names_on_demand(__name__, _HOMES)
+    __getattr__, __dir__ = names_on_demand(__name__, _HOMES, "errors machines opcodes options probe")

@@ -17,13 +17,14 @@ __all__ = ["names_on_demand"]
 
 
 def names_on_demand(
-    package: str, homes: Mapping[str, str]
+    package: str, homes: Mapping[str, str], modules: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package.
 
     Args:
         homes: the modules below the package, each with its public names, which spaces part. Modules are found
             by their own names too.
+        modules: those that programs use, for ``dir``, which leaves out the others and what is imported here.
     """
     home_of = {name: module for module, names in homes.items() for name in names.split()}
 
@@ -43,6 +44,8 @@ def names_on_demand(
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     def names() -> list[str]:
-        return sorted({*sys.modules[package].__dict__, *home_of})
+        here = sys.modules[package]
+        hidden = (name for name in vars(here) if name.startswith("__"))
+        return sorted({*hidden, *here.__all__, *modules.split()})
 
     return find, names

@@ -15,8 +15,10 @@ from uring._names import names_on_demand
 from uring.errors import NoWorker, RingUnavailable
 
 if TYPE_CHECKING:
+    from .core.manager import statistics
     from .core.perform import perform, perform_many
-    from .fs import BufferedFile, DirectFile, RawFile, TextFile, open_direct, open_file
+    from .core.statistics import RingStatistics
+    from .fs import BufferedFile, DirectFile, RawFile, RingFile, TextFile, open_direct, open_file
     from .fs.functions import (
         copy_file,
         getxattr,
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
     from .ipc.processes import wait_process
     from .launch.run import install, run, start_guest_run, uninstall
     from .multishot.events import poll_events, ticks
-    from .multishot.items import subscribe
+    from .multishot.items import Items, subscribe
     from .multishot.leases import Lease
+    from .net.accept import Connections
     from .net.chunks import read_chunks
     from .net.direct import DirectListener, DirectStream
     from .net.listener import UringListener, listen_tcp, serve_tcp
@@ -52,19 +55,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BufferedFile",
+    "Connections",
     "Datagram",
     "DirectFile",
     "DirectListener",
     "DirectStream",
+    "Items",
     "Lease",
     "NoWorker",
     "Path",
     "RawFile",
     "RegisteredBuffer",
     "RegisteredBuffers",
+    "RingFile",
     "RingOptions",
     "RingReceiveChannel",
     "RingSendChannel",
+    "RingStatistics",
     "RingUnavailable",
     "TextFile",
     "UnsupportedTrio",
@@ -100,6 +107,7 @@ __all__ = [
     "splice",
     "start_guest_run",
     "stat",
+    "statistics",
     "subscribe",
     "symlink",
     "sync_file_range",
@@ -111,8 +119,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "core.manager": "statistics",
     "core.perform": "perform perform_many",
-    "fs": "BufferedFile DirectFile RawFile TextFile open_direct open_file",
+    "core.statistics": "RingStatistics",
+    "fs": "BufferedFile DirectFile RawFile RingFile TextFile open_direct open_file",
     "fs.functions": (
         "copy_file getxattr link mkdir read_dir_stats rename rmdir setxattr splice stat symlink "
         "sync_file_range tee unlink"
@@ -123,8 +133,9 @@ _HOMES = {
     "ipc.processes": "wait_process",
     "launch.run": "install run start_guest_run uninstall",
     "multishot.events": "poll_events ticks",
-    "multishot.items": "subscribe",
+    "multishot.items": "Items subscribe",
     "multishot.leases": "Lease",
+    "net.accept": "Connections",
     "net.chunks": "read_chunks",
     "net.direct": "DirectListener DirectStream",
     "net.listener": "UringListener listen_tcp serve_tcp",
@@ -136,7 +147,7 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:  # to a checker, a name that is not here is a mistake
-    __getattr__, __dir__ = names_on_demand(__name__, _HOMES)
+    __getattr__, __dir__ = names_on_demand(__name__, _HOMES, "anyio debug metrics testing")
 
 if _uring_trio_startup.is_watching():
     from .launch import environment

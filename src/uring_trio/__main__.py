@@ -6,6 +6,8 @@ this process with its own ``sys.argv``; its exit status and Ctrl-C are its own. 
 asyncio stays asyncio. Python processes that the program starts (workers of a server, multiprocessing's
 children) are on the ring too, with the same options, by `uring_trio.launch.environment`.
 
+``python -m uring_trio top PID`` is `uring_trio.live.view`; a script of that name is ``./top``.
+
 Exit status before the program starts: 1 there is no usable io_uring, or no such module; 2 wrong usage, or no
 such script.
 """
@@ -54,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         BaseException: whatever else the program raises.
     """
     own, words = _split(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["top"] and not own:
+        from .live.view import main as top
+
+        top(words[1:])
+        return
     parser = _parser()
     options = parser.parse_args(own)
     find: Callable[[str], Callable[[], object]] = _find_script
@@ -93,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=PROG,
         usage=f"{PROG} [options] (script | -m module | -c text | program) [arguments]",
         description="Runs a Trio or AnyIO program on io_uring, unchanged. What follows its name is for it.",
-        epilog="Python processes that it starts are on the ring too. The same without a change to the "
+        epilog=f"{PROG} top PID shows a running service that was started with --ring monitor=1. "
+        "Python processes that it starts are on the ring too. The same without a change to the "
         "command: set URING_TRIO=1 in its environment.",
         allow_abbrev=False,
     )

@@ -50,6 +50,8 @@ class RingOptions:
             the only one under a mock clock.
         compiled: whether scheduler ticks run in C where this Trio allows it. They do what Trio's loop does:
             False, or ``URING_TRIO_COMPILED=0`` in the environment, is for comparisons.
+        monitor: whether ``python -m uring_trio top`` may look at the run, through a Unix socket that this
+            user alone can open. It costs a system task, and more only while somebody looks.
     """
 
     entries: int = 256
@@ -62,6 +64,7 @@ class RingOptions:
     direct_slots: int = 4096
     gather_us: int = 500
     compiled: bool = field(default_factory=_compiled)
+    monitor: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -79,8 +82,9 @@ class RingOptions:
                 raise TypeError(f"{name} is an int, not {type(value).__name__}")
             if not least <= value <= most:
                 raise ValueError(f"{name} is {least} to {most}, not {value}")
-        if type(self.compiled) is not bool:
-            raise TypeError(f"compiled is True or False, not {self.compiled!r}")
+        for name in ("compiled", "monitor"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name} is True or False, not {getattr(self, name)!r}")
         if self.deadlines not in ("auto", "link", "cancel"):
             raise ValueError(f'deadlines is "auto", "link" or "cancel", not {self.deadlines!r}')
         for name in ("entries", "cq_entries"):
@@ -105,7 +109,7 @@ class RingOptions:
                 raise ValueError(f"ring options are {', '.join(sorted(known))} as name=value, not {part!r}")
             try:
                 values[name] = value if name == "deadlines" else int(value)
-                if name == "compiled":
+                if name in ("compiled", "monitor"):
                     values[name] = {"0": False, "1": True}[value]
             except (ValueError, KeyError):
                 raise ValueError(f"{name} is a number, not {value!r}") from None

@@ -445,3 +445,12 @@ anyio.run(main, backend="trio")
 """
     done = python(program)
     assert (done.stderr, done.stdout) == ("", "io_uring\n")
+
+
+def test_it_is_among_the_backends() -> None:
+    program = (
+        "import anyio; before = anyio.get_all_backends(); import uring_trio.anyio\n"
+        "print(before, anyio.get_all_backends(), 'uring' in anyio.get_available_backends())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "('asyncio', 'trio') ('asyncio', 'trio', 'uring') True\n"

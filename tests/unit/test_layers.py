@@ -23,12 +23,15 @@ SRC = ROOT / "src"
 LAYERS = [
     ["uring_trio.__main__", "uring_trio.anyio", "uring_trio.testing"],
     ["uring_trio"],
-    ["uring_trio.debug", "uring_trio.launch"],
+    ["uring_trio.launch"],
+    ["uring_trio.live"],
+    ["uring_trio.debug", "uring_trio.metrics"],
     ["uring_trio.core.manager"],
     ["uring_trio.fs", "uring_trio.ipc", "uring_trio.net"],
     ["uring_trio.multishot"],
     ["uring_trio.core.perform"],
     ["uring_trio.core.fd"],
+    ["uring_trio.core.inspection"],
     ["uring_trio.core.engine"],
     ["uring_trio.core.cancels"],
     ["uring_trio.core.operation", "uring_trio.core.statistics"],
@@ -48,7 +51,8 @@ LAYERS = [
     ["uring._cached", "uring._ffi"],
 ]
 FOLDERS = {
-    "launch": {"core", "fs", "ipc", "multishot", "net", "options", "seams"},
+    "launch": {"core", "fs", "ipc", "live", "multishot", "net", "options", "seams"},
+    "live": {"core", "debug", "net"},
     "net": {"core", "multishot", "seams"},
     "fs": {"core", "seams"},
     "ipc": {"core", "seams"},

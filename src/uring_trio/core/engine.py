@@ -13,6 +13,7 @@ It must not know what is on either end of an operation, nor what Trio calls.
 from __future__ import annotations
 
 import errno
+import logging
 import time
 from contextlib import suppress
 from math import inf
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from ..options import RingOptions
 
 __all__ = ["Delayed", "Engine", "Owner", "current"]
+
+_log = logging.getLogger("uring_trio.run")
+_log.addHandler(logging.NullHandler())  # silent in a program that sets up no logging
 
 _SETUP = int(
     abi.IORING_SETUP_SINGLE_ISSUER
@@ -149,6 +153,7 @@ class Engine:
         slots: direct descriptors, made for the first one.
         foreign: Trio's own engine, where tasks wait for descriptors that others own.
         late: completions that belong to no operation.
+        on_start: called when the run is known, if it is not None.
         on_close: called once nothing is in flight any more.
     """
 
@@ -185,7 +190,10 @@ class Engine:
         self._delayed: dict[Delayed, float] = {}  # until when; 0: the delay starts with the next tick
         self.delay_seconds: float = options.gather_us / 1e6
         self.late: int = 0
+        self.on_start: Callable[[], None] | None = None
         self.on_close: dict[object, Callable[[], None]] = {}
+        self._overflows_told = 0
+        self._scarcity_told = False
         self._workers_beside = 0  # see `widen`
         try:
             self._reserve(options)
@@ -286,6 +294,9 @@ class Engine:
         for op in self.table.entries:
             op.runner = self.runner
             op.reach = self.reach
+        _log.info("a run on io_uring begins, with %s", self.options)
+        if self.on_start is not None:
+            self.on_start()
         return self.runner
 
     def check_usable(self) -> None:
@@ -354,6 +365,24 @@ class Engine:
         self._exhausted = True
         if self.buffers.grow():
             self.schedule_trim()
+        elif not self._scarcity_told:
+            self._scarcity_told = True
+            _log.warning(
+                "all %d receive buffers were in use: receives take a second request each, which more of "
+                "RingOptions(buffers=) spare",
+                self.options.buffers,
+            )
+
+    def tell_overflows(self, overflows: int) -> None:
+        """Logs that the kernel had to keep completions, if it had to since this was called last."""
+        if overflows > self._overflows_told:
+            _log.warning(
+                "%d completions found the completion queue of %d full; none is lost, but each costs the "
+                "kernel memory and time, which a larger RingOptions(cq_entries=) spares",
+                overflows - self._overflows_told,
+                self.options.cq_entries,
+            )
+            self._overflows_told = overflows
 
     def schedule_trim(self) -> None:
         """Something has memory that it may not need for long."""
@@ -402,6 +431,7 @@ class Engine:
         if self._delayed:
             end = min(end, self._expire_delays(now))
         if now >= self._trim_at:
+            self.tell_overflows(self.ring.counters()["overflows"])
             more = self.groups is not None and self.groups.trim()
             if not self._exhausted:
                 self.buffers.shrink(max(FIRST_BUFFERS, self.buffers.in_use // 2))

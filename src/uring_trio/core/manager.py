@@ -30,7 +30,7 @@ from uring.kernel.volley import Volley
 
 from .. import seams
 from ..options import RingOptions
-from .engine import Engine
+from .engine import Engine, current
 from .operation import Operation
 from .refusals import PASSING, Refusals, failure
 from .statistics import RingStatistics, totals
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from uring.kernel.ring import RingLike
 
-__all__ = ["Manager"]
+__all__ = ["Manager", "statistics"]
 
 _MORE = int(abi.IORING_CQE_F_MORE)
 _SPURIOUS = -1
@@ -117,6 +117,7 @@ class Manager(Engine):
         self.compiled: Any = None  # scheduler ticks in C, once the run has them
         super()._set_up(options, ring, provide, volley)
         self._out = self.ring.out
+        totals.running[id(self)] = self.ring.counters
         self._wake_data = self._internal("wake_up", self._on_wake).user_data
         self._foreign_data = self._internal("readiness", self._on_readiness).user_data
 
@@ -195,6 +196,7 @@ class Manager(Engine):
         """Figures of this run; see `RingStatistics`."""
         in_flight = self.in_flight()
         counters = self.ring.counters()
+        self.tell_overflows(counters["overflows"])
         foreign = self.foreign.statistics()
         for name, waiting in (
             ("wait_readable", foreign.tasks_waiting_read),
@@ -234,7 +236,10 @@ class Manager(Engine):
         left = self._drain()
         for ended in list(self.on_close.values()):
             ended()
-        totals.add(self.ring.counters(), left)
+        counters = self.ring.counters()
+        self.tell_overflows(counters["overflows"])
+        totals.running.pop(id(self), None)
+        totals.add(counters, left)
         with self._gate:
             os.close(self._eventfd)
         self.owners.clear()
@@ -439,6 +444,17 @@ class Manager(Engine):
         if op.pooled:  # whose owner may look what became of it
             op.res = res
             op.task = None
+
+
+def statistics() -> RingStatistics:
+    """The figures of this run: ``trio.lowlevel.current_statistics().io_statistics``, by its type.
+
+    Raises:
+        RuntimeError: outside a ring run.
+    """
+    manager = current()
+    assert isinstance(manager, Manager)
+    return manager.statistics()
 
 
 def _number(fd: int | Any) -> int:

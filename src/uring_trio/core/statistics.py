@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ProcessTotals", "RingStatistics", "process_totals", "totals"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ProcessTotals", "RingStatistics", "process_totals", "totals", "totals_until_now"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,12 @@ class RingStatistics:
 
 
 class ProcessTotals:
-    """Counts over all ring runs of this process that have ended; any thread may add to them."""
+    """Counts over all ring runs of this process that have ended; any thread may add to them, and a signal
+    handler may read them. ``running`` has the counters of those that have not."""
 
     def __init__(self) -> None:
-        self.lock: threading.Lock = threading.Lock()
+        self.lock: Any = threading.RLock()
+        self.running: dict[int, Callable[[], dict[str, int]]] = {}
         self.runs: int = 0
         self.submitted: int = 0
         self.completed: int = 0
@@ -58,6 +64,17 @@ class ProcessTotals:
 
 
 totals: ProcessTotals = ProcessTotals()
+
+
+def totals_until_now() -> dict[str, int]:
+    """As `process_totals`, with the runs that have not ended."""
+    found = process_totals()
+    for counters in list(totals.running.values()):
+        found["runs"] += 1
+        for name, count in counters().items():
+            if name in found:
+                found[name] += count
+    return found
 
 
 def process_totals() -> dict[str, int]:

@@ -17,6 +17,7 @@ import errno
 import os
 import threading
 from collections import deque
+from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
@@ -39,12 +40,12 @@ T = TypeVar("T")
 _MSG_RING = int(abi.IORING_OP_MSG_RING)
 
 
-def open_ring_channel(capacity: int = 1) -> tuple[RingSendChannel[Any], RingReceiveChannel[Any]]:
+def _open(capacity: int = 1) -> tuple[RingSendChannel[Any], RingReceiveChannel[Any]]:
     """A bounded channel between two ring runs: (sender, receiver), one task of one run on each side.
 
     The ends may be made anywhere and carried to the thread that uses them; each belongs to the first run
     that uses it, and is closed when that run is over, or when it is garbage. ``capacity`` values
-    wait in between.
+    wait in between. ``open_ring_channel[Job](8)`` tells type checkers what they are.
 
     Raises:
         ValueError: a capacity below 1.
@@ -55,6 +56,34 @@ def open_ring_channel(capacity: int = 1) -> tuple[RingSendChannel[Any], RingRece
         raise ValueError(f"capacity is at least 1, not {capacity}")
     shared: _Shared = _Shared(capacity)
     return RingSendChannel(shared), RingReceiveChannel(shared)
+
+
+if TYPE_CHECKING:
+
+    class open_ring_channel(tuple["RingSendChannel[T]", "RingReceiveChannel[T]"]):
+        """A function with a type argument, as checkers can be told of it: see `_open`."""
+
+        def __new__(cls, capacity: int = 1) -> tuple[RingSendChannel[T], RingReceiveChannel[T]]:  # type: ignore[misc]
+            ...
+
+        def __init__(self, capacity: int = 1) -> None: ...
+
+else:
+
+    class _WithType:
+        """A function that takes a type in brackets, and ignores it."""
+
+        def __init__(self, fn):
+            update_wrapper(self, fn)
+            self.__name__ = self.__qualname__ = "open_ring_channel"
+
+        def __call__(self, capacity=1):
+            return self.__wrapped__(capacity)
+
+        def __getitem__(self, type_):
+            return self
+
+    open_ring_channel = _WithType(_open)
 
 
 async def futex_wait(word: Any, value: int) -> bool:

@@ -12,7 +12,8 @@ the children of the program.
     unavailable  ``raise`` (without a usable io_uring a run fails and says why, with a Trio that is not
                  supported its import does) or ``epoll`` (warn, go on)
     files        ``1`` (files are on the ring too) or ``0``
-    stats        ``1``: print what the rings of the process did to stderr at its exit
+    stats        ``1``: print what the rings of the process did to stderr at its exit, and before SIGTERM
+                 kills a process that does not handle it
 
 An invalid setting is a ``ValueError`` from the program's import of Trio: a misconfigured service never falls
 back to epoll silently.
@@ -22,7 +23,8 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
+import signal
+import threading
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -109,7 +111,7 @@ class Switch:
             standard = RingOptions()
             for field in fields(RingOptions):
                 if (value := getattr(self.ring, field.name)) != getattr(standard, field.name):
-                    parts.append(f"{field.name}={value}")
+                    parts.append(f"{field.name}={int(value) if isinstance(value, bool) else value}")
         if self.unavailable != "raise":
             parts.append(f"unavailable={self.unavailable}")
         if not self.files:
@@ -155,15 +157,30 @@ def print_stats_at_exit() -> None:
     global _stats_wanted
     if _stats_wanted or unsupported() is not None:
         return
-    from ..core.statistics import process_totals
+    from ..core.statistics import process_totals, totals_until_now
 
     _stats_wanted = True
-    atexit.register(_print_totals, process_totals, process_totals(), os.getpid())
+    before, pid = process_totals(), os.getpid()
+    atexit.register(_print_totals, process_totals, before, pid)
+
+    def on_term(signum: int, frame: object) -> None:
+        _print_totals(totals_until_now, before, pid)
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)
+
+    # A program that handles the signal does so after this, and ends by itself.
+    if threading.current_thread() is threading.main_thread() and _kills(signal.SIGTERM):
+        signal.signal(signal.SIGTERM, on_term)
+
+
+def _kills(signum: int) -> bool:
+    return signal.getsignal(signum) is signal.SIG_DFL
 
 
 def _print_totals(totals: Callable[[], dict[str, int]], before: dict[str, int], pid: int) -> None:
-    """What was counted since ``before``: making sure that a ring can be opened counts as well."""
+    """What was counted since ``before``: making sure that a ring can be opened counts as well. Written at
+    once, because a signal may have come within a print."""
     if pid != os.getpid():
         return  # a forked child that exits like its parent
     counts = (f"{name} {count - before[name]}" for name, count in totals().items())
-    print(f"uring_trio (process {pid}): {', '.join(counts)}", file=sys.stderr)
+    os.write(2, f"uring_trio (process {pid}): {', '.join(counts)}\n".encode())

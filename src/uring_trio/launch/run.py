@@ -7,10 +7,11 @@ epoll. `uring_trio.launch.swap`, which needs a supported one, is imported when a
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, TypeVarTuple
 
 import trio
 
@@ -21,21 +22,30 @@ from .. import seams
 from ..options import RingOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractContextManager
+
+    import outcome
 
 __all__ = ["install", "run", "start_guest_run", "uninstall"]
 
+_log = logging.getLogger("uring_trio.run")
+_log.addHandler(logging.NullHandler())
+
 RetT = TypeVar("RetT")
+PosArgT = TypeVarTuple("PosArgT")
 Unavailable = Literal["raise", "epoll"]
 
 
 def run(
-    async_fn: Callable[..., Awaitable[RetT]],
-    *args: Any,
+    async_fn: Callable[[*PosArgT], Awaitable[RetT]],
+    *args: *PosArgT,
     ring: RingOptions | None = None,
     unavailable: Unavailable = "raise",
-    **trio_run_options: Any,
+    clock: trio.abc.Clock | None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+    restrict_keyboard_interrupt_to_checkpoints: bool = False,
+    strict_exception_groups: bool = True,
 ) -> RetT:
     """`trio.run` with an io_uring in place of epoll.
 
@@ -44,7 +54,8 @@ def run(
         ring: sizes and behaviour of the ring.
         unavailable: what to do where this machine has no usable io_uring, or the installed Trio is not
             supported: ``"raise"`` explains why, ``"epoll"`` warns once and runs stock Trio.
-        trio_run_options: ``clock``, ``instruments`` and the other keywords of `trio.run`.
+        clock, instruments, restrict_keyboard_interrupt_to_checkpoints, strict_exception_groups: as for
+            `trio.run`.
 
     Raises:
         RingUnavailable: no io_uring here; the message names the setting to change.
@@ -52,24 +63,49 @@ def run(
     """
     check_arguments(ring, unavailable)
     with chosen_ring(ring, unavailable):
-        return trio.run(async_fn, *args, **trio_run_options)
+        return trio.run(
+            async_fn,
+            *args,
+            clock=clock,
+            instruments=instruments,
+            restrict_keyboard_interrupt_to_checkpoints=restrict_keyboard_interrupt_to_checkpoints,
+            strict_exception_groups=strict_exception_groups,
+        )
 
 
 def start_guest_run(
-    async_fn: Callable[..., Awaitable[Any]],
-    *args: Any,
+    async_fn: Callable[[*PosArgT], Awaitable[RetT]],
+    *args: *PosArgT,
+    run_sync_soon_threadsafe: Callable[[Callable[[], object]], object],
+    done_callback: Callable[[outcome.Outcome[RetT]], object],
+    run_sync_soon_not_threadsafe: Callable[[Callable[[], object]], object] | None = None,
+    host_uses_signal_set_wakeup_fd: bool = False,
     ring: RingOptions | None = None,
     unavailable: Unavailable = "raise",
-    **guest_options: Any,
+    clock: trio.abc.Clock | None = None,
+    instruments: Sequence[trio.abc.Instrument] = (),
+    restrict_keyboard_interrupt_to_checkpoints: bool = False,
+    strict_exception_groups: bool = True,
 ) -> None:
     """`trio.lowlevel.start_guest_run` on a ring: Trio inside another loop's thread.
 
     The worker thread waits on an eventfd that the ring signals; the host thread alone enters the ring.
-    Arguments and errors as for `run`; ``guest_options`` are those of Trio's function.
+    Arguments and errors as for `run`; the others are those of Trio's function.
     """
     check_arguments(ring, unavailable)
     with chosen_ring(ring, unavailable):
-        trio.lowlevel.start_guest_run(async_fn, *args, **guest_options)
+        trio.lowlevel.start_guest_run(
+            async_fn,
+            *args,
+            run_sync_soon_threadsafe=run_sync_soon_threadsafe,
+            done_callback=done_callback,
+            run_sync_soon_not_threadsafe=run_sync_soon_not_threadsafe,
+            host_uses_signal_set_wakeup_fd=host_uses_signal_set_wakeup_fd,
+            clock=clock,
+            instruments=instruments,
+            restrict_keyboard_interrupt_to_checkpoints=restrict_keyboard_interrupt_to_checkpoints,
+            strict_exception_groups=strict_exception_groups,
+        )
 
 
 def install(
@@ -209,6 +245,7 @@ def _make_manager(parts: Any, ring: RingOptions | None, unavailable: Unavailable
 def _warn(reason: Exception) -> None:
     """Says once why a run is on epoll."""
     global _warned
+    _log.warning("a run on epoll begins: %s", reason)
     if not _warned:
         _warned = True
         warnings.warn(f"running on epoll: {reason}", RuntimeWarning, stacklevel=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import seams
@@ -32,7 +33,12 @@ def create_manager(ring: RingOptions | None) -> Manager:
     Raises:
         RingUnavailable: no ring can be opened here.
     """
-    return Manager.create(ring)
+    manager = Manager.create(ring)
+    if manager.options.monitor:
+        from ..live.server import start
+
+        manager.on_start = partial(start, manager)
+    return manager
 
 
 def files(*, on_ring: bool) -> None:

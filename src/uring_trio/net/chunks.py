@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket as _stdlib
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
@@ -135,6 +135,16 @@ class ByteItems(Items[T_co]):
             self._keep(error_from_result(failure, self._name))
 
 
+@overload
+def read_chunks(
+    fd: Any, *, copy: Literal[True] = True, chunk_size: int = 65536, buffers: int = 8
+) -> ByteItems[bytes]: ...
+@overload
+def read_chunks(
+    fd: Any, *, copy: Literal[False], chunk_size: int = 65536, buffers: int = 8
+) -> ByteItems[Lease]: ...
+@overload
+def read_chunks(fd: Any, *, copy: bool, chunk_size: int = 65536, buffers: int = 8) -> ByteItems[Any]: ...
 def read_chunks(fd: Any, *, copy: bool = True, chunk_size: int = 65536, buffers: int = 8) -> ByteItems[Any]:
     """Reads of a pipe, terminal or whatever else can be polled, by one multishot request:
 

@@ -6,7 +6,7 @@ import errno
 from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -53,6 +53,18 @@ class ByteReceiver(ABC):
     def _check_open(self) -> None:
         """Raises `trio.ClosedResourceError` if this is closed."""
 
+    @overload
+    def chunks(
+        self, *, copy: Literal[True] = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
+    ) -> ByteItems[bytes]: ...
+    @overload
+    def chunks(
+        self, *, copy: Literal[False], bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
+    ) -> ByteItems[Lease]: ...
+    @overload
+    def chunks(
+        self, *, copy: bool, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
+    ) -> ByteItems[Any]: ...
     def chunks(
         self, *, copy: bool = True, bundle: bool = False, chunk_size: int = 262144, buffers: int = 4
     ) -> ByteItems[Any]:

@@ -52,15 +52,18 @@ class UnsupportedAnyIO(ImportError):
 _installed = version("anyio")
 _ring_socket: Any = None
 _RECEIVE_SIZE = 65536
+_eventloop: Any
 
 try:
     from anyio._backends._trio import SocketStream, TestRunner, TrioBackend
+    from anyio._core import _eventloop as _loops
     from anyio._core._eventloop import (
         loaded_backends,
         reset_current_async_library,
         set_current_async_library,
     )
 
+    _eventloop = _loops
     # Overridden or replaced, so they have to be there.
     TestRunner._call_in_runner_task, SocketStream._convert_socket_error  # noqa: B018
     _stock_receive, _stock_send = SocketStream.receive, SocketStream.send
@@ -73,8 +76,12 @@ except (ImportError, AttributeError) as _exc:
 
 
 def register(name: str, backend: type[anyio.abc.AsyncBackend]) -> None:
-    """Makes ``anyio.run(backend=name)`` use ``backend``; warns about a version of AnyIO never tested."""
+    """Makes ``anyio.run(backend=name)`` use ``backend``, and ``anyio.get_all_backends`` name it; warns about
+    a version of AnyIO never tested."""
     loaded_backends[name] = backend
+    known = getattr(_eventloop, "BACKENDS", None)
+    if known is not None and name not in known:
+        _eventloop.BACKENDS = (*known, name)
     if ".".join(_installed.split(".")[:2]) not in TESTED:
         warnings.warn(
             f"AnyIO {_installed} was never tested on the ring, only {', '.join(TESTED)}",

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -291,3 +292,55 @@ def test_what_is_exported_is_what_is_read(switch: Switch) -> None:
     environment: dict[str, str] = {}
     switch.export(environment)
     assert Switch.parse(environment[NAME]) == switch
+
+
+# ---- figures of a process that is killed ---------------------------------------------------------------
+
+KILLED = """
+import os, signal, trio, uring_trio
+
+async def main():
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        pass
+    print("ready", flush=True)
+    await trio.sleep_forever()
+
+trio.run(main)
+"""
+HANDLED = """
+import signal, trio
+
+async def main():
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        print("ready", flush=True)
+        async for _ in signals:
+            return
+
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize(("program", "status"), [(KILLED, -signal.SIGTERM), (HANDLED, 0)])
+def test_figures_are_told_once_on_sigterm(program: str, status: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, NAME: "1,stats=1"},
+    ) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "ready\n"
+        started.terminate()
+        _, errors = started.communicate(timeout=60)
+    assert started.returncode == status
+    (line,) = errors.splitlines()
+    assert line.startswith(f"uring_trio (process {started.pid}): runs 1, submitted ")
+
+
+@pytest.mark.parametrize("text", ["1,compiled=0", "1,monitor=1", "1,compiled=0,monitor=1,stats=1"])
+def test_options_that_are_on_or_off_reach_children(text: str) -> None:
+    switch = Switch.parse(text)
+    assert switch is not None
+    assert Switch.parse(str(switch)) == switch
+    assert sorted(str(switch).split(",")) == sorted(text.split(","))

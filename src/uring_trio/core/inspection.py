@@ -1,0 +1,120 @@
+"""What is in flight in a run, with the task and the line that awaits each operation.
+
+It reads what the run keeps anyway. Ages cost a Trio instrument.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from .. import seams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .engine import Engine
+    from .operation import Operation
+
+__all__ = ["Ages", "InFlight", "collect", "flying"]
+
+_OURS = str(Path(__file__).parents[1])
+_TRIO = str(Path(trio.__file__).parent)
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One operation in flight.
+
+    Attributes:
+        name: as in the statistics.
+        fd: its descriptor, -1 for none.
+        peer: the address that a socket is connected to, or "".
+        state: ``"in flight"``, with the number of completions that a multishot operation's consumer has not
+            taken, or ``"cancelling"`` once a cancel was asked for; ``"waiting"`` by
+            ``trio.lowlevel.wait_readable`` or ``wait_writable``, which is no operation of the ring's.
+        task: the name of the task parked on it, or that waits for the next completion of a multishot
+            operation; "" while that task does something else.
+        where: ``file:line`` of the program's own code that awaits it, or "".
+        age: seconds since the task parked; None unless `track_ages` was on by then.
+    """
+
+    name: str
+    fd: int
+    peer: str
+    state: str
+    task: str
+    where: str
+    age: float | None
+
+
+class Ages(trio.abc.Instrument):
+    """When each task took its last step."""
+
+    def __init__(self) -> None:
+        self.parked: dict[Any, float] = {}
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.parked[task] = time.monotonic()
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        self.parked.pop(task, None)
+
+
+def flying(engine: Engine) -> Iterator[tuple[Operation, Any, str]]:
+    """The operations of tasks and of subscriptions, with the task that waits, if one does, and the state."""
+    for op in engine.table.taken():
+        if op.task is not None:
+            yield op, op.task, "cancelling" if op.interrupt is not None else "in flight"
+    for owner in list(engine.owners.values()):
+        for sub in owner.others:
+            if sub.op is not None:
+                yield sub.op, sub.task, f"in flight, {len(sub.queue)} queued" if sub.queue else "in flight"
+
+
+def collect(
+    engine: Engine, ages: Ages, skip: Callable[[Any], bool] = lambda task: False
+) -> Iterator[InFlight]:
+    """A row for each operation in flight, without those of tasks that ``skip`` says yes to."""
+    for op, task, state in flying(engine):
+        if task is None or not skip(task):
+            yield _row(op.name, op.fd, state, task, ages)
+    for name, fd, task in seams.waiting(engine.foreign):
+        if not skip(task):
+            yield _row(name, fd, "waiting", task, ages)
+
+
+def _row(name: str, fd: int, state: str, task: Any, ages: Ages) -> InFlight:
+    since = ages.parked.get(task)
+    age = None if since is None else time.monotonic() - since
+    return InFlight(name, fd, _peer(fd), state, getattr(task, "name", ""), _where(task), age)
+
+
+def _where(task: Any) -> str:
+    found = ""
+    if task is not None:
+        for frame, line in task.iter_await_frames():
+            path = frame.f_code.co_filename
+            if not path.startswith((_OURS, _TRIO)):
+                found = f"{path}:{line}"
+    return found
+
+
+def _peer(fd: int) -> str:
+    if fd < 0:
+        return ""
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return ""
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            peer = sock.getpeername()
+    except OSError:
+        return ""
+    return ":".join(map(str, peer[:2])) if isinstance(peer, tuple) else str(peer)
