@@ -361,6 +361,16 @@ def test_a_chain_that_is_left_by_an_exception_queues_nothing(ring: Ring, pipe: P
             ring.nop()
     assert ring.in_flight == 0
     assert all(each.done() for each in chain)
+    # Nor does one with a request that cannot be sent, though the first could.
+    with pytest.raises(ValueError, match="give a direct context"), ring.chain() as chain:
+        ring.read(pipe[0], data, sqe_flags=SKIP)
+        ring.nop(sqe_flags=SKIP)
+    with pytest.raises(ValueError, match="as a whole"), ring.chain() as chain:
+        ring.read(pipe[0], data)
+        ring.nop(sqe_flags=SKIP)
+    assert ring.in_flight == 0
+    assert all(each.done() for each in chain)
+    data.append(0)
     with pytest.raises(RuntimeError, match="do not nest"), ring.chain(), ring.chain():
         pass
     assert ring.nop().wait() == 0

@@ -208,7 +208,10 @@ class Chains(RingState):
                 self._check_alone(op, opcode, ctx)
             if opcode in _ZERO_COPY and any(each.fields[1] & _DRAIN for each in chain):
                 self._check_drain(opcode, _DRAIN)
-            if ctx >> 62 and not is_request(ctx):
+            if is_request(ctx):
+                if op.fields[1] & _SKIP and not self.options.notify_succeed:
+                    raise ValueError(NOT_SILENT)
+            elif ctx >> 62:
                 self._slot_for(ctx)
                 if contexts.count(ctx) > 1:
                     raise ValueError("a slot can stand in a chain once")

@@ -170,7 +170,8 @@ class Waiting(RingState):
         if self._waking:
             found = len(cqes)
             cqes = [cqe for cqe in cqes if cqe[0] != _WAKE]
-            self._waking -= found - len(cqes)
+            with self._lock:  # another thread may add to it
+                self._waking -= found - len(cqes)
         if self._held or self._slots or self._guarded or self._batches:
             if self._decoding or min(out.cast("i")[2 :: self._cqe_size // 4].tolist()) < 0:
                 self._tell(kind, cqes)

@@ -47,15 +47,11 @@ class Chain:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ring._chain_ends()
-        submitted = False
-        try:
-            if kind is None and self.requests:
-                self._ring._submit_chain(self.requests, hard=self._hard, drain=self._drain)
-                submitted = True
-        finally:
-            if not submitted:
-                for request in self.requests:
-                    request._abandon()
+        if kind is not None:
+            for request in self.requests:
+                request._abandon()
+        elif self.requests:
+            self._ring._submit_chain(self.requests, hard=self._hard, drain=self._drain)
 
     def __iter__(self) -> Iterator[Request[object]]:
         return iter(self.requests)

@@ -208,15 +208,21 @@ class Submission(Chains):
         self._linking.pop(get_ident(), None)
 
     def _submit_chain(self, requests: list[Request[object]], *, hard: bool, drain: bool) -> None:
-        """Queues the requests of a chain, all or none."""
-        with self._lock:
-            self._check_usable()
-            ops = self._linked([request._pending for request in requests], hard)
-            if drain:
-                ops[0] = ops[0].with_flags(_DRAIN)
-            self._check_chain(ops, [request.context for request in requests])
-            for op, request in zip(ops, requests, strict=True):
-                self._put_request(op, request, True)
+        """Queues the requests of a chain, all or none; those that were not queued are abandoned."""
+        try:
+            with self._lock:
+                self._check_usable()
+                ops = self._linked([request._pending for request in requests], hard)
+                if drain:
+                    ops[0] = ops[0].with_flags(_DRAIN)
+                self._check_chain(ops, [request.context for request in requests])
+                for op, request in zip(ops, requests, strict=True):
+                    self._put_request(op, request, True)
+        except BaseException:
+            for request in requests:
+                if request.value not in self._requests:
+                    request._abandon()
+            raise
 
     def _cancel_request(self, request: Request[object]) -> Request[int]:
         """Queues a cancel of a request, by its value."""
