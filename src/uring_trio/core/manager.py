@@ -113,7 +113,7 @@ class Manager(Engine):
         self._wakes = False  # whether the ring polls the eventfd
         self._armed = False  # whether it polls what may have to end a wait
         self._watched = False  # whether the ring polls what waits in `foreign`
-        self._ticks: Callable[[int], bool] | None = self._first_ticks
+        self._ticks: Callable[[int], int] | None = self._first_ticks
         self.compiled: Any = None  # scheduler ticks in C, once the run has them
         super()._set_up(options, ring, provide, volley)
         self._out = self.ring.out
@@ -185,8 +185,15 @@ class Manager(Engine):
         n = events or 0
         if self._guest or n < 0:
             n = self._enter_on_owner(n)
-        if self._ticks is not None and self._ticks(n):
-            return
+        if self._ticks is not None:
+            ran = self._ticks(n)
+            if ran == 1:
+                return
+            if ran:
+                # Between two batches Trio's loop looks at what has come.
+                n = self.get_events(0)
+                if n < 0:
+                    n = self._enter_on_owner(n)
         if n == 1:
             seams.deliver(self, (_unpack_from(self._out),))
         elif n:
@@ -285,12 +292,12 @@ class Manager(Engine):
 
     # ---- scheduler ticks in C ------------------------------------------------------------------------
 
-    def _first_ticks(self, n: int) -> bool:
+    def _first_ticks(self, n: int) -> int:
         """Delivers the first events by ticks in C, which take the place of this, if this run has any."""
         self._ticks = None
         if self._cycle == self.ring.cycle and self._make_ticks() is not None:
             self._ticks = self.compiled.run
-        return self._ticks is not None and self._ticks(n)
+        return 0 if self._ticks is None else self._ticks(n)
 
     def _make_ticks(self) -> Any:
         """The scheduler ticks in C of this run, or None where Trio's own loop does all of them."""

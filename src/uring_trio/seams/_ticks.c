@@ -347,9 +347,11 @@ static int look(Ticks *t, int runnable, double longest)
     return n;
 }
 
-/* Runs ticks until one is uncommon; -1 with an exception where that is an error. */
+/* Runs ticks until one is uncommon: 1; 2 if a batch has run since the last look at the ring, and there is another
+ * one; -1 with an exception. */
 static int run_ticks(Ticks *t)
 {
+    int looked = 1;
     for (;;) {
         if (uncommon(t))
             break;
@@ -359,6 +361,7 @@ static int run_ticks(Ticks *t)
         Py_ssize_t runnable = PyObject_Size(t->runq);
         if (runnable < 0 || (runnable && run_batch(t) < 0))
             return -1;
+        looked = 0;
         if (uncommon(t) || (longest = until_deadline(t)) < 0 || (runnable = PyObject_Size(t->runq)) < 0)
             break;
         PyObject *quiet = PyObject_CallFunctionObjArgs(t->quiet, NULL);
@@ -369,16 +372,18 @@ static int run_ticks(Ticks *t)
         if (most < 0 || (!most && !runnable))
             break;
         int n = look(t, runnable > 0, most < longest ? most : longest);
+        looked = 1;
         if (n < 0 || (!n && !runnable))
             break;
         if (n && deliver(t, n) < 0)
             return -1;
     }
-    return PyErr_Occurred() ? -1 : 0;
+    return PyErr_Occurred() ? -1 : looked || !PyObject_Size(t->runq) ? 1 : 2;
 }
 
 /* Delivers the completions of the last look, as many as the argument says, and runs ticks until one is uncommon.
- * False, with nothing done, where there are instruments: they want to know of each task that is scheduled. */
+ * 0, with nothing done, where there are instruments: they want to know of each task that is scheduled. 2: before
+ * the next batch the caller has to look at the ring, as Trio's loop does. */
 static PyObject *ticks_run(PyObject *self, PyObject *count)
 {
     Ticks *t = (Ticks *)self;
@@ -386,13 +391,11 @@ static PyObject *ticks_run(PyObject *self, PyObject *count)
     if (found == -1 && PyErr_Occurred())
         return NULL;
     if (PyDict_Size(t->hooks) != 1)
-        Py_RETURN_FALSE;
+        return PyLong_FromLong(0);
     ticks_here = t;
-    int ret = deliver(t, (int)found) < 0 || run_ticks(t) < 0;
+    int ran = deliver(t, (int)found) < 0 ? -1 : run_ticks(t);
     ticks_here = NULL;
-    if (ret)
-        return NULL;
-    Py_RETURN_TRUE;
+    return ran < 0 ? NULL : PyLong_FromLong(ran);
 }
 
 /* ---- resuming a task in Trio's own loop ---- */

@@ -70,6 +70,32 @@ def test_a_batch_is_what_was_runnable_at_its_start() -> None:
     assert same(program) == {("1", "2"), ("2", "1")}
 
 
+def test_what_came_is_seen_before_the_next_batch() -> None:
+    """Also where Trio's own loop runs that: here because a task waits for all others to be blocked."""
+
+    async def program() -> list[int]:
+        near, far = trio.socket.socketpair()
+        waiting: list[int] = []
+
+        async def look() -> None:
+            waiting.append(statistics().tasks_waiting_read)
+
+        with near, far:
+            await trio.testing.wait_all_tasks_blocked()  # Trio's own task waits
+            await look()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.lowlevel.wait_readable, far)
+                await trio.testing.wait_all_tasks_blocked()
+                await look()
+                await turns()
+                seams.stdlib_socket(near).send(b"x")
+                nursery.start_soon(look)
+                await trio.testing.wait_all_tasks_blocked()
+        return [count - waiting[0] for count in waiting]
+
+    assert same(program) == [0, 1, 0]
+
+
 def test_the_order_comes_from_trios_generator() -> None:
     async def program() -> list[int]:
         seams.names.core_run._r.seed(7)
