@@ -43,7 +43,10 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .operation import Operation
 
-__all__ = ["Fd"]
+__all__ = ["CLOSED", "Fd"]
+
+CLOSED = frozenset((errno.EBADF, errno.ENOTSOCK))
+"""What system calls say of a socket that was closed without notice: its number is free, or another file's."""
 
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)

@@ -12,6 +12,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
+from ..core.fd import CLOSED
 from ..multishot.leases import Lease
 from ..multishot.states import State
 from .chunks import ByteItems, bundles_work, recv_fields
@@ -273,6 +274,6 @@ class _StreamChunks(ByteItems[Any]):
 
 
 def stream_error(exc: OSError) -> Exception:
-    if exc.errno == errno.EBADF:
+    if exc.errno in CLOSED:
         return trio.ClosedResourceError("this stream is closed")
     return trio.BrokenResourceError(f"the connection is broken: {exc}")

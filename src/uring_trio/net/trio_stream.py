@@ -9,7 +9,6 @@ They must work in every Trio run, on whatever socket the stream wraps.
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
+from ..core.fd import CLOSED
 from .socket import RingSocket
 
 if TYPE_CHECKING:
@@ -96,6 +96,6 @@ async def _send_rest(sock: trio.socket.SocketType, data: bytes | bytearray | mem
 
 
 def _raise_stream_error(exc: OSError) -> NoReturn:
-    if exc.errno == errno.EBADF:
+    if exc.errno in CLOSED:
         raise trio.ClosedResourceError("this socket was already closed") from None
     raise trio.BrokenResourceError(f"socket connection broken: {exc}") from exc
