@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import io
 import operator
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,8 @@ from trio.lowlevel import enable_ki_protection
 from uring.kernel.memory import pin, pin_writable
 
 from .. import seams
-from .base import RingFile, exclusive
+from .base import exclusive
+from .conveying import StatefulFile
 from .handle import READ, WRITE, Descriptor
 from .raw import RawFile, lines_of
 from .stock import Stock, buffered_of, fill_buffer, raw_under
@@ -72,15 +72,12 @@ _OFFSETS = 1 << 63
 """How many there are from 0 on, and below."""
 
 
-class BufferedFile(RingFile):
+class BufferedFile(StatefulFile):
     """A buffered binary file; see `io.BufferedReader`, `io.BufferedWriter` and `io.BufferedRandom` for what
     its methods do and `RingFile` for the rest."""
 
-    _keeps = False
-
     def __init__(self, file: Descriptor, wrapped: Any, size: int, stock: Stock) -> None:
-        super().__init__(file, wrapped)
-        self._stock = stock
+        super().__init__(file, wrapped, stock)
         self._keeps = True
         self._readable = bool(file.raw.readable())
         self._writable = bool(file.raw.writable())
@@ -279,19 +276,7 @@ class BufferedFile(RingFile):
 
     # ---- the standard library's file -----------------------------------------------------------------
 
-    def _hand_over(self) -> None:
-        if self._keeps:
-            file = self._file
-            if file.busy and not file.resting:
-                raise trio.BusyResourceError("another task's call of this file is under way")
-            self._convey(final=False)
-
-    def _take_to_threads(self) -> None:
-        self._convey(final=False)
-
     def _convey(self, *, final: bool) -> Any:
-        """Makes the standard library's file what this one is, and returns it. ``final``: for the finalizer.
-        Nobody reads any more, and there may be no descriptor free."""
         # The garbage collector, if it has this file, has that one too, and may close the descriptor first.
         made = buffered_of(self._stock.make_again()) if final else self._wrapped
         if not final:
@@ -343,17 +328,6 @@ class BufferedFile(RingFile):
         """The descriptor belongs to another object from now on."""
         self._keeps = False
         self._file = self._file.gone()
-
-    def _let_go(self) -> None:
-        self._keeps = False
-        self._wrapped.close()
-        if self._stock.closefd:
-            os.close(self._stock.fd)
-
-    def __del__(self) -> None:
-        if self._keeps:
-            # It goes when this frame has gone: its warning is about the line that dropped this file.
-            unclosed = self._convey(final=True)  # noqa: F841
 
     # ---- in the call's turn --------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import codecs
 import io
 import operator
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,8 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .. import seams
-from .base import RingFile, exclusive
+from .base import exclusive
+from .conveying import StatefulFile
 from .handle import LENGTH_MAX, PIECE
 from .raw import lines_of
 from .stock import decode_again, fill_text, marks_streams, show_newlines, skip_mark
@@ -50,16 +50,14 @@ _FLAGS_AT, _FEED_AT, _SKIP_AT, _EOF_AT = 64, 96, 128, 160
 _COOKIE_BYTES = 21
 
 
-class TextFile(RingFile):
+class TextFile(StatefulFile):
     """A text file; see `io.TextIOWrapper` for what its methods do and `RingFile` for the rest.
 
     The methods with offsets (`RingFile.pread` and others) are about bytes.
     """
 
-    _keeps = False
-
     def __init__(self, buffer: BufferedFile, wrapped: Any, newline: str | None) -> None:
-        super().__init__(buffer._file, wrapped)
+        super().__init__(buffer._file, wrapped, buffer._stock)
         self._buffer = buffer
         buffer._keeps = False
         self._seekable = bool(wrapped.seekable())
@@ -238,19 +236,8 @@ class TextFile(RingFile):
 
     # ---- the standard library's file -----------------------------------------------------------------
 
-    def _hand_over(self) -> None:
-        if self._keeps:
-            file = self._file
-            if file.busy and not file.resting:
-                raise trio.BusyResourceError("another task's call of this file is under way")
-            self._convey(final=False)
-
-    def _take_to_threads(self) -> None:
-        self._convey(final=False)
-
     def _convey(self, *, final: bool) -> Any:
-        """Makes the standard library's file what this one is, and returns it; see `BufferedFile._convey`."""
-        buffer, stock = self._buffer, self._buffer._stock
+        buffer, stock = self._buffer, self._stock
         made = stock.make_again() if final else self._wrapped
         here, where = None, 0
         moved = self._moved or self._snapshot is not None
@@ -297,7 +284,7 @@ class TextFile(RingFile):
     def _move_ahead(self, made: Any) -> None:
         """What is moved without the descriptor: bytes that cannot be read again, and what a decoder and an
         encoder know."""
-        buffer, stock = self._buffer, self._buffer._stock
+        buffer, stock = self._buffer, self._stock
         if self._decoder is not None:
             newlines = getattr(self._decoder, "newlines", None)
             if self._seekable:
@@ -324,18 +311,6 @@ class TextFile(RingFile):
 
     def _new_encoder(self) -> codecs.IncrementalEncoder:
         return codecs.getincrementalencoder(self._wrapped.encoding)(self._wrapped.errors)
-
-    def _let_go(self) -> None:
-        self._keeps = False
-        self._wrapped.close()
-        stock = self._buffer._stock
-        if stock.closefd:
-            os.close(stock.fd)
-
-    def __del__(self) -> None:
-        if self._keeps:
-            # It goes when this frame has gone: its warning is about the line that dropped this file.
-            unclosed = self._convey(final=True)  # noqa: F841
 
     # ---- in the call's turn --------------------------------------------------------------------------
 

@@ -333,6 +333,35 @@ def test_is_written_when_the_garbage_collector_finds_it(tmp_path: Path, mode: st
     assert (tmp_path / "file").read_bytes() == b"five!"
 
 
+@pytest.mark.parametrize("mode", ["r", "w", "rb", "wb", "r+b"])
+async def test_a_dropped_file_that_was_closed_underneath_is_told_as_on_stock_trio(
+    tmp_path: Path, mode: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"some")
+    told = []
+    for side in ("stock", "ring"):
+        data: Any = b"lost" if "b" in mode else "lost"
+        file: Any
+        if (
+            side == "stock"
+        ):  # the file that Trio's would be around, which a thread of Trio's keeps for a while
+            file = open(tmp_path / "file", mode)  # noqa: SIM115
+        else:
+            file = await open_file(tmp_path / "file", mode)
+        if "w" in mode:
+            written = file.write(data)
+            if side == "ring":
+                await written
+        os.close(file.fileno())
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            del file
+            gc.collect()
+        told.append([(warning.category, str(warning.message)) for warning in found])
+    assert told[0] == told[1]
+    assert len(told[0]) == 1
+
+
 def run_and_collect(main: Any) -> None:
     uring_trio.run(main)
     gc.collect()
