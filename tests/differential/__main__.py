@@ -38,6 +38,7 @@ def main() -> int:
     found: list[Difference] = []
     kinds: defaultdict[tuple[str, str, str], list[int]] = defaultdict(list)
     unsettled: list[int] = []
+    reordered: list[int] = []
 
     def work(share: int) -> None:
         with Pair() as pair:
@@ -56,6 +57,7 @@ def main() -> int:
                     difference = pair.shrink(difference)
                 print(f"\n{difference}", flush=True)
             unsettled.extend(pair.unsettled)
+            reordered.extend(pair.reordered)
 
     with ThreadPoolExecutor(options.jobs) as threads:
         list(threads.map(work, range(options.jobs)))
@@ -64,6 +66,8 @@ def main() -> int:
         print(f"{len(seeds):4} x {do}, seeds {seeds[:8]}\n       stock {stock}\n       ring  {ring}")
     if unsettled:
         print(f"differed at the first look alone: {len(unsettled)}, seeds {sorted(unsettled)[:30]}")
+    if reordered:
+        print(f"as stock Trio in the other order: {len(reordered)}, seeds {sorted(reordered)[:30]}")
     return int(bool(found))
 
 

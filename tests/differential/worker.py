@@ -35,15 +35,13 @@ HANG = 25
 
 
 class FixedOrder(random.Random):
-    """Takes the place of the random order in which Trio runs the tasks of a batch."""
+    """Takes the place of the random order in which Trio runs the tasks of a batch, which it sorts by age."""
 
     backwards = False
 
-    def random(self) -> float:
-        return 0.0 if self.backwards else 1.0
-
     def shuffle(self, x: Any) -> None:
-        pass
+        if self.backwards:
+            x.reverse()
 
 
 def fix_order(backwards: bool) -> None:
@@ -75,6 +73,18 @@ def emptied(folder: str) -> None:
             os.unlink(entry)
 
 
+def forget_frames(error: BaseException | None) -> None:
+    """Frames that an exception went through keep what they worked on: the collector would end that, in an
+    order of its own. Without them objects end in the order in which they were made."""
+    if error is None:
+        return
+    error.__traceback__ = None
+    forget_frames(error.__context__)
+    forget_frames(error.__cause__)
+    for inner in getattr(error, "exceptions", ()):
+        forget_frames(inner)
+
+
 def transcript(program: Program, run: Any, cushion: float, folder: str) -> list[str]:
     """What the program said, and what was left of it. The folder is empty before and after it."""
     home = os.getcwd()
@@ -92,6 +102,8 @@ def transcript(program: Program, run: Any, cushion: float, folder: str) -> list[
                 run(world.play, program)
             except BaseException as error:
                 world.say(f"the run failed: {world.names.error(error)}")
+            for task in world.tasks.values():
+                forget_frames(task.error)
             world.tasks.clear()
             world.objects.clear()
             gc.collect()
