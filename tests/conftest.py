@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 NEEDS_RING = ("tests/apps/", "tests/kernel/", "tests/trio/")
 OLDEST_KERNEL = (6, 18)
 # A thread that was told to end may take a moment to do so.
-JOIN_SECONDS = 2
+JOIN_SECONDS = 30
 
 skipped = pytest.StashKey[dict[str, str]]()
 

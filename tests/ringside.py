@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from uring import CQEView, Ring
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def take(ring: Ring, n: int = 1) -> list[CQEView]:

@@ -71,7 +71,7 @@ def test_hypercorn(
             server.send_signal(signal.SIGINT)
             rest = server.stderr.read()
             # Without workers Ctrl-C goes to the task that runs, and hypercorn lets it through in a group.
-            assert server.wait(timeout=20) in ((0,) if workers else (0, 1)), rest
+            assert server.wait(timeout=60) in ((0,) if workers else (0, 1)), rest
         finally:
             server.kill()
     counted = [int(count) for count in re.findall(r"uring_trio \(process \d+\): .*submitted (\d+)", rest)]

@@ -26,7 +26,7 @@ SETUP = int(
 )
 BIG = int(abi.IORING_SETUP_CQE32 | abi.IORING_SETUP_CQE_MIXED)
 MORE = int(abi.IORING_CQE_F_MORE)
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

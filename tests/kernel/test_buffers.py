@@ -40,7 +40,7 @@ def pair():
 
 def one(ring) -> CQEView:
     while True:
-        found = ring.wait(1, timeout=5.0)
+        found = ring.wait(1, timeout=30.0)
         if found:
             return found[0]
 

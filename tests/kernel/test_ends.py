@@ -30,7 +30,7 @@ SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
 
 @pytest.fixture
 def ring() -> Iterator[Ring]:
-    with Ring(entries=16, drain_timeout=5.0) as ring:
+    with Ring(entries=16, drain_timeout=30.0) as ring:
         yield ring
 
 
@@ -106,7 +106,7 @@ def test_a_wait_that_is_refused_does_not_end_a_chain(ring, wait, timeout) -> Non
     ring.flush()
     ring.nop(2)
     results: list[int] = []
-    while len(results) < 2 and (cqes := ring.wait(timeout=5.0)):
+    while len(results) < 2 and (cqes := ring.wait(timeout=30.0)):
         results += [cqe.res for cqe in cqes]
     assert sorted(results) == [-errno.EIO, 0]
     assert ring.in_flight == 0
@@ -134,7 +134,7 @@ def test_with_several_issuers_a_chain_takes_hold_of_nothing_behind_it(flags) -> 
             ring.submit_linked([(first, 1), (ops.nop().with_flags(flags), 2)])
         assert ring._kernel.pending == 0
         ring.nop(3)
-        assert [cqe.context for cqe in ring.wait(timeout=5.0)] == [3]
+        assert [cqe.context for cqe in ring.wait(timeout=30.0)] == [3]
 
 
 @pytest.mark.parametrize("send", ["send_zc", "sendmsg_zc"])
@@ -163,7 +163,7 @@ def test_zero_copy_sends_keep_away_from_draining_requests(ring, streams, send) -
 
 
 def test_a_poll_is_given_another_value_while_the_ring_stops(pipe) -> None:
-    with Ring(entries=16, drain_timeout=5.0) as ring:
+    with Ring(entries=16, drain_timeout=30.0) as ring:
         ring.poll_add(5, pipe[0], 1)
         ring.poll_update(6, 5, new_user_data=9)
     assert ring.closed

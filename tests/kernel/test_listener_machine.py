@@ -38,7 +38,7 @@ def manager(ring):
 
 def run(ring, until):
     while not until():
-        cqes = ring.wait(timeout=10.0)
+        cqes = ring.wait(timeout=30.0)
         assert cqes, "the kernel did not answer"
         for cqe in cqes:
             assert dispatch(cqe)
@@ -72,7 +72,7 @@ def test_listen_and_accept(ring, manager, kind, tmp_path):
     )
     ring.flush()
     with socket.socket(family) as client:
-        client.settimeout(10)
+        client.settimeout(30)
         client.connect(address)
         run(ring, lambda: accepted)
         with socket.socket(fileno=accepted.pop(0)) as server:
@@ -94,7 +94,7 @@ def test_driven_by_hand(ring):
     ring.submit_extended(ext.context)
     states = []
     while not states or states[-1] is not ListenerState.LISTEN:
-        (cqe,) = ring.wait(timeout=10.0)
+        (cqe,) = ring.wait(timeout=30.0)
         step = decode_listener_cqe(cqe)
         assert step is not None
         assert (step.error, step.handler) == (None, handler)
@@ -130,13 +130,13 @@ def test_close_with_a_completion_pending(ring, manager, steps, sent):
     before = set(os.listdir("/proc/self/fd"))
     op = manager.listen_tcp4(("127.0.0.1", 0))
     for _ in range(steps):
-        (cqe,) = ring.wait(timeout=10.0)
+        (cqe,) = ring.wait(timeout=30.0)
         assert dispatch(cqe)
     if sent:
         ring.flush()
     op.close()
     assert op.state is ListenerState.CLOSING
-    (cqe,) = ring.wait(timeout=10.0)
+    (cqe,) = ring.wait(timeout=30.0)
     assert dispatch(cqe)
     assert op.state is ListenerState.CLOSING
     op.close()

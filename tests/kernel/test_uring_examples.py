@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "uring"
 PAGE = ROOT / "docs" / "uring.md"
-SECONDS = 30
+SECONDS = 60
 
 # What each prints, line by line.
 SAYS = {

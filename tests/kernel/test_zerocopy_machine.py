@@ -47,13 +47,13 @@ def pair():
         left = socket.create_connection(listener.getsockname())
         right, _ = listener.accept()
     with left, right:
-        right.settimeout(10)
+        right.settimeout(30)
         yield left, right
 
 
 def run(ring, until):
     while not until():
-        cqes = ring.wait(timeout=10.0)
+        cqes = ring.wait(timeout=30.0)
         assert cqes, "the kernel did not answer"
         for cqe in cqes:
             assert dispatch(cqe)
@@ -113,7 +113,7 @@ def test_a_bad_descriptor(ring):
 def test_other_completions_pass_by(ring):
     tracker = ZCTracker(ring, ring.pools)
     ring.submit(ops.nop())
-    (cqe,) = ring.wait(timeout=10.0)
+    (cqe,) = ring.wait(timeout=30.0)
     assert not dispatch(cqe)
     assert not tracker.handle_cqe(cqe)
 

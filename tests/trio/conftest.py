@@ -12,10 +12,8 @@ import pytest
 import trio
 
 import uring_trio
-from tests.trio.helpers import settled
+from tests.trio.helpers import PATIENCE, settled
 from uring_trio.core.statistics import process_totals
-
-PATIENCE = 20.0
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -500,9 +500,9 @@ SCENARIOS = {
 
 
 def main(scenario: str, folder: str) -> None:
-    threads, files = threading.active_count(), set(os.listdir("/proc/self/fd"))
+    threads, files = set(threading.enumerate()), set(os.listdir("/proc/self/fd"))
     SCENARIOS[scenario](Path(folder))
-    assert threading.active_count() == threads
+    assert not set(threading.enumerate()) - threads
     left = set(os.listdir("/proc/self/fd")) - files
     assert not left, f"left open: {left}"
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
+PATIENCE = 60.0
+"""Seconds after which a test has failed that waits for something else."""
 PBUF_STATUS = 26
 SMALL = uring_trio.RingOptions(entries=2, cq_entries=2, buffers=2, buffer_size=64)
 INTERNAL_SLOTS = 4
@@ -188,7 +190,7 @@ class Host:
             **options,
         )
         while self.result is None:
-            self.todo.get(timeout=20)()
+            self.todo.get(timeout=PATIENCE)()
         return self.result.unwrap()
 
     def _done(self, result: Any) -> None:
@@ -228,9 +230,10 @@ async def told(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         return type(exc).__name__, getattr(exc, "errno", None)
 
 
-def threads() -> int:
-    """How many threads this process has, kernel workers included."""
-    return len(os.listdir("/proc/self/task"))
+def threads() -> set[int]:
+    """The threads of this process, kernel workers included. Others' idle ones end at any time, so their
+    number says nothing: look for new ones."""
+    return set(map(int, os.listdir("/proc/self/task")))
 
 
 def fill_now(sock: socket.socket, *to: Any) -> None:
@@ -290,7 +293,7 @@ def python(code: str, *before: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, *before, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -22,7 +22,7 @@ HOW_TO = [
     for name in ("deadline-per-request", "proxy", "receive-in-chunks", "serve-files", "two-threads", "udp")
 ]
 LAUNCHER = ("-m", "uring_trio")
-SECONDS = 30
+SECONDS = 60
 
 Address = tuple[str, int]
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SECONDS = 30
+SECONDS = 60
 
 
 def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

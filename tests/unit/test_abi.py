@@ -220,7 +220,7 @@ def ask_headers(cc: str, family: str, tmp_path: Path) -> dict[str, int]:
         "int main(void) {\n" + "\n".join(lines) + "\nreturn 0; }\n"
     )
     subprocess.run([cc, "-w", "-o", program, source], check=True, timeout=60)
-    said = subprocess.run([program], capture_output=True, text=True, check=True, timeout=10).stdout
+    said = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60).stdout
     return {name: int(value) for name, value in (line.split() for line in said.splitlines())}
 
 
@@ -262,7 +262,7 @@ def test_sizes_of_addresses(tmp_path: Path) -> None:
         " sizeof(struct sockaddr_un)); return 0; }\n"
     )
     subprocess.run([cc, "-o", tmp_path / "addresses", source], check=True, timeout=60)
-    done = subprocess.run([tmp_path / "addresses"], capture_output=True, check=True, timeout=10)
+    done = subprocess.run([tmp_path / "addresses"], capture_output=True, check=True, timeout=60)
     said = [int(size) for size in done.stdout.split()]
     assert said == [
         abi.SIZEOF_SOCKADDR_INET4,

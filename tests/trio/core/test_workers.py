@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 async def slow_readers(number: int, send: Callable[[Any], Awaitable[object]], size: int) -> None:
@@ -31,7 +31,7 @@ async def slow_readers(number: int, send: Callable[[Any], Awaitable[object]], si
             far.shutdown(socket.SHUT_WR)
             nursery.start_soon(send, trio.socket.from_stdlib_socket(near))
         await wait_all_tasks_blocked()
-        assert threads() == before
+        assert not threads() - before
 
         async def read(far: socket.socket) -> None:
             far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -42,7 +42,7 @@ async def slow_readers(number: int, send: Callable[[Any], Awaitable[object]], si
 
         for _, far in pairs:
             nursery.start_soon(read, far)
-    assert threads() == before
+    assert not threads() - before
 
 
 async def test_a_thousand_slow_readers_cost_no_thread() -> None:
@@ -92,7 +92,7 @@ async def test_slow_readers_of_direct_streams_cost_no_thread() -> None:
                 clients.append(client)
                 servers.start_soon(serve)
                 await wait_all_tasks_blocked()
-            assert threads() == before
+            assert not threads() - before
 
             async def read(client: socket.socket) -> None:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -130,7 +130,7 @@ async def test_connecting_to_a_full_unix_backlog_waits(how: str, tmp_path: Path)
         with trio.move_on_after(0.05) as scope:
             await connect()
         assert scope.cancelled_caught
-        assert threads() == before
+        assert not threads() - before
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon

@@ -469,13 +469,13 @@ async def test_every_call_is_a_checkpoint(path: Path) -> None:
 
 
 async def test_starts_no_thread(path: Path) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     async with await open_file(path, "r+b") as file:
         await file.read()
         await file.write(b"x")
         await file.fsync()
         await file.stat()
-        assert threading.active_count() == before
+        assert not set(threading.enumerate()) - before
 
 
 async def test_wrapped_is_a_stock_file(path: Path) -> None:
@@ -519,9 +519,10 @@ async def test_a_file_that_was_closed_underneath_reads_no_other(path: Path) -> N
 def test_ctrl_c_while_closing_waits_for_what_is_under_way(path: Path) -> None:
     source, sink = os.pipe()
 
-    def press() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.05)
+    async def press() -> None:
+        await wait_all_tasks_blocked()
+        signal.raise_signal(signal.SIGINT)
+        await wait_all_tasks_blocked()
         os.write(sink, b"x")
 
     async def main() -> None:
@@ -529,15 +530,11 @@ def test_ctrl_c_while_closing_waits_for_what_is_under_way(path: Path) -> None:
             file = await open_file(path, "rb")
             nursery.start_soon(file._run, ops.poll_add(source, select.POLLIN))  # a call that takes long
             await wait_all_tasks_blocked()
-            thread = threading.Timer(0.05, press)
-            thread.start()
-            try:
-                with pytest.raises(KeyboardInterrupt):
-                    await file.aclose()
-                assert "poll_add" not in in_flight()
-                assert file.wrapped.closed
-            finally:
-                thread.join()
+            nursery.start_soon(press)
+            with pytest.raises(KeyboardInterrupt):
+                await file.aclose()
+            assert "poll_add" not in in_flight()
+            assert file.wrapped.closed
 
     try:
         uring_trio.run(main, restrict_keyboard_interrupt_to_checkpoints=True)

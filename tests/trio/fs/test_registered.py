@@ -267,6 +267,6 @@ uring_trio.run(main)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_says_which_limit_it_met() -> None:
-    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert "RLIMIT_MEMLOCK (now 4096 KiB)" in done.stdout

@@ -246,7 +246,7 @@ def test_what_waits_outlives_a_stop_of_the_process(
                 process.send_signal(signal.SIGCONT)
                 os.waitid(os.P_PID, process.pid, os.WCONTINUED)
             holder.communicate()
-            assert process.communicate("go on\n", timeout=20)[0] == "done\n"
+            assert process.communicate("go on\n", timeout=60)[0] == "done\n"
         finally:
             process.kill()
     assert process.returncode == 0

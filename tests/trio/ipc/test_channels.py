@@ -12,7 +12,7 @@ import trio.testing
 
 import uring_trio
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 def two_runs(one, other):

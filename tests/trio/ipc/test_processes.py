@@ -192,14 +192,17 @@ def test_no_zombie_and_no_thread_is_left() -> None:
 
 
 async def test_waiting_for_children_needs_no_thread() -> None:
-    processes = [await trio.lowlevel.open_process(["sleep", "0.3"]) for _ in range(20)]
-    before = threading.active_count()
+    processes = [await trio.lowlevel.open_process(["cat"], stdin=subprocess.PIPE) for _ in range(20)]
+    before = set(threading.enumerate())
     async with trio.open_nursery() as nursery:
         for process in processes:
             nursery.start_soon(process.wait)
         await wait_all_tasks_blocked()
         assert in_flight() == {"wait_readable": 20}
-        assert threading.active_count() <= before
+        assert not set(threading.enumerate()) - before
+        for process in processes:
+            assert process.stdin is not None
+            await process.stdin.aclose()
     assert all(process.returncode == 0 for process in processes)
 
 

@@ -183,7 +183,7 @@ except BaseException as exc:
 
 def test_a_child_that_goes_on_in_the_run_ends_with_the_reason() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", UNWIND], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", UNWIND], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     child, parent = done.stdout.splitlines()

@@ -19,24 +19,26 @@ import uring_trio
 from tests.trio.helpers import in_flight, tcp_sockets
 from uring_trio import UringListener, UringStream
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 WORKERS = """
-    import os, signal, socket, sys, time, trio, uring_trio
-    signal.alarm(60)
+    import os, signal, socket, sys, trio, trio.testing, uring_trio
+    signal.alarm(80)
     kind = sys.argv[1]
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(50)
     told, tell = os.pipe()
+    stands, stand = os.pipe()
 
     async def handle(stream):
         async with stream:
             command = await stream.receive_some(1)
             await stream.send_all(str(os.getpid()).encode())
             if command == b"B":
-                await trio.sleep(0.05)
+                await trio.testing.wait_all_tasks_blocked()  # it waits for the next connection
+                os.write(stand, b"x")
                 os.read(told, 1)  # the loop stands still until this is closed
 
     async def serve(sock):
@@ -50,7 +52,7 @@ WORKERS = """
         await serve(trio.socket.from_stdlib_socket(listener))
 
     def ask(command):
-        client = socket.create_connection(listener.getsockname(), timeout=20)
+        client = socket.create_connection(listener.getsockname(), timeout=60)
         client.send(command)
         return client.recv(20)
 
@@ -62,7 +64,7 @@ WORKERS = """
             (trio.run if sys.argv[2] == "stock" else uring_trio.run)(worker)
         workers.append(str(pid).encode())
     busy = ask(b"B")
-    time.sleep(0.2)
+    os.read(stands, 1)
     assert {ask(b"x") for _ in range(20)} == {*workers} - {busy}, "connections waited for the busy worker"
     os.kill(int(busy), signal.SIGSTOP)
     assert {ask(b"x") for _ in range(20)} == {*workers} - {busy}

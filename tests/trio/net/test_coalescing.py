@@ -35,7 +35,7 @@ def on_ring(gather_us: int) -> Callable[[Callable[[], Awaitable[None]]], Callabl
 
     def decorate(function: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         async def main() -> None:
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 await function()
                 await settled()
 
@@ -185,7 +185,7 @@ def test_a_guest_does_not_gather(copy: bool) -> None:
     """Another thread waits for it, once it has waited for the first time."""
 
     async def main() -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with flow() as (near, far, data), far.chunks(copy=copy) as chunks:
                 assert await take_until(chunks, len(data)) == data
                 with trio.fail_after(8):

@@ -163,7 +163,7 @@ async def test_ending_the_socket_wakes_the_receiver(kind: str, receive: Any, end
                 pass
         else:
             os.close(far.detach())
-        near._sock.settimeout(5)
+        near._sock.settimeout(30)
         assert near._sock.recv(1) == b""
     with pytest.raises(OSError) as caught:
         await receive(far, 10)
@@ -254,7 +254,7 @@ async def outcome_of(kind: str, call: Callable[[Any], Awaitable[Any]]) -> list[A
         await near.send(b"datagram")
         found: list[Any] = []
         try:
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 result = await call(far)
         except Exception as exc:
             found.append(BufferError if isinstance(exc, BufferError) else type(exc))
@@ -328,18 +328,22 @@ async def test_buffers_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pyt
     pairs = [await unix_sockets() for _ in range(100)]
     buffers = engine.current().buffers
     assert buffers.in_use == engine.FIRST_BUFFERS
+    most = 0
 
     async def receive(sock: Any) -> None:
+        nonlocal most
         assert await sock.recv(100) == b"x"
+        most = max(most, buffers.in_use)
 
     for _ in range(2):
+        most = 0
         async with trio.open_nursery() as nursery:
             for _, far in pairs:
                 nursery.start_soon(receive, far)
             await wait_all_tasks_blocked()
             for near, _ in pairs:
                 near._sock.send(b"x")
-        assert buffers.in_use >= 100
+        assert most >= 100
         while buffers.in_use > engine.FIRST_BUFFERS:
             await trio.sleep(0.01)
     assert buffers_out() == 0

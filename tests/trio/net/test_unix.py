@@ -185,7 +185,7 @@ def test_of_several_starters_one_listens(path: Path) -> None:
                     await trio.to_thread.run_sync(together.wait)  # the others have tried
                     with socket.socket(socket.AF_UNIX) as client:
                         client.connect(os.fspath(path))
-                    with trio.fail_after(20):
+                    with trio.fail_after(30):
                         while True:  # those who looked whether somebody listens come first, and are gone
                             async with await listener.accept() as stream:
                                 told.append("reached")
@@ -218,7 +218,7 @@ async def test_a_full_backlog_is_somebody_who_listens(path: Path) -> None:
             client.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 client.connect(os.fspath(path))
-        with raises_inside(OSError) as caught, trio.fail_after(20):
+        with raises_inside(OSError) as caught, trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 await nursery.start(uring_trio.listen_unix, path)
         assert caught[0].errno == errno.EADDRINUSE

@@ -90,7 +90,7 @@ async def test_the_peer_goes_away(method: str, kind: str, file: Any) -> None:
     near, far = await streams(kind)
     async with near:
         reset(far.socket)
-        await trio.sleep(0.01)
+        await trio.lowlevel.wait_readable(near.socket)
         with pytest.raises(trio.BrokenResourceError):
             for _ in range(3):
                 if method == "send_file":

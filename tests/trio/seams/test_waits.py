@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 TIMESTAMPING = 37
 
@@ -491,7 +491,7 @@ def test_a_stream_with_an_error_queue_waits_without_a_thread() -> None:
             await sock.send(b"x")
             before = threads()
             data = await blocked_then(lambda: sock.recv(100), lambda: far.send(b"answer"))
-            assert threads() == before
+            assert not threads() - before
             return data
 
     assert same(main) == b"answer"
