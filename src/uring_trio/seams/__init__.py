@@ -1,10 +1,12 @@
 """The one place that touches private names of Trio; every name in use is listed in `NAMES`.
 
 ``names`` lists and checks them, ``runs`` finds the current run and chooses managers, ``waits`` parks tasks
-and resumes them, ``ticks`` runs the scheduler's usual steps in C and ``calls`` the usual way of methods,
-``checkpoints`` and ``patches`` replace parts of Trio. No module here knows what an operation does.
+and resumes them, ``attempts`` has the checkpoints of calls that do not wait, ``ticks`` runs the scheduler's
+usual steps in C and ``calls`` the usual way of methods, ``checkpoints`` and ``patches`` replace parts of
+Trio. No module here knows what an operation does.
 """
 
+from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause
 from .calls import compiled, describe_sockets, make_receive
 from .checkpoints import restore as restore_checkpoints
 from .names import (
@@ -57,14 +59,8 @@ from .waits import (
     DONE,
     INTERRUPTED,
     Abort,
-    attempt,
-    attempt_on_ring,
-    cancelled,
     deliver,
-    inline,
-    interrupted,
     park_message,
-    pause,
     perform_fields,
     perform_op,
     transact,

@@ -1,7 +1,8 @@
 """How tasks wait for operations: each trap queues what it is given, parks and returns a number.
 
 They live here because they read a task's cancel status and yield Trio's own messages: the public functions
-for that cost almost a microsecond more per operation. `deliver` is the other end, which resumes the tasks.
+for that cost almost a microsecond more per operation. `deliver` is the other end, which resumes the tasks;
+`attempts` has the checkpoints of calls that do not wait.
 
 Nothing here knows what an operation does. What is marked as protected from Ctrl-C is marked last:
 ``types.coroutine`` gives a function new code.
@@ -13,7 +14,7 @@ import errno
 import types
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import outcome
 import trio
@@ -22,6 +23,7 @@ from trio.lowlevel import Abort, cancel_shielded_checkpoint, checkpoint_if_cance
 from uring import abi
 from uring.kernel.inflight import GENERATION, INDEX_MASK, USER_DATA_MASK
 
+from .attempts import cancelled
 from .names import context, core_traps
 from .runs import NoRing, current_task
 
@@ -37,13 +39,8 @@ __all__ = [
     "DONE",
     "INTERRUPTED",
     "Abort",
-    "attempt",
-    "cancelled",
     "deliver",
-    "inline",
-    "interrupted",
     "park_message",
-    "pause",
     "perform_fields",
     "perform_op",
     "transact",
@@ -56,7 +53,6 @@ __all__ = [
 ]
 
 _Park: Any = getattr(core_traps, "WaitTaskRescheduled", None)
-_Yield: Any = getattr(core_traps, "CancelShieldedCheckpoint", None)
 
 _SHIELDED: Any = None if _Park is None else _Park(lambda raise_cancel: Abort.FAILED)
 """Parks a task that nothing but its operation's end may wake."""
@@ -67,7 +63,6 @@ DONE: outcome.Value[None] = outcome.Value(None)
 INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 """Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
 _UNUSUAL = int(abi.IORING_CQE_F_MORE | abi.IORING_CQE_F_NOTIF)
-_T = TypeVar("_T")
 
 
 def park_message(abort: Callable[[Any], Abort]) -> Any:
@@ -392,80 +387,6 @@ def transact_volley(op: Request, volley: Volley) -> Generator[Any, Any, Callable
 
 @enable_ki_protection
 @types.coroutine
-def pause() -> Generator[Any, Any, None]:
-    """A checkpoint for what needs no operation: cancelled tasks do not get past it, and others run."""
-    task = context.task
-    runner = task._runner
-    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
-        yield from checkpoint_if_cancelled()
-    task._cancel_points += 1
-    yield _Yield
-
-
-@enable_ki_protection
-@types.coroutine
-def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator[Any, Any, _T | None]:
-    """Calls a function that does not wait, as a checkpoint, in the run that ``manager`` is of.
-
-    None, without a yield: the function gave up (its None), this is another run, or a checkpoint would raise
-    now, which is left to the operation that is to follow.
-
-    Hot, as `attempt_on_ring` is, which says the same of any ring run.
-    """
-    task = context.task
-    runner = task._runner
-    if (
-        runner.io_manager is not manager
-        or task._cancel_status.effectively_cancelled
-        or (runner.ki_pending and task is runner.main_task)
-    ):
-        return None
-    result = fn(*args)
-    if result is not None:
-        task._cancel_points += 1
-        yield _Yield
-    return result
-
-
-@enable_ki_protection
-@types.coroutine
-def attempt_on_ring(
-    fn: Callable[[Any, Any], _T | None], first: Any, second: Any
-) -> Generator[Any, Any, _T | None]:
-    """`attempt`, with two arguments, in whatever run is on a ring.
-
-    Raises:
-        RuntimeError: not inside a Trio run.
-    """
-    try:
-        task = context.task
-    except AttributeError:
-        raise RuntimeError("must be called from async context") from None
-    runner = task._runner
-    try:
-        runner.io_manager.table  # noqa: B018  # a ring run has one
-    except AttributeError:
-        return None
-    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
-        return None
-    result = fn(first, second)
-    if result is not None:
-        task._cancel_points += 1
-        yield _Yield
-    return result
-
-
-def cancelled() -> bool:
-    """Whether a checkpoint would raise now: the cheap look of an iterator between two yields."""
-    task = context.task
-    if task._cancel_status.effectively_cancelled:
-        return True
-    runner = task._runner
-    return bool(runner.ki_pending and task is runner.main_task)
-
-
-@enable_ki_protection
-@types.coroutine
 def wait(park: Any) -> Generator[Any, Any, None]:
     """Parks the current task with a message of `park_message`'s; the caller keeps `current_task`."""
     got = yield park
@@ -481,38 +402,6 @@ def wait_for(waiter: Any) -> Generator[Any, Any, None]:
     got = yield waiter.park
     if got is not DONE:
         got.unwrap()
-
-
-@enable_ki_protection
-@types.coroutine
-def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
-    """Calls a function that does not block, as a checkpoint: cancelled tasks do not get to call it, and
-    other tasks run before it returns or raises. ``BlockingIOError`` alone comes through without a yield.
-    """
-    task = context.task
-    runner = task._runner
-    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
-        yield from checkpoint_if_cancelled()
-    task._cancel_points += 1
-    try:
-        result = fn(*args)
-    except BlockingIOError:
-        raise
-    except Exception:
-        yield _Yield
-        raise
-    yield _Yield
-    return result
-
-
-def interrupted() -> bool:
-    """Whether a checkpoint would raise now. Otherwise this counts as having passed one, without a yield."""
-    task = context.task
-    runner = task._runner
-    if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
-        return True
-    task._cancel_points += 1
-    return False
 
 
 def deliver(manager: Any, completions: Iterable[tuple[int, int, int]]) -> None:
