@@ -16,6 +16,7 @@ import errno
 import logging
 import time
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -357,6 +358,33 @@ class Engine:
         with suppress(OSError):
             return self._limit_workers(0) - self._workers_beside
         return 0
+
+    def submit(
+        self, op: Operation, fields: tuple[int, ...], then: Callable[[], object] | None = None
+    ) -> None:
+        """Submits an entry whose completion goes to ``op.handler``, before this returns; while the kernel
+        takes none it is tried again in each tick. ``then`` is called when it is submitted."""
+        if not self._try_to_submit(op, fields, then):
+            self.check_usable()
+            self.run_soon(partial(self._submit_later, op, fields, then))
+
+    def _submit_later(
+        self, op: Operation, fields: tuple[int, ...], then: Callable[[], object] | None
+    ) -> None:
+        if not self.closed and not self._try_to_submit(op, fields, then):
+            self.run_soon(partial(self._submit_later, op, fields, then))
+
+    def _try_to_submit(
+        self, op: Operation, fields: tuple[int, ...], then: Callable[[], object] | None
+    ) -> bool:
+        if op.put(op.user_data, *fields) < 0:
+            self.ring.flush(1)
+            if op.put(op.user_data, *fields) < 0:
+                return False
+        self.ring.flush(0)
+        if then is not None:
+            then()
+        return True
 
     # ---- buffers and delays ----------------------------------------------------------------------------
 

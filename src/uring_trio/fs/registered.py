@@ -9,6 +9,7 @@ one.
 Invariants
   - A slot of the run's table belongs to one pool, from its registration to its close.
   - The kernel holds the pages of transfers in flight: closing a pool takes no memory away from them.
+  - A buffer that is garbage may go at any moment, in any thread: it is given back in a step of the run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from __future__ import annotations
 import errno
 import mmap
 import struct
+import warnings
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -84,18 +88,19 @@ class RegisteredBuffers:
         self.count: int = count
         self.size: int = size
         self._engine: Engine = current()
-        memory = memoryview(mmap.mmap(-1, count * step))
-        address, length, _ = pin_writable(memory)
-        self._slot = _take_slot(self._engine, address, length)
+        self._memory = memoryview(mmap.mmap(-1, count * step))
+        self._address, length, _ = pin_writable(self._memory)
+        self._slot = _take_slot(self._engine, self._address, length)
         self._open = True
         self._ops: list[Operation] = []
         self._busy: set[Operation] = set()
-        self._free: list[tuple[Operation, memoryview, int]] = []
+        self._free: list[tuple[Operation, int]] = []
+        self._lost: dict[Operation, weakref.ref[memoryview]] = {}  # memory in use whose buffer is garbage
         self._waiting = ParkingLot()
         for at in range(0, count * step, step):
             op = self._engine.acquire("registered", -1)
             self._ops.append(op)
-            self._free.append((op, memory[at : at + size], address + at))
+            self._free.append((op, at))
 
     @property
     def available(self) -> int:
@@ -124,8 +129,8 @@ class RegisteredBuffers:
             raise ValueError("this pool is closed")
         if not self._free:
             raise trio.WouldBlock
-        op, data, address = self._free.pop()
-        return RegisteredBuffer(self, op, data, address, None)
+        op, at = self._free.pop()
+        return RegisteredBuffer(self, op, self._memory[at : at + self.size], self._address + at, None)
 
     def close(self) -> None:
         """Unregisters the memory, which stays readable through what was borrowed; no transfer can begin any
@@ -141,6 +146,17 @@ class RegisteredBuffers:
                     self._engine.release(op)
             _give_slot_back(self._engine, self._slot)
 
+    def _take_back(self, op: Operation, address: int) -> None:
+        self._lost.pop(op, None)
+        if self._open:
+            self._free.append((op, address - self._address))
+            self._waiting.unpark()
+
+    def _expect(self, op: Operation, address: int, data: memoryview) -> None:
+        """Takes back a buffer that is garbage, once its memory is not used any more."""
+        soon = partial(self._engine.run_soon, partial(self._take_back, op, address))
+        self._lost[op] = weakref.ref(data, lambda ref: soon())
+
     def __enter__(self) -> Self:
         return self
 
@@ -149,7 +165,8 @@ class RegisteredBuffers:
 
 
 class RegisteredBuffer:
-    """One buffer of a pool, or part of it: a context manager that gives it back.
+    """One buffer of a pool, or part of it: a context manager that gives it back. One that is forgotten is
+    given back too, with a `ResourceWarning`, once nothing uses ``data`` any more.
 
     What takes one is said at `RingFile.readinto_at`, `RingFile.pwrite` and their like of `DirectFile`; they
     transfer all of it. ``buffer[start:stop]`` is a part, to transfer less.
@@ -202,9 +219,7 @@ class RegisteredBuffer:
         if self._op in self._pool._busy:
             raise trio.BusyResourceError("another task is using this buffer")
         pool, self._pool = self._pool, None
-        if pool._open:
-            pool._free.append((self._op, self.data, self.address))
-            pool._waiting.unpark()
+        pool._take_back(self._op, self.address)
 
     def _check(self) -> RegisteredBuffers:
         pool = (self._whole or self)._pool
@@ -262,6 +277,13 @@ class RegisteredBuffer:
 
     def __exit__(self, *exc_info: object) -> None:
         self.release()
+
+    def __del__(self) -> None:
+        pool, text = self._pool, repr(self)
+        if pool is not None and self._whole is None and pool._open and not pool._engine.closed:
+            self._pool = None
+            pool._expect(self._op, self.address, self.data)
+            warnings.warn(f"{text} was not released", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         given_back = (self._whole or self)._pool is None

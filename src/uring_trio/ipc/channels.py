@@ -180,16 +180,14 @@ class _End:
         fields = (_MSG_RING, 0, ring_fd, user_data, 0, 0, 0, 0, 0, 0)
 
         def sent(op: Operation, res: int, flags: int) -> None:
-            if res == -errno.EOVERFLOW and op.put(op.user_data, *fields) == 0:
-                return  # its completion queue was full: once more
-            engine.release(op)
+            if res == -errno.EOVERFLOW:
+                engine.submit(op, fields)  # its completion queue was full: once more
+            else:
+                engine.release(op)
 
         messenger.handler = sent
-        while messenger.put(messenger.user_data, *fields) < 0:
-            engine.check_usable()
-            engine.ring.flush(1)
-        # The other side must not wait for the end of our tick.
-        engine.ring.flush(0)
+        # At once: the other side must not wait for the end of this tick.
+        engine.submit(messenger, fields)
 
     def release(self) -> None:
         if self._engine is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import resource
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from uring import abi, ops
@@ -74,19 +75,16 @@ class Slots:
         return self._free.pop()
 
     def empty(self, slot: int) -> None:
-        """Closes what is in a slot before this returns; nothing may be in flight on it."""
+        """Closes what is in a slot; nothing may be in flight on it. That is submitted before this returns,
+        unless the kernel takes no entry now."""
         engine = self._engine
         if engine.closed:
             return
         op = engine.acquire("close_direct")
         op.handler = _released
-        fields = ops.close_direct(slot).fields
-        while op.put(op.user_data, *fields) < 0:
-            engine.check_usable()
-            engine.ring.flush(1)
-        engine.ring.flush(0)
-        if slot < self._listeners:
-            self._free.append(slot)
+        # A slot that is chosen here is chosen again once its close is queued in front of what fills it.
+        then = partial(self._free.append, slot) if slot < self._listeners else None
+        engine.submit(op, ops.close_direct(slot).fields, then)
 
 
 def _released(op: Operation, res: int, flags: int) -> None:

@@ -149,6 +149,31 @@ async def test_closing_wakes_who_waits() -> None:
     assert bytes(taken)[:2] == b"ab"
 
 
+async def test_a_forgotten_buffer_goes_back_to_its_pool() -> None:
+    """With a warning, and once nothing uses its memory."""
+    with RegisteredBuffers(1, 100) as pool:
+        buffer = pool.borrow_nowait()
+        part, data = buffer[:10], buffer.data
+        del buffer
+        await wait_all_tasks_blocked()
+        assert pool.available == 0
+        with pytest.warns(ResourceWarning, match="RegisteredBuffer of 100 bytes> was not released"):
+            del part
+        await wait_all_tasks_blocked()
+        assert pool.available == 0, "its memory is in use"
+        del data
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def borrow() -> None:
+                with await pool.borrow() as again:
+                    assert len(again) == 100
+
+        assert pool.available == 1
+        lost = pool.borrow_nowait()
+    del lost  # the pool is closed: nothing is owed
+
+
 async def test_on_a_pipe(tmp_path: Path) -> None:
     """Where a transfer may wait: it can be cancelled, one task at a time uses a buffer, and closing either
     ends it or leaves it its memory."""
