@@ -24,7 +24,7 @@ import trio
 from uring.kernel.memory import pin, pin_writable
 
 from .conveying import StatefulFile
-from .handle import READ, WRITE, Descriptor
+from .handle import READ, WRITE, Descriptor, joined
 from .stock import Stock, buffered_of, fill_buffer, raw_under
 
 __all__ = ["BlockFile"]
@@ -167,9 +167,13 @@ class BlockFile(StatefulFile):
         except (trio.Cancelled, KeyboardInterrupt):
             self._unread(pieces)
             raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return joined(pieces)
 
     async def _read_all(self) -> bytes:
+        return joined(await self._read_pieces(whole=True))
+
+    async def _read_pieces(self, *, whole: bool = False) -> list[bytes]:
+        """All up to the end; see `Descriptor.read_left`."""
         pos = self._pos
         pieces = self._take_ahead()
         if self._writable:
@@ -178,13 +182,13 @@ class BlockFile(StatefulFile):
         try:
             self._reset_read()
             if file.regular:
-                return await file.read_left(b"".join(pieces))
+                return await file.read_left(b"".join(pieces), whole)
             while piece := await file.piece(_PIPE_PIECE):
                 pieces.append(piece)
         except (trio.Cancelled, KeyboardInterrupt):
             self._unread(pieces)
             raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces
 
     async def _read1(self, n: int) -> bytes:
         if n < 0:
@@ -250,7 +254,7 @@ class BlockFile(StatefulFile):
         except (trio.Cancelled, KeyboardInterrupt):
             self._unread(pieces)
             raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return joined(pieces)
 
     # ---- writing -----------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .conveying import StatefulFile
-from .handle import LENGTH_MAX, PIECE
+from .handle import LENGTH_MAX, PIECE, joined
 from .stock import decode_again, fill_text, marks_streams, show_newlines, skip_mark
 
 if TYPE_CHECKING:
@@ -114,30 +114,33 @@ class CodedFile(StatefulFile):
         return "".join(pieces)
 
     async def _read_all(self) -> str:
-        data = await self._buffer._read_all()
+        pieces = await self._buffer._read_pieces()
         self._moved = True
-        text: str = self._decoded[self._used :] + await self._decode_all(data)
+        text = await self._decode_all(self._decoded[self._used :], pieces)
         self._forget_decoded()
         return text
 
-    async def _decode_all(self, data: bytes) -> str:
-        """Decodes the end of a file, in pieces with a yield between them. They cannot be given back, so that
-        nothing cancels this."""
-        if len(data) <= PIECE:
-            text: str = self._decoder.decode(data, True)
+    async def _decode_all(self, text: str, pieces: list[bytes]) -> str:
+        """``text``, and behind it the end of a file, with a yield for each piece. They cannot be given back,
+        so that nothing cancels this."""
+        if sum(map(len, pieces)) <= PIECE:
+            text += self._decoder.decode(joined(pieces), True)
             return text
-        state = self._decoder.getstate()
-        pieces = []
+        state, front = self._decoder.getstate(), len(text)
         try:
-            for start in range(0, len(data), PIECE):
-                stop = start + PIECE
-                pieces.append(self._decoder.decode(data[start:stop], stop >= len(data)))
+            for piece in pieces:
+                # CPython extends a string that nothing else refers to. Joining them would copy all at once.
+                text += self._decoder.decode(piece)
                 await trio.lowlevel.cancel_shielded_checkpoint()
+            text += self._decoder.decode(b"", True)
         except UnicodeError:
             # Its message is about all of the bytes, in the standard library.
             self._decoder.setstate(state)
-            pieces = [self._decoder.decode(data, True)]
-        return "".join(pieces)
+            text = text[:front] + self._decoder.decode(joined(pieces), True)
+        while pieces:
+            pieces.pop()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return text
 
     def _unread(self, pieces: list[str]) -> None:
         """Puts back what a cancelled call has taken: on a regular file all of it was out of one chunk."""

@@ -40,7 +40,17 @@ if TYPE_CHECKING:
 
     from ..core.operation import Operation
 
-__all__ = ["CURRENT", "INTERRUPTED", "LENGTH_MAX", "PIECE", "READ", "WRITE", "Descriptor", "name_of"]
+__all__ = [
+    "CURRENT",
+    "INTERRUPTED",
+    "LENGTH_MAX",
+    "PIECE",
+    "READ",
+    "WRITE",
+    "Descriptor",
+    "joined",
+    "name_of",
+]
 
 CURRENT = (1 << 64) - 1
 """The offset that stands for the file's own position."""
@@ -203,11 +213,16 @@ class Descriptor:
             return data
         return data[: await self._go_on(found, READ, address, length, data)]
 
-    async def read_left(self, front: bytes) -> bytes:
-        """``front``, and behind it all that a regular file has from its position on, read into the object
-        that is returned: there is no copy unless the file grows or shrinks meanwhile."""
+    async def read_left(self, front: bytes, whole: bool = True) -> list[bytes]:
+        """``front``, and behind it all that a regular file has from its position on. ``whole``: it is read
+        into one object, unless the file grows meanwhile; else much is read into pieces, which take no long
+        time to free."""
         left, start = self.left(), len(front)
         pieces = [front] if start else []
+        if not whole and left > PIECE:
+            while piece := await self.piece(PIECE):
+                pieces.append(piece)
+            return pieces
         if left > 1:
             data = new_bytes(start + left)
             address = bytes_address(data)
@@ -223,7 +238,7 @@ class Descriptor:
         while piece := await self.piece(_PROBE if left > 1 else self.left() + _PROBE):
             pieces.append(piece)
             left = 0
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces
 
     def left(self) -> int:
         """How many bytes there are from the position on, where the file's size tells."""
@@ -382,6 +397,11 @@ class Descriptor:
                 pressed = exc
         if pressed is not None:
             raise pressed
+
+
+def joined(pieces: list[bytes]) -> bytes:
+    """The pieces as one."""
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def name_of(opcode: int) -> str:

@@ -12,7 +12,7 @@ from trio.lowlevel import enable_ki_protection
 from uring.kernel.memory import pin, pin_writable
 
 from .base import RingFile, exclusive
-from .handle import READ, WRITE, Descriptor
+from .handle import READ, WRITE, Descriptor, joined
 
 __all__ = ["RawFile", "lines_of"]
 
@@ -152,7 +152,7 @@ class RawFile(RingFile):
         return super()._unable(able) or bool(self._wrapped.closed)
 
     async def _readall(self) -> bytes:
-        return await self._file.read_left(b"")
+        return joined(await self._file.read_left(b""))
 
     async def _readline(self, limit: int) -> bytes:
         line = b""

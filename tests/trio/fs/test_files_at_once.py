@@ -391,6 +391,20 @@ async def test_others_run_between_the_pieces_of_a_large_read(
     assert ticks >= 16
 
 
+async def test_a_whole_text_is_decoded_into_the_object_that_is_returned(tmp_path: Path) -> None:
+    """A copy of all of it would keep other tasks from running."""
+    size = 64 << 20
+    path = tmp_path / "large"
+    path.write_bytes(b"x" * size)
+    tracemalloc.start()
+    try:
+        async with await open_file(path) as file:
+            assert len(await file.read()) == size
+        assert tracemalloc.get_traced_memory()[1] < 2.2 * size
+    finally:
+        tracemalloc.stop()
+
+
 async def test_a_whole_file_is_read_into_the_object_that_is_returned(tmp_path: Path) -> None:
     size = 64 << 20
     path = tmp_path / "large"
