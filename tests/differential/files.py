@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import trio
 
@@ -81,8 +82,5 @@ async def called(world: World, name: str, found: Any, do: str, size: int | None)
 def shorter(found: Any) -> Any:
     """Text that tells long contents apart."""
     text = repr(found)
-    return text if len(text) < 120 else f"{text[:50]} ... {text[-50:]} ({len(text)}, {hash_of(text)})"
-
-
-def hash_of(text: str) -> int:
-    return sum((number + 1) * ord(character) for number, character in enumerate(text)) % 1_000_003
+    checksum = crc32(text.encode(errors="surrogatepass"))
+    return text if len(text) < 120 else f"{text[:50]} ... {text[-50:]} ({len(text)}, {checksum})"

@@ -8,10 +8,12 @@ fixed order, which belongs to the program.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
+from math import inf
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +23,6 @@ from trio.testing import wait_all_tasks_blocked
 from .names import LARGE, Names
 
 if TYPE_CHECKING:
-    import socket
-
     from .programs import Program, Step
 
 __all__ = ["STEPS", "Missing", "World", "call", "finishing", "given"]
@@ -188,12 +188,13 @@ class World:
     # ---- playing -----------------------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        began = process_time()
+        began = inf
         while True:
             with trio.move_on_after(SPINNING + 2 * self.cushion) as scope:
                 await wait_all_tasks_blocked(self.cushion)
             if not scope.cancelled_caught:
                 return
+            began = min(began, process_time())
             if process_time() - began > SPINNING:
                 self.spins = True
                 return
@@ -363,17 +364,31 @@ class World:
             self.say(f"left in {name}: {text}")
 
 
-LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
-"""The states of sockets in /proc/net that hold a port although nobody is connected."""
+KINDS = {
+    "tcp": (socket.AF_INET, socket.SOCK_STREAM),
+    "tcp6": (socket.AF_INET6, socket.SOCK_STREAM),
+    "udp": (socket.AF_INET, socket.SOCK_DGRAM),
+}
 
 
 def ports_taken(world: World) -> list[str]:
     """Which of the ports that the program used somebody listens on or receives at."""
-    taken = set()
-    for kind, state in LISTENING.items():
-        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
-            _, local, _, found = line.split()[:4]
-            port = int(local.rpartition(":")[2], 16)
-            if found == state and port in world.names.ports:
-                taken.add(f"{world.names.ports[port]} ({kind})")
-    return sorted(taken)
+    return sorted(
+        f"{name} ({kind})"
+        for port, name in world.names.ports.items()
+        for kind in KINDS
+        if is_taken(kind, port)
+    )
+
+
+def is_taken(kind: str, port: int) -> bool:
+    """Whether the kernel refuses the port: with ``SO_REUSEADDR`` it does so for listeners alone."""
+    family, sort = KINDS[kind]
+    with socket.socket(family, sort) as probe:
+        if sort == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False

@@ -219,7 +219,8 @@ async def test_closed_while_in_flight(tmp_path: Path) -> None:
             os.write(sink, b"after")
             await wait_all_tasks_blocked()
             assert bytes(buffer)[:5] == b"after"
-            assert bytes(other.borrow_nowait())[:5] == bytes(5)
+            with other.borrow_nowait() as fresh:
+                assert bytes(fresh)[:5] == bytes(5)
         with pytest.raises(ValueError, match="closed"):
             await file.readinto_at(buffer, 0)
     os.close(sink)
