@@ -67,7 +67,7 @@ def main() -> int:
     if unsettled:
         print(f"differed at the first look alone: {len(unsettled)}, seeds {sorted(unsettled)[:30]}")
     if reordered:
-        print(f"as stock Trio in the other order: {len(reordered)}, seeds {sorted(reordered)[:30]}")
+        print(f"as stock Trio in another order: {len(reordered)}, seeds {sorted(reordered)[:30]}")
     return int(bool(found))
 
 

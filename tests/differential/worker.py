@@ -37,16 +37,18 @@ HANG = 25
 class FixedOrder(random.Random):
     """Takes the place of the random order in which Trio runs the tasks of a batch, which it sorts by age."""
 
-    backwards = False
+    def __init__(self, backwards: bool, draw: int) -> None:
+        super().__init__(draw)
+        self.backwards = backwards
+        self.drawn = bool(draw)
 
     def shuffle(self, x: Any) -> None:
-        if self.backwards:
+        if self.random() < 0.5 if self.drawn else self.backwards:
             x.reverse()
 
 
-def fix_order(backwards: bool) -> None:
-    order = FixedOrder(0)
-    order.backwards = backwards
+def fix_order(backwards: bool, draw: int = 0) -> None:
+    order = FixedOrder(backwards, draw)
     trio._core._run._r = order  # type: ignore[attr-defined]
     trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[attr-defined]
 
@@ -91,7 +93,7 @@ def transcript(program: Program, run: Any, cushion: float, folder: str) -> list[
     os.chdir(folder)
     before = open_now()
     world = World(program, folder, cushion)
-    fix_order(program.backwards)
+    fix_order(program.backwards, program.draw)
     unraisable: list[str] = []
     hook = sys.unraisablehook
     sys.unraisablehook = lambda found: unraisable.append(world.names.error(found.exc_value or Exception()))
