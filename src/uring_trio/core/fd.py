@@ -86,6 +86,7 @@ class Fd:
     """
 
     __slots__ = (
+        "_leaving",
         "_poll_in",
         "_poll_out",
         "engine",
@@ -121,6 +122,7 @@ class Fd:
         self.exclusive: bool = False
         self._poll_in: Any = None
         self._poll_out: Any = None
+        self._leaving = False  # an operation that was replaced may still be in the kernel
 
     @classmethod
     def open(cls, engine: Engine, fd: int, *, fixed: bool = False) -> Fd:
@@ -177,7 +179,8 @@ class Fd:
             self._check_open()
             op = self.reader = self.operation(name)
         elif op.task is not None:
-            op.refuse(op.runner)
+            op = self.reader = self._instead_of(op, name)
+            self._poll_in = None
         if not self.fixed and seams.reads_by(self.engine.foreign, self.fd):
             raise trio.BusyResourceError(BUSY)
         op.name = name
@@ -192,16 +195,30 @@ class Fd:
             self._check_open()
             op = self.writer = self.operation(name)
         elif op.task is not None:
-            op.refuse(op.runner)
+            op = self.writer = self._instead_of(op, name)
+            self._poll_out = None
         if not self.fixed and seams.writes_by(self.engine.foreign, self.fd):
             raise trio.BusyResourceError(BUSY)
         op.name = name
         return op
 
+    def _instead_of(self, op: Operation, name: str) -> Operation:
+        """An operation in the place of one whose task is cancelled and has not resumed yet: as on stock Trio
+        the direction is free from the cancellation on. The other one goes with its last completion.
+
+        Raises:
+            trio.BusyResourceError: that task is not cancelled.
+        """
+        if op.interrupt is None:
+            op.refuse(op.runner)
+        op.retired = True
+        self._leaving = True
+        return self.operation(name)
+
     def is_read(self) -> bool:
         """Whether a task waits for input here."""
         op = self.reader
-        if op is not None and op.task is not None:
+        if op is not None and op.task is not None and op.interrupt is None:
             return True
         return not self.fixed and seams.reads_by(self.engine.foreign, self.fd)
 
@@ -215,7 +232,7 @@ class Fd:
         Raises:
             trio.BusyResourceError: a task is using it.
         """
-        if op is not None and op.task is not None:
+        if op is not None and op.task is not None and op.interrupt is None:
             op.refuse(op.runner)
         # The next receive looks at who waits.
         self.receive_size = None
@@ -387,6 +404,8 @@ class Fd:
                 active.append(subscription.op)
         if active:
             self.engine.cancels.end(active)
+        elif self._leaving:
+            self.engine.ring.flush(1)  # with its cancel, which makes the kernel drop the file
         self.retire()
 
     def retire(self) -> None:

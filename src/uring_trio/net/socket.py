@@ -168,7 +168,7 @@ class RingSocket(seams.SocketType):
         if not self._may_receive_in_kernel(owner):
             return await self._act_on_input(owner, _recv, buflen, timeout=timeout)
         op = owner.reader
-        if op is None or owner.receive_size != buflen:
+        if op is None or op.task is not None or owner.receive_size != buflen:
             op = self._prepare_receive(owner, buflen)
         res = await seams.transact_within(op, timeout)
         if res < 0:

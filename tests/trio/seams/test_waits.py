@@ -42,6 +42,66 @@ def same(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
     return stock
 
 
+@pytest.mark.parametrize(
+    "name", ["recv", "recv_into", "recvfrom", "recvmsg", "accept", "send", "wait_readable"]
+)
+def test_a_direction_is_free_from_the_cancellation_on(name: str) -> None:
+    """Also in the tick in which it is cancelled, before its task has resumed."""
+
+    async def main() -> Any:
+        near, far = tcp_pair()
+        listener, client = socket.create_server(("127.0.0.1", 0)), socket.socket()
+        listener.setblocking(False)
+        if name == "send":
+            fill_now(near)
+        with far, client, trio.socket.from_stdlib_socket(near) as sock:
+            with trio.socket.from_stdlib_socket(listener) as accepting:
+                data = bytearray(10)
+                calls: dict[str, Callable[[], Awaitable[Any]]] = {
+                    "recv_into": lambda: sock.recv_into(data),
+                    "accept": accepting.accept,
+                    "send": lambda: sock.send(b"x"),
+                    "wait_readable": lambda: trio.lowlevel.wait_readable(sock),
+                }
+                call = calls.get(name, lambda: getattr(sock, name)(10))
+                ended: list[Any] = []
+
+                async def first() -> None:
+                    with scope:
+                        await (sock.recv(10) if name == "wait_readable" else call())
+                    ended.append(scope.cancelled_caught)
+
+                async def unblock() -> None:
+                    await wait_all_tasks_blocked()
+                    far.setblocking(False)
+                    if name == "accept":
+                        client.connect(accepting.getsockname())
+                    elif name == "send":
+                        while far.recv(1 << 20):
+                            await trio.lowlevel.checkpoint()
+                    else:
+                        far.send(b"data")
+
+                async with trio.open_nursery() as nursery:
+                    scope = trio.CancelScope()
+                    nursery.start_soon(first)
+                    await wait_all_tasks_blocked()
+                    nursery.start_soon(unblock)
+                    scope.cancel()
+                    try:
+                        got = await call()
+                    except trio.BusyResourceError:
+                        got = "busy"
+                    nursery.cancel_scope.cancel()
+                if name == "accept":
+                    got[0].close()
+                return "accepted" if name == "accept" else got, ended
+
+    answer, ended = same(main)
+    assert answer != "busy"
+    assert ended == [True]
+
+
 # ---- duplicates, and descriptors closed without notice ----------------------------------------------------
 
 
