@@ -24,8 +24,9 @@ SCALE = float(os.environ.get("DEADLINE_SCALE", "0.1"))
 DEADLINE, EARLY, LATE, BLOCKED = (milliseconds / 1000 * SCALE for milliseconds in (50, 20, 100, 200))
 
 
-def busy_loop(arrives, deadlines):
-    """A receive under a deadline, a byte that arrives before or after it, and the loop blocked throughout.
+def busy_loop(arrives, deadlines, slower=1.0):
+    """A receive under a deadline, a byte that arrives before or after it, and the loop blocked throughout; all
+    times are multiplied by ``slower``.
 
     Returns (received, was the scope cancelled, what is still in the socket), or None if the machine was so
     busy that the byte was sent after the deadline though it should have come before.
@@ -46,14 +47,14 @@ def busy_loop(arrives, deadlines):
         with near, far:
             async with trio.open_nursery() as nursery:
                 start = trio.current_time()
-                scope = trio.CancelScope(deadline=start + DEADLINE)
+                scope = trio.CancelScope(deadline=start + DEADLINE * slower)
                 nursery.start_soon(receive)
                 await trio.testing.wait_all_tasks_blocked()
-                block_until(start + (EARLY if arrives == "before" else LATE))
+                block_until(start + (EARLY if arrives == "before" else LATE) * slower)
                 in_time = trio.current_time() < scope.deadline
                 near._sock.send(b"x")
                 in_time = in_time and trio.current_time() < scope.deadline
-                block_until(start + BLOCKED)
+                block_until(start + BLOCKED * slower)
             try:
                 left = far._sock.recv(100)
             except BlockingIOError:
@@ -73,13 +74,21 @@ def test_busy_loop_leaves_data_after_the_deadline_in_the_socket(deadlines):
 
 @pytest.mark.parametrize("deadlines", ["auto", "link"])
 def test_busy_loop_delivers_data_before_a_deadline_of_the_kernels(deadlines):
-    outcomes = [busy_loop("before", deadlines) for _ in range(ROUNDS)]
-    assert set(outcomes) - {None} == {(b"x", False, b"")}
+    assert before_the_deadline(deadlines) == {(b"x", False, b"")}
 
 
 def test_busy_loop_leaves_data_before_trios_own_deadline_in_the_socket():
-    outcomes = [busy_loop("before", "cancel") for _ in range(ROUNDS)]
-    assert set(outcomes) - {None} == {(b"", True, b"x")}
+    assert before_the_deadline("cancel") == {(b"", True, b"x")}
+
+
+def before_the_deadline(deadlines):
+    """What comes of many rounds in which the byte came in time, slower ones where this machine is busy."""
+    outcomes, slower = [], 1.0
+    while len(outcomes) < ROUNDS or set(outcomes) == {None}:
+        outcomes.append(busy_loop("before", deadlines, slower))
+        if outcomes[-1] is None:
+            slower *= 1.2
+    return set(outcomes) - {None}
 
 
 @pytest.mark.parametrize(
