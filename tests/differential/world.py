@@ -8,9 +8,9 @@ fixed order, which belongs to the program.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from math import inf
@@ -364,31 +364,36 @@ class World:
             self.say(f"left in {name}: {text}")
 
 
+SOCK_DIAG = 4
+DUMP = 0x301
+LISTENS, RECEIVES = 1 << 10, 1 << 7
+"""The states of sockets, as bits, that hold a port although nobody is connected."""
 KINDS = {
-    "tcp": (socket.AF_INET, socket.SOCK_STREAM),
-    "tcp6": (socket.AF_INET6, socket.SOCK_STREAM),
-    "udp": (socket.AF_INET, socket.SOCK_DGRAM),
+    "tcp": (socket.AF_INET, socket.IPPROTO_TCP, LISTENS),
+    "tcp6": (socket.AF_INET6, socket.IPPROTO_TCP, LISTENS),
+    "udp": (socket.AF_INET, socket.IPPROTO_UDP, RECEIVES),
 }
 
 
 def ports_taken(world: World) -> list[str]:
     """Which of the ports that the program used somebody listens on or receives at."""
-    return sorted(
-        f"{name} ({kind})"
-        for port, name in world.names.ports.items()
-        for kind in KINDS
-        if is_taken(kind, port)
-    )
+    names = world.names.ports
+    if not names:
+        return []
+    return sorted(f"{names[port]} ({kind})" for kind in KINDS for port in held_ports(kind) & names.keys())
 
 
-def is_taken(kind: str, port: int) -> bool:
-    """Whether the kernel refuses the port: with ``SO_REUSEADDR`` it does so for listeners alone."""
-    family, sort = KINDS[kind]
-    with socket.socket(family, sort) as probe:
-        if sort == socket.SOCK_STREAM:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
+def held_ports(kind: str) -> set[int]:
+    """All such ports of this machine; see sock_diag(7)."""
+    family, protocol, states = KINDS[kind]
+    found: set[int] = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, SOCK_DIAG) as asked:
+        asked.send(struct.pack("=IHHIIBBBxI48x", 72, 20, DUMP, 1, 0, family, protocol, 0, states))
+        while True:
+            answer = asked.recv(1 << 16)
+            while answer:
+                size, message = struct.unpack_from("=IH", answer)
+                if message != 20:
+                    return found
+                found.add(int.from_bytes(answer[20:22], "big"))
+                answer = answer[(size + 3) & ~3 :]

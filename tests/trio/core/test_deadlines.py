@@ -25,8 +25,8 @@ DEADLINE, EARLY, LATE, BLOCKED = (milliseconds / 1000 * SCALE for milliseconds i
 
 
 def busy_loop(arrives, deadlines, slower=1.0):
-    """A receive under a deadline, a byte that arrives before or after it, and the loop blocked throughout; all
-    times are multiplied by ``slower``.
+    """A receive under a deadline, a byte that arrives before or after it, and the loop blocked throughout;
+    ``slower`` multiplies all times.
 
     Returns (received, was the scope cancelled, what is still in the socket), or None if the machine was so
     busy that the byte was sent after the deadline though it should have come before.
