@@ -48,10 +48,10 @@ class Program:
     ring: dict[str, Any] = field(default_factory=dict)
     backwards: bool = False
     """Whether Trio runs the tasks of a batch in the reverse of the order in which they were made."""
-    draw: int = 0
-    """Not 0: what the order of each batch is drawn from."""
     forgets: bool = False
     """Whether what is open at the end is dropped, not closed."""
+    draw: int = 0
+    """Not 0: what the order of each batch is drawn from."""
 
     def dump(self) -> dict[str, Any]:
         return asdict(self)

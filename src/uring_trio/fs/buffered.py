@@ -59,7 +59,7 @@ class BufferedFile(BlockFile):
         file.begun = False
         try:
             if file.away or (file.waits and self._unable()):
-                return await self._refuse("read", size)
+                return await self._refuse_unbegun("read", size)
             if n < 0:
                 return await self._read_all()
             pos = self._pos

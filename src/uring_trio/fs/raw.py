@@ -43,7 +43,7 @@ class RawFile(RingFile):
         file.begun = False
         try:
             if file.away or (file.waits and self._unable()):
-                return await self._refuse("read", size)
+                return await self._refuse_unbegun("read", size)
             self._check_open()
             return await file.piece(n) if n >= 0 else await self._readall()
         finally:
