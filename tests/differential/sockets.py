@@ -210,12 +210,14 @@ def sent(data: bytes, count: int) -> Any:
 
 @call
 async def send(world: World, name: str, size: int, flags: str) -> Any:
+    world.urgent |= flags == "oob"
     data = world.data(size)
     return sent(data, await world.socket(name).send(data, FLAGS[flags]))
 
 
 @call
 async def sendmsg(world: World, name: str, size: int, flags: str) -> Any:
+    world.urgent |= flags == "oob"
     data = world.data(size)
     parts = [data[: size // 3], data[size // 3 :]]
     return sent(data, await world.socket(name).sendmsg(parts, [], FLAGS[flags]))
@@ -468,6 +470,8 @@ async def drained(world: World, read: Any, datagrams: bool) -> str:
             continue
         except OSError as error:
             end = as_number(error)
+            if end == "ECONNRESET" and world.urgent:
+                end = "end"
             break
         idle = 0
         if not data and not datagrams:
@@ -522,4 +526,5 @@ def put(world: World, name: str, size: int) -> Any:
 
 @given
 def put_oob(world: World, name: str) -> Any:
+    world.urgent = True
     return world.inner(name).send(world.data(1), socket.MSG_OOB | socket.MSG_DONTWAIT)
