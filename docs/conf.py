@@ -28,7 +28,7 @@ sys.path.insert(0, str(HERE))
 from inventories import written  # noqa: E402
 
 urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
-SOURCE = urls.get("Source", "https://github.com/uring-trio/uring-trio").rstrip("/")
+SOURCE = urls.get("Homepage", "https://github.com/uring-trio/uring-trio")
 
 project = "uring-trio"
 author = "the uring-trio authors"

@@ -2,92 +2,17 @@
 
 import hashlib
 import os
-import re
-import signal
 import socket
 import subprocess
 import sys
-import textwrap
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-HOW_TO = [
-    EXAMPLES.parent / "docs" / "howto" / f"{name}.md"
-    for name in ("deadline-per-request", "proxy", "receive-in-chunks", "serve-files", "two-threads", "udp")
-]
+from tests.trio.programs import EXAMPLES, SECONDS, exchange, is_ring, path, started
+
 LAUNCHER = ("-m", "uring_trio")
-SECONDS = 60
-
-Address = tuple[str, int]
-
-
-class Example:
-    """An example's process, from its first line of output on."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = process.stdout.readline()
-        assert line.startswith("listening on "), line + process.stderr.read()
-        host, _, port = line.removeprefix("listening on ").strip().rpartition(":")
-        self.address = host, int(port)
-
-    def has_ring(self) -> bool:
-        """Whether the process holds a ring, as the kernel says."""
-        return any(map(is_ring, Path(f"/proc/{self.process.pid}/fd").iterdir()))
-
-    def stop(self) -> None:
-        """Ctrl-C; the example must end by itself, and without complaint."""
-        self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=SECONDS)
-        assert (self.process.returncode, out, err) == (0, "stopped\n", "")
-
-
-@contextmanager
-def started(*command: str) -> Iterator[Example]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", *command, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield Example(process)
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-def is_ring(entry: Path) -> bool:
-    try:
-        return "io_uring" in os.readlink(entry)
-    except FileNotFoundError:  # a connection that is closed meanwhile
-        return False
-
-
-def path(name: str) -> str:
-    return str(EXAMPLES / name)
-
-
-def exchange(address: Address, data: bytes) -> bytes:
-    """Everything the server answers to ``data`` and the end of the stream."""
-    answer = bytearray()
-    with socket.create_connection(address, timeout=SECONDS) as client:
-        sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)))
-        sender.start()
-        while part := client.recv(65536):
-            answer += part
-        sender.join()
-    return bytes(answer)
-
 
 ECHO_SERVERS = {
     "multishot": ((path("echo_multishot.py"),), True),
@@ -253,17 +178,6 @@ def test_every_server_says_how_to_start_it(name: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "--port" in done.stdout
-
-
-@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_how_to_pages_quote_their_example(page: Path) -> None:
-    text = page.read_text()
-    [name] = set(re.findall(r"examples/(\w+\.py)\)", text))
-    example = (EXAMPLES / name).read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    indented = [[textwrap.indent(block, " " * depth) for depth in range(0, 20, 4)] for block in blocks]
-    assert [each[0] for each in indented if not any(block in example for block in each)] == []
 
 
 def test_every_example_has_a_test() -> None:

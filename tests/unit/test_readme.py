@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```([\w{}-]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+REPOSITORY = "https://github.com/uring-trio/uring-trio"
 SHELL = {"", "sh", "bash", "console", "shell"}
 
 
@@ -53,6 +54,20 @@ def test_paths_exist(page: Path) -> None:
     assert [path for path in named if not any(ROOT.glob(path.rstrip("/")))] == []
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_links_of_the_readme_work_on_other_sites() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    inside = [re.fullmatch(rf"{REPOSITORY}/(?:blob|tree)/main/([^#]+)(?:#.*)?", link) for link in links]
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert [match[1] for match in inside if match and not (ROOT / match[1]).exists()] == []
+    assert any(inside)
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_no_paragraph_stands_twice(page: Path) -> None:
+    paragraphs = [part for part in page.read_text().split("\n\n") if len(part) > 100]
+    assert len(paragraphs) == len({*paragraphs})
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
