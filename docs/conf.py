@@ -10,14 +10,13 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pygments.lexers.special import TextLexer
+from docutils import nodes
 from sphinx import addnodes
 
 import uring
 import uring_trio
 
 if TYPE_CHECKING:
-    from docutils import nodes
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
@@ -25,6 +24,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
+from diagrams import as_table  # noqa: E402
 from inventories import written  # noqa: E402
 
 urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
@@ -87,6 +87,7 @@ html_theme_options = {
 }
 
 OUTSIDE = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
+NAME = re.compile(r"((?:uring_trio|uring|trio|anyio)(?:\.\w+)+)(?:\(.*\))?")
 MANUAL = re.compile(r"(?<![\w:`])([a-z_][\w-]*)\((2|3|7|8)\)")
 
 
@@ -136,12 +137,31 @@ def public_classes(app: Sphinx, doctree: nodes.document) -> None:
                 node["reftarget"] = f"{package.__name__}.{name}"
 
 
+def link_code(app: Sphinx, doctree: nodes.document) -> None:
+    """Code in a text that is a name of the reference, or of Trio's or AnyIO's, leads there."""
+    for literal in [*doctree.findall(nodes.literal)]:
+        name = NAME.fullmatch(literal.astext())
+        if name and not isinstance(literal.parent, (nodes.reference, addnodes.pending_xref)):
+            link = addnodes.pending_xref(
+                refdomain="py", reftype="obj", reftarget=name[1], refdoc=app.env.docname, refexplicit=True
+            )
+            literal.replace_self(link)
+            link += literal
+
+
+def draw_states(app: Sphinx, doctree: nodes.document) -> None:
+    for block in [*doctree.findall(nodes.literal_block)]:
+        if block.get("language") == "mermaid":
+            block.replace_self(as_table(block.astext()))
+
+
 def under_public_name(
     app: Sphinx, env: BuildEnvironment, node: Any, content: nodes.TextElement
 ) -> nodes.Node | None:
     """A reference by the module where a name lives, as in signatures, leads to the name that is public."""
-    target = node.get("reftarget", "")
-    last = target.rpartition(".")[2]
+    before, _, last = node.get("reftarget", "").rpartition(".")
+    if before and not before.startswith("uring"):
+        return None
     domain = env.domains.python_domain
     for package in (uring_trio, uring):
         if last in package.__all__:
@@ -152,9 +172,9 @@ def under_public_name(
 
 
 def setup(app: Sphinx) -> None:
-    app.add_lexer("mermaid", TextLexer)
     app.connect("source-read", link_to_repository)
     app.connect("autodoc-process-docstring", name_manual_pages)
     app.connect("autodoc-skip-member", only_of_this_project)
-    app.connect("doctree-read", public_classes)
+    for change in (link_code, public_classes, draw_states):
+        app.connect("doctree-read", change)
     app.connect("missing-reference", under_public_name)

@@ -1,6 +1,6 @@
 """The picture of the layers in docs/explanation/architecture.md, from the imports.
 
-    python -m tools.picture           writes it between the two markers of the page
+    python -m tools.picture           writes it between the two markers of the page, and layers.svg beside it
     python -m tools.picture --check   exits with status 1 if the page is not up to date
 
 A room is a folder of a package, or a module outside of all folders. A room is one floor above the highest
@@ -29,6 +29,15 @@ END = "<!-- end of the picture -->"
 PACKAGES = ("uring_trio", "uring")
 EXTENSIONS = {"uring._cached", "uring._ffi", "uring_trio.seams._ticks"}
 WIDTH = 110
+IMAGE = PAGE.with_name("layers.svg")
+# Of the drawing, in pixels.
+DRAWING, LEFT, TITLE, ROW, MARGIN = 760, 44, 32, 38, 8
+STYLE = """<style>
+text { font: 13px monospace; fill: #1f2328; text-anchor: middle }
+.title { font-weight: bold; text-anchor: start } .floor { fill: #6e7781; text-anchor: start }
+.package { fill: #f6f8fa; stroke: #8c959f } .folder { fill: #d5e8fb; stroke: #5b9bd5 }
+.module { fill: #ffffff; stroke: #8c959f }
+</style>"""
 
 Graph = dict[str, set[str]]
 
@@ -76,8 +85,8 @@ def floors(graph: Graph) -> dict[str, int]:
     return at
 
 
-def picture() -> str:
-    """The text between the markers."""
+def built() -> tuple[Graph, dict[str, dict[int, list[str]]]]:
+    """What each module imports, and the rooms of each package by floor."""
     paths = modules()
     known = {*paths, *EXTENSIONS}
     graph: Graph = {name: set() for name in EXTENSIONS}
@@ -86,20 +95,63 @@ def picture() -> str:
     for name, below in graph.items():
         own = room(name, paths)
         rooms[own] |= {room(other, paths) for other in below} - {own}
-    lines = ["```text"]
+    storeys: dict[str, dict[int, list[str]]] = {}
     for package in PACKAGES:
-        lines.append(package)
         here = {name for name in rooms if name.partition(".")[0] == package}
         at = floors({name: rooms[name] & here for name in here})
-        for floor in sorted({at[name] for name in here}, reverse=True):
-            on = sorted(name for name in here if at[name] == floor)
-            flat = [name.partition(".")[2] or f"{name} itself" for name in on if not name.endswith("/")]
+        storeys[package] = {
+            floor: sorted(name for name in here if at[name] == floor)
+            for floor in sorted({at[name] for name in here}, reverse=True)
+        }
+    return graph, storeys
+
+
+def picture() -> str:
+    """The text between the markers."""
+    paths = modules()
+    graph, storeys = built()
+    lines = ["```text"]
+    for package, by_floor in storeys.items():
+        lines.append(package)
+        for floor, on in by_floor.items():
+            flat = [label(name) for name in on if not name.endswith("/")]
             if flat:
                 lines += wrapped(f"{floor:4}  ", [", ".join(flat)])
             for name in (name for name in on if name.endswith("/")):
                 inside = {m: below for m, below in graph.items() if room(m, paths) == name}
                 lines += wrapped(f"{floor:4}  {name.partition('.')[2]:<13}", ordered(name, inside))
     return "\n".join([*lines, "```"])
+
+
+def label(name: str) -> str:
+    """A room's name below its package."""
+    return name.partition(".")[2] or f"{name} itself"
+
+
+def drawing() -> str:
+    """The rooms on their floors, as SVG."""
+    parts: list[str] = []
+    top = MARGIN
+    for package, by_floor in built()[1].items():
+        height = TITLE + ROW * len(by_floor) + MARGIN
+        parts.append(box("package", 1, top, DRAWING - 2, height))
+        parts.append(f'<text class="title" x="{2 * MARGIN}" y="{top + 21}">{package}</text>')
+        for row, (floor, on) in enumerate(by_floor.items()):
+            y = top + TITLE + ROW * row
+            parts.append(f'<text class="floor" x="{2 * MARGIN}" y="{y + 20}">{floor}</text>')
+            width = (DRAWING - LEFT - MARGIN) / len(on)
+            for i, name in enumerate(on):
+                x = LEFT + width * i
+                parts.append(box("folder" if name.endswith("/") else "module", x, y, width - 6, ROW - 8))
+                parts.append(f'<text x="{x + width / 2 - 3:.0f}" y="{y + 20}">{label(name)}</text>')
+        top += height + MARGIN
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {DRAWING} {top}" role="img">'
+    title = "<title>The rooms of both packages on their floors</title>"
+    return "\n".join([head, title, STYLE, *parts, "</svg>", ""])
+
+
+def box(kind: str, x: float, y: int, width: float, height: int) -> str:
+    return f'<rect class="{kind}" x="{x:.0f}" y="{y}" width="{width:.0f}" height="{height}" rx="5"/>'
 
 
 def ordered(folder: str, graph: Graph) -> list[str]:
@@ -145,8 +197,9 @@ def main() -> int:
     old = PAGE.read_text()
     new = page(old)
     if parser.parse_args().check:
-        return int(old != new)
+        return int(old != new or IMAGE.read_text() != drawing())
     PAGE.write_text(new)
+    IMAGE.write_text(drawing())
     return 0
 
 

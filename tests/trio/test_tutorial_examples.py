@@ -148,7 +148,6 @@ def test_tls_echoes(tmp_path: Path) -> None:
                 client.sendall(b"this is no TLS")
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         assert server.has_ring()
-        server.stop()
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 9_000_001])

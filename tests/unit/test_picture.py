@@ -11,6 +11,7 @@ from tools import picture
 def test_the_page_is_up_to_date() -> None:
     text = picture.PAGE.read_text()
     assert picture.page(text) == text, "run: python -m tools.picture"
+    assert picture.IMAGE.read_text() == picture.drawing(), "run: python -m tools.picture"
 
 
 def test_floors_are_counted_from_below() -> None:
