@@ -1,6 +1,6 @@
 """State diagrams on the site: a table for each, since a browser draws no Mermaid.
 
-The pages keep the text that the viewer of the repository draws, and that the tests hold to the table of states.
+The pages keep the text that the viewer of a repository draws, and that tests hold to the table of states.
 """
 
 from __future__ import annotations
