@@ -17,6 +17,7 @@ MODULES = [
     "uring_trio",
     "uring_trio.anyio",
     "uring_trio.debug",
+    "uring_trio.metrics",
     "uring_trio.testing",
 ]
 # Modules with pages of their own, and names of `uring` that other modules export too.
