@@ -70,7 +70,7 @@ class Run:
         self._asked = 0
         self.now: dict[str, Any] = {}
         self.before: dict[str, Any] = {}
-        self.busy = False
+        self.busy: bool = False
 
     def ask(self) -> dict[str, Any]:
         """A look at the run. It may be an old one, where the run is `busy`.
@@ -91,7 +91,8 @@ class Run:
             self.busy = True
             return self.now
         line, _, self._data = self._data.partition(b"\n")
-        self._asked, self.busy = 0, False
+        self._asked = 0
+        self.busy = False
         self.before, self.now = self.now, json.loads(line)
         return self.now
 
