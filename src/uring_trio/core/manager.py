@@ -406,7 +406,8 @@ class Manager(Engine):
     def _trouble(self, n: int) -> int:
         """What to do about an enter that failed with nothing to hand out: completions, or a number below 0.
 
-        Other errors are raised by `process_events`: out of `get_events` Trio's run falls without clean-up."""
+        Other errors are raised by `process_events`: out of `get_events` Trio's run falls without clean-up, as is
+        right in a child that `os.fork` made."""
         if n == _EINTR:
             return _SPURIOUS
         if n in PASSING:
@@ -414,7 +415,10 @@ class Manager(Engine):
             ended = self._refusals.endure(self.ring, self.deadline_data)
             if ended is not None:
                 return ended or _SPURIOUS
-        self._failure = failure(self.ring, n)
+        failed = failure(self.ring, n)
+        if n == -errno.EBADF:
+            raise failed  # the ring is the parent process's: a child has nothing to clean up
+        self._failure = failed
         return _SPURIOUS
 
     # ---- closing -------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_the_protocol_of_coroutines() -> None:
                 outcome_of(call.throw, ValueError("again"))
                 outcome_of(call.close)
                 call = make()
-                outcome_of(call.throw, ValueError, "by class")
+                outcome_of(call.throw, ValueError)
                 call = make()
                 outcome_of(call.close)
                 outcome_of(call.send, None)
