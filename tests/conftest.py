@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import page_cache
+
 HERE = Path(__file__).parent
 NEEDS_RING = ("tests/apps/", "tests/kernel/", "tests/trio/")
 OLDEST_KERNEL = (6, 18)
@@ -23,6 +25,13 @@ OLDEST_KERNEL = (6, 18)
 JOIN_SECONDS = 30
 
 skipped = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture
+def slow_disk(tmp_path: Path) -> Iterator[None]:
+    """What is not in the page cache stays out of it for a while; see `tests.page_cache.slow_disk`."""
+    with page_cache.slow_disk(tmp_path):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 TRIES = 1000
+_READERS = 4
+_STRETCH = 4 << 20
 
 
 def drop(path: Path) -> None:
@@ -30,6 +35,37 @@ def drop(path: Path) -> None:
     finally:
         os.close(fd)
     raise AssertionError(f"the kernel keeps {path} in its page cache")
+
+
+@contextmanager
+def slow_disk(folder: Path) -> Iterator[None]:
+    """Keeps the disk under a folder busy, so that what is not in the page cache stays out of it for a while.
+
+    A look that may not wait starts the read of what it misses, and a fast disk may be done before it is over.
+    """
+    path = folder / "keeps-the-disk-busy"
+    path.write_bytes(bytes(_READERS * _STRETCH))
+    enough = threading.Event()
+    readers = [threading.Thread(target=_read_on, args=(path, number, enough)) for number in range(_READERS)]
+    for reader in readers:
+        reader.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for reader in readers:
+            reader.join()
+        path.unlink()
+
+
+def _read_on(path: Path, number: int, enough: threading.Event) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, _STRETCH) as memory:
+            while not enough.is_set():
+                os.preadv(fd, [memory], number * _STRETCH)
+    finally:
+        os.close(fd)
 
 
 def _resident(fd: int) -> bool:

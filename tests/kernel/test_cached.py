@@ -72,20 +72,35 @@ def test_is_short_at_the_end_alone(path: Path) -> None:
         assert reader.read(0, 0) == 0
 
 
+@pytest.mark.usefixtures("slow_disk")
 def test_does_not_wait_for_what_is_not_there(path: Path) -> None:
-    drop(path)
     with Reader(path) as reader:
-        assert reader.read(100, 0) == -errno.EAGAIN
-        assert reader.read(100) == -errno.EAGAIN
+        for _ in range(100):  # as below
+            drop(path)
+            told = reader.read(100, 0), reader.read(100)
+            if told == (-errno.EAGAIN, -errno.EAGAIN):
+                break
+            assert set(told) <= {100, -errno.EAGAIN}
+            os.lseek(reader.fd, 0, os.SEEK_SET)
+        else:
+            raise AssertionError("what is not in memory was read")
         assert os.lseek(reader.fd, 0, os.SEEK_CUR) == 0
 
 
+@pytest.mark.usefixtures("slow_disk")
 def test_says_how_much_was_there(path: Path) -> None:
     data = path.read_bytes()
-    drop(path)
     with Reader(path) as reader:
-        os.pread(reader.fd, 1, 0)  # this page comes back
-        assert reader.read(3 * PAGE) == -PART - PAGE
+        for _ in range(100):  # as below
+            drop(path)
+            os.pread(reader.fd, 1, 0)  # this page comes back
+            told = reader.read(3 * PAGE)
+            if told == -PART - PAGE:
+                break
+            assert told == 3 * PAGE
+            os.lseek(reader.fd, 0, os.SEEK_SET)
+        else:
+            raise AssertionError("what is not in memory was read")
         assert reader.memory[:PAGE] == data[:PAGE]
         assert os.lseek(reader.fd, 0, os.SEEK_CUR) == PAGE
 
@@ -112,6 +127,7 @@ def test_a_piece_is_as_of_pread(path: Path) -> None:
             assert read_piece(reader.fd, n, offset) == os.pread(reader.fd, n, offset)
 
 
+@pytest.mark.usefixtures("slow_disk")
 def test_a_piece_is_whole_or_none(path: Path) -> None:
     data = path.read_bytes()
     with Reader(path) as reader:
@@ -127,6 +143,7 @@ def test_a_piece_is_whole_or_none(path: Path) -> None:
     assert read_piece(1 << 20, 100, 0) is None
 
 
+@pytest.mark.usefixtures("slow_disk")
 def test_reads_pieces_until_one_is_not_whole(path: Path) -> None:
     data = path.read_bytes()
     with Reader(path) as reader:

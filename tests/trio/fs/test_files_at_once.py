@@ -67,6 +67,7 @@ async def test_what_is_cached_needs_no_submission(path: Path, call: Any, bufferi
         assert submitted() == before
 
 
+@pytest.mark.usefixtures("slow_disk")
 @CALLS
 @pytest.mark.parametrize("buffering", [0, -1])
 async def test_what_is_not_cached_is_submitted(path: Path, call: Any, buffering: int) -> None:
@@ -85,6 +86,7 @@ async def test_what_is_not_cached_is_submitted(path: Path, call: Any, buffering:
     raise AssertionError("what is not in memory was read without the ring")
 
 
+@pytest.mark.usefixtures("slow_disk")
 @pytest.mark.parametrize("there", [1, 7, PAGES // 2])
 @pytest.mark.parametrize("buffering", [0, -1])
 async def test_half_of_it_is_cached(path: Path, there: int, buffering: int) -> None:
@@ -148,6 +150,7 @@ async def test_cancelled_meanwhile_it_has_done_it(path: Path, call: Any) -> None
     assert results in ([], [wanted])
 
 
+@pytest.mark.usefixtures("slow_disk")
 async def test_the_rest_of_a_read_that_has_begun_is_not_cancelled(path: Path) -> None:
     data = path.read_bytes()
     async with await open_file(path, "rb", 0) as file:

@@ -47,16 +47,21 @@ async def test_positional(path: Path) -> None:
             await file.pwrite("text", 0)
 
 
+@pytest.mark.usefixtures("slow_disk")
 async def test_read_many_is_one_wake_up(path: Path) -> None:
     data = path.read_bytes()
     async with await open_file(path, "rb") as file:
         places = [(random.randrange(len(data) - 500), random.randrange(500)) for _ in range(300)]
-        forget_contents(path)
-        before = statistics()
-        found = await file.read_many(places)
-        after = statistics()
-        assert found == [data[offset : offset + n] for offset, n in places]
-        assert after.submitted - before.submitted >= 300
+        for _ in range(100):  # a look at what is not there may be long enough for a fast disk
+            forget_contents(path)
+            before = statistics()
+            found = await file.read_many(places)
+            after = statistics()
+            assert found == [data[offset : offset + n] for offset, n in places]
+            if after.submitted - before.submitted >= 300:
+                break
+        else:
+            raise AssertionError("what is not in memory was read without the ring")
         assert after.enters - before.enters < 100  # the disk answers bit by bit
         assert await file.read_many([]) == []
         assert await file.read_many([(0, 4), (len(data), 4)]) == [data[:4], b""]
