@@ -5,6 +5,7 @@ for that one, or when this one is garbage.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from .stock import Stock
 
 __all__ = ["StatefulFile"]
+
+_TELLS_ERRORS = sys.version_info >= (3, 13)
+"""Whether finalizers of the standard library's files tell `sys.unraisablehook` what their close raised."""
 
 
 class StatefulFile(RingFile):
@@ -61,6 +65,7 @@ class StatefulFile(RingFile):
             # It goes when this frame has gone: its warning is about the line that dropped this file.
             unclosed = self._convey(final=True)  # noqa: F841
         except OSError:
-            # The standard library's finalizer keeps to itself what closing a closed descriptor comes to.
             if self._stock.closefd:
                 warnings.warn(f"unclosed file {self._wrapped!r}", ResourceWarning, stacklevel=2)
+                if _TELLS_ERRORS:
+                    raise
