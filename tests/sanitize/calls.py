@@ -149,7 +149,8 @@ class Caller:
 
     def episode(self, number: int, calls: int) -> None:
         rng = random.Random(f"{self.seed} {number}")
-        world = World(rng)
+        world = World(rng, number)
+        called = set()
         for turn in range(calls):
             draw = rng.random()
             if draw < 0.12:
@@ -157,8 +158,14 @@ class Caller:
             elif draw < 0.15:
                 self.look(world, rng)
             callee = rng.choice(self.ring_methods if rng.random() < 0.6 else self.rest)
+            called.add(callee.label)
             self.note(number, turn, callee)
             self.call(world, callee)
+        # Few episodes have an object of some classes: there each of its methods is called.
+        for turn, callee in enumerate(self.rest, calls):
+            if callee.owner is not None and callee.label not in called:
+                self.note(number, turn, callee)
+                self.call(world, callee)
         self.note(number, calls, None)
         leaked = len(core._leaked)
         world.close()
