@@ -406,8 +406,8 @@ class Manager(Engine):
     def _trouble(self, n: int) -> int:
         """What to do about an enter that failed with nothing to hand out: completions, or a number below 0.
 
-        Other errors are raised by `process_events`: out of `get_events` Trio's run falls without clean-up, as is
-        right in a child that `os.fork` made."""
+        Other errors are raised by `process_events`: out of `get_events` Trio's run falls without
+        clean-up, which is right in a forked child alone."""
         if n == _EINTR:
             return _SPURIOUS
         if n in PASSING:
