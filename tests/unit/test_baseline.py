@@ -60,7 +60,12 @@ def run(directory: Path, source: str, **environment: str) -> tuple[int, str]:
     ran = subprocess.run(
         command,
         cwd=directory,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment},
+        env={
+            **os.environ,
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(TESTS.parent),  # conftest.py imports from the tests
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
