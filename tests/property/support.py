@@ -190,9 +190,12 @@ class KernelStage(Stage):
         self.ring = KernelRing(entries, SETUP, cq_entries=cq_entries)
         self.buffers = BufferRing(self.ring, 0, buffers, 64, first=first)
         self._sockets: list[socket.socket] = []
+        # The memory of a volley lives until its completion, which `close` waits for.
+        self._volleys: list[Volley] = []
 
     def volley(self, count: int) -> Volley:
-        return Volley(self.ring, count)
+        self._volleys.append(Volley(self.ring, count))
+        return self._volleys[-1]
 
     def stream(self) -> KernelStream:
         ours, theirs = socket.socketpair()
