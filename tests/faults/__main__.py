@@ -161,9 +161,9 @@ def refused() -> int:
     import trio
 
     import uring_trio
-    from uring_trio.core import manager
+    from uring_trio.core import draining
 
-    manager._DRAIN_SECONDS = 0.5
+    draining.DRAIN_SECONDS = 0.5
     warnings.simplefilter("ignore", ResourceWarning)
 
     async def main() -> bool:

@@ -31,7 +31,7 @@ LAYERS = [
     ["uring_trio.multishot"],
     ["uring_trio.core.perform"],
     ["uring_trio.core.fd"],
-    ["uring_trio.core.inspection"],
+    ["uring_trio.core.draining", "uring_trio.core.inspection"],
     ["uring_trio.core.engine"],
     ["uring_trio.core.cancels"],
     ["uring_trio.core.operation", "uring_trio.core.statistics"],

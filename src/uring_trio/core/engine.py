@@ -15,22 +15,20 @@ from __future__ import annotations
 import errno
 import logging
 import time
-from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from uring import abi
-from uring.errors import RingClosed, RingUnavailable, unavailable_from_errno
+from uring.errors import RingClosed, RingUnavailable
 from uring.kernel.inflight import Table
-from uring.kernel.memory import zeroed
-from uring.kernel.ring import KernelRing
 
 from .. import seams
 from .cancels import Cancels
+from .opening import open_ring, unavailable
 from .operation import Operation, hold
+from .workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,16 +41,6 @@ __all__ = ["Delayed", "Engine", "Owner", "current"]
 
 _log = logging.getLogger("uring_trio.run")
 _log.addHandler(logging.NullHandler())  # silent in a program that sets up no logging
-
-_SETUP = int(
-    abi.IORING_SETUP_SINGLE_ISSUER
-    | abi.IORING_SETUP_DEFER_TASKRUN
-    | abi.IORING_SETUP_TASKRUN_FLAG
-    | abi.IORING_SETUP_SUBMIT_ALL
-    | abi.IORING_SETUP_NO_SQARRAY
-    | abi.IORING_SETUP_CQSIZE
-)
-_IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
 
 _EINVAL = -errno.EINVAL
 
@@ -112,30 +100,6 @@ class Lending(Protocol):
         """Frees every buffer."""
 
 
-def open_ring(options: RingOptions) -> KernelRing:
-    """A ring as a Trio run wants it: single issuer, deferred work, not accounted as waiting for disk.
-
-    Raises:
-        RingUnavailable: the kernel opens none, for any reason: the options were checked when they were made.
-    """
-    try:
-        return KernelRing(
-            options.entries,
-            _SETUP,
-            cq_entries=options.cq_entries,
-            enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
-        )
-    except RingUnavailable:
-        raise
-    except (OSError, MemoryError) as exc:
-        raise _unavailable(exc, "io_uring_setup", options) from exc
-
-
-def _unavailable(exc: OSError | MemoryError, call: str, options: RingOptions) -> RingUnavailable:
-    number = errno.ENOMEM if isinstance(exc, MemoryError) else exc.errno or errno.EIO
-    return unavailable_from_errno(number, call, options.buffers * options.buffer_size)
-
-
 class Engine:
     """The ring of a run and what is in flight on it.
 
@@ -145,6 +109,7 @@ class Engine:
         owners: the `Fd` of each descriptor in use.
         table, pool: the operations, and those that serve transfers and are free.
         cancels: requests to cancel some.
+        workers: the bound of the kernel's.
         reach: up to when a deadline is the kernel's, beside the monotonic clock; None: none is.
         clock_offset: what Trio's clock is ahead of the monotonic clock.
         buffers: of single-shot receives.
@@ -173,6 +138,7 @@ class Engine:
         self.table: Table[Operation] = Table(self._make_operation)
         self.pool: list[Operation] = []
         self.cancels: Cancels = Cancels(self.ring, self.table)
+        self.workers: Workers = Workers(self.ring)
         self._cycle = self.ring.cycle
         self._poll = self.ring.poll
         self.reach: float | None = None
@@ -195,13 +161,12 @@ class Engine:
         self.on_close: dict[object, Callable[[], None]] = {}
         self._overflows_told = 0
         self._scarcity_told = False
-        self._workers_beside = 0  # see `widen`
         try:
             self._reserve(options)
         except BaseException as exc:
             self.ring.close()
             if isinstance(exc, (OSError, MemoryError)) and not isinstance(exc, RingUnavailable):
-                raise _unavailable(exc, "io_uring_register", options) from exc
+                raise unavailable(exc, "io_uring_register", options) from exc
             raise
         self.cancels.user_data = self._internal("async_cancel", self.cancels.answered).user_data
         self.deadline_data: int = self._internal("link_timeout", self._on_timer).user_data
@@ -209,7 +174,7 @@ class Engine:
     def _reserve(self, options: RingOptions) -> None:
         """Takes what a run needs besides its ring, so that a limit or a filter is met before it begins."""
         if options.workers:
-            self._limit_workers(options.workers)
+            self.workers.limit(options.workers)
         first = min(options.buffers, FIRST_BUFFERS)
         self.buffers: Any = self.provide(
             self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size, first=first
@@ -327,37 +292,7 @@ class Engine:
         else:
             self.late += 1
 
-    # ---- kernel workers ------------------------------------------------------------------------------
-
-    def _limit_workers(self, most: int) -> int:
-        """Bounds the kernel workers for files and paths, 0 leaving them as they are; returns the bound that
-        was in force."""
-        if not isinstance(self.ring, KernelRing):
-            return 0
-        limits = zeroed(8)
-        numbers = limits.view.cast("I")
-        numbers[0] = most
-        self.ring.register(_IOWQ_MAX_WORKERS, limits.address, 2, "limit workers")
-        return int(numbers[0])
-
-    def widen(self, workers: int) -> None:
-        """Lets so many more kernel workers run, or fewer where it is negative.
-
-        For an operation that may wait without end in a worker, while it is in flight: the workers that files
-        and paths share are left to the others. Where a filter refuses that, they are shared.
-        """
-        if not self.closed and isinstance(self.ring, KernelRing):
-            with suppress(OSError):
-                self._limit_workers(self._limit_workers(0) + workers)
-                self._workers_beside += workers
-
-    def _workers(self) -> int:
-        """The bound in force; 0 where it cannot be read."""
-        if self.closed:
-            return 0
-        with suppress(OSError):
-            return self._limit_workers(0) - self._workers_beside
-        return 0
+    # ---- handlers without a task ---------------------------------------------------------------------
 
     def submit(
         self, op: Operation, fields: tuple[int, ...], then: Callable[[], object] | None = None

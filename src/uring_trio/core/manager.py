@@ -19,7 +19,6 @@ import os
 import select
 import threading
 import time
-import warnings
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ from uring.kernel.volley import Volley
 
 from .. import seams
 from ..options import RingOptions
+from .draining import drain, leak
 from .engine import Engine, current
 from .operation import Operation
 from .refusals import PASSING, Refusals, failure
@@ -45,32 +45,11 @@ __all__ = ["Manager", "statistics"]
 _MORE = int(abi.IORING_CQE_F_MORE)
 _SPURIOUS = -1
 _EINTR = -errno.EINTR
-_DRAIN_SECONDS = 5.0
-_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
-_CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
 
 _unpack_from = CQE.unpack_from
 _iter_unpack = CQE.iter_unpack
-
-_leaked: list[object] = []
-
-
-class _Leak:
-    """Warns when it goes, which is at once: an exception that the warning is turned into must not come out of
-    Trio's clean-up, and one out of ``__del__`` does not."""
-
-    def __init__(self, operations: int) -> None:
-        self._operations = operations
-
-    def __del__(self) -> None:
-        warnings.warn(
-            f"{self._operations} operations did not end within {_DRAIN_SECONDS:g} s; their memory and the "
-            "ring are leaked because the kernel may still write there",
-            ResourceWarning,
-            stacklevel=3,
-        )
 
 
 class Manager(Engine):
@@ -226,7 +205,7 @@ class Manager(Engine):
             cancels_running=self.cancels.running,
             cancels_unsent=self.cancels.unsent,
             compiled_ticks=0 if self.compiled is None else self.compiled.count,
-            workers=self._workers(),
+            workers=0 if self.closed else self.workers.bound(),
         )
 
     def force_wakeup(self) -> None:
@@ -240,7 +219,7 @@ class Manager(Engine):
         if self.closed:
             return
         self.closed = True
-        left = self._drain()
+        left = drain(self, self._cycle)
         for ended in list(self.on_close.values()):
             ended()
         counters = self.ring.counters()
@@ -252,12 +231,9 @@ class Manager(Engine):
         self.owners.clear()
         self.foreign.close()
         if left:
-            _leaked.append((self.ring, self.table, self.buffers, self.groups))
-            _Leak(left)
+            leak(left, self.ring, self.table, self.buffers, self.groups)
         else:
-            if self._workers_beside:
-                # The bound is the thread's: its next ring would find it so.
-                self._limit_workers(self._limit_workers(0) - self._workers_beside)
+            self.workers.narrow_all()
             if self.groups is not None:
                 self.groups.close()
             self.buffers.close()
@@ -420,41 +396,6 @@ class Manager(Engine):
             raise failed  # the ring is the parent process's: a child has nothing to clean up
         self._failure = failed
         return _SPURIOUS
-
-    # ---- closing -------------------------------------------------------------------------------------
-
-    def _drain(self) -> int:
-        """Ends everything in flight; returns how many operations would not end."""
-        ring = self.ring
-        for owner in self.owners.values():
-            for subscription in owner.others:
-                subscription.abandon()
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while ring.inflight > 0:
-            ring.put(self.cancels.user_data, _ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_ANY_ALL, 0, 0, 0)
-            n = self._cycle(min(0.1, max(0.001, deadline - time.monotonic())))
-            for user_data, res, flags in _iter_unpack(self._out[: max(n, 0) * 16]):
-                self._dispose(user_data, res, flags)
-            if n in PASSING:
-                time.sleep(0.001)
-            elif n < 0 and n != _EINTR:
-                break
-            if time.monotonic() > deadline:
-                break
-        return max(0, ring.inflight)
-
-    def _dispose(self, user_data: int, res: int, flags: int) -> None:
-        op = self.table.find(user_data)
-        if op is None:
-            return
-        if op.task is None:
-            op.handler(op, res, flags)
-            return
-        if op.discard is not None and res >= 0:
-            op.discard(res)
-        if op.pooled:  # whose owner may look what became of it
-            op.res = res
-            op.task = None
 
 
 def statistics() -> RingStatistics:

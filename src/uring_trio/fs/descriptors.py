@@ -65,11 +65,12 @@ async def open_descriptor(name: Path, flags: int, mode: int = 0o666) -> int:
                 raise
             return fd
     engine = current()
-    engine.widen(1)
+    engine.workers.widen(1)
     try:
         return await _open(ops.openat(name, flags, file_mode=mode).with_flags(_ASYNC))
     finally:
-        engine.widen(-1)
+        if not engine.closed:
+            engine.workers.widen(-1)
 
 
 async def _open(op: ops.Op[int]) -> int:

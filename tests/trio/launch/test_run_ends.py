@@ -16,7 +16,7 @@ import uring_trio
 from tests.trio.helpers import backend, echo, python
 from uring import abi
 from uring_trio import RingOptions
-from uring_trio.core import engine, manager
+from uring_trio.core import draining, engine
 from uring_trio.core.statistics import process_totals, totals
 
 # ---- ends that went wrong ---------------------------------------------------------------------------------
@@ -71,16 +71,16 @@ def test_what_does_not_end_is_leaked_and_said(monkeypatch: pytest.MonkeyPatch) -
         return ring
 
     monkeypatch.setattr(engine, "open_ring", uncancellable)
-    monkeypatch.setattr(manager, "_DRAIN_SECONDS", 0.05)
+    monkeypatch.setattr(draining, "DRAIN_SECONDS", 0.05)
     before = process_totals()
     with pytest.warns(ResourceWarning, match="operations did not end within"):
         uring_trio.run(backend)
     assert process_totals()["leaked"] > before["leaked"]
-    [(ring, _, buffers, _)] = manager._leaked
+    [(ring, _, buffers, _)] = draining._leaked
     assert ring is opened[0]
     assert not ring.closed
     # A kernel that let go after all, so that this process goes on as before.
-    manager._leaked.clear()
+    draining._leaked.clear()
     buffers.close()
     ring.close()
     with totals.lock:

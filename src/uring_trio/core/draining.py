@@ -1,0 +1,91 @@
+"""The end of a run's operations: all are cancelled, and counted until the last completion is there.
+
+What does not end within `DRAIN_SECONDS` is leaked on purpose, with a warning: the kernel may still write
+there.
+
+It must not know what Trio calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+from uring import abi
+from uring.kernel.ring import CQE
+
+from .refusals import PASSING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .engine import Engine
+
+__all__ = ["DRAIN_SECONDS", "drain", "leak"]
+
+DRAIN_SECONDS = 5.0
+
+_EINTR = -errno.EINTR
+_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
+_CANCEL_ANY_ALL = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
+
+_leaked: list[object] = []
+
+
+def drain(engine: Engine, cycle: Callable[[float], int]) -> int:
+    """Ends everything in flight; returns how many operations would not end."""
+    ring = engine.ring
+    for owner in engine.owners.values():
+        for subscription in owner.others:
+            subscription.abandon()
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while ring.inflight > 0:
+        ring.put(engine.cancels.user_data, _ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_ANY_ALL, 0, 0, 0)
+        n = cycle(min(0.1, max(0.001, deadline - time.monotonic())))
+        for user_data, res, flags in CQE.iter_unpack(ring.out[: max(n, 0) * CQE.size]):
+            _dispose(engine, user_data, res, flags)
+        if n in PASSING:
+            time.sleep(0.001)
+        elif n < 0 and n != _EINTR:
+            break
+        if time.monotonic() > deadline:
+            break
+    return max(0, ring.inflight)
+
+
+def leak(operations: int, *what: object) -> None:
+    """Keeps what the kernel may still write to for as long as the process lives, and warns."""
+    _leaked.append(what)
+    _Leak(operations)
+
+
+def _dispose(engine: Engine, user_data: int, res: int, flags: int) -> None:
+    op = engine.table.find(user_data)
+    if op is None:
+        return
+    if op.task is None:
+        op.handler(op, res, flags)
+        return
+    if op.discard is not None and res >= 0:
+        op.discard(res)
+    if op.pooled:  # whose owner may look what became of it
+        op.res = res
+        op.task = None
+
+
+class _Leak:
+    """Warns when it goes, which is at once: an exception that the warning is turned into must not come out of
+    Trio's clean-up, and one out of ``__del__`` does not."""
+
+    def __init__(self, operations: int) -> None:
+        self._operations = operations
+
+    def __del__(self) -> None:
+        warnings.warn(
+            f"{self._operations} operations did not end within {DRAIN_SECONDS:g} s; their memory and the "
+            "ring are leaked because the kernel may still write there",
+            ResourceWarning,
+            stacklevel=3,
+        )

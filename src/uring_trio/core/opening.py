@@ -1,0 +1,52 @@
+"""The ring that a Trio run wants, and what is said where there is none.
+
+It must not know what the ring is used for.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from uring import abi
+from uring.errors import RingUnavailable, unavailable_from_errno
+from uring.kernel.ring import KernelRing
+
+if TYPE_CHECKING:
+    from ..options import RingOptions
+
+__all__ = ["open_ring", "unavailable"]
+
+_SETUP = int(
+    abi.IORING_SETUP_SINGLE_ISSUER
+    | abi.IORING_SETUP_DEFER_TASKRUN
+    | abi.IORING_SETUP_TASKRUN_FLAG
+    | abi.IORING_SETUP_SUBMIT_ALL
+    | abi.IORING_SETUP_NO_SQARRAY
+    | abi.IORING_SETUP_CQSIZE
+)
+
+
+def open_ring(options: RingOptions) -> KernelRing:
+    """A ring as a Trio run wants it: single issuer, deferred work, not accounted as waiting for disk.
+
+    Raises:
+        RingUnavailable: the kernel opens none, for any reason: the options were checked when they were made.
+    """
+    try:
+        return KernelRing(
+            options.entries,
+            _SETUP,
+            cq_entries=options.cq_entries,
+            enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
+        )
+    except RingUnavailable:
+        raise
+    except (OSError, MemoryError) as exc:
+        raise unavailable(exc, "io_uring_setup", options) from exc
+
+
+def unavailable(exc: OSError | MemoryError, call: str, options: RingOptions) -> RingUnavailable:
+    """What a run says whose ring could not be had, or not what it needs besides: ``call`` failed."""
+    number = errno.ENOMEM if isinstance(exc, MemoryError) else exc.errno or errno.EIO
+    return unavailable_from_errno(number, call, options.buffers * options.buffer_size)
