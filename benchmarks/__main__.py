@@ -226,6 +226,8 @@ def main() -> None:
     if find_spec("hypercorn") is None or find_spec("starlette") is None:
         console.print("hypercorn or Starlette is not installed: their workloads are left out")
         names = [name for name in names if not name.startswith("hypercorn")]
+    if not boundary.has_liburing():
+        console.print("liburing is not installed: it is left out of the workloads boundary-*")
     crossing = [each for each in boundary.BOUNDARIES if wanted(each.name, options.only) and all_sizes]
     by_itself: list[tuple[str, Callable[[], Iterator[int | Comparison]]]] = [
         *((f"operation-{n}", partial(micro.compare, n, rounds, chosen_only)) for n in tasks),

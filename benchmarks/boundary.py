@@ -1,17 +1,24 @@
 """What `uring` costs by itself, without a scheduler: `python -m benchmarks.boundary WORKLOAD CONTENDER`.
 
 `boundary-nop` submits and takes 64 requests that do nothing: what is left is the way to the kernel and back.
-`boundary-read` reads a file of the page cache in 64 pieces of 4 KiB. Each sample is a process of its own; its
-CPU time for each request is the figure. Every contender looks at each result, and in `boundary-read` what it
-read is compared with the file.
+`boundary-recv` receives 64 bytes that have come, one by one. `boundary-read` reads a file of the page cache
+in 64 pieces of 4 KiB. Each sample is a process of its own; its CPU time for each request is the figure. Every
+contender looks at each result, and what was received or read is compared with what was sent or is in the
+file.
+
+Names that end in `-handles` are those of the form without contexts, where a call returns a `Request`. Each is
+compared with its twin, which gives contexts and waits by `wait_direct`; the twin is compared with PyPI's
+`liburing`, or with a plain system call.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +81,14 @@ def nop_each(wait: str) -> Setup:
     """A call for each request."""
 
     def setup() -> Iterator[Turn]:
-        from uring import Ring, ops
+        from uring import Ring
 
         with Ring(entries=BATCH) as ring:
             take = taker(getattr(ring, wait), 0)
 
             def turn() -> None:
                 for i in range(BATCH):
-                    ring.submit(ops.nop(), i)
+                    ring.nop(i)
                 take()
 
             yield turn
@@ -125,13 +132,20 @@ def nop_batch(wait: str) -> Setup:
     return setup
 
 
-def nop_requests() -> Iterator[Turn]:
+def nop_each_handles() -> Iterator[Turn]:
+    """A call for each request, which returns its request object."""
+    from uring import Ring
+
+    with Ring(entries=BATCH) as ring:
+        yield lambda: take_requests(ring, [ring.nop() for _ in range(BATCH)], 0)
+
+
+def nop_many_handles() -> Iterator[Turn]:
     """A request object for each, all of them queued by one call."""
     from uring import Ring, ops
 
     with Ring(entries=BATCH) as ring:
-        nops = [ops.nop()] * BATCH
-        yield lambda: take_requests(ring, ring.submit_all(nops), 0)
+        yield lambda: take_requests(ring, ring.submit_all([ops.nop() for _ in range(BATCH)]), 0)
 
 
 def take_requests(ring: Any, requests: list[Any], wanted: int) -> None:
@@ -163,6 +177,21 @@ def take_as_one(ring: Any, batch: Any, wanted: int) -> None:
             complain(res)
 
 
+def nop_as_one_handle() -> Iterator[Turn]:
+    """The same without a context: one request object for all of it."""
+    from uring import Ring, ops
+
+    with Ring(entries=BATCH) as ring:
+        batch = ring.batch(ops.nop() for _ in range(BATCH))
+        yield lambda: take_one_handle(ring, batch, 0)
+
+
+def take_one_handle(ring: Any, batch: Any, wanted: int) -> None:
+    for res in ring.submit_as_one(batch).wait():
+        if res != wanted:
+            complain(res)
+
+
 def taker(wait: Callable[[int, float | None], list[Any]], wanted: int) -> Turn:
     def take() -> None:
         left, seen = BATCH, 0
@@ -176,6 +205,105 @@ def taker(wait: Callable[[int, float | None], list[Any]], wanted: int) -> Turn:
             complain(seen)
 
     return take
+
+
+# 64 bytes of a socket -----------------------------------------------------------------------------------
+
+
+class Bytes:
+    """A socket and its peer, which sends a byte for each of the buffers."""
+
+    def __enter__(self) -> Bytes:
+        self.near, self.far = socket.socketpair()
+        self.fd = self.near.fileno()
+        self.contents = bytes(range(1, BATCH + 1))
+        self.buffers = [bytearray(1) for _ in range(BATCH)]
+        return self
+
+    def send(self) -> None:
+        self.far.send(self.contents)
+
+    def __exit__(self, *exc: object) -> None:
+        self.near.close()
+        self.far.close()
+        if not any(exc) and b"".join(self.buffers) != self.contents:
+            raise BenchmarkError("what was received is not what was sent")
+
+
+def recv_liburing() -> Iterator[Turn]:
+    import liburing as lib
+
+    with Bytes() as bytes_:
+        fd, buffers = bytes_.fd, bytes_.buffers
+        ring, cqe = lib.Ring(), lib.Cqe()
+        lib.io_uring_queue_init(BATCH, ring, lib.IORING_SETUP_SINGLE_ISSUER | lib.IORING_SETUP_DEFER_TASKRUN)
+
+        def turn() -> None:
+            bytes_.send()
+            for i in range(BATCH):
+                sqe = lib.io_uring_get_sqe(ring)
+                lib.io_uring_prep_recv(sqe, fd, buffers[i])
+                sqe.user_data = i
+            take_liburing(lib, ring, cqe, 1)
+
+        yield turn
+        lib.io_uring_queue_exit(ring)
+
+
+def recv_each() -> Iterator[Turn]:
+    from uring import Ring
+
+    with Bytes() as bytes_, Ring(entries=BATCH) as ring:
+        fd, buffers, take = bytes_.fd, bytes_.buffers, taker(ring.wait_direct, 1)
+
+        def turn() -> None:
+            bytes_.send()
+            for i in range(BATCH):
+                ring.recv(i, fd, buffers[i])
+            take()
+
+        yield turn
+
+
+def recv_each_handles() -> Iterator[Turn]:
+    from uring import Ring
+
+    with Bytes() as bytes_, Ring(entries=BATCH) as ring:
+        fd, buffers = bytes_.fd, bytes_.buffers
+
+        def turn() -> None:
+            bytes_.send()
+            take_requests(ring, [ring.recv(fd, each) for each in buffers], 1)
+
+        yield turn
+
+
+def recv_batch() -> Iterator[Turn]:
+    from uring import Ring, ops
+
+    with Bytes() as bytes_, Ring(entries=BATCH) as ring:
+        batch = ring.batch((ops.recv(bytes_.fd, each), i) for i, each in enumerate(bytes_.buffers))
+        take = taker(ring.wait_direct, 1)
+
+        def turn() -> None:
+            bytes_.send()
+            ring.submit_batch(batch)
+            take()
+
+        yield turn
+
+
+def recv_as_one_handle() -> Iterator[Turn]:
+    from uring import Ring, ops
+
+    with Bytes() as bytes_, Ring(entries=BATCH) as ring:
+        batch = ring.batch(ops.recv(bytes_.fd, each) for each in bytes_.buffers)
+
+        def turn() -> None:
+            bytes_.send()
+            take_one_handle(ring, batch, 1)
+
+        yield turn
 
 
 # 64 pieces of a file ------------------------------------------------------------------------------------
@@ -262,7 +390,7 @@ def read_each() -> Iterator[Turn]:
         yield turn
 
 
-def read_requests() -> Iterator[Turn]:
+def read_each_handles() -> Iterator[Turn]:
     """The same without contexts: a request object for each read."""
     from uring import Ring
 
@@ -322,18 +450,50 @@ def read_as_one() -> Iterator[Turn]:
         yield lambda: take_as_one(ring, batch, PIECE)
 
 
+def read_as_one_handle() -> Iterator[Turn]:
+    from uring import Ring, ops
+
+    with Pieces() as pieces, Ring(entries=BATCH) as ring:
+        batch = ring.batch(
+            ops.read(pieces.fd, each, offset=i * PIECE) for i, each in enumerate(pieces.buffers)
+        )
+        yield lambda: take_one_handle(ring, batch, PIECE)
+
+
 # The comparison -----------------------------------------------------------------------------------------
+
+
+def has_liburing() -> bool:
+    return find_spec("liburing") is not None
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """A workload: its contenders, the one that the others are compared with first."""
+    """A workload. `against` says what contenders are compared with where that is not the first one."""
 
     name: str
     description: str
     contenders: Mapping[str, Setup]
     aims: Mapping[str, float] = field(default_factory=dict)
+    against: Mapping[str, str] = field(default_factory=dict)
 
+    def baseline(self, name: str) -> str | None:
+        first = next(iter(self.contenders))
+        return None if name == first else self.against.get(name, first)
+
+    def chosen(self, wanted: Callable[[str], bool]) -> list[str]:
+        """The contenders that are wanted, and those that they are compared with; `liburing` where it is."""
+        names = {name for name in self.contenders if wanted(name)}
+        for _ in self.contenders:
+            names |= {other for other in map(self.baseline, names) if other is not None}
+        if not has_liburing():
+            names.discard("liburing")
+        return [name for name in self.contenders if name in names]
+
+
+EACH = {"uring-each-handles": "uring-each"}
+MANY = {"uring-many-handles": "uring-many"}
+HANDLES, ONE_HANDLE = 1.25, 1.0  # aims
 
 BOUNDARIES = [
     Boundary(
@@ -344,12 +504,31 @@ BOUNDARIES = [
             "uring-batch": nop_batch("wait_direct"),
             "uring-batch-wait": nop_batch("wait"),
             "uring-as-one": nop_as_one,
-            "uring-requests": nop_requests,
+            "uring-as-one-handle": nop_as_one_handle,
             "uring-many": nop_many("wait_direct"),
+            "uring-many-handles": nop_many_handles,
             "uring-each": nop_each("wait_direct"),
             "uring-each-wait": nop_each("wait"),
+            "uring-each-handles": nop_each_handles,
         },
-        {"uring-batch": 1.5, "uring-batch-wait": 2.0},
+        {
+            **dict.fromkeys(("uring-batch", "uring-batch-wait", "uring-as-one-handle"), ONE_HANDLE),
+            **dict.fromkeys(EACH | MANY, HANDLES),
+        },
+        EACH | MANY,
+    ),
+    Boundary(
+        "boundary-recv",
+        "64 receives of 1 byte that has come",
+        {
+            "liburing": recv_liburing,
+            "uring-batch": recv_batch,
+            "uring-as-one-handle": recv_as_one_handle,
+            "uring-each": recv_each,
+            "uring-each-handles": recv_each_handles,
+        },
+        {"uring-as-one-handle": ONE_HANDLE, "uring-each-handles": HANDLES},
+        EACH,
     ),
     Boundary(
         "boundary-read",
@@ -361,10 +540,16 @@ BOUNDARIES = [
             "uring-batch": read_batch,
             "uring-batch-fixed": read_batch_fixed,
             "uring-as-one": read_as_one,
-            "uring-requests": read_requests,
+            "uring-as-one-handle": read_as_one_handle,
             "uring-each": read_each,
+            "uring-each-handles": read_each_handles,
         },
-        dict.fromkeys(("uring-batch", "uring-batch-fixed", "uring-as-one"), 1.2),
+        {
+            **dict.fromkeys(("uring-batch", "uring-batch-fixed", "uring-as-one"), 1.2),
+            "uring-as-one-handle": ONE_HANDLE,
+            "uring-each-handles": HANDLES,
+        },
+        {**EACH, "uring-as-one-handle": "liburing"},
     ),
 ]
 
@@ -392,8 +577,7 @@ def sample(workload: Boundary, contender: str) -> float:
 
 def compare(workload: Boundary, rounds: int, wanted: Callable[[str], bool]) -> Iterator[int | Comparison]:
     """Yield after each round its number, and at the end the comparison."""
-    baseline, *others = workload.contenders
-    names = [baseline, *(name for name in others if wanted(name))]
+    names = workload.chosen(wanted)
     samples: dict[str, list[float]] = {name: [] for name in names}
     for done in range(rounds):
         first = done % len(names)
@@ -401,9 +585,7 @@ def compare(workload: Boundary, rounds: int, wanted: Callable[[str], bool]) -> I
             samples[name].append(sample(workload, name))
         yield done + 1
     contenders = [
-        Contender(
-            name, {"cpu": samples[name]}, None if name == baseline else baseline, workload.aims.get(name)
-        )
+        Contender(name, {"cpu": samples[name]}, workload.baseline(name), workload.aims.get(name))
         for name in names
     ]
     yield Comparison(workload.name, workload.description, {"cpu": "ns/request"}, contenders)

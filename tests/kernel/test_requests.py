@@ -6,10 +6,11 @@ import errno
 import gc
 import os
 import random
+import select
 import socket
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.ringside import PATIENCE, take
 from uring import CQEView, NotSupported, Options, Request, Ring, RingClosed, SQEContext, abi, for_fd, ops
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 LINK = int(abi.IOSQE_IO_LINK)
@@ -73,6 +75,31 @@ def test_wait_leaves_the_completions_of_others(ring: Ring, pipe: Pair, tmp_path:
         others[1].wait()
     assert caught.value.errno == errno.EIO
     assert ring.wait() == []
+
+
+@pytest.mark.parametrize("options", [{}, {"multi_issuers": True}, {"cqe32": True}])
+@pytest.mark.parametrize("order", [list, reversed])
+def test_requests_waited_for_in_any_order(
+    options: dict[str, bool], order: Callable[[list[Any]], Iterable[Any]]
+) -> None:
+    """Their completions are dropped with them, those of others stay."""
+    with Ring(entries=8, **options) as ring:
+        requests = [ring.nop(result=i) for i in range(20)]
+        ring.nop(7)
+        failing = ring.nop(result=-errno.EIO)
+        assert [each.wait(PATIENCE) for each in order(requests)] == [*order([*range(20)])]
+        assert [cqe.user_data for cqe in take(ring, 2)] == [7, failing.value]
+        assert ring.wait() == []
+
+
+def test_waiting_drops_all_completions_of_a_multishot(ring: Ring, pipe: Pair) -> None:
+    polling = ring.poll_add_multishot(pipe[0], select.POLLIN)
+    os.write(pipe[1], b"x")
+    assert ring.nop().wait(PATIENCE) == 0
+    polling.cancel()
+    with pytest.raises(OSError, match="poll"):
+        polling.wait(PATIENCE)
+    assert polling not in [cqe.request for cqe in ring.drain(PATIENCE)]
 
 
 def test_results_have_the_type_of_their_operation(ring: Ring, tmp_path: Path) -> None:
@@ -283,7 +310,7 @@ def test_submit_all(pipe: Pair) -> None:
 @pytest.mark.parametrize("options", [{}, {"multi_issuers": True}, {"cqe32": True}, {"cqe_mixed": True}])
 def test_a_batch_as_one_is_a_request(options: dict[str, bool], pipe: Pair) -> None:
     with Ring(entries=8, **options) as ring:
-        batch = ring.batch((ops.read(pipe[0], bytearray(9)), i) for i in range(2))
+        batch = ring.batch(ops.read(pipe[0], bytearray(9)) for _ in range(2))
         first = ring.submit_as_one(batch)
         os.write(pipe[1], bytes(18))
         ring.drain(PATIENCE)

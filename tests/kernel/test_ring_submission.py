@@ -116,6 +116,12 @@ def test_batches(options, pipe):
             each.append(1)
 
 
+def test_requests_of_a_batch_have_their_numbers_as_contexts(ring):
+    batch = ring.batch([ops.nop(), ops.nop(result=5), (ops.nop(result=6), 40), ops.nop(result=7)])
+    ring.submit_batch(batch)
+    assert sorted((c.user_data, c.res) for c in take(ring, 4)) == [(0, 0), (1, 5), (3, 7), (40, 6)]
+
+
 def test_bad_batches(ring):
     for requests, error in (
         ([(ops.nop(), 1 << 62)], "direct"),

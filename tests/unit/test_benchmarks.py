@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks import boundary
 from benchmarks.demo import check_ring
 from benchmarks.figures import Comparison, Contender, report
 from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, body, build
@@ -216,3 +217,27 @@ def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
     assert rows["echo.ring.ratio"]["value"] == 0.5
     assert rows["echo.ring.ratio"].keys() == {"name", "value", "unit", "description"}
     assert "echo.stock.ratio" not in rows
+
+
+@pytest.mark.parametrize(
+    ("workload", "name"),
+    [(each, name) for each in boundary.BOUNDARIES for name in each.chosen(lambda _: True)],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_contenders_at_the_boundary_do_their_work(workload: boundary.Boundary, name: str) -> None:
+    """Each looks at its results itself, and raises where one is wrong."""
+    steps = workload.contenders[name]()
+    turn = next(steps)
+    turn()
+    turn()
+    assert next(steps, None) is None
+    assert workload.aims.keys() <= workload.contenders.keys()
+
+
+def test_handles_bring_their_twins(monkeypatch: pytest.MonkeyPatch) -> None:
+    nops = boundary.BOUNDARIES[0]
+    monkeypatch.setattr(boundary, "has_liburing", lambda: True)
+    assert nops.chosen("uring-each-handles".__eq__) == ["liburing", "uring-each", "uring-each-handles"]
+    monkeypatch.setattr(boundary, "has_liburing", lambda: False)
+    assert nops.chosen("uring-each-handles".__eq__) == ["uring-each", "uring-each-handles"]
+    assert nops.baseline("uring-each-handles") == "uring-each"

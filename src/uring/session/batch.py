@@ -30,7 +30,8 @@ class Batch:
     """Requests, each with a direct context that is carried as it is; made by ``Ring.batch``.
 
     Args:
-        requests: pairs of a request of ``uring.ops`` and its context.
+        requests: requests of ``uring.ops``, whose contexts are their numbers in the batch, from 0 on; or
+            pairs of a request and its context.
 
     Raises:
         TypeError, ValueError: a context that is not direct, or a request that is linked, silent or draining.
@@ -38,8 +39,10 @@ class Batch:
 
     __slots__ = ("_one", "_ring", "_volley", "decoding", "holds", "pairs", "requests")
 
-    def __init__(self, requests: Iterable[tuple[Op, int]]) -> None:
-        self.requests: tuple[tuple[Op, int], ...] = tuple(requests)
+    def __init__(self, requests: Iterable[Op | tuple[Op, int]]) -> None:
+        self.requests: tuple[tuple[Op, int], ...] = tuple(
+            (each, i) if isinstance(each, Op) else each for i, each in enumerate(requests)
+        )
         holds: dict[int, tuple[Op, ...]] = {}
         pairs = array("Q")
         for op, ctx in self.requests:

@@ -25,11 +25,12 @@ _DIRECT_END = 1 << 62
 class BatchSubmission(Submission):
     """The ways into a ring for requests that were made before."""
 
-    def batch(self, requests: Iterable[tuple[Op, int]]) -> Batch:
-        """Makes requests under direct contexts ready to be submitted together, any number of times.
+    def batch(self, requests: Iterable[Op | tuple[Op, int]]) -> Batch:
+        """Makes requests ready to be submitted together, any number of times.
 
         Args:
-            requests: pairs of a request of ``uring.ops`` and its direct context.
+            requests: requests of ``uring.ops``, or pairs of a request and its direct context. Without one it
+                is the request's number in the batch, from 0 on.
 
         Returns:
             The batch.

@@ -22,6 +22,7 @@ from ..contexts.requests import meaning_of
 from ..contexts.views import Completion, CQEView, DirectCQE, ExtCQE
 from ..errors import PoolExhausted
 from ..kernel.op import descriptor
+from ..kernel.ring import CQE
 from .queries import send_msg_ring
 from .state import NO_THREAD, RingState
 
@@ -187,16 +188,21 @@ class Waiting(RingState):
     def _deliver(self, kind: type[C], out: memoryview[int]) -> list[C]:
         """Completions as objects, where some are of requests without a context."""
         requests = self._requests
-        known = requests.get
+        take = requests.pop
+        narrow = self._cqe_size == CQE.size
         cqes: list[Any] = []
         for raw in self._unpack(out):
-            value, res, flags = raw[:3]
-            request = known(value)
+            request = take(raw[0], None)
             if request is not None:
-                told = request._complete(res, flags)
-                if not flags & _MORE:
-                    del requests[value]
-                raw = (*raw, told, request) if len(raw) == 5 else (value, res, flags, 0, 0, told, request)
+                res, flags = raw[1], raw[2]
+                op, told = request._op, None
+                if not flags and res >= 0 and op is not None and op.decode is None:
+                    request.res, request._op = res, None  # the common case by itself, for speed
+                else:
+                    told = request._complete(res, flags)
+                    if flags & _MORE:
+                        requests[raw[0]] = request
+                raw = (raw[0], res, flags, 0, 0, told, request) if narrow else (*raw, told, request)
             cqes.append(raw)
         return list(map(kind, cqes))
 
@@ -351,7 +357,15 @@ class Waiting(RingState):
                 return
         if self._backlog:
             with self._lock:
-                self._backlog[:] = [cqe for cqe in self._backlog if cqe.request is not request]
+                self._pass_over(request.value)
+
+    def _pass_over(self, value: int) -> None:
+        """Drops the completions of a request that is done from those that are left for a later wait."""
+        backlog = self._backlog
+        if backlog and backlog[0][0] == value and not backlog[0][2] & _MORE:
+            del backlog[0]  # its only one, where requests are waited for in the order of their completions
+        else:
+            backlog[:] = [cqe for cqe in backlog if cqe[0] != value]
 
     def _finish(self, ctx: int) -> list[Completion]:
         """Waits for completions under one context, and takes those; others stay for `wait`. Empty when

@@ -92,20 +92,23 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
 
     def queue(self: RingCore, *args: Any, **options: Any) -> Any:
         n = len(args)
-        named = 0 if not options or needed.isdisjoint(options) else len(needed & options.keys())
         try:
-            if n + named <= least:
-                with_context = False
-            elif n > most or (options and not options.keys().isdisjoint(names[:n])):
-                with_context = True
+            if not options and n <= least:
+                made = op(*args)  # the common case by itself, for speed
             else:
-                with_context = _starts_with_context(args, of_fd)
-            if with_context:
-                return self.submit(op(*args[1:], **options), args[0])
-            if "ctx" in options:
-                ctx = options.pop("ctx")
-                return self.submit(op(*args, **options), ctx)
-            made = op(*args, **options)
+                named = 0 if not options or needed.isdisjoint(options) else len(needed & options.keys())
+                if n + named <= least:
+                    with_context = False
+                elif n > most or (options and not options.keys().isdisjoint(names[:n])):
+                    with_context = True
+                else:
+                    with_context = _starts_with_context(args, of_fd)
+                if with_context:
+                    return self.submit(op(*args[1:], **options), args[0])
+                if "ctx" in options:
+                    ctx = options.pop("ctx")
+                    return self.submit(op(*args, **options), ctx)
+                made = op(*args, **options)
         except TypeError as error:
             error.add_note(note)
             raise
