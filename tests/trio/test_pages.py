@@ -79,6 +79,7 @@ def test_what_is_included_is_an_example(page: Path) -> None:
         assert path.is_file(), target
         assert path.parent in {
             ROOT / "examples",
+            ROOT / "examples" / "apps",
             ROOT / "examples" / "uring",
             ROOT / "examples" / "tutorial",
             ROOT / "docs" / "containers",
