@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PROGRAMS = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "200"))
 AT_ONCE = 20
+FOUND = (2781, 20230, 22630, 60335, 61138, 63834, 67851, 69104, 69262)
+"""Seeds that differed once."""
 
 pytestmark = [pytest.mark.ring, pytest.mark.timeout(600)]
 
@@ -31,8 +33,15 @@ def pair() -> Iterator[Pair]:
 @pytest.mark.parametrize("first", range(0, PROGRAMS, AT_ONCE))
 def test_programs_see_the_same_on_the_ring(pair: Pair, first: int) -> None:
     for seed in range(first, first + AT_ONCE):
-        difference = pair.compare(generate(seed))
-        if difference is not None:
-            pytest.fail(
-                f"python -m tests.differential --seed {seed}\n{pair.shrink(difference)}", pytrace=False
-            )
+        check(pair, seed)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_differed_once(pair: Pair, seed: int) -> None:
+    check(pair, seed)
+
+
+def check(pair: Pair, seed: int) -> None:
+    difference = pair.compare(generate(seed))
+    if difference is not None:
+        pytest.fail(f"python -m tests.differential --seed {seed}\n{pair.shrink(difference)}", pytrace=False)

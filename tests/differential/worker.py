@@ -87,6 +87,14 @@ def forget_frames(error: BaseException | None) -> None:
         forget_frames(inner)
 
 
+def forget(world: World) -> None:
+    """Drops what the program made. No frame that goes on may keep a task: its error may keep a file."""
+    for task in world.tasks.values():
+        forget_frames(task.error)
+    world.tasks.clear()
+    world.objects.clear()
+
+
 def transcript(program: Program, run: Any, cushion: float, folder: str) -> list[str]:
     """What the program said, and what was left of it. The folder is empty before and after it."""
     home = os.getcwd()
@@ -104,10 +112,7 @@ def transcript(program: Program, run: Any, cushion: float, folder: str) -> list[
                 run(world.play, program)
             except BaseException as error:
                 world.say(f"the run failed: {world.names.error(error)}")
-            for task in world.tasks.values():
-                forget_frames(task.error)
-            world.tasks.clear()
-            world.objects.clear()
+            forget(world)
             gc.collect()
         for child in world.children:
             world.say(f"child left: {child}")

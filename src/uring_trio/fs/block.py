@@ -190,7 +190,7 @@ class BlockFile(StatefulFile):
             raise
         return pieces
 
-    async def _read1(self, n: int) -> bytes:
+    async def _read1(self, n: int, rested: bool = False) -> bytes:
         if n < 0:
             n = self._size
         if n == 0:
@@ -203,7 +203,7 @@ class BlockFile(StatefulFile):
         if self._writable and _READ1_FLUSHES:
             await self._flush_and_rewind()
         self._reset_read()
-        return await self._file.piece(n)
+        return await self._file.piece(n, rested)
 
     async def _into_rest(self, address: int, view: memoryview, done: int, once: bool) -> int:
         size = len(view)

@@ -53,7 +53,8 @@ class BufferedFile(BlockFile):
         if not self._readable or not -1 <= n <= sys.maxsize:
             return await self._refuse_unbegun("read", size)
         file = self._file
-        if file.busy:
+        # What moves the position before it reads looks for a cancellation first.
+        if file.busy or self._writable:
             await file.take_turn()
         file.busy = True
         file.begun = False

@@ -7,8 +7,9 @@ where newlines are recognised. What is decoded and not handed out is ``_decoded`
 decoded. From these `TextFile.tell` computes the position, by letting a `io.TextIOWrapper`
 over those bytes do the same: so the cookies are the standard library's own.
 
-A file that is only read is decoded in large chunks. One that is written too is decoded in chunks of the
-standard library's size, because where a write goes after a read depends on it.
+Chunks have the standard library's size: where a write goes after a read depends on it, what is left to read
+after `TextFile.detach`, and the kernel's position. The first chunk of a call costs no yield of its own if it
+is in the page cache.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["CodedFile"]
 
 _CHUNK = 8192
-_LARGE_CHUNK = 65536
 
 # Where a position keeps what it is made of: the decoder's start, its flags then, the bytes to feed it and the
 # characters to skip from there on, and whether it has to be told that the bytes end.
@@ -52,7 +52,6 @@ class CodedFile(StatefulFile):
         self._newline = newline
         self._end = newline or "\n"
         self._plain = newline in (None, "\n")
-        self._chunk = _LARGE_CHUNK if buffer._file.regular and not buffer._writable else _CHUNK
         info = codecs.lookup(wrapped.encoding)
         self._decoder: Any = None
         self._encoder: Any = None
@@ -89,8 +88,8 @@ class CodedFile(StatefulFile):
     async def _read_chunk(self, hint: int = 0) -> bool:
         """Decodes more; False when that was the end."""
         held, flags = self._decoder.getstate()
-        size = max(self._chunk, min(int(max(self._ratio, 1.0) * hint), LENGTH_MAX))
-        data = await self._buffer._read1(size)
+        size = max(_CHUNK, min(int(max(self._ratio, 1.0) * hint), LENGTH_MAX))
+        data = await self._buffer._read1(size, size == _CHUNK and not self._file.begun)
         decoded: str = self._decoder.decode(data, not data)
         self._decoded = decoded
         self._used = 0

@@ -136,8 +136,12 @@ class Descriptor:
         return other
 
     def nonblocking(self) -> bool:
-        """Whether reads and writes give up where they would have to wait, by the descriptor's flags now."""
-        return bool(fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK)
+        """Whether reads and writes give up where they would have to wait, by the descriptor's flags now. One
+        that was closed without notice does not: the call says what is wrong, in the order of its checks."""
+        try:
+            return bool(fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK)
+        except OSError:
+            return False
 
     def end_turn(self) -> None:
         self.busy = False
@@ -194,8 +198,9 @@ class Descriptor:
                 break
         return done
 
-    async def piece(self, n: int) -> bytes:
-        """Up to ``n`` bytes from the file's position on; a `step`."""
+    async def piece(self, n: int, rested: bool = False) -> bytes:
+        """Up to ``n`` bytes from the file's position on; a `step`. ``rested``: the call has just been through
+        a checkpoint, so that what is in the page cache needs no other."""
         if PIECE < n <= sys.maxsize:
             n = self.within(n)
         if n <= 1:
@@ -207,7 +212,10 @@ class Descriptor:
         if length > PIECE:
             done = await self.step(READ, address, length, data)
             return data if done == n else data[:done]
-        found = await seams.attempt(self.manager, self.find_into, address, length, CURRENT)
+        if rested and seams.manager_here() is self.manager:
+            found = self.find_into(address, length, CURRENT)
+        else:
+            found = await seams.attempt(self.manager, self.find_into, address, length, CURRENT)
         if found == n:
             self.begun = True
             return data
