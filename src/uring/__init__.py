@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         ListenerNotReady,
         NotSupported,
         NoWorker,
+        OperationRestricted,
         PoolExhausted,
         RingClosed,
         RingUnavailable,
@@ -147,6 +148,7 @@ __all__ = [
     "NoWorker",
     "NotSupported",
     "Op",
+    "OperationRestricted",
     "Options",
     "PoolExhausted",
     "QueryOpcode",
@@ -210,7 +212,8 @@ _HOMES = {
     "contexts.userdata": "context_user_data context_with_user_data",
     "contexts.views": "CQEView DirectCQE ExtCQE SQEView view_ext_sqe view_sqe",
     "errors": (
-        "CQOverflow ListenerNotReady NoWorker NotSupported PoolExhausted RingClosed RingUnavailable "
+        "CQOverflow ListenerNotReady NoWorker NotSupported OperationRestricted PoolExhausted RingClosed "
+        "RingUnavailable "
         "error_from_result"
     ),
     "kernel.buffers": "BufferRing",

@@ -23,10 +23,15 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .abi import (
     IORING_OP_NOP,
+    IORING_OP_TIMEOUT_REMOVE,
+    IORING_REGISTER_ENABLE_RINGS,
     IORING_REGISTER_QUERY,
+    IORING_REGISTER_RESTRICTIONS,
+    IORING_RESTRICTION_SQE_OP,
     IORING_SETUP_CQSIZE,
     IORING_SETUP_DEFER_TASKRUN,
     IORING_SETUP_NO_SQARRAY,
+    IORING_SETUP_R_DISABLED,
     IORING_SETUP_SINGLE_ISSUER,
     IORING_SETUP_SUBMIT_ALL,
     IORING_SETUP_TASKRUN_FLAG,
@@ -36,10 +41,12 @@ from .abi import (
     Setup,
     Sqe,
 )
+from .abi.layouts import RESTRICTION
 from .errors import RingUnavailable, unavailable_from_errno
 from .kernel.buffers import BufferRing
 from .kernel.lib import NOT_BUILT, lib
-from .kernel.ring import KernelRing
+from .kernel.memory import zeroed
+from .kernel.ring import CQE, KernelRing
 from .opcodes import OPCODES
 from .probe import probe
 
@@ -84,7 +91,8 @@ def examine(entries: int = 256) -> dict[str, Any]:
 
     ``usable`` is the verdict and ``problems`` the sentences why not; ``warnings`` is what else to change.
     ``kernel`` and ``settings`` describe the
-    machine. ``operations``, ``setup_flags``, ``features``, ``registrations``, ``enter_flags`` and
+    machine. ``restrictions``: whether the kernel refuses what the list of a restricted ring lacks.
+    ``operations``, ``setup_flags``, ``features``, ``registrations``, ``enter_flags`` and
     ``entry_flags`` map each name to whether it is there, and are missing where the kernel could not be asked.
     """
     report: dict[str, Any] = {"usable": False, "problems": [], "system": sys.platform}
@@ -102,6 +110,7 @@ def examine(entries: int = 256) -> dict[str, Any]:
     try:
         _try_ring(entries)
         found = probe()
+        report["restrictions"] = _restrictions_hold()
     except OSError as exc:
         report["problems"].append(str(exc))
         report["errno"] = errno.errorcode.get(exc.errno or 0, str(exc.errno))
@@ -219,6 +228,22 @@ def _try_ring(entries: int) -> None:
         raise TimeoutError(errno.ETIMEDOUT, "a no-op sent through the ring did not come back")
 
 
+def _restrictions_hold() -> bool:
+    """Whether the kernel refuses what the list of a ring lacks, asked with an operation that does nothing."""
+    ring = KernelRing(8, int(_SETUP | IORING_SETUP_R_DISABLED), cq_entries=16)
+    try:
+        memory = zeroed(RESTRICTION.size)
+        RESTRICTION.pack_into(memory.view, 0, int(IORING_RESTRICTION_SQE_OP), int(IORING_OP_TIMEOUT_REMOVE))
+        ring.register(int(IORING_REGISTER_RESTRICTIONS), memory.address, 1)
+        ring.register(int(IORING_REGISTER_ENABLE_RINGS))
+        ring.put(0, IORING_OP_NOP, 0, -1, 0, 0, 0, 0, 0, 0, 0)
+        return ring.cycle(_NO_OP_SECONDS) == 1 and CQE.unpack_from(ring.out)[1] == -errno.EACCES
+    except OSError:
+        return False
+    finally:
+        ring.close()
+
+
 def _what_there_is(found: Probe) -> dict[str, Any]:
     report: dict[str, Any] = {
         "operations": {row.name: found.supports(row.number) for row in OPCODES},
@@ -282,6 +307,9 @@ def _lines(report: dict[str, Any], width: int) -> list[str]:
     if "ring" in report:
         outcome = "refused" if "errno" in report else "opened, and a no-op came back"
         rows.append(("ring", f"{report['ring']['entries']} entries: {outcome}"))
+    if "restrictions" in report:
+        held = "the kernel refuses what a ring's list lacks" if report["restrictions"] else "not enforced"
+        rows.append(("restrictions", held))
     lines += ["", *(f"{name:<25} {value}" for name, value in rows)]
     for key, title in _TITLES.items():
         if key in report:

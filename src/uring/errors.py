@@ -16,6 +16,7 @@ __all__ = [
     "ListenerNotReady",
     "NoWorker",
     "NotSupported",
+    "OperationRestricted",
     "PoolExhausted",
     "RingClosed",
     "RingUnavailable",
@@ -158,6 +159,31 @@ class NoWorker(_Portable, RuntimeError):
 
     def _recipe(self) -> tuple[Any, ...]:
         return type(self), (self.op, self.hint)
+
+
+class OperationRestricted(_Portable, PermissionError):
+    """The ring was opened for other operations than this one, and the kernel did nothing.
+
+    errno is EACCES. It is a PermissionError, as that of a file which may not be opened; this class says that
+    the list of the ring refused it and not the file. ``op`` is the operation's name, as the list takes it.
+
+    Args:
+        op: the operation.
+    """
+
+    op: str
+
+    def __init__(self, op: str) -> None:
+        hint = f"the ring may not do the operation {op}: add it to RingOptions(restrictions=)"
+        super().__init__(errno.EACCES, hint)
+        self.op = op
+
+    def _recipe(self) -> tuple[Any, ...]:
+        return type(self), (self.op,)
+
+
+EXPLAINED: Final = (NoWorker, OperationRestricted)
+"""Exceptions that say more than their errno: whoever makes an error anew from an errno keeps them."""
 
 
 def error_from_result(res: int, op: str = "", fd: int | None = None, address: object = None) -> OSError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import _uring_trio_startup
 from uring import __version__ as __version__
 from uring._names import names_on_demand
-from uring.errors import NoWorker, RingUnavailable
+from uring.errors import NoWorker, OperationRestricted, RingUnavailable
 
 if TYPE_CHECKING:
     from .core.manager import statistics
@@ -63,6 +63,7 @@ __all__ = [
     "Items",
     "Lease",
     "NoWorker",
+    "OperationRestricted",
     "Path",
     "RawFile",
     "RegisteredBuffer",

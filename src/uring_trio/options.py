@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 __all__ = ["RingOptions"]
+
+
+def _operations(names: object) -> tuple[str, ...]:
+    """The names of operations as the kernel's table has them, in lower case and once each."""
+    from uring.opcodes import by_name  # a run without restrictions needs no table
+
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise TypeError(f'restrictions are names of operations, such as ("openat", "read"), not {names!r}')
+    found = set()
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f'a restriction is the name of an operation, such as "read", not {name!r}')
+        try:
+            found.add(by_name(name).name.lower())
+        except LookupError:
+            raise ValueError(
+                f"restrictions has {name!r}, which is no operation: python -m uring prints their names"
+            ) from None
+    return tuple(sorted(found))
 
 
 def _compiled() -> bool:
@@ -52,6 +72,12 @@ class RingOptions:
             False, or ``URING_TRIO_COMPILED=0`` in the environment, is for comparisons.
         monitor: whether ``python -m uring_trio top`` may look at the run, through a Unix socket that this
             user alone can open. It costs a system task, and more only while somebody looks.
+        restrictions: names of the operations that the ring may do, such as ``("openat", "read", "statx")``,
+            in any case; None: all of them. What the run itself needs is allowed besides: ``nop``,
+            ``poll_add``, ``poll_remove``, ``timeout``, ``timeout_remove``, ``async_cancel``,
+            ``link_timeout``, ``recv``, ``close``. The kernel refuses any other, and the call that needs it
+            raises `OperationRestricted` with its name. The list cannot be changed while the run lasts. As
+            text for the launcher the names have ``+`` between them.
     """
 
     entries: int = 256
@@ -65,6 +91,7 @@ class RingOptions:
     gather_us: int = 500
     compiled: bool = field(default_factory=_compiled)
     monitor: bool = False
+    restrictions: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -93,6 +120,8 @@ class RingOptions:
                 raise ValueError(f"{name} is a power of two, not {value}")
         if self.cq_entries < self.entries:
             raise ValueError(f"cq_entries ({self.cq_entries}) is at least entries ({self.entries})")
+        if self.restrictions is not None:
+            object.__setattr__(self, "restrictions", _operations(self.restrictions))
 
     @classmethod
     def parse(cls, text: str) -> RingOptions:
@@ -108,9 +137,12 @@ class RingOptions:
             if not equals or name not in known:
                 raise ValueError(f"ring options are {', '.join(sorted(known))} as name=value, not {part!r}")
             try:
-                values[name] = value if name == "deadlines" else int(value)
-                if name in ("compiled", "monitor"):
+                if name == "restrictions":
+                    values[name] = tuple(filter(None, value.split("+")))
+                elif name in ("compiled", "monitor"):
                     values[name] = {"0": False, "1": True}[value]
+                else:
+                    values[name] = value if name == "deadlines" else int(value)
             except (ValueError, KeyError):
                 raise ValueError(f"{name} is a number, not {value!r}") from None
         return cls(**values)

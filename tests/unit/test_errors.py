@@ -15,6 +15,7 @@ from uring.errors import (
     ListenerNotReady,
     NotSupported,
     NoWorker,
+    OperationRestricted,
     PoolExhausted,
     RingClosed,
     RingUnavailable,
@@ -145,6 +146,11 @@ OWN = [
     (RingUnavailable(errno.EPERM, "ask root"), errno.EPERM, "not permitted: .*not available: ask root"),
     (RingUnavailable(errno.EIO), errno.EIO, "not available$"),
     (NoWorker("fsync", "raise it"), errno.EAGAIN, "no thread could be made for fsync: raise it$"),
+    (
+        OperationRestricted("openat"),
+        errno.EACCES,
+        r"may not do the operation openat: add it to .*restrictions",
+    ),
     (NoWorker(), errno.EAGAIN, "no thread could be made for an operation$"),
 ]
 

@@ -21,7 +21,14 @@ MODULES = [
     "uring_trio.testing",
 ]
 # Modules with pages of their own, and names of `uring` that other modules export too.
-APART = {"uring.abi", "uring.ops", "uring.ops.Op", "uring_trio.NoWorker", "uring_trio.RingUnavailable"}
+APART = {
+    "uring.abi",
+    "uring.ops",
+    "uring.ops.Op",
+    "uring_trio.NoWorker",
+    "uring_trio.OperationRestricted",
+    "uring_trio.RingUnavailable",
+}
 
 
 def names(module: str) -> set[str]:

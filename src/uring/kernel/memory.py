@@ -20,6 +20,7 @@ __all__ = [
     "Pin",
     "Zeroed",
     "bytes_address",
+    "clear",
     "load",
     "new_bytes",
     "pin",
@@ -79,6 +80,11 @@ def new_bytes(size: int) -> bytes:
         raise OverflowError(f"{size} bytes are more than an object can have")
     made: bytes = _new_bytes(None, size)
     return made
+
+
+def clear(address: int, length: int) -> None:
+    """Sets memory to zeros."""
+    ctypes.memset(address, 0, length)
 
 
 def bytes_address(data: bytes) -> int:

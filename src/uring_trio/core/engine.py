@@ -28,6 +28,7 @@ from .. import seams
 from .cancels import Cancels
 from .opening import open_ring, unavailable
 from .operation import Operation, hold
+from .restrictions import numbers
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Engine:
 
     Attributes:
         options, ring, closed: of the run.
+        allowed: the opcodes that its restrictions leave; None: it has none.
         runner: Trio's, once the first task did something; see `bind`.
         owners: the `Fd` of each descriptor in use.
         table, pool: the operations, and those that serve transfers and are free.
@@ -132,6 +134,8 @@ class Engine:
     ) -> None:
         self.options = options
         self.ring: RingLike = open_ring(options) if ring is None else ring
+        restrictions = options.restrictions
+        self.allowed: frozenset[int] | None = None if restrictions is None else numbers(restrictions)
         self.runner: Any = None
         self.closed: bool = False
         self.owners: dict[int, Owner] = {}

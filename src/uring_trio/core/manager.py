@@ -33,6 +33,7 @@ from .draining import drain, leak
 from .engine import Engine, current
 from .operation import Operation
 from .refusals import PASSING, Refusals, failure
+from .restrictions import names
 from .statistics import RingStatistics, totals
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ class Manager(Engine):
             cancels_unsent=self.cancels.unsent,
             compiled_ticks=0 if self.compiled is None else self.compiled.count,
             workers=0 if self.closed else self.workers.bound(),
+            restrictions=None if self.allowed is None else names(self.allowed),
         )
 
     def force_wakeup(self) -> None:

@@ -12,6 +12,8 @@ from uring import abi
 from uring.errors import RingUnavailable, unavailable_from_errno
 from uring.kernel.ring import KernelRing
 
+from .restrictions import numbers, restrict
+
 if TYPE_CHECKING:
     from ..options import RingOptions
 
@@ -25,6 +27,7 @@ _SETUP = int(
     | abi.IORING_SETUP_NO_SQARRAY
     | abi.IORING_SETUP_CQSIZE
 )
+_DISABLED = int(abi.IORING_SETUP_R_DISABLED)
 
 
 def open_ring(options: RingOptions) -> KernelRing:
@@ -34,12 +37,19 @@ def open_ring(options: RingOptions) -> KernelRing:
         RingUnavailable: the kernel opens none, for any reason: the options were checked when they were made.
     """
     try:
-        return KernelRing(
+        ring = KernelRing(
             options.entries,
-            _SETUP,
+            _SETUP if options.restrictions is None else _SETUP | _DISABLED,
             cq_entries=options.cq_entries,
             enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
         )
+        if options.restrictions is not None:
+            try:
+                restrict(ring, numbers(options.restrictions))
+            except BaseException:
+                ring.close()
+                raise
+        return ring
     except RingUnavailable:
         raise
     except (OSError, MemoryError) as exc:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from trio.lowlevel import checkpoint, enable_ki_protection
 
 from uring import abi
-from uring.errors import explain_cancelled
 from uring.kernel.op import Multishot, Op, failure
 
 from .. import seams
 from .engine import current
+from .restrictions import explained
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -53,6 +53,7 @@ async def perform(op: Op[T], *, timeout: float | None = None) -> T:
             process was stopped by a signal while a kernel worker waited; nothing was done.
         RuntimeError: outside a ring run.
         NoWorker: no thread could be made for a kernel worker; nothing was done.
+        OperationRestricted: ``RingOptions(restrictions=)`` lacks it; nothing was done.
         TypeError: not an operation, or a multishot.
         ValueError: it is linked to the next one, which is some other task's, or has no completion if it
             succeeds.
@@ -71,7 +72,7 @@ async def perform(op: Op[T], *, timeout: float | None = None) -> T:
     del op
     res = await running
     if res < 0:
-        raise explain_cancelled(failure(res, name, fields, address, paths))
+        raise explained(current(), fields[0], failure(res, name, fields, address, paths))
     return res if decode is None else decode(res)  # type: ignore[return-value]
 
 
@@ -199,5 +200,5 @@ def _outcome(op: Op[T], res: int, linked: bool) -> T | OSError:
     if res < 0:
         shown = failure(res, op.name, op.fields, op.address, op.paths)
         # Behind one that failed a linked operation is cancelled.
-        return shown if linked else explain_cancelled(shown)
+        return shown if linked else explained(current(), op.fields[0], shown)
     return res if op.decode is None else op.decode(res)  # type: ignore[return-value]

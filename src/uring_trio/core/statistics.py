@@ -19,7 +19,8 @@ class RingStatistics:
     ``in_flight`` counts operations by name. ``cancels_won`` are requests after which the operation came
     back cancelled, ``cancels_lost`` found it finished, ``cancels_running`` found it in a kernel worker;
     ``cancels_unsent`` never reached the kernel because their operation had not either. ``workers`` is how
-    many kernel workers may run at once for files and paths.
+    many kernel workers may run at once for files and paths. ``restrictions`` are the operations of
+    ``RingOptions(restrictions=)`` with those that a run needs; None: the ring may do any.
     """
 
     tasks_waiting_read: int
@@ -38,6 +39,7 @@ class RingStatistics:
     workers: int
     compiled_ticks: int = 0
     backend: str = "io_uring"
+    restrictions: tuple[str, ...] | None = None
 
 
 class ProcessTotals:

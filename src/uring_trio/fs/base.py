@@ -23,7 +23,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from uring import ops
-from uring.errors import NoWorker, error_from_result
+from uring.errors import EXPLAINED, error_from_result
 
 from .positional import Positional
 
@@ -241,7 +241,7 @@ class RingFile(Positional, trio.abc.AsyncResource):
         with trio.CancelScope(shield=file.begun):
             try:
                 await self._run(ops.ftruncate(file.fd, where))
-            except NoWorker:
+            except EXPLAINED:
                 raise
             except OSError as exc:
                 raise error_from_result(-(exc.errno or 0)) from None

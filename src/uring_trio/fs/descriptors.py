@@ -24,7 +24,7 @@ from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
 from uring.cached import find_stat
-from uring.errors import NoWorker
+from uring.errors import EXPLAINED
 
 from ..core.engine import current
 from ..core.perform import perform, persist
@@ -55,7 +55,7 @@ async def open_descriptor(name: Path, flags: int, mode: int = 0o666) -> int:
         try:
             fd = await _open(ops.openat(name, flags | os.O_NONBLOCK, file_mode=mode))
         except OSError as exc:
-            if exc.errno not in _WOULD_WAIT or isinstance(exc, NoWorker):
+            if exc.errno not in _WOULD_WAIT or isinstance(exc, EXPLAINED):
                 raise
         else:
             try:

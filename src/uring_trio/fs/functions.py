@@ -26,7 +26,7 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi, ops
 from uring.cached import find_stat
-from uring.errors import NoWorker
+from uring.errors import EXPLAINED
 from uring.kernel.memory import bytes_address, new_bytes
 
 from .. import seams
@@ -392,7 +392,7 @@ async def _named(op: ops.Op, path: Any, other: Any = None, run: Callable[..., An
 
 def renamed(exc: OSError, path: Any, other: Any = None) -> OSError:
     """The exception as `os` raises it for these paths."""
-    if isinstance(exc, NoWorker):
+    if isinstance(exc, EXPLAINED):
         exc.filename = path
         if other is not None:
             exc.filename2 = other

@@ -28,11 +28,12 @@ from trio.lowlevel import ParkingLot
 
 from uring import abi, ops
 from uring.cached import PART, read_cached, stat_is_local
-from uring.errors import error_from_result, explain_cancelled
+from uring.errors import error_from_result
 from uring.kernel.memory import bytes_address, new_bytes, pin_writable
 
 from .. import seams
 from ..core.perform import perform
+from ..core.restrictions import explained
 
 if TYPE_CHECKING:
     import io
@@ -286,7 +287,7 @@ class Descriptor:
             if res not in INTERRUPTED:
                 if done:
                     return done
-                raise explain_cancelled(error_from_result(res), name_of(opcode))
+                raise explained(self.manager, opcode, error_from_result(res), name_of(opcode))
 
     async def _mend_position(self, opcode: int, before: int, done: int) -> None:
         """Moves the position behind a transfer of a regular file that came short.
@@ -340,7 +341,7 @@ class Descriptor:
                 if res not in INTERRUPTED:
                     if done:
                         return done
-                    raise explain_cancelled(error_from_result(res), name_of(opcode))
+                    raise explained(self.manager, opcode, error_from_result(res), name_of(opcode))
         finally:
             self.let_go()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import trio
 
 from uring.cached import find_stat
-from uring.errors import NoWorker
+from uring.errors import EXPLAINED
 
 from .. import seams
 from . import functions as paths
@@ -156,7 +156,7 @@ class PathMethods:
                 return False
             there = await _stat(start, above)
         except OSError as exc:
-            if isinstance(exc, NoWorker) or (follow and exc.errno not in _ABSENT):
+            if isinstance(exc, EXPLAINED) or (follow and exc.errno not in _ABSENT):
                 raise
             return False
         except ValueError:  # a name that the file system cannot have
@@ -248,7 +248,7 @@ async def _mode(path: Any, follow: bool) -> int | None:
     try:
         return (await paths.stat(os.fspath(path), follow_symlinks=follow)).st_mode
     except OSError as exc:
-        if isinstance(exc, NoWorker) or (_ERRORS_RAISE and exc.errno not in _ABSENT):
+        if isinstance(exc, EXPLAINED) or (_ERRORS_RAISE and exc.errno not in _ABSENT):
             raise
     except ValueError:  # a name that the file system cannot have
         await trio.lowlevel.checkpoint()
@@ -291,6 +291,6 @@ async def _is_dir(start: str, given: str) -> bool:
     try:
         return modes.S_ISDIR((await _stat(start, given)).st_mode)
     except OSError as exc:
-        if isinstance(exc, NoWorker) or (_ERRORS_RAISE and exc.errno not in _ABSENT):
+        if isinstance(exc, EXPLAINED) or (_ERRORS_RAISE and exc.errno not in _ABSENT):
             raise
         return False

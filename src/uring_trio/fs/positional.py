@@ -18,12 +18,13 @@ from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
 from uring.cached import read_piece, read_pieces
-from uring.errors import error_from_result, explain_cancelled
+from uring.errors import error_from_result
 from uring.kernel.memory import bytes_address, new_bytes, pin, pin_writable
 
 from .. import seams
 from ..core.engine import current
 from ..core.perform import run_volley
+from ..core.restrictions import explained
 from .functions import stat_op
 from .handle import INTERRUPTED, LENGTH_MAX, PIECE, READ, WRITE, Descriptor, name_of
 from .registered import RegisteredBuffer
@@ -242,7 +243,7 @@ class Positional(ABC):
                 counts[i] = await self._file.at(opcode, address, length, offset, pins, begun=True)
         if min(counts) < 0:
             shown = error_from_result(next(count for count in counts if count < 0))
-            raise explain_cancelled(shown, name_of(opcode))
+            raise explained(engine, opcode, shown, name_of(opcode))
         return counts
 
     async def fsync(self, datasync: bool = False) -> None:

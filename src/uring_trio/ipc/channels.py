@@ -27,6 +27,7 @@ from uring import abi, ops
 from .. import seams
 from ..core.engine import FOREIGN, current
 from ..core.perform import perform
+from ..core.restrictions import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,6 +142,7 @@ class _End:
         if self.closed:
             raise trio.ClosedResourceError("this end of the channel is closed")
         if self._engine is None:
+            check(engine, _MSG_RING, -errno.EACCES)  # either side wakes the other
             self._engine = engine
             self._slot = engine.acquire("ring_channel")
             self._slot.handler = self._on_message

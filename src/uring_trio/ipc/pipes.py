@@ -25,12 +25,13 @@ import trio
 from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from uring import abi
-from uring.errors import error_from_result
+from uring.errors import OperationRestricted, error_from_result
 from uring.kernel.memory import bytes_address, pin
 
 from .. import seams
 from ..core.engine import RECEIVE_GROUP, SCARCE, Engine
 from ..core.fd import Fd
+from ..core.restrictions import check
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -121,6 +122,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         elif res in seams.INTERRUPTED:  # cancelled by other code of the process
             return await self._read_when_ready(owner, size)
         if res < 0:
+            check(owner.engine, _READ, res)
             raise error_from_result(res)
         return data
 
@@ -182,6 +184,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         if res in seams.INTERRUPTED:
             return 0  # cancelled by other code of the process: once more
         if res < 0:
+            check(owner.engine, _WRITE, res)
             raise error_from_result(res)
         return res
 
@@ -236,6 +239,8 @@ def _write_now(fd: int, data: Any, sent: int) -> int:
 
 def _fail(exc: OSError) -> NoReturn:
     """Raises what Trio's own streams say to an error of the kernel's."""
+    if isinstance(exc, OperationRestricted):
+        raise exc
     if exc.errno == errno.EBADF:
         raise trio.ClosedResourceError("file was already closed") from None
     raise trio.BrokenResourceError from exc

@@ -111,6 +111,8 @@ class Switch:
             standard = RingOptions()
             for field in fields(RingOptions):
                 if (value := getattr(self.ring, field.name)) != getattr(standard, field.name):
+                    if isinstance(value, tuple):
+                        value = "+".join(value)
                     parts.append(f"{field.name}={int(value) if isinstance(value, bool) else value}")
         if self.unavailable != "raise":
             parts.append(f"unavailable={self.unavailable}")

@@ -54,6 +54,7 @@ class Items(ABC, Generic[T_co]):
         if res < 0:
             subscription = self._subscription
             assert subscription is not None
+            subscription.check(res)
             raise error_from_result(res, subscription.name, subscription.owner.fd)
         self._done = True
         raise StopAsyncIteration

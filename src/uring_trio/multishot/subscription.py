@@ -23,6 +23,7 @@ from trio.lowlevel import enable_ki_protection
 from uring import abi
 
 from .. import seams
+from ..core.restrictions import check
 from .states import OVER, TABLE, Action, Event, State
 
 if TYPE_CHECKING:
@@ -131,6 +132,10 @@ class Subscription:
         self._abandoned = False
         self.park: Any = seams.park_message(self._abort)
         owner.others.append(self)
+
+    def check(self, res: int) -> None:
+        """Raises `uring.OperationRestricted` if a result says that the run's restrictions refuse it."""
+        check(self.owner.engine, self._fields[0], res)
 
     @property
     def op(self) -> Operation | None:

@@ -103,6 +103,7 @@ class Connections(Generic[T_co]):
                 _log.error("accept: %s; waiting %g s", os.strerror(-res), _PAUSE)
                 await trio.sleep(_PAUSE)
             elif -res not in CONNECTION_LOST:
+                accepts.check(res)
                 raise error_from_result(res, "accept", accepts.owner.fd)
 
     async def _accept(self, accepts: Subscription, take: Callable[[], int]) -> int:

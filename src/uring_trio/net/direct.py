@@ -28,6 +28,7 @@ from .. import seams
 from ..core.engine import RECEIVE_GROUP, SCARCE, Engine, current
 from ..core.fd import Fd
 from ..core.perform import check_timeout, perform, run_volley
+from ..core.restrictions import check
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
 from .advice import advise
@@ -301,6 +302,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                 except OSError as exc:
                     raise stream_error(exc) from exc
             elif res not in seams.INTERRUPTED:
+                check(owner.engine, _SEND, res)
                 raise stream_error(error_from_result(res, "send"))
 
     def __repr__(self) -> str:
@@ -336,6 +338,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
             if slot >= 0:
                 return self._make(slot)
             if -slot not in CONNECTION_LOST and slot not in seams.INTERRUPTED:
+                check(owner.engine, _ACCEPT, slot)
                 raise error_from_result(slot, "accept")
 
     def connections(self) -> Connections[DirectStream]:
@@ -415,12 +418,14 @@ async def _run_chain(engine: Engine, chain: Sequence[Op], address: Any) -> int:
             results.append(await _result(op))
             if results[-1] < 0:
                 break
-    failed = next((i for i, res in enumerate(results) if res < 0), None)
-    if failed is None:
+    if min(results) >= 0:
         return results[-1]
+    # What follows a member that failed is cancelled, and so is all of a chain with a member that is refused.
+    own = (i for i, res in enumerate(results) if res < 0 and res != _ECANCELED)
+    failed = next(own, next(i for i, res in enumerate(results) if res < 0))
     if interrupt is not None and results[failed] == _ECANCELED:
         interrupt()
-    # What follows a member that failed is cancelled.
+    check(engine, chain[failed].fields[0], results[failed])
     error = error_from_result(results[failed], chain[failed].name.removesuffix("_direct"), None, address)
     raise advise(error, address)
 

@@ -17,7 +17,7 @@ import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
 from uring import abi, ops
-from uring.errors import error_from_result
+from uring.errors import OperationRestricted, error_from_result
 
 from ..core.perform import perform
 from ..multishot.subscription import Subscription
@@ -305,6 +305,8 @@ async def open_listener(
         ):
             try:
                 await perform(stage())
+            except OperationRestricted:
+                raise
             except OSError as exc:
                 named = error_from_result(-(exc.errno or errno.EIO), stage.func.__name__, fd, address)
                 raise advise(named, address) from None

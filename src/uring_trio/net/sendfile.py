@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from uring import abi, ops
-from uring.errors import NoWorker
+from uring.errors import EXPLAINED
 
 from ..core.perform import perform, persist
 from .zerocopy import send_by_copy
@@ -90,7 +90,7 @@ async def _splice_to_socket(source: int, sock: RingSocket, held: int, size: int)
         _check_open(sock)
         try:
             size -= await persist(ops.splice(source, held, size))
-        except NoWorker:
+        except EXPLAINED:
             raise
         except OSError as exc:
             if exc.errno != errno.EAGAIN:

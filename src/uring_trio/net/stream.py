@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from uring.errors import OperationRestricted
+
 from .. import seams
 from ..core.engine import current
 from ..core.perform import check_timeout
@@ -127,6 +129,8 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         self._start_sending()
         try:
             return await send_zero_copy(self.socket, data)
+        except OperationRestricted:
+            raise
         except OSError as exc:
             raise stream_error(exc) from exc
         finally:

@@ -17,6 +17,7 @@ from uring.kernel.memory import pin
 
 from .. import seams
 from ..core.operation import COPIED
+from ..core.restrictions import check
 
 if TYPE_CHECKING:
     from .socket import RingSocket
@@ -51,6 +52,7 @@ async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
                     await send_by_copy(sock, rest)
                     return True
                 if res < 0:
+                    check(sock.owner().engine, _SEND_ZC, res)
                     raise error_from_result(res, "send_zc", sock.fileno())
                 copied |= by_copy
                 sent += res
