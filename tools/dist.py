@@ -26,7 +26,14 @@ TOOLS = Path(sys.executable).parent
 NEWEST = (2, 28)
 # Outside of the stable ABI of 3.11, though every CPython from then on exports them. One without them would
 # not load `_ticks`, and runs would have no ticks in C.
-OUTSIDE = {"PyContext_Enter", "PyContext_Exit", "PyObject_Vectorcall", "PyVectorcall_Call", "_PyBytes_Resize"}
+OUTSIDE = {
+    "PyContext_Enter",
+    "PyContext_Exit",
+    "PyMethod_New",
+    "PyObject_Vectorcall",
+    "PyVectorcall_Call",
+    "_PyBytes_Resize",
+}
 PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 
 ECHO = """

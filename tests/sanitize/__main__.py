@@ -26,6 +26,8 @@ SUITES = (
     "tests/property/test_ring_stories.py",
     "tests/trio/seams/test_calls.py",
     "tests/trio/seams/test_calls_protocol.py",
+    "tests/trio/seams/test_checkpoints.py",
+    "tests/trio/seams/test_scopes.py",
     "tests/trio/seams/test_ticks.py",
 )
 IGNORED = "tests/kernel/test_parity_proved.py"  # it traces calls by the files of src, which are not used here

@@ -143,6 +143,7 @@ def uninstall() -> None:
     """Undoes `install` for runs that start from now on, and for files at once."""
     seams.set_default_manager(None)
     seams.restore_checkpoints()
+    seams.restore_scopes()
     if _parts is not None:
         _parts.files(on_ring=False)
 

@@ -12,6 +12,7 @@ from .checkpoints import restore as restore_checkpoints
 from .names import (
     DEFAULT_RECEIVE_SIZE,
     NAMES,
+    NAMES_OF_SCOPES,
     NAMES_OF_TICKS,
     TESTED,
     SocketType,
@@ -54,6 +55,7 @@ from .runs import (
     waits_for,
     writes_by,
 )
+from .scopes import restore as restore_scopes
 from .ticks import make_ticks
 from .waits import (
     DONE,
@@ -77,6 +79,7 @@ __all__ = [
     "DONE",
     "INTERRUPTED",
     "NAMES",
+    "NAMES_OF_SCOPES",
     "NAMES_OF_TICKS",
     "TESTED",
     "Abort",
@@ -118,6 +121,7 @@ __all__ = [
     "reschedule",
     "resolve",
     "restore_checkpoints",
+    "restore_scopes",
     "run_sync_soon",
     "runs_on",
     "scheduled_from",

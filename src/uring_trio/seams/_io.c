@@ -11,6 +11,7 @@
  *    not while an exception is on its way, as when Ctrl-C came between the call and its await.
  */
 #include "_io.h"
+#include "_shortcut.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -25,7 +26,7 @@ static const size_t ARGUMENTS_OFFSET = (size_t)1 << (8 * sizeof(size_t) - 1);
 struct io io;
 
 static PyTypeObject *call_type;
-static PyObject *bound_method, *s_throw, *s_close, *s_frame, *s_await;
+static PyObject *s_throw, *s_close, *s_frame, *s_await;
 
 /* ---- the life of a call ---- */
 
@@ -359,26 +360,13 @@ static PyObject *method_call(PyObject *self, PyObject *const *args, size_t nargs
 static PyObject *method_get(PyObject *self, PyObject *obj, PyObject *type)
 {
     (void)type;
-    if (obj)
-        return PyObject_CallFunctionObjArgs(bound_method, self, obj, NULL);
-    Py_INCREF(self);
-    return self;
+    return bind(self, obj);
 }
 
 /* A method looks like its function, but for what makes it one. */
 static PyObject *method_getattro(PyObject *self, PyObject *name)
 {
-    static const char *const own[] = { "__class__", "__get__", "__call__", "__reduce__", "__reduce_ex__", "__hash__",
-                                       "__eq__", "__dir__" };
-    Method *m = (Method *)self;
-    if (PyUnicode_CompareWithASCIIString(name, "__wrapped__") == 0) {
-        Py_INCREF(m->function);
-        return m->function;
-    }
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (PyUnicode_CompareWithASCIIString(name, own[i]) == 0)
-            return PyObject_GenericGetAttr(self, name);
-    return PyObject_GetAttr(m->function, name);
+    return attribute_like(self, ((Method *)self)->function, name);
 }
 
 static PyObject *method_repr(PyObject *self) { return PyObject_Repr(((Method *)self)->function); }
@@ -500,11 +488,8 @@ int load_io(PyObject *module)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].at = PyUnicode_InternFromString(names[i].text)))
             return -1;
-    PyObject *types = PyImport_ImportModule("types");
-    bound_method = types ? PyObject_GetAttrString(types, "MethodType") : NULL;
-    Py_XDECREF(types);
     method_spec.flags |= (unsigned int)HAVE_VECTORCALL;
-    PyObject *method = bound_method ? PyType_FromSpec(&method_spec) : NULL;
+    PyObject *method = PyType_FromSpec(&method_spec);
     if (!method || PyModule_AddObjectRef(module, "Method", method) < 0)
         return -1;
     Py_DECREF(method);

@@ -25,12 +25,13 @@ PyAPI_FUNC(int) PyContext_Exit(PyObject *);
 enum { UNUSUAL = 2 | 8 }; /* IORING_CQE_F_MORE, IORING_CQE_F_NOTIF */
 static const uint64_t INDEX_MASK = (1 << 24) - 1;
 static const double LONGEST = 86400;
+static const Py_ssize_t STALE = 1000; /* entries of deadlines that no longer count, as many as Trio lets be */
 
 _Thread_local Ticks *ticks_here;
 _Thread_local PyObject *task_here;
 
 static PyObject *s_task, *s_run, *s_abort_func, *s_settle, *s_random, *s_call, *s_deliver, *s_deliver_ki,
-    *s_r, *s_deterministic, *s_before, *s_after, *s_value, *s_name;
+    *s_r, *s_deterministic, *s_before, *s_after, *s_value, *s_name, *s_prune;
 
 /* ---- scheduling ---- */
 
@@ -327,6 +328,19 @@ static double until_deadline(Ticks *t)
     return left <= 0 ? -1 : left < LONGEST ? left : LONGEST;
 }
 
+/* Takes out the deadlines that no longer count where they are most of all, as Trio's loop does when it looks for
+ * those that are due. */
+static int prune(Ticks *t)
+{
+    Py_ssize_t n = PyList_Size(*field(t->deadlines, t->at[D_HEAP]));
+    if (n <= STALE)
+        return 0;
+    long active = PyLong_AsLong(*field(t->deadlines, t->at[D_ACTIVE]));
+    if (active == -1 && PyErr_Occurred())
+        return -1;
+    return n <= STALE + 2 * active ? 0 : call_on(t->deadlines, s_prune);
+}
+
 /* Whether the next batch is Trio's own loop's, for any reason but a deadline. */
 static int uncommon(Ticks *t)
 {
@@ -358,6 +372,8 @@ static int run_ticks(Ticks *t)
         double longest = until_deadline(t);
         if (longest < 0)
             break;
+        if (prune(t) < 0)
+            return -1;
         Py_ssize_t runnable = PyObject_Size(t->runq);
         if (runnable < 0 || (runnable && run_batch(t) < 0))
             return -1;
@@ -581,6 +597,7 @@ static int load(PyObject *module)
         { &s_deliver_ki, "_attempt_delivery_of_pending_ki" }, { &s_r, "_r" },
         { &s_deterministic, "_ALLOW_DETERMINISTIC_SCHEDULING" }, { &s_before, "before_task_step" },
         { &s_after, "after_task_step" }, { &s_value, "value" }, { &s_name, "__name__" },
+        { &s_prune, "_prune" },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].at = PyUnicode_InternFromString(names[i].text)))
@@ -589,7 +606,9 @@ static int load(PyObject *module)
     if (!type || PyModule_AddObjectRef(module, "Ticks", type) < 0)
         return -1;
     Py_DECREF(type);
-    return load_io(module) < 0 || load_checkpoint(module) < 0 ? -1 : 0;
+    if (load_shortcut(module) < 0 || load_io(module) < 0 || load_checkpoint(module) < 0)
+        return -1;
+    return load_scope(module);
 }
 
 static PyModuleDef_Slot slots[] = { { Py_mod_exec, load }, { 0, NULL } };

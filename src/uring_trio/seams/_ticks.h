@@ -17,7 +17,7 @@ struct cqe { uint64_t user_data; int32_t res; uint32_t flags; };
 /* Where the fields lie in instances of Trio's Task, Runner, CancelStatus and Deadlines, and of our Operation. */
 enum field {
     T_NEXT_SEND_FN, T_NEXT_SEND, T_ABORT_FUNC, T_SLEEP_DATA, T_CONTEXT, T_CORO, T_CANCEL_POINTS, T_SCHEDULE_POINTS,
-    T_CANCEL_STATUS, C_CANCELLED, R_KI_PENDING, R_MAIN_TASK, D_HEAP,
+    T_CANCEL_STATUS, C_CANCELLED, R_KI_PENDING, R_MAIN_TASK, D_HEAP, D_ACTIVE,
     O_USER_DATA, O_TASK, O_RES, O_FLAGS, O_PINS, O_INTERRUPT, O_HANDLER,
     FIELDS
 };
@@ -108,5 +108,7 @@ int schedule(Ticks *t, PyObject *task, PyObject *with);
 /* The other files' part of the module. */
 int load_io(PyObject *module);
 int load_checkpoint(PyObject *module);
+int load_scope(PyObject *module);
+int load_shortcut(PyObject *module);
 
 #endif

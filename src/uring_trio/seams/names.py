@@ -16,6 +16,7 @@ from trio import socket as _public_socket
 __all__ = [
     "DEFAULT_RECEIVE_SIZE",
     "NAMES",
+    "NAMES_OF_SCOPES",
     "NAMES_OF_TICKS",
     "TESTED",
     "SocketType",
@@ -81,6 +82,8 @@ constructor sets, count as present."""
 NAMES_OF_TICKS = (
     "trio._core._run.CancelStatus",
     "trio._core._run.Deadlines",
+    "trio._core._run.Deadlines._active",
+    "trio._core._run.Deadlines._prune",
     "trio._core._run.GLOBAL_RUN_CONTEXT.__dict__",
     "trio._core._run.Runner.task_exited",
     "trio._core._run.Runner.tasks",
@@ -97,6 +100,24 @@ NAMES_OF_TICKS = (
     "trio._core._traps.PermanentlyDetachCoroutineObject",
 )
 """What ticks in C rely on besides: without one of these a run has none of them, and needs none."""
+
+NAMES_OF_SCOPES = (
+    "trio._core._run.CancelScope._cancel_called",
+    "trio._core._run.CancelScope._cancel_reason",
+    "trio._core._run.CancelScope._cancel_status",
+    "trio._core._run.CancelScope._close",
+    "trio._core._run.CancelScope._deadline",
+    "trio._core._run.CancelScope._has_been_entered",
+    "trio._core._run.CancelScope._registered_deadline",
+    "trio._core._run.CancelScope._relative_deadline",
+    "trio._core._run.CancelScope._shield",
+    "trio._core._run.CancelStatus._children",
+    "trio._core._run.CancelStatus._parent",
+    "trio._core._run.CancelStatus._scope",
+    "trio._core._run.CancelStatus._tasks",
+    "trio._core._run.CancelStatus.abandoned_by_misnesting",
+)
+"""What cancel scopes in C rely on besides: the fields of their classes, all of them, and no others."""
 
 
 class UnsupportedTrio(RuntimeError):

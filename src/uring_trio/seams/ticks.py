@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import outcome
 
-from . import checkpoints
+from . import checkpoints, scopes
 from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, tested
 from .waits import DONE
 
@@ -114,6 +114,7 @@ def make_ticks(
     }
     ticks = C.Ticks(objects, offsets, ring, offset)
     checkpoints.exchange(C)
+    scopes.exchange(C, find_offsets)
     return ticks
 
 
@@ -147,6 +148,7 @@ def _find(operation: type) -> tuple[int, ...] | None:
             (core_run.Runner, "ki_pending"),
             (core_run.Runner, "main_task"),
             (core_run.Deadlines, "_heap"),
+            (core_run.Deadlines, "_active"),
         ]
         wanted += [(operation, name) for name in _OPERATION]
         _offsets[operation] = find_offsets(wanted)

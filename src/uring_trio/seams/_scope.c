@@ -1,0 +1,386 @@
+/* Cancel scopes: `CancelScope(...)`, entering one and leaving it, in a step of `_ticks.c`.
+ *
+ * The usual scope is entered once, has a deadline in the future or none, and is left by the task that entered it,
+ * with nothing cancelled around it. The fields that Trio's methods write are written here in place, so that every
+ * other method finds what it expects. uring_trio/seams/scopes.py finds where they lie and puts the shortcuts into
+ * the class.
+ *
+ * Invariants
+ *  - A usual case begins to write only when nothing can fail any more but for memory, and undoes what it wrote then.
+ *  - A scope with a deadline has one entry in Trio's heap that counts, and is counted once in `_active`. An entry
+ *    that no longer counts stays, as with Trio's own methods, unless it is found soon.
+ *  - Nothing of Python's runs while entries move: the heap and the scope both hold references to what is moved.
+ *  - The statuses on the free list belong to no scope, and nobody else holds a reference to one.
+ */
+#include "_shortcut.h"
+
+#include <math.h>
+
+/* Where the fields lie in instances of Trio's CancelScope, CancelStatus and Deadlines; those of a scope come in
+ * the order of its class. */
+enum scope_field {
+    S_STATUS, S_ENTERED, S_REGISTERED, S_CALLED, S_CAUGHT, S_REASON, S_RELATIVE, S_DEADLINE, S_SHIELD, OF_SCOPE,
+    U_SCOPE = OF_SCOPE, U_CANCELLED, U_PARENT, U_CHILDREN, U_TASKS, U_ABANDONED, SCOPE_FIELDS
+};
+enum { KEPT = 64, LAST = 4, VISITS = 60 };
+static const double SOON = 1e-3; /* seconds within which Trio may find a deadline due at once */
+
+/* Set once; references are owned for ever. */
+static PyObject *scope_type, *status_type, *push, *nothing, *initial[OF_SCOPE];
+static Py_ssize_t at[SCOPE_FIELDS];
+
+static PyObject *kept[KEPT];
+static int kept_count;
+
+static PyObject *s_deadline, *s_relative, *s_shield;
+
+static inline PyObject *get(PyObject *obj, enum scope_field name) { return *field(obj, at[name]); }
+
+static inline int is(PyObject *obj, PyObject *type) { return obj && (PyObject *)Py_TYPE(obj) == type; }
+
+static inline void set(PyObject *obj, enum scope_field name, PyObject *value)
+{
+    Py_INCREF(value);
+    put(obj, at[name], value);
+}
+
+/* The number of seconds; NaN for everything that is not simply one. */
+static double seconds(PyObject *obj)
+{
+    if (obj && (PyFloat_CheckExact(obj) || PyLong_CheckExact(obj))) {
+        double value = PyFloat_AsDouble(obj);
+        if (value != -1 || !PyErr_Occurred())
+            return value;
+        PyErr_Clear();
+    }
+    return NAN;
+}
+
+/* ---- a new scope ---- */
+
+/* CancelScope.__init__ */
+static int new_scope(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    PyObject *given[OF_SCOPE] = { NULL };
+    (void)t;
+    if (n != 1 || !is(args[0], scope_type))
+        return 0;
+    Py_ssize_t count = keywords ? PyTuple_Size(keywords) : 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *name = PyTuple_GetItem(keywords, i), *value = args[n + i];
+        if (name == s_relative && seconds(value) >= 0)
+            given[S_RELATIVE] = value;
+        else if (name == s_deadline && !isnan(seconds(value)))
+            given[S_DEADLINE] = value;
+        else if (name == s_shield && (value == Py_False || value == Py_True))
+            given[S_SHIELD] = value;
+        else
+            return 0;
+    }
+    if (given[S_RELATIVE] && given[S_DEADLINE])
+        return 0;
+    for (int i = 0; i < OF_SCOPE; i++)
+        set(args[0], i, given[i] ? given[i] : initial[i]);
+    Py_INCREF(Py_None);
+    *result = Py_None;
+    return 1;
+}
+
+/* ---- deadlines ---- */
+
+/* When a scope that is entered now is due, owned; NULL without an exception: that is Trio's to say. */
+static PyObject *deadline_of(Ticks *t, PyObject *scope)
+{
+    PyObject *deadline = get(scope, S_DEADLINE);
+    double relative = seconds(get(scope, S_RELATIVE)), absolute = seconds(deadline);
+    if (isinf(absolute) && absolute > 0 && relative > SOON) {
+        if (!isinf(relative))
+            return PyFloat_FromDouble(t->offset + now() + relative);
+    } else if (!isinf(relative) || !(absolute > t->offset + now())) {
+        return NULL;
+    }
+    Py_INCREF(deadline);
+    return deadline;
+}
+
+/* What Trio keeps of a deadline, pushed on its heap: 0, or -1. */
+static int add_deadline(Ticks *t, PyObject *deadline, PyObject *scope)
+{
+    PyObject *heap = *field(t->deadlines, t->at[D_HEAP]), *id = PyLong_FromVoidPtr(scope);
+    PyObject *entry = id ? PyTuple_Pack(3, deadline, id, scope) : NULL;
+    Py_XDECREF(id);
+    if (!entry)
+        return -1;
+    Py_ssize_t n = PyList_Size(heap);
+    PyObject *above = n > 0 ? PyTuple_GetItem(PyList_GetItem(heap, (n - 1) / 2), 0) : NULL;
+    int ret;
+    if (!n || (above && seconds(above) < seconds(deadline))) {
+        ret = PyList_Append(heap, entry);
+    } else {
+        PyErr_Clear();
+        PyObject *none = PyObject_CallFunctionObjArgs(push, heap, entry, NULL);
+        Py_XDECREF(none);
+        ret = none ? 0 : -1;
+    }
+    Py_DECREF(entry);
+    return ret < 0 ? -1 : bump(t->deadlines, t->at[D_ACTIVE]);
+}
+
+/* The deadline of an entry; NaN without an entry that is as expected. */
+static double due(PyObject *heap, Py_ssize_t i)
+{
+    PyObject *entry = PyList_GetItem(heap, i);
+    return entry && PyTuple_Check(entry) && PyTuple_Size(entry) == 3 ? seconds(PyTuple_GetItem(entry, 0)) : NAN;
+}
+
+/* Where this scope's entry is, if it is found soon: among the last ones, or below entries that are no later. -1: it
+ * was not. */
+static Py_ssize_t find_entry(PyObject *heap, Py_ssize_t n, PyObject *scope, double deadline)
+{
+    Py_ssize_t open[VISITS + 2];
+    for (Py_ssize_t i = n; i > 0 && i > n - LAST; i--)
+        if (due(heap, i - 1) == deadline && PyTuple_GetItem(PyList_GetItem(heap, i - 1), 2) == scope)
+            return i - 1;
+    int count = 1;
+    open[0] = 0;
+    for (int visits = 0; count && visits < VISITS; visits++) {
+        Py_ssize_t i = open[--count];
+        double here = i < n ? due(heap, i) : NAN;
+        if (!(here <= deadline))
+            continue;
+        if (PyTuple_GetItem(PyList_GetItem(heap, i), 2) == scope)
+            return i;
+        open[count++] = 2 * i + 1;
+        open[count++] = 2 * i + 2;
+    }
+    return -1;
+}
+
+/* Puts the entry at `from` in the place of the one at `to`. */
+static void move_entry(PyObject *heap, Py_ssize_t to, Py_ssize_t from)
+{
+    PyObject *entry = PyList_GetItem(heap, from);
+    Py_INCREF(entry);
+    PyList_SetItem(heap, to, entry);
+}
+
+/* Takes an entry out, of the `n` there are: the last one goes to its place, and from there up or down. */
+static void remove_entry(PyObject *heap, Py_ssize_t n, Py_ssize_t i)
+{
+    PyObject *last = PyList_GetItem(heap, n - 1);
+    double key = due(heap, n - 1);
+    Py_INCREF(last);
+    for (; i > 0 && key < due(heap, (i - 1) / 2); i = (i - 1) / 2)
+        move_entry(heap, i, (i - 1) / 2);
+    for (Py_ssize_t child; (child = 2 * i + 1) < n - 1; i = child) {
+        if (child + 1 < n - 1 && due(heap, child + 1) < due(heap, child))
+            child++;
+        if (!(due(heap, child) < key))
+            break;
+        move_entry(heap, i, child);
+    }
+    PyList_SetItem(heap, i, last);
+    PyList_SetSlice(heap, n - 1, n, NULL);
+}
+
+/* A deadline of this scope counts no longer. */
+static int drop_deadline(Ticks *t, PyObject *scope)
+{
+    PyObject *heap = *field(t->deadlines, t->at[D_HEAP]);
+    long active = PyLong_AsLong(*field(t->deadlines, t->at[D_ACTIVE]));
+    PyObject *less = active == -1 && PyErr_Occurred() ? NULL : PyLong_FromLong(active - 1);
+    if (!less)
+        return -1;
+    put(t->deadlines, t->at[D_ACTIVE], less);
+    Py_ssize_t n = PyList_Size(heap), i = find_entry(heap, n, scope, seconds(get(scope, S_REGISTERED)));
+    if (i >= 0)
+        remove_entry(heap, n, i);
+    PyErr_Clear();
+    return 0;
+}
+
+/* ---- entering ---- */
+
+/* A status that is nobody's yet, owned. */
+static PyObject *make_status(PyObject *scope, PyObject *parent)
+{
+    PyObject *status = NULL;
+    if (kept_count) {
+        status = kept[--kept_count];
+    } else {
+        newfunc make = (newfunc)PyType_GetSlot((PyTypeObject *)status_type, Py_tp_new);
+        PyObject *children = PySet_New(NULL), *tasks = PySet_New(NULL);
+        if (children && tasks && (status = make((PyTypeObject *)status_type, nothing, NULL))) {
+            put(status, at[U_CHILDREN], children);
+            put(status, at[U_TASKS], tasks);
+        } else {
+            Py_XDECREF(children);
+            Py_XDECREF(tasks);
+            return NULL;
+        }
+    }
+    set(status, U_SCOPE, scope);
+    set(status, U_PARENT, parent);
+    set(status, U_CANCELLED, Py_False);
+    set(status, U_ABANDONED, Py_False);
+    return status;
+}
+
+/* Lets a status go that belongs to nobody any more; takes the reference. */
+static void release_status(PyObject *status)
+{
+    put_none(status, at[U_PARENT]);
+    if (kept_count == KEPT || Py_REFCNT(status) != 1 || PySet_Size(get(status, U_TASKS)) ||
+        PySet_Size(get(status, U_CHILDREN))) {
+        Py_DECREF(status);
+        return;
+    }
+    kept[kept_count++] = status; /* first: the scope may go now, and its end may do anything */
+    put_none(status, at[U_SCOPE]);
+}
+
+/* Whether a scope could be entered below this status in the usual way. */
+static int plain(PyObject *status)
+{
+    return is(status, status_type) && get(status, U_CANCELLED) == Py_False && get(status, U_ABANDONED) == Py_False;
+}
+
+/* CancelScope.__enter__ */
+static int enter_scope(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    PyObject *task = task_here, *parent = *field(task, t->at[T_CANCEL_STATUS]), *scope, *deadline, *status;
+    if (n != 1 || keywords || !is(scope = args[0], scope_type) || get(scope, S_ENTERED) != Py_False ||
+        get(scope, S_CALLED) != Py_False || get(scope, S_STATUS) != Py_None || !plain(parent) ||
+        !(seconds(get(scope, S_REGISTERED)) == INFINITY))
+        return 0;
+    if (!(deadline = deadline_of(t, scope)))
+        return PyErr_Occurred() ? -1 : 0;
+    int ret = -1, ends = !isinf(seconds(deadline));
+    if (!(status = make_status(scope, parent)))
+        goto out;
+    if (PySet_Add(get(status, U_TASKS), task) < 0 || PySet_Add(get(parent, U_CHILDREN), status) < 0 ||
+        (ends && add_deadline(t, deadline, scope) < 0)) {
+        PySet_Discard(get(parent, U_CHILDREN), status);
+        Py_DECREF(status);
+        goto out;
+    }
+    PySet_Discard(get(parent, U_TASKS), task);
+    set(scope, S_ENTERED, Py_True);
+    if (get(scope, S_DEADLINE) != deadline) {
+        set(scope, S_DEADLINE, deadline);
+        set(scope, S_RELATIVE, initial[S_RELATIVE]);
+    }
+    if (ends)
+        set(scope, S_REGISTERED, deadline);
+    set(scope, S_STATUS, status);
+    put(task, t->at[T_CANCEL_STATUS], status);
+    Py_INCREF(scope);
+    *result = scope;
+    ret = 1;
+out:
+    Py_DECREF(deadline);
+    return ret;
+}
+
+/* ---- leaving ---- */
+
+static int leave(Ticks *t, PyObject *scope)
+{
+    PyObject *task = task_here, *status, *parent;
+    if (!is(scope, scope_type) || !(status = get(scope, S_STATUS)) || *field(task, t->at[T_CANCEL_STATUS]) != status ||
+        !plain(status) || get(status, U_SCOPE) != scope || get(scope, S_CALLED) != Py_False ||
+        PySet_Size(get(status, U_TASKS)) != 1 || PySet_Size(get(status, U_CHILDREN)) ||
+        !plain(parent = get(status, U_PARENT)))
+        return 0;
+    if (PySet_Add(get(parent, U_TASKS), task) < 0)
+        return -1;
+    if (get(scope, S_REGISTERED) != initial[S_REGISTERED]) {
+        if (!isinf(seconds(get(scope, S_REGISTERED))) && drop_deadline(t, scope) < 0) {
+            PySet_Discard(get(parent, U_TASKS), task);
+            return -1;
+        }
+        set(scope, S_REGISTERED, initial[S_REGISTERED]);
+    }
+    PySet_Discard(get(status, U_TASKS), task);
+    PySet_Discard(get(parent, U_CHILDREN), status);
+    Py_INCREF(parent);
+    put(task, t->at[T_CANCEL_STATUS], parent);
+    release_status(take(scope, at[S_STATUS]));
+    return 1;
+}
+
+/* CancelScope.__exit__ */
+static int exit_scope(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    int left = n == 4 && !keywords ? leave(t, args[0]) : 0;
+    if (left > 0) {
+        *result = args[2] == Py_None ? Py_True : Py_False;
+        Py_INCREF(*result);
+    }
+    return left;
+}
+
+/* CancelScope._close */
+static int close_scope(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    int left = n == 2 && !keywords ? leave(t, args[0]) : 0;
+    if (left > 0) {
+        *result = args[1];
+        Py_INCREF(*result);
+    }
+    return left;
+}
+
+/* ---- the functions ---- */
+
+/* use_scopes(scope class, status class, heappush, initial fields of a scope, offsets, functions): the shortcuts of
+ * `__init__`, `__enter__`, `__exit__` and `_close`. */
+static PyObject *use_scopes(PyObject *module, PyObject *args)
+{
+    static usual_case *const cases[] = { new_scope, enter_scope, exit_scope, close_scope };
+    enum { CASES = sizeof cases / sizeof *cases };
+    PyObject *given[3], **keep[] = { &scope_type, &status_type, &push }, *fields, *offsets, *functions[CASES];
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOOO!O!(OOOO)", &given[0], &given[1], &given[2], &PyTuple_Type, &fields,
+                          &PyTuple_Type, &offsets, &functions[0], &functions[1], &functions[2], &functions[3]))
+        return NULL;
+    if (PyTuple_Size(fields) != OF_SCOPE || PyTuple_Size(offsets) != SCOPE_FIELDS) {
+        PyErr_Format(PyExc_TypeError, "scopes need %d fields and %d offsets", (int)OF_SCOPE, (int)SCOPE_FIELDS);
+        return NULL;
+    }
+    for (int i = 0; i < SCOPE_FIELDS; i++)
+        at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
+    if (PyErr_Occurred())
+        return NULL;
+    for (int i = 0; i < 3 + OF_SCOPE; i++) {
+        PyObject **place = i < 3 ? keep[i] : &initial[i - 3], *old = *place;
+        *place = i < 3 ? given[i] : PyTuple_GetItem(fields, i - 3);
+        Py_INCREF(*place);
+        Py_XDECREF(old);
+    }
+    PyObject *shortcuts = PyTuple_New(CASES);
+    for (int i = 0; shortcuts && i < CASES; i++) {
+        PyObject *shortcut = make_shortcut(cases[i], functions[i]);
+        if (!shortcut || PyTuple_SetItem(shortcuts, i, shortcut) < 0)
+            Py_CLEAR(shortcuts);
+    }
+    return shortcuts;
+}
+
+static PyMethodDef methods[] = {
+    { "use_scopes", use_scopes, METH_VARARGS, "Says where the fields of scopes lie; shortcuts of four functions." },
+    { NULL, NULL, 0, NULL },
+};
+
+int load_scope(PyObject *module)
+{
+    static const struct { PyObject **at; const char *text; } names[] = {
+        { &s_deadline, "deadline" }, { &s_relative, "relative_deadline" }, { &s_shield, "shield" },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!(*names[i].at = PyUnicode_InternFromString(names[i].text)))
+            return -1;
+    if (!(nothing = PyTuple_New(0)))
+        return -1;
+    return PyModule_AddFunctions(module, methods);
+}
