@@ -1,20 +1,20 @@
 """A TCP echo server on one ring and one thread: multishot accept, receives into chosen buffers, sends.
 
-Each connection has one request in flight: a receive, or the send of what was received. Its context says
-which, and on which descriptor.
+Each connection has one request in flight: a receive, or the send of what was received. A dict says what to do
+when a request completes.
 
 Run: python examples/uring/echo_tcp.py [--port 8000]
 """
 
 import argparse
+import errno
 import os
 import socket
+from functools import partial
 
-from uring import CQEView, Ring, abi, pack_direct
+from uring import CQEView, Request, Ring
 
 GROUP = 1
-RECV, SEND = int(abi.IORING_OP_RECV), int(abi.IORING_OP_SEND)
-ACCEPT = int(abi.IORING_OP_ACCEPT)
 
 
 class Server:
@@ -22,56 +22,52 @@ class Server:
         self.ring = ring
         self.listener = listener
         self.buffers = ring.register_buf_ring(64, GROUP, 4096)
-        self.sending: dict[int, tuple[int, memoryview]] = {}  # by descriptor: the buffer, what is left of it
+        self.then: dict[Request, partial[None]] = {}
         self.starving: list[int] = []
+
+    def serve(self) -> None:
         self.accept()
+        for cqe in self.ring.completions():
+            if cqe.request is not None:
+                then = self.then[cqe.request] if cqe.has_more else self.then.pop(cqe.request)
+                then(cqe)
 
     def accept(self) -> None:
-        fd = self.listener.fileno()
-        self.ring.submit_accept_multishot(pack_direct(ACCEPT, fd=fd), fd)
+        self.then[self.ring.submit_accept_multishot(self.listener)] = partial(self.on_accepted)
+
+    def on_accepted(self, cqe: CQEView) -> None:
+        if cqe.is_success:
+            self.receive(cqe.res)
+        if not cqe.has_more:
+            self.accept()
 
     def receive(self, fd: int) -> None:
-        self.ring.recv(pack_direct(RECV, buf_group=GROUP, fd=fd), fd, buffer_group=GROUP)
+        self.then[self.ring.recv(fd, buffer_group=GROUP)] = partial(self.on_received, fd)
 
-    def on_completion(self, cqe: CQEView) -> None:
-        if cqe.op == ACCEPT:
-            if cqe.res >= 0:
-                self.receive(cqe.res)
-            if not cqe.has_more:
-                self.accept()
-        elif cqe.op == RECV:
-            self.on_received(cqe)
+    def on_received(self, fd: int, cqe: CQEView) -> None:
+        if cqe.res == -errno.ENOBUFS:
+            self.starving.append(
+                fd
+            )  # every buffer is being sent: the next one that comes back is for this one
+        elif cqe.res <= 0:
+            os.close(fd)
         else:
-            self.on_sent(cqe)
+            self.send(fd, cqe.buf_id, self.buffers.views[cqe.buf_id][: cqe.res])
 
-    def on_received(self, cqe: CQEView) -> None:
-        if (
-            cqe.res == -105
-        ):  # ENOBUFS: every buffer is being sent; the next one that comes back is for this one
-            self.starving.append(cqe.fd)
-            return
-        if cqe.res <= 0:
-            os.close(cqe.fd)
-            return
-        self.sending[cqe.fd] = cqe.buf_id, self.buffers.views[cqe.buf_id][: cqe.res]
-        self.send(cqe.fd)
+    def send(self, fd: int, buf_id: int, data: memoryview) -> None:
+        self.then[self.ring.send(fd, data)] = partial(self.on_sent, fd, buf_id, data)
 
-    def send(self, fd: int) -> None:
-        self.ring.send(pack_direct(SEND, fd=fd), fd, self.sending[fd][1])
-
-    def on_sent(self, cqe: CQEView) -> None:
-        buf_id, rest = self.sending.pop(cqe.fd)
-        if 0 <= cqe.res < len(rest):
-            self.sending[cqe.fd] = buf_id, rest[cqe.res :]
-            self.send(cqe.fd)
+    def on_sent(self, fd: int, buf_id: int, data: memoryview, cqe: CQEView) -> None:
+        if 0 <= cqe.res < len(data):
+            self.send(fd, buf_id, data[cqe.res :])
             return
         self.buffers.put(buf_id)
         if self.starving:
             self.receive(self.starving.pop())
         if cqe.res < 0:
-            os.close(cqe.fd)
+            os.close(fd)
         else:
-            self.receive(cqe.fd)
+            self.receive(fd)
 
 
 def main() -> None:
@@ -85,9 +81,7 @@ def main() -> None:
         server = Server(ring, listener)
         print(f"listening on {host}:{port}", flush=True)
         try:
-            while True:
-                for cqe in ring.wait(max_cqes=256, timeout=None):
-                    server.on_completion(cqe)
+            server.serve()
         except KeyboardInterrupt:
             print("stopped")
 

@@ -5,11 +5,10 @@ Run: python examples/uring/echo_udp.py
 
 import socket
 
-from uring import Message, Ring, ops
-from uring.kernel.addresses import SOCKADDR_SIZE, decode_address
+from uring import Message, Ring
+from uring.kernel.addresses import SOCKADDR_SIZE
 
 ROUNDS = 5
-SERVER, CLIENT, SENT = 1, 2, 3
 
 
 def main() -> None:
@@ -25,29 +24,28 @@ def main() -> None:
         # The server's side: a message with room for the peer's address, and the ball's buffer.
         ball = bytearray(100)
         message = Message([ball], writable=True, name_size=SOCKADDR_SIZE)
-        ring.recvmsg(SERVER, server, message)
+        serving = ring.recvmsg(server, message)
         # The client's side: it is connected, so that a plain send and receive will do.
         back = bytearray(100)
-        ring.send(SENT, client, b"ping 0")
-        ring.recv(CLIENT, client, back)
+        ring.send(client, b"ping 0")
+        receiving = ring.recv(client, back)
 
         returned = 0
-        while returned < ROUNDS:
-            for cqe in ring.wait(timeout=None):
-                if cqe.user_data == SERVER:
-                    peer = decode_address(message.name)
-                    assert peer == client.getsockname()
-                    answer = bytes(ball[: cqe.res]).replace(b"ping", b"pong")
-                    ring.submit(ops.sendto(server, answer, socket.AF_INET, peer), SENT)
-                    message.reset(SOCKADDR_SIZE)
-                    ring.recvmsg(SERVER, server, message)
-                elif cqe.user_data == CLIENT:
-                    print(bytes(back[: cqe.res]).decode())
-                    returned += 1
-                    if returned < ROUNDS:
-                        ring.send(SENT, client, f"ping {returned}".encode())
-                        ring.recv(CLIENT, client, back)
-        ring.async_cancel(4, SERVER)
+        for cqe in ring.completions():
+            if cqe.request is serving:
+                assert message.peer == client.getsockname()
+                answer = bytes(ball[: cqe.res]).replace(b"ping", b"pong")
+                ring.sendto(server, answer, message.peer)
+                message.reset(SOCKADDR_SIZE)
+                serving = ring.recvmsg(server, message)
+            elif cqe.request is receiving:
+                print(bytes(back[: cqe.res]).decode())
+                returned += 1
+                if returned == ROUNDS:
+                    break
+                ring.send(client, f"ping {returned}".encode())
+                receiving = ring.recv(client, back)
+        serving.cancel()
 
 
 if __name__ == "__main__":

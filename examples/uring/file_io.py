@@ -34,7 +34,7 @@ def many_at_once(ring: Ring, fd: int, contents: bytes) -> None:
 def as_one(ring: Ring, fd: int, contents: bytes) -> None:
     """Requests that are made once, submitted by one call, and answered by one completion."""
     buffers = [bytearray(PIECE) for _ in range(PIECES)]
-    batch = ring.batch((ops.read(fd, each, offset=i * PIECE), i) for i, each in enumerate(buffers))
+    batch = ring.batch(ops.read(fd, each, offset=i * PIECE) for i, each in enumerate(buffers))
     results = ring.submit_as_one(batch).wait()
     assert results == [PIECE] * PIECES
     assert b"".join(buffers) == contents

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 
-from uring import Ring, ops
+from uring import Ring
 
 PIECE = 64 * 1024
 CHAINS = 8
@@ -23,13 +23,12 @@ def copy(source: int, target: int) -> int:
         for start in range(0, size, CHAINS * PIECE):
             for i, offset in enumerate(range(start, min(size, start + CHAINS * PIECE), PIECE)):
                 piece = memoryview(buffers[i])[: size - offset]
-                read = ops.read(source, piece, offset=offset)
-                write = ops.write(target, piece, offset=offset)
-                ring.submit_linked([(read, 2 * i), (write, 2 * i + 1)])
+                with ring.chain():
+                    ring.read(source, piece, offset=offset)
+                    ring.write(target, piece, offset=offset)
                 chains += 1
-            while ring.in_flight:
-                for cqe in ring.wait(timeout=None):
-                    ring.result(cqe)  # raises what went wrong
+            for cqe in ring.completions():
+                cqe.result()  # raises what went wrong
     return chains
 
 

@@ -48,11 +48,6 @@ class Accepting(MultishotHandler):
         return MultishotAction.CONTINUE
 
 
-def take(ring: Ring) -> None:
-    for cqe in ring.wait(timeout=None):
-        dispatch(cqe)
-
-
 def address_of(listener: ListenerOp) -> tuple[str, int]:
     with socket.socket(fileno=os.dup(listener.fd)) as view:
         host, port = view.getsockname()
@@ -62,24 +57,21 @@ def address_of(listener: ListenerOp) -> tuple[str, int]:
 def main() -> None:
     with Ring(entries=16) as ring:
         listener = ListenerManager(ring, ring.pools).listen_tcp4(("127.0.0.1", 0), 16, Told())
-        while listener.state is not ListenerState.READY:
-            take(ring)
+        for cqe in ring.completions():
+            dispatch(cqe)
+        assert listener.state is ListenerState.READY
 
         accepted = Accepting()
-        accepting = listener.accept_multishot(accepted)
-        ring.flush()
-        clients = [socket.create_connection(address_of(listener)) for _ in range(2)]
-        while len(accepted.connections) < 2:
-            take(ring)
-        for i, connection in enumerate(accepted.connections):
-            ring.send(i, connection, b"welcome")
-        ring.wait(timeout=None)
-        print("two clients were told:", *(client.recv(10).decode() for client in clients))
-
-        accepting.cancel()
-        while accepting.active:
-            take(ring)
-        listener.close()
+        with listener, listener.accept_multishot(accepted):
+            ring.flush()
+            clients = [socket.create_connection(address_of(listener)) for _ in range(2)]
+            for cqe in ring.completions():
+                dispatch(cqe)
+                if len(accepted.connections) == 2:
+                    break
+            for connection in accepted.connections:
+                ring.send(connection, b"welcome").wait()
+            print("two clients were told:", *(client.recv(10).decode() for client in clients))
         print(f"the listener is {listener.state.name}")
         for each in (*clients, *accepted.connections):
             each.close()

@@ -29,9 +29,8 @@ def accept(ring: Ring, listener: socket.socket) -> list[int]:
     for i, client in enumerate(clients):
         client.sendall(f"client {i}, ".encode() * 3)
         client.close()
-    while subscription.active:
-        for cqe in ring.wait(timeout=None):
-            dispatch(cqe)
+    for cqe in ring.completions():
+        dispatch(cqe)
     print(f"one accept brought {len(accepted)} connections; now it is {subscription.state.name}")
     return accepted
 
@@ -45,15 +44,14 @@ def receive(ring: Ring, fds: list[int]) -> None:
 
         def on_step(step: MultishotStep, fd: int = fd) -> MultishotAction:
             if step.cqe.has_buffer:
-                texts[fd] += bytes(buffers.views[step.cqe.buf_id][: step.cqe.res])
-                buffers.put(step.cqe.buf_id)
+                with buffers.borrow(step.cqe) as data:
+                    texts[fd] += bytes(data)
             return MultishotAction.CONTINUE
 
         handler = MultishotHandler.from_callbacks(on_step, lambda error, cancelled: stopped.append(error))
         ring.recv_multishot(for_fd(fd).with_buf_group(GROUP), handler)
-    while len(stopped) < len(fds):
-        for cqe in ring.wait(timeout=None):
-            dispatch(cqe)
+    for cqe in ring.completions():
+        dispatch(cqe)
     assert stopped == [None] * len(fds)
     for text in sorted(texts.values()):
         print(f"received {text.decode()!r}")

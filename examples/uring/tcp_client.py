@@ -27,7 +27,7 @@ def with_a_descriptor(ring: Ring, address: tuple[str, int]) -> None:
     fd = ring.tcp4_socket().wait()
     buffer = bytearray(100)
     with ring.chain():
-        ring.connect(fd, socket.AF_INET, address)
+        ring.connect(fd, address)
         sent = ring.send(fd, REQUEST)
         received = ring.recv(fd, buffer)
         ring.close(fd)
@@ -41,7 +41,7 @@ def without_one(ring: Ring, address: tuple[str, int]) -> None:
     with ring.register_files_sparse(1):
         with ring.chain():
             ring.tcp4_socket_direct(file_index=0)
-            ring.connect(0, socket.AF_INET, address, fixed_file=True)
+            ring.connect(0, address, fixed_file=True)
             ring.send(0, REQUEST, fixed_file=True)
             received = ring.recv(0, buffer, fixed_file=True)
             ring.close_direct(0)
@@ -56,7 +56,7 @@ def refused(ring: Ring) -> None:
         address = listener.getsockname()
     with socket.socket() as sock:
         with ring.chain() as chain:
-            ring.connect(sock, socket.AF_INET, address)
+            ring.connect(sock, address)
             ring.send(sock, b"x")
         ring.drain()
         for request in chain:

@@ -338,7 +338,7 @@ SETUP = int(abi.IORING_SETUP_SINGLE_ISSUER | abi.IORING_SETUP_DEFER_TASKRUN | ab
         (lambda: ops.send_bundle(3, -1), ValueError),
         (lambda: ops.send_zc(3, b"x", buf_index=-1), ValueError),
         (lambda: ops.send_zc(3, b"x", flags="0"), TypeError),
-        (lambda: ops.sendto_zc(3, b"x", 250, None), ValueError),
+        (lambda: ops.sendto_zc(3, b"x", 250, "x"), ValueError),
         (lambda: ops.sendmsg(3, [b"x"] * 1025), ValueError),
         (lambda: ops.sendmsg(3, ["x"]), TypeError),
         (lambda: ops.sendmsg_zc(3, [b"x"], buf_index=1 << 16), ValueError),

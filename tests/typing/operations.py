@@ -60,6 +60,10 @@ def addresses(fd: int) -> None:
     ops.connect(fd, abi.AF_INET6, ("::1", 80, 0, 0))
     ops.bind(fd, abi.AF_UNIX, "/tmp/name")
     ops.sendto(fd, b"data", abi.AF_UNIX, b"\0abstract")
+    ops.connect(fd, ("127.0.0.1", 80))
+    ops.bind(fd, "/tmp/name")
+    ops.sendto(fd, b"data", address=("::1", 80, 0, 0))
+    ops.sendmsg(fd, [b"data"], address=(abi.AF_INET, b"of any family"))
 
 
 def mistakes(fd: int, buffer: bytearray, group: BufferRing) -> None:
@@ -73,7 +77,8 @@ def mistakes(fd: int, buffer: bytearray, group: BufferRing) -> None:
     ops.recvmsg(fd, Message([buffer]), n=4)  # type: ignore
     ops.send(fd, b"data", where=("127.0.0.1", 80))  # type: ignore
     ops.connect(fd, abi.AF_INET, 80)  # type: ignore
-    ops.connect(fd, ("127.0.0.1", 80))  # type: ignore
+    ops.connect(fd, ("127.0.0.1", "80"))  # type: ignore
+    ops.sendto(fd, b"data", 3.5)  # type: ignore
     ops.setsockopt(fd, 1, 2, "on")  # type: ignore
     ops.timeout("1 s")  # type: ignore
     ops.openat(3.5)  # type: ignore

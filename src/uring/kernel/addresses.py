@@ -1,7 +1,8 @@
-"""Socket addresses: Python's tuples to the kernel's bytes and back, for the families that Python and the
-ring both know: ``AF_INET``, ``AF_INET6`` and ``AF_UNIX``.
+"""Socket addresses: those of Python's `socket` module to the kernel's bytes and back, each family's own form.
 
-Host names are not resolved here: an address is numeric or it is refused.
+``AF_INET``, ``AF_INET6``, ``AF_UNIX``, ``AF_NETLINK`` and ``AF_VSOCK`` have the forms of the `socket` module.
+An address of any other family is (family, bytes), the bytes of the ``sockaddr`` behind its family. Host names
+are not resolved here: an address is numeric or it is refused.
 """
 
 from __future__ import annotations
@@ -14,26 +15,33 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["SOCKADDR_SIZE", "Address", "PeerName", "decode_address", "encode_address"]
+__all__ = ["SOCKADDR_SIZE", "Address", "PeerName", "decode_address", "encode_address", "family_of"]
 
-Address: TypeAlias = (
-    "tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int] | str | os.PathLike[str] | Buffer"
-)
+InetAddress: TypeAlias = "tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int]"
+
+Address: TypeAlias = "InetAddress | tuple[int, int] | tuple[int, bytes] | str | os.PathLike[str] | Buffer"
 """Where to: (host, port) of ``AF_INET``, (host, port[, flowinfo[, scope_id]]) of ``AF_INET6``, a path of
-``AF_UNIX``, or bytes with a leading NUL for its abstract namespace. Hosts are numeric."""
+``AF_UNIX``, or bytes with a leading NUL for its abstract namespace, (pid, groups) of ``AF_NETLINK``, (cid,
+port) of ``AF_VSOCK``; (family, bytes) of any other. Hosts are numeric."""
 
-PeerName: TypeAlias = "tuple[str, int] | tuple[str, int, int, int] | str | bytes | None"
+PeerName: TypeAlias = (
+    "tuple[str, int] | tuple[str, int, int, int] | tuple[int, int] | tuple[int, bytes] | str | bytes | None"
+)
 """A socket's address as the `socket` module gives it; None where the kernel gave none."""
 
 SOCKADDR_SIZE = 128
 """``sizeof(struct sockaddr_storage)``: room for an address of any family."""
 
 _AF_INET, _AF_INET6, _AF_UNIX = int(socket.AF_INET), int(socket.AF_INET6), int(socket.AF_UNIX)
+_AF_NETLINK, _AF_VSOCK = 16, 40
 _UNIX_PATH_SIZE = 108
 _FAMILY = struct.Struct("=H")
 _INET = struct.Struct("!H4s8x")
 _INET6 = struct.Struct("=I16sI")
-_SIZES = {_AF_INET: 16, _AF_INET6: 28}
+_SIZES = {_AF_INET: 16, _AF_INET6: 28, _AF_NETLINK: 12, _AF_VSOCK: 16}
+_PAIRS = {_AF_NETLINK: (struct.Struct("=2xII"), 1), _AF_VSOCK: (struct.Struct("=2xII4x"), -1)}
+"""Families whose addresses are two numbers: (pid, groups); (cid, port), in the other order in memory."""
+_DATA_MAX = SOCKADDR_SIZE - 2
 _FLOWINFO_MAX = 0xFFFFF
 _SCOPE_MAX = 0xFFFF_FFFF
 
@@ -42,8 +50,9 @@ def encode_address(family: int, address: Address) -> bytes:
     """The ``sockaddr`` of an address as the `socket` module writes it.
 
     Args:
-        family: ``AF_INET`` (host, port), ``AF_INET6`` (host, port[, flowinfo[, scope_id]]) or ``AF_UNIX``
-            (a path, or bytes starting with NUL for the abstract namespace).
+        family: ``AF_INET`` (host, port), ``AF_INET6`` (host, port[, flowinfo[, scope_id]]), ``AF_UNIX``
+            (a path, or bytes starting with NUL for the abstract namespace), ``AF_NETLINK`` (pid, groups),
+            ``AF_VSOCK`` (cid, port); any other (family, bytes).
 
     Raises:
         TypeError, ValueError, OverflowError: the address does not fit the family; the message says how.
@@ -51,7 +60,7 @@ def encode_address(family: int, address: Address) -> bytes:
     if family == socket.AF_UNIX:
         return _encode_unix(address)
     if family not in (socket.AF_INET, socket.AF_INET6):
-        raise ValueError(f"addresses of family {family} are not supported here")
+        return _encode_other(int(family), address)
     sizes = (2,) if family == socket.AF_INET else (2, 3, 4)
     if not isinstance(address, tuple) or len(address) not in sizes:
         raise TypeError(f"an address of this family is (host, port), not {address!r}")
@@ -86,7 +95,7 @@ def decode_address(raw: bytes | bytearray | memoryview) -> PeerName:
     """The address of a ``sockaddr`` as the `socket` module would give it; None for an empty one.
 
     Raises:
-        ValueError: a family this module does not know, or fewer bytes than an address of that family has.
+        ValueError: fewer bytes than an address of its family has.
     """
     raw = bytes(raw)
     if len(raw) < 2:
@@ -106,7 +115,45 @@ def decode_address(raw: bytes | bytearray | memoryview) -> PeerName:
         return host, int.from_bytes(raw[2:4], "big"), socket.ntohl(flowinfo), scope_id
     if family == _AF_UNIX:
         return _decode_unix(raw[2:])
-    raise ValueError(f"addresses of family {family} are not supported here")
+    if family in _PAIRS:
+        layout, order = _PAIRS[family]
+        first, second = layout.unpack_from(raw, 2)[::order]
+        return first, second
+    return family, raw[2:]
+
+
+def family_of(address: Any) -> int:
+    """The family that an address tells by its form, for a socket of which the number alone is known.
+
+    Raises:
+        TypeError: it is no address, or two numbers, which several families have.
+    """
+    if isinstance(address, (str, os.PathLike, bytes, bytearray, memoryview)):
+        return _AF_UNIX
+    if not isinstance(address, tuple) or len(address) < 2:
+        raise TypeError(f"an address is a tuple, a path or bytes, not {address!r}")
+    if isinstance(address[0], str):
+        return _AF_INET6 if len(address) > 2 or ":" in address[0] else _AF_INET
+    if isinstance(address[0], int) and isinstance(address[1], bytes):
+        return int(address[0])
+    raise TypeError(f"of what family is {address!r}? Give the socket as an object, or the family")
+
+
+def _encode_other(family: int, address: Any) -> bytes:
+    pair = isinstance(address, tuple) and len(address) == 2
+    if family not in _PAIRS:
+        if not pair or address[0] != family or not isinstance(address[1], bytes):
+            raise ValueError(f"an address of family {family} is ({family}, bytes), not {address!r}")
+        if len(address[1]) > _DATA_MAX:
+            raise ValueError(f"an address has at most {_DATA_MAX} bytes, not {len(address[1])}")
+        return _FAMILY.pack(family) + address[1]
+    layout, order = _PAIRS[family]
+    try:
+        return _FAMILY.pack(family) + layout.pack(*address[::order])
+    except (struct.error, TypeError):
+        raise ValueError(
+            f"an address of family {family} is two numbers of 32 bits, not {address!r}"
+        ) from None
 
 
 def _with_scope(host: str, scope_id: int) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..abi.layouts import RECVMSG_OUT
+from .addresses import PeerName, decode_address
 from .memory import Zeroed, pin, pin_writable, zeroed
 
 if TYPE_CHECKING:
@@ -134,6 +135,11 @@ class Message:
         return bytes(self._name.view[:size]) if self._name is not None else b""
 
     @property
+    def peer(self) -> PeerName:
+        """The same as the `socket` module gives it; None where there is none."""
+        return decode_address(self.name)
+
+    @property
     def control(self) -> bytes:
         """Control messages after a receive; see `decode_control`."""
         (size,) = struct.unpack_from("=Q", self.header.view, 40)
@@ -161,6 +167,11 @@ class ReceivedMessage:
     control: memoryview
     payload: memoryview
     flags: int
+
+    @property
+    def peer(self) -> PeerName:
+        """The sender's address as the `socket` module gives it; None where there is none."""
+        return decode_address(self.name)
 
     @classmethod
     def parse(cls, buffer: memoryview, message: Message) -> ReceivedMessage:

@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-from ..kernel.addresses import SOCKADDR_SIZE, Address, PeerName, decode_address, encode_address
+from ..kernel.addresses import (
+    SOCKADDR_SIZE,
+    Address,
+    PeerName,
+    decode_address,
+    encode_address,
+    family_of,
+)
 from ..kernel.memory import zeroed
 
-__all__ = ["PeerAddress", "SocketAddress", "encoded"]
+__all__ = ["PeerAddress", "SocketAddress", "encoded", "sockaddr"]
 
 
-def encoded(family: int, address: Address) -> SocketAddress:
-    """An address as the kernel reads it. Raises what `uring.kernel.addresses.encode_address` does."""
-    return SocketAddress(encode_address(family, address))
+def sockaddr(fd: Any, address: Any, family: int | None = None) -> bytes:
+    """The ``sockaddr`` of an address of the socket's own family: that of a socket object, else the one that
+    the address tells by its form. Raises what `uring.kernel.addresses.encode_address` does."""
+    if family is None:
+        family = getattr(fd, "family", None)
+    return encode_address(family_of(address) if family is None else family, address)
+
+
+def encoded(fd: Any, family: int | Address | None, address: Address | None) -> SocketAddress:
+    """An address as the kernel reads it: ``address`` of a family, or ``family`` alone, the address itself."""
+    if address is not None:
+        if family is not None and not isinstance(family, int):
+            raise TypeError(f"a family is an int, AF_*, not {type(family).__name__}")
+        return SocketAddress(sockaddr(fd, address, family), address)
+    if family is None or isinstance(family, int):
+        raise TypeError("the address is missing")
+    return SocketAddress(sockaddr(fd, family), family)
 
 
 class SocketAddress:
-    """A ``sockaddr`` in memory of its own."""
+    """A ``sockaddr`` in memory of its own.
 
-    __slots__ = ("_memory", "address", "length")
+    Args:
+        raw: its bytes.
+        name: the same as a program gives it, for messages.
+    """
 
-    def __init__(self, raw: bytes) -> None:
+    __slots__ = ("_memory", "address", "length", "name")
+
+    def __init__(self, raw: bytes, name: object = None) -> None:
+        self.name: object = name
         self._memory = zeroed(SOCKADDR_SIZE)
         self._memory.view[: len(raw)] = raw
         self.address: int = self._memory.address

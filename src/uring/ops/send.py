@@ -26,7 +26,7 @@ from .base import (
     make,
     vector,
 )
-from .names import SocketAddress, encoded
+from .names import encoded, sockaddr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..kernel.op import Op
+    from .names import SocketAddress
 
 __all__ = ["send", "send_bundle", "sendmsg", "sendto", "sendv"]
 
@@ -100,8 +101,8 @@ def send(
 def sendto(
     fd: Fd,
     data: Buffer,
-    family: int,
-    address: Address,
+    family: int | Address | None = None,
+    address: Address | None = None,
     *,
     flags: int = 0,
     n: int | None = None,
@@ -115,9 +116,11 @@ def sendto(
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
         data: bytes, or any buffer. It has to stay as it is until the completion.
-        family: the address's family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        family: the address, of the family of the socket object; of the family that its form tells where
+            ``fd`` is a number. Or ``AF_*``, before the address.
         address: (host, port), (host, port[, flowinfo[, scope_id]]), or a path; bytes with a leading NUL are
-            of the abstract namespace. Hosts are numeric.
+            of the abstract namespace. Hosts are numeric. (pid, groups) of ``AF_NETLINK``, (cid, port) of
+            ``AF_VSOCK``, (family, bytes) of any other family.
         flags: ``MSG_*`` of sendto(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
         n: bytes to send at most, 0 to the size of ``data``; None is all of it.
         poll_first: waits for room before the first attempt (Linux 5.19).
@@ -151,7 +154,7 @@ def sendto(
         sendto(2); io_uring_prep_sendto(3).
     """
     ioprio = POLL_FIRST if poll_first else 0
-    to = (encoded(family, address), address)
+    to = encoded(fd, family, address)
     return send_from(
         "sendto", abi.IORING_OP_SEND, fd, data, n, flags, ioprio, fixed_file, to=to
     ).with_options(sqe_flags, personality)
@@ -287,6 +290,7 @@ def sendmsg(
     *,
     flags: int = 0,
     name: bytes = b"",
+    address: Address | None = None,
     poll_first: bool = False,
     fixed_file: bool = False,
     sqe_flags: int = 0,
@@ -299,7 +303,9 @@ def sendmsg(
         buffers: buffers, 1024 at most.
         ancillary: control messages as (level, type, data), as of `socket.socket.sendmsg`.
         flags: ``MSG_*`` of sendmsg(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
-        name: the destination as the bytes of a ``sockaddr`` (`uring.kernel.addresses.encode_address`).
+        name: the destination as the bytes of a ``sockaddr``.
+        address: the destination instead, as of `sendto`: of the family of the socket object, or the one that
+            its form tells where ``fd`` is a number.
         poll_first: waits for room before the first attempt (Linux 5.19).
         fixed_file: ``fd`` is an index into the registered files.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
@@ -322,7 +328,8 @@ def sendmsg(
         went out before. Closing the descriptor does not end it.
 
     Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
+        TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
+            address is none of its family.
 
     Since:
         Linux 5.3; ``poll_first`` 5.19.
@@ -332,7 +339,7 @@ def sendmsg(
     """
     ioprio = POLL_FIRST if poll_first else 0
     return sendmsg_from(
-        "sendmsg", abi.IORING_OP_SENDMSG, fd, buffers, ancillary, flags, name, ioprio, fixed_file
+        "sendmsg", abi.IORING_OP_SENDMSG, fd, buffers, ancillary, flags, name, address, ioprio, fixed_file
     ).with_options(sqe_flags, personality)
 
 
@@ -350,24 +357,23 @@ def send_from(
     ioprio: int,
     fixed_file: bool,
     buf_index: int | None = None,
-    to: tuple[SocketAddress, Address] | None = None,
+    to: SocketAddress | None = None,
 ) -> Op[int]:
     where, size, held = pin(data)
-    raw, address = to or (None, None)
     return make(
         name,
         opcode,
         check_fd(fd),
-        off=raw.address if raw else 0,
+        off=to.address if to else 0,
         addr=where,
         length=limit(n, size, INT_MAX),
         op_flags=check_flags("flags", flags),
         ioprio=ioprio,
         buf_index=_buf_index(buf_index),
-        file_index=raw.length if raw else 0,
+        file_index=to.length if to else 0,
         fixed_file=fixed_file,
-        pins=(held, data, raw),
-        address=address,
+        pins=(held, data, to),
+        address=to.name if to else None,
     )
 
 
@@ -379,12 +385,17 @@ def sendmsg_from(
     ancillary: Iterable[tuple[int, int, Buffer]],
     flags: int,
     name: bytes,
+    address: Address | None,
     ioprio: int,
     fixed_file: bool,
     buf_index: int | None = None,
 ) -> Op[int]:
     if not isinstance(name, bytes):
         raise TypeError(f"name is a sockaddr as bytes, not {type(name).__name__}")
+    if address is not None:
+        if name:
+            raise TypeError("give either name or address")
+        name = sockaddr(fd, address)
     message = Message(check_sequence("buffers", buffers), name=name, control=encode_control(ancillary))
     return make(
         op_name,
@@ -397,4 +408,5 @@ def sendmsg_from(
         buf_index=_buf_index(buf_index),
         fixed_file=fixed_file,
         pins=(message, buffers),
+        address=address,
     )

@@ -170,8 +170,8 @@ def socket_direct(
 
 def bind(
     fd: Fd,
-    family: int,
-    address: Address,
+    family: int | Address | None = None,
+    address: Address | None = None,
     *,
     fixed_file: bool = False,
     sqe_flags: int = 0,
@@ -181,9 +181,11 @@ def bind(
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
-        family: the address's family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        family: the address, of the family of the socket object; of the family that its form tells where
+            ``fd`` is a number. Or ``AF_*``, before the address.
         address: (host, port), (host, port[, flowinfo[, scope_id]]), or a path; bytes with a leading NUL are
-            of the abstract namespace. Hosts are numeric.
+            of the abstract namespace. Hosts are numeric. (pid, groups) of ``AF_NETLINK``, (cid, port) of
+            ``AF_VSOCK``, (family, bytes) of any other family.
         fixed_file: ``fd`` is an index into the registered files.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
@@ -211,7 +213,7 @@ def bind(
     Source:
         bind(2); io_uring_prep_bind(3).
     """
-    raw = encoded(family, address)
+    raw = encoded(fd, family, address)
     return make(
         "bind",
         abi.IORING_OP_BIND,
@@ -220,7 +222,7 @@ def bind(
         off=raw.length,
         fixed_file=fixed_file,
         pins=raw,
-        address=address,
+        address=raw.name,
     ).with_options(sqe_flags, personality)
 
 
@@ -266,8 +268,8 @@ def listen(
 
 def connect(
     fd: Fd,
-    family: int,
-    address: Address,
+    family: int | Address | None = None,
+    address: Address | None = None,
     *,
     fixed_file: bool = False,
     sqe_flags: int = 0,
@@ -279,9 +281,11 @@ def connect(
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
-        family: the address's family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        family: the address, of the family of the socket object; of the family that its form tells where
+            ``fd`` is a number. Or ``AF_*``, before the address.
         address: (host, port), (host, port[, flowinfo[, scope_id]]), or a path; bytes with a leading NUL are
-            of the abstract namespace. Hosts are numeric.
+            of the abstract namespace. Hosts are numeric. (pid, groups) of ``AF_NETLINK``, (cid, port) of
+            ``AF_VSOCK``, (family, bytes) of any other family.
         fixed_file: ``fd`` is an index into the registered files.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
@@ -313,7 +317,7 @@ def connect(
     Source:
         connect(2); io_uring_prep_connect(3).
     """
-    raw = encoded(family, address)
+    raw = encoded(fd, family, address)
     return make(
         "connect",
         abi.IORING_OP_CONNECT,
@@ -322,7 +326,7 @@ def connect(
         off=raw.length,
         fixed_file=fixed_file,
         pins=raw,
-        address=address,
+        address=raw.name,
     ).with_options(sqe_flags, personality)
 
 

@@ -94,8 +94,8 @@ def send_zc(
 def sendto_zc(
     fd: Fd,
     data: Buffer,
-    family: int,
-    address: Address,
+    family: int | Address | None = None,
+    address: Address | None = None,
     *,
     flags: int = 0,
     n: int | None = None,
@@ -112,9 +112,11 @@ def sendto_zc(
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
         data: bytes, or any buffer. It has to stay as it is until the last completion.
-        family: the address's family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
+        family: the address, of the family of the socket object; of the family that its form tells where
+            ``fd`` is a number. Or ``AF_*``, before the address.
         address: (host, port), (host, port[, flowinfo[, scope_id]]), or a path; bytes with a leading NUL are
-            of the abstract namespace. Hosts are numeric.
+            of the abstract namespace. Hosts are numeric. (pid, groups) of ``AF_NETLINK``, (cid, port) of
+            ``AF_VSOCK``, (family, bytes) of any other family.
         flags: ``MSG_*`` of sendto(2), 0 to 2**32 - 1.
         n: bytes to send at most, 0 to the size of ``data``; None is all of it.
         buf_index: ``data`` is inside this registered buffer, 0 to 65535.
@@ -155,7 +157,7 @@ def sendto_zc(
         io_uring_prep_send_zc(3), io_uring_prep_send_set_addr(3); sendto(2).
     """
     ioprio = _zero_copy(poll_first, report_usage, buf_index)
-    to = (encoded(family, address), address)
+    to = encoded(fd, family, address)
     return send_from(
         "sendto_zc", abi.IORING_OP_SEND_ZC, fd, data, n, flags, ioprio, fixed_file, buf_index, to
     ).with_options(sqe_flags, personality)
@@ -168,6 +170,7 @@ def sendmsg_zc(
     *,
     flags: int = 0,
     name: bytes = b"",
+    address: Address | None = None,
     buf_index: int | None = None,
     report_usage: bool = False,
     poll_first: bool = False,
@@ -183,7 +186,9 @@ def sendmsg_zc(
         buffers: buffers, 1024 at most. They have to stay as they are until the last completion.
         ancillary: control messages as (level, type, data), as of `socket.socket.sendmsg`.
         flags: ``MSG_*`` of sendmsg(2), 0 to 2**32 - 1.
-        name: the destination as the bytes of a ``sockaddr`` (`uring.kernel.addresses.encode_address`).
+        name: the destination as the bytes of a ``sockaddr``.
+        address: the destination instead, as of `sendto`: of the family of the socket object, or the one that
+            its form tells where ``fd`` is a number.
         buf_index: all buffers are inside this registered buffer, 0 to 65535 (Linux 6.15).
         report_usage: the second completion's result tells whether the data was copied after all
             (``IORING_NOTIF_USAGE_ZC_COPIED``).
@@ -229,6 +234,7 @@ def sendmsg_zc(
         ancillary,
         flags,
         name,
+        address,
         ioprio,
         fixed_file,
         buf_index,

@@ -13,6 +13,7 @@ one is the context: without a context give optional arguments by keyword.
 from __future__ import annotations
 
 import inspect
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .. import ops
@@ -89,6 +90,7 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
     needed = frozenset(each.name for each in positional if each.default is each.empty)
     least, most = len(needed), len(names)
     of_fd = bool(positional) and positional[0].annotation == "Fd"
+    of_family = names[1:2] == ["family"]
 
     def queue(self: RingCore, *args: Any, **options: Any) -> Any:
         n = len(args)
@@ -102,7 +104,7 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
                 elif n > most or (options and not options.keys().isdisjoint(names[:n])):
                     with_context = True
                 else:
-                    with_context = _starts_with_context(args, of_fd)
+                    with_context = _starts_with_context(args, of_fd, of_family)
                 if with_context:
                     return self.submit(op(*args[1:], **options), args[0])
                 if "ctx" in options:
@@ -131,7 +133,7 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
     return queue
 
 
-def _starts_with_context(args: tuple[Any, ...], of_fd: bool) -> bool:
+def _starts_with_context(args: tuple[Any, ...], of_fd: bool, of_family: bool) -> bool:
     """Whether the first of enough arguments for both forms is a context."""
     first = args[0]
     if first is None:
@@ -141,7 +143,12 @@ def _starts_with_context(args: tuple[Any, ...], of_fd: bool) -> bool:
     if not of_fd or len(args) < 2:
         return True
     second = args[1]
-    return isinstance(second, int) or hasattr(second, "fileno")
+    if of_family and len(args) == 3 and first.__class__ is second.__class__ is int:
+        raise TypeError(
+            "the first of two numbers may be a context or a descriptor, the second a descriptor or a family: "
+            "give the context by keyword (ctx=…), or the family as socket.AF_…"
+        )
+    return hasattr(second, "fileno") or (isinstance(second, int) and not isinstance(second, Enum))
 
 
 class OperationMethods(RingCore):
