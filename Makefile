@@ -12,7 +12,8 @@
 #   make explore       the same races in many more orders than make test, longer storms, every state of larger models:
 #                      some minutes
 #   make stress        random programs beside stock Trio, thousands of connections, tiny rings, cancels, bad peers,
-#                      Ctrl-C, a soak, forks, kills, a ring in each of many threads, failing system calls: 20 minutes;
+#                      Ctrl-C, a soak, forks, kills, power cuts, a ring in each of many threads, failing system calls:
+#                      20 minutes;
 #                      make stress ARGS="--minutes 3 --seed 7", ARGS="--only soak", ARGS="--report PAGE"
 #   make check         linter, formatter, type checkers
 #   make docs          the site, in build/docs; warnings are errors

@@ -16,15 +16,15 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from . import faulty, processes  # noqa: F401 - they add their parts
+from . import cuts, faulty, processes  # noqa: F401 - they add their parts
 from .parts import BESIDE, PARTS, SAMPLES
-from .report import Result, told, write
+from .report import Report, Result, told, write
 
 ROOT = Path(__file__).parents[2]
 GRACE = 180
 """Seconds after its time in which a part has to end."""
 
-TESTED = ("programs", "faults")
+TESTED = ("programs", "faults", "power-cuts")
 """Parts of which `make test` plays a part by itself."""
 
 DEV = ("threads", "forks")
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument(
         "--gate", action="store_true", help="the same choices each time, and no part that the tests have too"
     )
-    parser.add_argument("--report", type=Path, help="writes what was tried to this page")
+    parser.add_argument("--report", type=Path, help="writes what was tried to this page, and as JSON")
     parser.add_argument("--inside", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -109,7 +109,7 @@ def main() -> int:
             again = f"--only {name} --seed {seed} --minutes {share / 60:.2f}"
             print(f'again: make stress ARGS="{again}"', flush=True)
     if options.report:
-        write(options.report, results, seed, options.minutes)
+        write(options.report, Report(seed, options.minutes, results))
     return int(any(result.failure for result in results))
 
 

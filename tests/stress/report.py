@@ -1,17 +1,22 @@
-"""The page of what was tried: a table, and how a soak's memory goes, ring beside stock, as a picture."""
+"""The page of what was tried: a table, and how a soak's memory goes, ring beside stock, as a picture.
+
+The results are kept as JSON beside the page. ``python -m tests.stress.report`` writes
+the page from them.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["PAGE", "Report", "Result", "load", "told", "write"]
 
-__all__ = ["Result", "write"]
+PAGE = Path(__file__).parents[2] / "docs/explanation/promises.md"
 
 
 @dataclass
@@ -27,42 +32,72 @@ class Result:
     samples: dict[str, dict[str, list[int]]] = field(default_factory=dict)
 
 
+@dataclass
+class Report:
+    """A run of the trials."""
+
+    seed: int
+    minutes: float
+    results: list[Result]
+    load: float = field(default_factory=lambda: os.getloadavg()[2])
+    kernel: str = field(default_factory=lambda: os.uname().release)
+    processors: int = field(default_factory=lambda: os.cpu_count() or 0)
+    python: str = field(default_factory=lambda: sys.version.split()[0])
+    trio: str = field(default_factory=lambda: version("trio"))
+
+
+def load(kept: Path) -> Report:
+    """A report that `write` has kept."""
+    fields = json.loads(kept.read_text())
+    return Report(**{**fields, "results": [Result(**each) for each in fields["results"]]})
+
+
 def told(counts: dict[str, Any]) -> str:
     return ", ".join(f"{what} {value}" for what, value in counts.items())
 
 
-def write(page: Path, results: list[Result], seed: int, minutes: float) -> None:
-    """The page, and its pictures beside it."""
+def write(page: Path, report: Report) -> None:
+    """The page, its pictures and the JSON beside it."""
+    page.with_suffix(".json").write_text(json.dumps(asdict(report), indent=1) + "\n")
+    page.write_text(text(report))
+    for result in report.results:
+        if result.samples:
+            (page.parent / image(result)).write_text(picture(result))
+
+
+def image(result: Result) -> str:
+    return f"promises-{result.name}.svg"
+
+
+def text(report: Report) -> str:
     lines = [
         "# What was tried",
         "",
-        '<!-- written by make stress ARGS="--report docs/explanation/promises.md" -->',
+        "<!-- written by python -m tests.stress.report from the JSON beside it -->",
         "",
-        "This page is written by a run of the long trials; anyone can repeat it:",
+        "A run of the long trials wrote this page. Anyone can repeat it:",
         "",
         "```sh",
-        f'make stress ARGS="--minutes {minutes:g} --seed {seed}"',
+        f'make stress ARGS="--minutes {report.minutes:g} --seed {report.seed}"',
         "```",
         "",
-        f"Linux {os.uname().release}, {os.cpu_count()} processors, Python {sys.version.split()[0]}, "
-        f"Trio {version('trio')}. The seed decides every choice of the programs; the times at which kernel "
-        "and processor act are their own. A trial that fails says so here, with its error.",
+        f"Linux {report.kernel}, {report.processors} processors, Python {report.python}, Trio {report.trio};",
+        f"load average at the end: {report.load:.1f}. The seed decides every choice of the programs, and not",
+        "the times at which kernel and processor act. Counts depend on the machine and on what else it does:",
+        "they say how much was tried, and not how fast it is. A trial that fails is named with its error.",
         "",
         "| trial | promise | seconds | on the ring | on stock Trio |",
         "|---|---|---|---|---|",
     ]
-    for result in results:
+    for result in report.results:
         ring = f"**failed**: {result.failure.splitlines()[-1]}" if result.failure else told(result.counts)
         cells = (result.name, result.promise, f"{result.seconds:.0f}", ring, told(result.stock) or "–")
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    for result in results:
+    for result in report.results:
         if result.samples:
-            image = page.parent / "images" / f"promises-{result.name}.svg"
-            image.parent.mkdir(exist_ok=True)
-            image.write_text(picture(result))
-            text = f"Memory, descriptors and slots of the {result.name}"
-            lines += ["", f"## {result.name.capitalize()}", "", f"![{text}](images/{image.name})"]
-    page.write_text("\n".join([*lines, ""]))
+            what = f"Memory, descriptors and slots of the {result.name}"
+            lines += ["", f"## {result.name.capitalize()}", "", f"![{what}]({image(result)})"]
+    return "\n".join([*lines, ""])
 
 
 WIDTH, HEIGHT, LEFT, TOP = 640, 110, 90, 30
@@ -102,3 +137,7 @@ def picture(result: Result) -> str:
                 f'fill="{COLOURS[who]}">{who}</text>',
             ]
     return "\n".join([*parts, "</svg>", ""])
+
+
+if __name__ == "__main__":
+    write(PAGE, load(PAGE.with_suffix(".json")))

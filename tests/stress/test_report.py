@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from tests.stress.report import Result, write
+from tests.stress.report import Report, Result, load, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,12 +22,14 @@ def test_the_page(tmp_path: Path) -> None:
         Result("soak", "It stays", 4.0, counts={"rounds": 1}, stock={"rounds": 2}, samples=samples),
     ]
     page = tmp_path / "promises.md"
-    write(page, results, 9, 20)
-    text = page.read_text()
-    assert 'make stress ARGS="--minutes 20 --seed 9"' in text
-    assert "| kills | Nothing is lost | 3 | kills 7 | – |" in text
-    assert "**failed**: AssertionError: a \\| b" in text
-    assert "| soak | It stays | 4 | rounds 1 | rounds 2 |" in text
-    assert "(images/promises-soak.svg)" in text
-    lines = ElementTree.parse(tmp_path / "images" / "promises-soak.svg").findall("{*}polyline")
+    report = Report(9, 20, results)
+    write(page, report)
+    written = page.read_text()
+    assert 'make stress ARGS="--minutes 20 --seed 9"' in written
+    assert "| kills | Nothing is lost | 3 | kills 7 | – |" in written
+    assert "**failed**: AssertionError: a \\| b" in written
+    assert "| soak | It stays | 4 | rounds 1 | rounds 2 |" in written
+    assert "(promises-soak.svg)" in written
+    lines = ElementTree.parse(tmp_path / "promises-soak.svg").findall("{*}polyline")
     assert len(lines) == 3  # stock Trio has no slots
+    assert load(tmp_path / "promises.json") == report
