@@ -38,7 +38,8 @@ def extended(ring: Ring, source: int) -> None:
 
     def on_read(ext: ExtSQE, n: int) -> None:
         mine = ext.ctx(refs=1, vals=1)
-        print(f"extended: {n} bytes, {bytes(mine.ref1[:n])!r}; the number beside them is {mine.val1}")
+        assert mine.ref1 is buffer
+        print(f"extended: {n} bytes, {bytes(buffer[:n])!r}; the number beside them is {mine.val1}")
 
     ext = ring.ext_sqe()
     mine = ext.ctx(refs=1, vals=1)
@@ -46,7 +47,9 @@ def extended(ring: Ring, source: int) -> None:
     ext.prepare(ops.read(source, buffer))
     ring.submit_extended(ext.context)
     for cqe in ring.wait_extended(timeout=None):
-        cqe.ext.ctx(refs=1, vals=1).fn(cqe.ext, cqe.res)
+        then = cqe.ext.ctx(refs=1, vals=1).fn
+        if then is not None:
+            then(cqe.ext, cqe.res)
         ring.put_ext_sqe(cqe.ext)
 
 

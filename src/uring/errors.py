@@ -9,7 +9,7 @@ All of them survive pickling.
 import _thread
 import errno
 import os
-from typing import Any, Final
+from typing import Final
 
 __all__ = [
     "CQOverflow",
@@ -29,11 +29,11 @@ __all__ = [
 class _Portable(OSError):
     """An OSError that is not made from (errno, strerror), and so says itself how to copy it."""
 
-    def _recipe(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[object, ...]:
         """The callable that makes its equal, and the arguments."""
         return type(self), (self.strerror,)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         state = dict(self.__dict__)
         # Not when there is none: a file name once set is shown, be it None.
         if self.filename is not None:
@@ -109,7 +109,7 @@ class NotSupported(_Portable):
         self.feature = feature
         self.needs = needs
 
-    def _recipe(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[object, ...]:
         return type(self), (self.feature, self.needs)
 
 
@@ -129,7 +129,7 @@ class RingUnavailable(_Portable):
         super().__init__(number, os.strerror(number))
         self.hint = hint
 
-    def _recipe(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[object, ...]:
         return type(self), (self.errno, self.hint)
 
     def __str__(self) -> str:
@@ -157,7 +157,7 @@ class NoWorker(_Portable, RuntimeError):
         self.op = op
         self.hint = hint
 
-    def _recipe(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[object, ...]:
         return type(self), (self.op, self.hint)
 
 
@@ -259,7 +259,7 @@ class _Refused(NotSupported):
         OSError.__init__(self, number, text)
         self.feature = self.needs = ""
 
-    def _recipe(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[object, ...]:
         return error_from_result, (-(self.errno or 0),)
 
 
@@ -276,7 +276,7 @@ class _Placed(_Portable):
     fd: int | None
     address: object
 
-    def _recipe(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[object, ...]:
         return error_from_result, (-(self.errno or 0), self.op, self.fd, self.address)
 
     def __str__(self) -> str:

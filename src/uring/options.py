@@ -13,7 +13,7 @@ the first n tiers take (2**n - 1) MiB.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypedDict
 
 from . import abi
 from .errors import NotSupported
@@ -22,6 +22,7 @@ __all__ = [
     "BUFFER_SIZES",
     "LARGE_LOCKED_BUFFER_MEM",
     "BufferGroupsConfig",
+    "OptionFields",
     "Options",
     "buffer_config_for_budget",
     "options_for_budget",
@@ -285,6 +286,39 @@ class Options:
             if wanted:
                 flags |= int(flag)
         return flags
+
+
+class OptionFields(TypedDict, total=False):
+    """The fields of `Options`, as keywords of `uring.Ring`: see there."""
+
+    entries: int
+    cq_entries: int
+    locked_buffer_mem: int
+    read_buffer_size: int
+    read_buffer_num: int
+    read_buffer_gid_offset: int
+    write_buffer_size: int
+    write_buffer_num: int
+    multi_size_buffer: int
+    buffer_groups: BufferGroupsConfig
+    context_capacity: int
+    multi_issuers: bool
+    notify_succeed: bool
+    indirect_submission_queue: bool
+    sqe128: bool
+    cqe32: bool
+    cqe_mixed: bool
+    iopoll: bool
+    hybrid_polling: bool
+    sqpoll: bool
+    sq_thread_idle: int
+    sq_thread_cpu: int | None
+    no_mmap: bool
+    registered_fd: bool
+    attach_wq: int | HasFileno | None
+    submit_all: bool
+    clamp: bool
+    drain_timeout: float
 
 
 def options_for_budget(budget: int) -> Options:

@@ -2,9 +2,11 @@
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+import socket
+from collections.abc import Callable
 from typing import assert_type
 
-from uring import CQEView, Op, Request, Ring, SQEContext, for_fd, ops
+from uring import Batch, BufferGroup, CQEView, Ctx, Op, Options, Request, Ring, SQEContext, abi, for_fd, ops
 from uring.ops import StatxResult
 
 
@@ -53,6 +55,53 @@ def mistakes(ring: Ring, fd: int, buffer: bytearray) -> None:
     ring.close(None, fd, fixed_file=True)  # type: ignore
     ring.close_direct(None, personality="root")  # type: ignore
     ring.receive(None, fd)  # type: ignore
+
+
+def completions(ring: Ring, group: BufferGroup) -> None:
+    for cqe in ring.wait():
+        assert_type(cqe.res, int)
+        assert_type(cqe.user_data, int)
+        assert_type(cqe.flags, abi.CqeFlag)
+        assert_type(cqe.op, abi.Op | int)
+        assert_type(cqe.request, Request[object] | None)
+        with group.borrow(cqe) as view:
+            assert_type(view, memoryview)
+        cqe.res = 1  # type: ignore
+        cqe.result() + 1  # type: ignore
+    for direct in ring.wait_direct(timeout=None):
+        assert_type(direct.user_data + direct.res + direct.fd, int)
+
+
+def slots(ring: Ring) -> None:
+    mine = ring.ext_sqe().ctx(refs=1, vals=1)
+    mine.fn, mine.ref1, mine.val1 = print, "anything", 5
+    mine.fn, mine.val1 = 5, "five"  # type: ignore
+
+
+def what_slots_hold(mine: Ctx) -> None:
+    assert_type(mine.fn, Callable[..., object] | None)
+    anything: object = mine.ref1
+    print(anything)
+    assert_type(mine.val1, int)
+    mine.ref1.upper()  # type: ignore
+    mine.fn()  # type: ignore
+
+
+def options() -> None:
+    Ring(entries=64, cqe32=True, drain_timeout=0.5, attach_wq=3)
+    Ring(Options(entries=64))
+    Ring(entires=64)  # type: ignore
+    Ring(entries="64")  # type: ignore
+    Ring(64)  # type: ignore
+
+
+def addresses(ring: Ring, sock: socket.socket) -> None:
+    assert_type(ring.connect(sock, ("127.0.0.1", 80)), Request[int])
+    assert_type(ring.connect(sock, socket.AF_INET, ("127.0.0.1", 80)), Request[int])
+    assert_type(ring.sendto(sock, b"data", "/path"), Request[int])
+    assert_type(ring.batch([ops.nop(), (ops.nop(), 7)]), Batch)
+    ring.connect(sock, ("127.0.0.1", "80"))  # type: ignore
+    ring.batch([7])  # type: ignore
 
 
 def of_operations(fd: int) -> None:

@@ -373,7 +373,7 @@ class ExtSQE(IndirectSQE):
     def __init__(self, pool: Lender, context: SQEContext) -> None:
         super().__init__(pool, context)
         self._user_data: bytearray | None = None
-        self.sidecar: list[Any] = [None] * 8
+        self.sidecar: list[object] = [None] * 8
 
     @property
     def user_data(self) -> bytearray:

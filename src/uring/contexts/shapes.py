@@ -8,16 +8,21 @@ one slot share them, as the layout says.
 from __future__ import annotations
 
 import struct
-from typing import Any, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, cast, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Ctx"]
+
+R = TypeVar("R")
 
 _MOST = 7
 _VALUE = struct.Struct("=q")
 
 
-class _Ref:
-    """A reference of the slot by its place; place 0 is the callable."""
+class _Ref(Generic[R]):
+    """A reference of the slot by its place; place 0 is the callable. None before it was set."""
 
     __slots__ = ("place",)
 
@@ -25,15 +30,15 @@ class _Ref:
         self.place: int = place
 
     @overload
-    def __get__(self, view: None, owner: type[Ctx]) -> _Ref: ...
+    def __get__(self, view: None, owner: type[Ctx]) -> _Ref[R]: ...
     @overload
-    def __get__(self, view: Ctx, owner: type[Ctx]) -> Any: ...
-    def __get__(self, view: Ctx | None, owner: type[Ctx]) -> Any:
+    def __get__(self, view: Ctx, owner: type[Ctx]) -> R | None: ...
+    def __get__(self, view: Ctx | None, owner: type[Ctx]) -> _Ref[R] | R | None:
         if view is None:
             return self
-        return view._sidecar[self._checked(view)]
+        return cast("R | None", view._sidecar[self._checked(view)])
 
-    def __set__(self, view: Ctx, value: Any) -> None:
+    def __set__(self, view: Ctx, value: R | None) -> None:
         view._sidecar[self._checked(view)] = value
 
     def _checked(self, view: Ctx) -> int:
@@ -77,8 +82,9 @@ class _Val:
 class Ctx:
     """A shape over one extended slot; made by `uring.ExtSQE.ctx`.
 
-    ``fn`` and ``ref1`` to ``ref7`` hold any object, ``val1`` to ``val7`` signed 64-bit integers, and ``data``
-    is a writable view of the bytes left. An attribute that the shape lacks is an AttributeError.
+    ``fn`` holds a function and ``ref1`` to ``ref7`` any object, None before they are set; ``val1`` to
+    ``val7`` hold signed 64-bit integers, and ``data`` is a writable view of the bytes left. An attribute that
+    the shape lacks is an AttributeError.
 
     Args:
         sidecar: the slot's references.
@@ -102,14 +108,14 @@ class Ctx:
         self.refs: int = refs
         self.vals: int = vals
 
-    fn: _Ref = _Ref(0)
-    ref1: _Ref = _Ref(1)
-    ref2: _Ref = _Ref(2)
-    ref3: _Ref = _Ref(3)
-    ref4: _Ref = _Ref(4)
-    ref5: _Ref = _Ref(5)
-    ref6: _Ref = _Ref(6)
-    ref7: _Ref = _Ref(7)
+    fn: _Ref[Callable[..., object]] = _Ref(0)
+    ref1: _Ref[object] = _Ref(1)
+    ref2: _Ref[object] = _Ref(2)
+    ref3: _Ref[object] = _Ref(3)
+    ref4: _Ref[object] = _Ref(4)
+    ref5: _Ref[object] = _Ref(5)
+    ref6: _Ref[object] = _Ref(6)
+    ref7: _Ref[object] = _Ref(7)
     val1: _Val = _Val(1)
     val2: _Val = _Val(2)
     val3: _Val = _Val(3)

@@ -8,7 +8,7 @@ on access, so that a completion costs only the tuple.
 from __future__ import annotations
 
 from collections import namedtuple
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..abi import CqeFlag, Op
 from ..errors import error_from_result
@@ -45,8 +45,15 @@ class Completion(tuple[int, ...]):
 
     __slots__ = ()
 
-    user_data: property = _getters.user_data
-    res: property = _getters.res
+    if TYPE_CHECKING:
+
+        @property
+        def user_data(self) -> int: ...
+        @property
+        def res(self) -> int: ...
+
+    else:
+        user_data, res = _getters.user_data, _getters.res
 
     @property
     def flags(self) -> CqeFlag:

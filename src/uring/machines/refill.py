@@ -25,10 +25,10 @@ from ..session.queries import query_opcodes
 from ..session.registration import Registrations
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Unpack
 
     from ..kernel.memory import Pin
-    from ..options import Options
+    from ..options import OptionFields, Options
 
 __all__ = ["ZCRXMethods", "ZCRXOffsets", "ZCRXQueue"]
 
@@ -155,7 +155,7 @@ class ZCRXQueue:
 class ZCRXMethods(Registrations):
     """Receive queues of network cards."""
 
-    def __init__(self, options: Options | None = None, **changes: object) -> None:
+    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
         super().__init__(options, **changes)
         self._queues: list[ZCRXQueue] = []
 

@@ -5,6 +5,8 @@ Invariant: a group's memory stays until all operations that were in flight at it
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .. import abi
 from ..contexts.views import Completion
 from ..errors import PoolExhausted
@@ -14,6 +16,11 @@ from .bundles import BundleIterator
 from .groups import BufferGroup
 from .pools import BufferPool, RegisterBufferPool
 from .registration import Registrations
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..options import OptionFields
 
 __all__ = ["BufferGroups", "ProvidedBuffers"]
 
@@ -63,7 +70,7 @@ class BufferGroups:
 class ProvidedBuffers(Registrations):
     """Buffer rings of a ring, and the memory that `Options` asks for."""
 
-    def __init__(self, options: Options | None = None, **changes: object) -> None:
+    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
         super().__init__(options, **changes)
         self._groups: dict[int, BufferGroup] = {}
         self.buffer_groups: BufferGroups = BufferGroups([])

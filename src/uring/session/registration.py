@@ -14,8 +14,10 @@ from .regions import MemRegion, WaitRegion
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..ops.base import Fd
-    from ..options import Options
+    from ..options import OptionFields, Options
 
 __all__ = ["Registrations"]
 
@@ -25,7 +27,7 @@ _UINT_MAX = (1 << 32) - 1
 class Registrations(Settings):
     """io_uring_register(2) of one ring. Only the ring's own thread may register, unless it has several."""
 
-    def __init__(self, options: Options | None = None, **changes: object) -> None:
+    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
         super().__init__(options, **changes)
         self._own_regions: list[MemRegion] = []
         self._entered_through: int | None = None

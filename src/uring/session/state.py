@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from .. import abi, ops
 from ..abi.layouts import PROBE, PROBE_OP
@@ -24,10 +24,13 @@ from ..kernel.ring import CQE, CQE_BIG, KernelRing
 from ..options import Options
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..contexts.context import IndirectSQE
     from ..contexts.requests import Request
     from ..contexts.views import Completion
     from ..kernel.op import Op
+    from ..options import OptionFields
     from .batch import Batch
     from .linking import Chain
 
@@ -85,9 +88,9 @@ class Features:
 class RingState:
     """The ring's parts, figures and checks."""
 
-    def __init__(self, options: Options | None = None, **changes: object) -> None:
+    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
         if options is None:
-            options = Options(**cast("Any", changes))
+            options = Options(**changes)
         elif changes:
             raise TypeError("give either Options or their fields as keywords")
         elif not isinstance(options, Options):

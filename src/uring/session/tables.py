@@ -24,9 +24,9 @@ from .registered import Registered
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Unpack
 
-    from ..options import Options
+    from ..options import OptionFields, Options
 
 __all__ = ["Tables"]
 
@@ -40,7 +40,7 @@ _rings: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
 class Tables(RingCore):
     """Registered files and buffers. Only the ring's own thread may register, unless it has several."""
 
-    def __init__(self, options: Options | None = None, **changes: object) -> None:
+    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
         super().__init__(options, **changes)
         self._files = 0
         self._buffers: list[tuple[memoryview, object] | None] = []
