@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import uring
 from uring.abi import (
     IORING_OP_NOP,
     IORING_OP_NOP128,
@@ -273,7 +274,7 @@ def test_a_reader_that_leaves_early_is_no_error(options: tuple[str, ...]) -> Non
 
 IN_NO_ENVIRONMENT = {
     "URING_TRIO": "1",
-    "PYTHONPATH": f"{Path(__file__).parents[2] / 'src'}{os.pathsep}{sysconfig.get_path('purelib')}",
+    "PYTHONPATH": f"{Path(uring.__file__).parents[1]}{os.pathsep}{sysconfig.get_path('purelib')}",
 }
 
 

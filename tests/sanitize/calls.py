@@ -3,11 +3,13 @@
 Every call either does what it says or raises one of `REFUSALS`. Built with sanitizers (`make sanitize`),
 anything else that it does to memory ends the process with a report. Calls come in episodes, each with a
 world of its own that follows from the seed and the number of the episode, so that a failure can be had again.
+Where the ring takes several threads, so many make the calls at once; the order of theirs does not follow.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import faulthandler
 import fcntl
 import gc
@@ -18,17 +20,21 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uring
 from uring import Ring, ops
 from uring.session import life as core
 
 from .world import World, arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 REFUSALS = (
     TypeError,
@@ -45,6 +51,7 @@ REFUSALS = (
 EPISODE = 1000
 FILE_LIMIT = 1 << 24
 EPISODE_SECONDS = 60
+THREADS = 3  # on a ring that takes several
 TICK = 0.05  # no wait of the kernel's is longer: a signal ends it
 
 RAW = {
@@ -145,13 +152,58 @@ class Caller:
         self.ring_methods = [each for each in self.surface if each.owner is Ring]
         self.rest = [each for each in self.surface if each.owner is not Ring]
         self.wrong: Counter[str] = Counter()
-        self.calls = self.accepted = self.completions = self.properties = 0
+        self.calls = self.accepted = self.completions = self.properties = self.threaded = 0
 
     def episode(self, number: int, calls: int) -> None:
         rng = random.Random(f"{self.seed} {number}")
         world = World(rng, number)
-        called = set()
-        for turn in range(calls):
+        called: set[str] = set()
+        if world.options.get("multi_issuers"):
+            self.in_threads(world, number, calls, called)
+        else:
+            self.turns(world, rng, number, range(calls), called)
+        # Few episodes have an object of some classes: there each of its methods is called.
+        for turn, callee in enumerate(self.rest, calls):
+            if callee.owner is not None and callee.label not in called:
+                self.note(number, turn, callee)
+                self.call(world, callee)
+        self.note(number, calls, None)
+        leaked = len(core._leaked)
+        world.close()
+        for kernel, held, slots, _ in core._leaked[leaked:]:
+            left = [op.name for ops_ in held.values() for op in ops_]
+            left += [slot.op.name for slot in slots.values() if slot.op]
+            print(f"seed {self.seed}, episode {number}: did not end: {left} {world.options}", file=sys.stderr)
+            # Its mapped queues would keep it at work, on descriptors of the next world.
+            kernel.close()
+
+    def in_threads(self, world: World, number: int, calls: int, called: set[str]) -> None:
+        """The calls of an episode, by several threads at once."""
+        failed: list[BaseException] = []
+
+        def work(which: int) -> None:
+            try:
+                rng = random.Random(f"{self.seed} {number} {which}")
+                self.turns(world, rng, number, range(which, calls, THREADS), called)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=work, args=(which,)) for which in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            alive[0].join(TICK)
+            for thread in alive:  # a signal of the process goes to the main thread alone
+                # Not pthread_kill, which may not be called for a thread that has ended.
+                ctypes.CDLL(None).tgkill(os.getpid(), thread.native_id, signal.SIGALRM)
+        self.threaded += 1
+        if failed:
+            raise failed[0]
+
+    def turns(
+        self, world: World, rng: random.Random, number: int, turns: Iterable[int], called: set[str]
+    ) -> None:
+        for turn in turns:
             draw = rng.random()
             if draw < 0.12:
                 self.take(world, rng)
@@ -161,18 +213,6 @@ class Caller:
             called.add(callee.label)
             self.note(number, turn, callee)
             self.call(world, callee)
-        # Few episodes have an object of some classes: there each of its methods is called.
-        for turn, callee in enumerate(self.rest, calls):
-            if callee.owner is not None and callee.label not in called:
-                self.note(number, turn, callee)
-                self.call(world, callee)
-        self.note(number, calls, None)
-        leaked = len(core._leaked)
-        world.close()
-        for _, held, slots, _ in core._leaked[leaked:]:
-            left = [op.name for ops_ in held.values() for op in ops_]
-            left += [slot.op.name for slot in slots.values() if slot.op]
-            print(f"seed {self.seed}, episode {number}: did not end: {left} {world.options}", file=sys.stderr)
 
     def call(self, world: World, callee: Callee) -> None:
         function = callee.function
@@ -354,7 +394,8 @@ def report(caller: Caller, episodes: int) -> set[str]:
     refused = [each.label for each in caller.surface if each.calls and not each.accepted]
     print(
         f"calls={caller.calls} accepted={caller.accepted} completions={caller.completions} "
-        f"properties={caller.properties} callables={len(caller.surface)} episodes={episodes}"
+        f"properties={caller.properties} callables={len(caller.surface)} episodes={episodes} "
+        f"in_threads={caller.threaded}"
     )
     print("never called:", *sorted(never) or ["-"])
     print("never accepted:", *refused or ["-"], flush=True)

@@ -360,7 +360,11 @@ LIKELY: dict[str, Callable[[World], Any]] = {
     **dict.fromkeys(("pool", "pools"), a(uring.ContextPools)),
     "name": chosen(*XATTRS),
     "opcode": chosen(*range(66), 255, 256, -1),
-    "family": chosen(*FAMILIES, 0, 16, 17, 40, -1, 1 << 16),
+    "family": lambda world: (
+        world.rng.choice((*FAMILIES, 0, 16, 17, 40, -1, 1 << 16))
+        if world.rng.random() < 0.8
+        else world.inet_address()
+    ),
     "type": chosen(1, 2, 3, 5, 1 | 1 << 19, 99, -1),
     "protocol": chosen(0, 0, 6, 17, 136, 255, -1),
     "address": World.inet_address,
