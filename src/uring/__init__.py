@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         IndirectSQE,
         SQEContext,
     )
+    from .contexts.entry import SQEView, view_ext_sqe, view_sqe
     from .contexts.packing import (
         cast_user_data,
         for_fd,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from .contexts.requests import Request
     from .contexts.shapes import Ctx
     from .contexts.userdata import context_user_data, context_with_user_data
-    from .contexts.views import CQEView, DirectCQE, ExtCQE, SQEView, view_ext_sqe, view_sqe
+    from .contexts.views import CQEView, DirectCQE, ExtCQE
     from .errors import (
         CQOverflow,
         ListenerNotReady,
@@ -64,15 +65,10 @@ if TYPE_CHECKING:
         set_listener_ready,
     )
     from .machines.machine import IllegalEvent
-    from .machines.multishot import (
-        MultishotAction,
-        MultishotHandler,
-        MultishotStep,
-        MultishotSubscription,
-        SubscriptionState,
-    )
+    from .machines.multishot import MultishotSubscription, SubscriptionState
     from .machines.received import ZCRXBuffer, ZCRXConfig, ZCRXHandler
     from .machines.refill import ZCRXOffsets, ZCRXQueue
+    from .machines.steps import MultishotAction, MultishotHandler, MultishotStep
     from .machines.zcrx import ZCRXReceiver, ZCRXState
     from .machines.zerocopy import ZCHandler, ZCTracker
     from .options import (
@@ -210,7 +206,8 @@ _HOMES = {
     "contexts.requests": "Request",
     "contexts.shapes": "Ctx",
     "contexts.userdata": "context_user_data context_with_user_data",
-    "contexts.views": "CQEView DirectCQE ExtCQE SQEView view_ext_sqe view_sqe",
+    "contexts.entry": "SQEView view_ext_sqe view_sqe",
+    "contexts.views": "CQEView DirectCQE ExtCQE",
     "errors": (
         "CQOverflow ListenerNotReady NoWorker NotSupported OperationRestricted PoolExhausted RingClosed "
         "RingUnavailable "
@@ -226,11 +223,10 @@ _HOMES = {
         "prepare_listener_bind prepare_listener_listen prepare_listener_socket set_listener_ready"
     ),
     "machines.machine": "IllegalEvent",
-    "machines.multishot": (
-        "MultishotAction MultishotHandler MultishotStep MultishotSubscription SubscriptionState"
-    ),
+    "machines.multishot": "MultishotSubscription SubscriptionState",
     "machines.refill": "ZCRXOffsets ZCRXQueue",
     "machines.received": "ZCRXBuffer ZCRXConfig ZCRXHandler",
+    "machines.steps": "MultishotAction MultishotHandler MultishotStep",
     "machines.zcrx": "ZCRXReceiver ZCRXState",
     "machines.zerocopy": "ZCHandler ZCTracker",
     "options": (

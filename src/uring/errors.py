@@ -178,7 +178,7 @@ class OperationRestricted(_Portable, PermissionError):
         super().__init__(errno.EACCES, hint)
         self.op = op
 
-    def _recipe(self) -> tuple[Any, ...]:
+    def _recipe(self) -> tuple[object, ...]:
         return type(self), (self.op,)
 
 

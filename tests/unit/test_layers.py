@@ -168,7 +168,7 @@ def test_names_no_machine(path: Path) -> None:
     ("module", "source", "wrong"),
     [
         ("uring.kernel.buffers", "from .. import ops", ["uring.ops"]),
-        ("uring.kernel.buffers", "from ..contexts.views import view_sqe", ["uring.contexts.views"]),
+        ("uring.kernel.buffers", "from ..contexts.entry import view_sqe", ["uring.contexts.entry"]),
         ("uring.ring", "from .errors import Error", []),
         ("uring.ring", "import uring", ["uring"]),
         ("uring.ring", "from uring import RingError", ["uring"]),

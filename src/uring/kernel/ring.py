@@ -15,25 +15,24 @@ Invariants
 from __future__ import annotations
 
 import errno
-import os
 import struct
-import sys
 import warnings
-import weakref
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import RingClosed, RingUnavailable, error_from_result
+from .forking import open_rings
 from .lib import NOT_BUILT, ffi, lib
 from .opening import open_ring
+from .registering import USE_REGISTERED_RING, register
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .op import Op
 
-__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike", "register_blind"]
+__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike"]
 
 CQE = struct.Struct("=QiI")
 """One completion in ``out`` of a ring with 16-byte entries: user_data, res, flags."""
@@ -46,7 +45,6 @@ _uint64s: Any = ffi.typeof("uint64_t[]") if ffi is not None else None
 _CQSIZE = 1 << 3
 _SQE128 = 1 << 10
 _REGISTERED_FD_ONLY = 1 << 15
-_USE_REGISTERED_RING = 1 << 31
 _RESIZE_RINGS = 33
 _GETEVENTS = 1 << 0
 _EXT_ARG = 1 << 3
@@ -177,7 +175,7 @@ class KernelRing:
         self.unqueue: Callable[[int], int] = partial(lib.ur_unqueue, handle)
         self.end_unsent: Callable[[int], int] = partial(lib.ur_end_unsent, handle)
         self.out: memoryview[int] = self._view_out()
-        _open_rings.add(self)
+        open_rings.add(self)
 
     @property
     def closed(self) -> bool:
@@ -301,8 +299,8 @@ class KernelRing:
         if self._handle.fd < 0:
             raise self.closed_error()
         if self.flags & _REGISTERED_FD_ONLY:
-            opcode |= _USE_REGISTERED_RING
-        return _register(self.fd, opcode, address, nr_args, what)
+            opcode |= USE_REGISTERED_RING
+        return register(self.fd, opcode, address, nr_args, what)
 
     def track(self) -> None:
         """Counts what is in flight by ``user_data`` from now on: `count` and `ended` answer.
@@ -422,7 +420,7 @@ class KernelRing:
         if not self.closed:
             self.out.release()
             lib.ur_close(self._handle)
-        _open_rings.discard(self)
+        open_rings.discard(self)
 
     def closed_error(self) -> RingClosed:
         if self._forked:
@@ -444,35 +442,3 @@ class KernelRing:
         if not closed:
             warnings.warn(f"unclosed ring (fd {self.fd})", ResourceWarning, stacklevel=1, source=self)
             self.close()
-
-
-def register_blind(opcode: int, address: int | None, nr_args: int, what: str = "") -> int:
-    """io_uring_register(2) without a ring: the few opcodes that need none.
-
-    Raises:
-        RingUnavailable: this is not Linux, or not built. OSError: as the kernel says.
-    """
-    if lib is None:
-        raise RingUnavailable(errno.ENOSYS, NOT_BUILT)
-    return _register(-1, opcode, address, nr_args, what)
-
-
-def _register(fd: int, opcode: int, address: int | None, nr_args: int, what: str) -> int:
-    arg = ffi.NULL if address is None else ffi.cast("void *", address)
-    result: int = lib.ur_register(fd, opcode, arg, nr_args)
-    if result < 0:
-        raise error_from_result(result, what or f"io_uring_register({opcode & ~_USE_REGISTERED_RING})")
-    return result
-
-
-_open_rings: weakref.WeakSet[KernelRing] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for ring in list(_open_rings):
-        ring._in_child()
-    _open_rings.clear()
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_after_fork_in_child)

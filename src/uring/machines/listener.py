@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from ..kernel.addresses import Address
-    from .multishot import MultishotHandler, MultishotMethods, MultishotSubscription
+    from .multishot import MultishotMethods, MultishotSubscription
+    from .steps import MultishotHandler
 
 __all__ = [
     "ListenerHandler",

@@ -25,10 +25,9 @@ from ..session.queries import query_opcodes
 from ..session.registration import Registrations
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Unpack
+    from typing_extensions import Buffer
 
     from ..kernel.memory import Pin
-    from ..options import OptionFields, Options
 
 __all__ = ["ZCRXMethods", "ZCRXOffsets", "ZCRXQueue"]
 
@@ -155,8 +154,8 @@ class ZCRXQueue:
 class ZCRXMethods(Registrations):
     """Receive queues of network cards."""
 
-    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
-        super().__init__(options, **changes)
+    def _prepare(self) -> None:
+        super()._prepare()
         self._queues: list[ZCRXQueue] = []
 
     def register_zcrx_ifq(

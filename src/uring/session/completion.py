@@ -1,11 +1,7 @@
-"""Waiting: completions as objects, and the release of pins and slots.
+"""Waiting for completions: for some, for all, for those of one request, on one thread or on several.
 
 Invariants
-  - The pins of an operation are dropped on the last completion that can touch them. Contexts in direct mode
-    are not unique: their pins are kept by value, and dropped together when nothing is in flight under that
-    value.
-  - A completion carries what its result means, from before the memory of its operation is released: it can be
-    asked at any time, on any thread, whatever else is in flight.
+  - What was taken from the kernel and not given to the caller stays in the backlog, for the next wait.
   - With several issuers only the blocking itself happens outside the lock.
 """
 
@@ -17,17 +13,15 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..abi import IORING_CQE_F_MORE, IORING_OP_PIPE
-from ..contexts.requests import meaning_of
+from ..abi import IORING_CQE_F_MORE
 from ..contexts.views import Completion, CQEView, DirectCQE, ExtCQE
 from ..errors import PoolExhausted
-from ..kernel.op import descriptor
-from ..kernel.ring import CQE
+from .delivery import WAKE, Delivery
 from .queries import send_msg_ring
-from .state import NO_THREAD, RingState
+from .state import NO_THREAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from ..contexts.requests import Request
     from ..kernel.op import Op
@@ -35,10 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Waiting"]
 
 _MESSAGE_MASK = (1 << 62) - 1
-_WAKE = (1 << 64) - 1
-"""What a completion carries that only wakes the ring's thread."""
 _MORE = int(IORING_CQE_F_MORE)
-_OP_PIPE = int(IORING_OP_PIPE)
 _SLEEP_MOST = 0.5
 """Seconds. A signal that comes between Python's last look for one and the kernel's sleep ends neither, so
 that no sleep may last: Ctrl-C would go unseen for ever."""
@@ -46,7 +37,7 @@ that no sleep may last: Ctrl-C would go unseen for ever."""
 C = TypeVar("C", bound=Completion)
 
 
-class Waiting(RingState):
+class Waiting(Delivery):
     """The way out of a ring."""
 
     def wait(self, max_cqes: int = 64, timeout: float | None = 0.0) -> list[CQEView]:
@@ -164,139 +155,6 @@ class Waiting(RingState):
             return self._take(kind, max_cqes, left)
         return cqes
 
-    def _collect(self, kind: type[C], n: int) -> list[C]:
-        """Completions of the last cycle as objects; whatever ended by them is released."""
-        out = self._kernel.out[: n * self._cqe_size]
-        cqes = self._deliver(kind, out) if self._requests else list(map(kind, self._unpack(out)))
-        if self._waking:
-            found = len(cqes)
-            cqes = [cqe for cqe in cqes if cqe[0] != _WAKE]
-            with self._lock:  # another thread may add to it
-                self._waking -= found - len(cqes)
-        if self._held or self._slots or self._guarded or self._batches:
-            if self._decoding or min(out.cast("i")[2 :: self._cqe_size // 4].tolist()) < 0:
-                self._tell(kind, cqes)
-            ended = self._release(cqes)
-            if self._batches:
-                self._settle_batches()
-            if self._kernel.strays != self._strays:
-                cqes = self._drop_late(cqes, ended)
-        elif self._kernel.strays != self._strays:
-            cqes = self._drop_late(cqes, ())
-        return cqes
-
-    def _deliver(self, kind: type[C], out: memoryview[int]) -> list[C]:
-        """Completions as objects, where some are of requests without a context."""
-        requests = self._requests
-        take = requests.pop
-        narrow = self._cqe_size == CQE.size
-        cqes: list[Any] = []
-        for raw in self._unpack(out):
-            request = take(raw[0], None)
-            if request is not None:
-                res, flags = raw[1], raw[2]
-                op, told = request._op, None
-                if not flags and res >= 0 and op is not None and op.decode is None:
-                    request.res, request._op = res, None  # the common case by itself, for speed
-                else:
-                    told = request._complete(res, flags)
-                    if flags & _MORE:
-                        requests[raw[0]] = request
-                raw = (raw[0], res, flags, 0, 0, told, request) if narrow else (*raw, told, request)
-            cqes.append(raw)
-        return list(map(kind, cqes))
-
-    def _tell(self, kind: type[C], cqes: list[C]) -> None:
-        """Gives to completions what their results mean: how to decode them, or what has failed."""
-        decoding, slots, renamed = self._decoding, self._slots, self._renamed
-        for i, cqe in enumerate(cqes):
-            value, res = cqe[0], cqe[1]
-            if res >= 0 and value not in decoding:
-                continue
-            slot = slots.get(value)
-            if slot is not None:
-                ops: tuple[Op, ...] = () if slot.op is None else (slot.op,)
-            else:
-                ops = self._kept(renamed.get(value, value))
-            if ops:
-                told: Any = _place(ops) if res < 0 else self._meaning(ops)
-                if told is not None:
-                    cqes[i] = kind((*cqe[:3], *cqe.big_cqe, told))
-
-    def _meaning(self, ops: tuple[Op, ...]) -> Callable[[int], Any] | None:
-        """How to decode a result of one of these requests; None where the number is all."""
-        op = ops[0]
-        if len(ops) == 1:
-            decode: Callable[[int], Any] | None = meaning_of(op, 0)
-            return decode
-        if all(each.fields[0] == _OP_PIPE for each in ops):
-            # Their memory tells which have succeeded, and every success gets another pair.
-            for op in ops:
-                if op not in self._given and op.decode is not None:
-                    ends: Any = op.decode(0)
-                    if ends[0] != ends[1]:
-                        self._given.add(op)
-                        return op.decode
-        return _ambiguous if any(each.decode is not None for each in ops) else None
-
-    def _kept(self, value: int) -> tuple[Op, ...]:
-        """The requests in flight under a direct context, but for those that do nothing."""
-        ops = self._held.get(value, ())
-        for batch in self._batches:
-            ops += batch.holds.get(value, ())
-        return ops
-
-    def _release(self, cqes: Iterable[tuple[Any, ...]]) -> list[int]:
-        ended = self._kernel.ended()
-        if self._renamed:
-            ended += self._settle(cqes, ended)
-        slots = self._slots
-        take = self._held.pop
-        results: dict[int, int] | None = None
-        for value in ended:
-            if take(value, None) is None and value in slots:
-                slot = slots.pop(value)
-                slot.in_flight = False
-                slot.op = None
-                if results is None:
-                    results = {} if self._stopping else {cqe[0]: cqe[1] for cqe in cqes}
-                slot.res = results.get(value)
-        if self._guarded:
-            self._guarded.difference_update(ended)
-        if self._decoding:
-            self._decoding.difference_update(ended)
-            if self._given and not self._decoding:
-                self._given.clear()
-        return ended
-
-    def _settle(self, cqes: Iterable[tuple[Any, ...]], ended: list[int]) -> list[int]:
-        """The values of polls that ended under another one, given to them by an update."""
-        renamed = self._renamed
-        settled = []
-        for value, _, flags, *_ in cqes:
-            own = renamed.get(value)
-            if own is not None and not flags & _MORE and self._kernel.settle(own):
-                settled.append(own)
-        for value, own in list(renamed.items()):
-            if own in settled or own in ended:
-                del renamed[value]
-                self._guarded.discard(value)
-        return settled
-
-    def _settle_batches(self) -> None:
-        """Lets go of the batches of which nothing is in flight any more."""
-        in_flight = self._kernel.any_in_flight
-        self._batches = [each for each in self._batches if in_flight(each.pairs, len(each.requests))]
-
-    def _drop_late(self, cqes: list[C], ended: Iterable[int]) -> list[C]:
-        self._strays = self._kernel.strays
-        known = set(ended)
-        kept = [
-            c for c in cqes if c[0] >> 62 not in (1, 2) or c[0] in known or c[0] in self._slots or c.request
-        ]
-        self._late += len(cqes) - len(kept)
-        return kept
-
     def completions(self, timeout: float | None = None) -> Iterator[CQEView]:
         """Completions as they come, until nothing is in flight any more, or none has come in time.
 
@@ -396,7 +254,7 @@ class Waiting(RingState):
             self._posted.append(op)
             self._waking += 1
             try:
-                send_msg_ring(self.fileno(), _WAKE & _MESSAGE_MASK)
+                send_msg_ring(self.fileno(), WAKE & _MESSAGE_MASK)
             except BaseException:
                 self._posted.pop()
                 self._waking -= 1
@@ -480,23 +338,6 @@ class Waiting(RingState):
                 if not self._waiters and not self._kernel.closed:
                     self._kernel.eager = False
                 self._quiet.notify_all()
-
-
-def _ambiguous(res: int) -> Any:
-    raise LookupError(
-        "several requests were in flight under this direct context, and nothing tells whose result this is: "
-        "leave the context out, or use slots"
-    )
-
-
-def _place(ops: tuple[Op, ...]) -> tuple[Any, ...] | None:
-    """What is known of a failed one of these requests, as `uring.kernel.op.failure` takes it."""
-    first = ops[0]
-    if len(ops) == 1:
-        return first.name, first.fields, first.address, first.paths
-    if len({(op.name, descriptor(op.fields)) for op in ops}) > 1:
-        return None
-    return first.name, first.fields, None, ()
 
 
 def _deadline(timeout: float | None) -> float | None:

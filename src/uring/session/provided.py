@@ -5,22 +5,15 @@ Invariant: a group's memory stays until all operations that were in flight at it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .. import abi
 from ..contexts.views import Completion
 from ..errors import PoolExhausted
 from ..ops.base import check_int
-from ..options import Options, locked_buffer_layout
+from ..options import locked_buffer_layout
 from .bundles import BundleIterator
 from .groups import BufferGroup
 from .pools import BufferPool, RegisterBufferPool
 from .registration import Registrations
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from ..options import OptionFields
 
 __all__ = ["BufferGroups", "ProvidedBuffers"]
 
@@ -70,8 +63,8 @@ class BufferGroups:
 class ProvidedBuffers(Registrations):
     """Buffer rings of a ring, and the memory that `Options` asks for."""
 
-    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
-        super().__init__(options, **changes)
+    def _prepare(self) -> None:
+        super()._prepare()
         self._groups: dict[int, BufferGroup] = {}
         self.buffer_groups: BufferGroups = BufferGroups([])
         self.register_pool: RegisterBufferPool | None = None

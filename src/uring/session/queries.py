@@ -11,7 +11,7 @@ from .. import abi
 from ..abi.layouts import QUERY_HDR, QUERY_OPCODE, QUERY_SCQ, QUERY_ZCRX
 from ..errors import NotSupported, error_from_result
 from ..kernel.memory import zeroed
-from ..kernel.ring import register_blind
+from ..kernel.registering import register_blind
 from ..ops.base import check_fd, check_int
 
 if TYPE_CHECKING:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .. import abi
 from ..abi import layouts
 from ..errors import NotSupported
 from ..kernel.memory import zeroed
 from ..ops.base import check_fd, check_int, renamed
-from .queries import QueryOpcode, QuerySCQ, QueryZCRX, query_opcodes, query_scq, query_zcrx
+from . import queries
 from .regions import MemRegion, WaitRegion
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
     from ..ops.base import Fd
-    from ..options import OptionFields, Options
 
 __all__ = ["Registrations"]
 
@@ -27,8 +24,12 @@ _UINT_MAX = (1 << 32) - 1
 class Registrations(Settings):
     """io_uring_register(2) of one ring. Only the ring's own thread may register, unless it has several."""
 
-    def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
-        super().__init__(options, **changes)
+    query_opcodes: Final = staticmethod(queries.query_opcodes)
+    query_zcrx: Final = staticmethod(queries.query_zcrx)
+    query_scq: Final = staticmethod(queries.query_scq)
+
+    def _prepare(self) -> None:
+        super()._prepare()
         self._own_regions: list[MemRegion] = []
         self._entered_through: int | None = None
 
@@ -245,57 +246,6 @@ class Registrations(Settings):
             0 if opcode is None else check_int("opcode", opcode, 0, 0xFF),
         )
         return self._kernel.register(int(abi.IORING_REGISTER_SYNC_CANCEL), memory.address, 1, "cancel")
-
-    def query_opcodes(self) -> QueryOpcode:
-        """Asks the kernel for its opcodes and features; see `uring.query_opcodes`.
-
-        Returns:
-            A `QueryOpcode`.
-
-        Raises:
-            NotSupported: the kernel is older.
-
-        Since:
-            Linux 6.18.
-
-        Source:
-            io_uring_register(2), ``IORING_REGISTER_QUERY``.
-        """
-        return query_opcodes()
-
-    def query_zcrx(self) -> QueryZCRX:
-        """Asks the kernel for the features of zero-copy receive; see `uring.query_zcrx`.
-
-        Returns:
-            A `QueryZCRX`.
-
-        Raises:
-            NotSupported: the kernel is older.
-
-        Since:
-            Linux 6.19.
-
-        Source:
-            io_uring_register(2), ``IORING_REGISTER_QUERY``.
-        """
-        return query_zcrx()
-
-    def query_scq(self) -> QuerySCQ:
-        """Asks the kernel for the size of the queues' headers; see `uring.query_scq`.
-
-        Returns:
-            A `QuerySCQ`.
-
-        Raises:
-            NotSupported: the kernel is older.
-
-        Since:
-            Linux 6.19.
-
-        Source:
-            io_uring_register(2), ``IORING_REGISTER_QUERY``.
-        """
-        return query_scq()
 
     # ---- inside --------------------------------------------------------------------------------------
 

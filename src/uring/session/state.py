@@ -145,9 +145,13 @@ class RingState:
             self._plain = self._probe()
             ops.nop().pack()
             self.pools: ContextPools = ContextPools(options.context_capacity or self._kernel.cq_entries)
+            self._prepare()
         except BaseException:
             self._kernel.close()
             raise
+
+    def _prepare(self) -> None:
+        """The parts of a class above this one: with its own attributes, after those of the classes below."""
 
     @property
     def started(self) -> bool:

@@ -1,4 +1,4 @@
-"""Submitting: requests one by one, in chains, in batches.
+"""Submitting under contexts: requests one by one, many, in chains.
 
 Invariants
   - A request that cannot be sent is refused before anything is queued.
@@ -9,23 +9,21 @@ Invariants
 from __future__ import annotations
 
 import errno
-from array import array
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from .. import abi, ops
-from ..contexts.context import POOL_SHIFT, REQUEST_VALUES, SQEContext
-from ..contexts.requests import Request
-from ..errors import PoolExhausted
+from ..contexts.context import SQEContext
 from ..kernel.op import Op
-from .chains import Chains, is_context, no_context
-from .linking import Chain
+from .chains import is_context, no_context
+from .requesting import SPECIAL, Requesting, no_request
 from .state import NO_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..contexts.context import IndirectSQE
+    from ..contexts.requests import Request
 
 __all__ = ["ABSENT", "Submission"]
 
@@ -38,12 +36,6 @@ class _Absent:
 
 ABSENT: Final = _Absent()
 
-_LINKS = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
-_LINK = int(abi.IOSQE_IO_LINK)
-_SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
-_DRAIN = int(abi.IOSQE_IO_DRAIN)
-_LAST_REQUEST = REQUEST_VALUES + (1 << POOL_SHIFT) - 1
-_SPECIAL = _LINKS | _SKIP | _DRAIN
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _RESERVED = 3 << 62
 _DIRECT_END = 1 << 62
@@ -52,7 +44,7 @@ _NOP = ops.nop()
 _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 
 
-class Submission(Chains):
+class Submission(Requesting):
     """The ways into a ring."""
 
     @overload
@@ -81,7 +73,7 @@ class Submission(Chains):
         try:
             entry = op.entry
         except AttributeError:
-            raise _no_request(op) from None
+            raise no_request(op) from None
         if isinstance(ctx, _Absent):
             return self.request(op)
         if get_ident() == self._owner:
@@ -102,132 +94,6 @@ class Submission(Chains):
             self._check_open()
             return self._enqueue(op, ctx)
 
-    def request(self, op: Op[T]) -> Request[T]:
-        """Queues a request under a value of its own: `submit` without a context.
-
-        In a ``with ring.chain():`` block it is queued with the block's end.
-
-        Args:
-            op: the request of ``uring.ops``.
-
-        Returns:
-            A `Request`, which knows its result.
-
-        Raises:
-            NotSupported, PoolExhausted, ValueError, RingClosed, RuntimeError: as `submit`.
-        """
-        if get_ident() == self._owner:
-            if self._chain or self._guarded or self._drained or self._linking:
-                return self._queue_request(op)
-            # The common case by itself, for speed.
-            try:
-                fields, entry = op.fields, op.entry
-            except AttributeError:
-                raise _no_request(op) from None
-            value = self._serial + 1
-            if self._plain[fields[0]] and not fields[1] & _SPECIAL and value < _LAST_REQUEST:
-                self._serial = value
-                request = Request(self, value, op)
-                self._requests[value] = request
-                result = self._put_packed(value, entry) if entry else self._put(value, *fields)
-                if result:
-                    del self._requests[value]
-                    raise self._refused(result)
-                return request
-            return self._queue_request(op)
-        if self._owner != NO_THREAD:
-            raise self._unusable()
-        with self._lock:
-            self._check_open()
-            return self._queue_request(op)
-
-    def submit_all(self, ops: Iterable[Op[T]]) -> list[Request[T]]:
-        """Queues many requests, each under a value of its own; the next wait submits them in one call.
-
-        Args:
-            ops: the requests of ``uring.ops``.
-
-        Returns:
-            A `Request` for each, in their order.
-
-        Raises:
-            NotSupported, PoolExhausted, ValueError, RingClosed, RuntimeError: as `submit`; requests before
-                the one refused stay queued, and their completions carry them.
-        """
-        with self._lock:
-            self._check_usable()
-            made = [*ops]
-            unusual = self._chain or self._guarded or self._drained or self._linking
-            try:
-                packed = not unusual and all(
-                    op.entry and self._plain[op.fields[0]] and not op.fields[1] & _SPECIAL for op in made
-                )
-            except AttributeError:
-                packed = False
-            if not packed or self._serial + len(made) >= _LAST_REQUEST:
-                return [self._queue_request(op) for op in made]
-            # Entries that were written before are copied by one call into C.
-            first = self._serial + 1
-            requests = [Request(self, first + i, op) for i, op in enumerate(made)]
-            self._serial += len(made)
-            pairs = array("Q")
-            for op, request in zip(made, requests, strict=True):
-                self._requests[request.value] = request
-                pairs.append(op.entry)
-                pairs.append(request.value)
-            done = self._kernel.put_many(pairs.tobytes(), len(made))
-            if done < len(made):
-                for request in requests[done:]:
-                    del self._requests[request.value]
-                raise self._refused(-errno.EBUSY)
-            return requests
-
-    def chain(self, *, hard: bool = False, drain: bool = False) -> Chain:
-        """A block whose requests start one after the other: ``with ring.chain() as chain: ring.write(…);
-        ring.fsync(…)``. They are queued at its end, as one; an exception in the block queues none of them.
-
-        Each starts when the one before it has succeeded and came whole: a short read or write breaks the
-        chain (a short receive or send with ``MSG_WAITALL`` alone), and what follows is cancelled
-        (``ECANCELED``).
-
-        Args:
-            hard: each starts when the one before it has ended, however.
-            drain: the first one starts when everything queued before has ended (``IOSQE_IO_DRAIN``).
-        """
-        return Chain(self, hard, drain)
-
-    def _chain_begins(self, chain: Chain) -> None:
-        """Collects this thread's requests without a context in a chain: the start of its block."""
-        self._check_usable()
-        if get_ident() in self._linking:
-            raise RuntimeError("a chain is being made already: chains do not nest")
-        self._linking[get_ident()] = chain
-
-    def _chain_ends(self) -> None:
-        """The end of the block."""
-        self._linking.pop(get_ident(), None)
-
-    def _submit_chain(self, requests: list[Request[object]], *, hard: bool, drain: bool) -> None:
-        """Queues the requests of a chain, all or none; those that were not queued are abandoned."""
-        try:
-            with self._lock:
-                self._check_usable()
-                ops = self._linked([request._pending for request in requests], hard)
-                if drain:
-                    ops[0] = ops[0].with_flags(_DRAIN)
-                self._check_chain(ops, [request.context for request in requests])
-                for op, request in zip(ops, requests, strict=True):
-                    self._put_request(op, request, True)
-        except BaseException:
-            for request in requests:
-                if request.value not in self._requests:
-                    request._abandon()
-            raise
-
-    def _cancel_request(self, request: Request[object]) -> Request[int]:
-        """Queues a cancel of a request, by its value."""
-        return self.request(ops.async_cancel(request.context))
-
     def submit_many(self, requests: Iterable[tuple[Op, int]]) -> int:
         """Queues many requests, each with its context: `submit` in a loop.
 
@@ -247,7 +113,7 @@ class Submission(Chains):
             n = 0
             for op, ctx in requests:
                 if not isinstance(op, Op):
-                    raise _no_request(op)
+                    raise no_request(op)
                 self._enqueue(op, ctx)
                 n += 1
             return n
@@ -278,7 +144,7 @@ class Submission(Chains):
         chain = list(requests)
         for op, _ in chain:
             if not isinstance(op, Op):
-                raise _no_request(op)
+                raise no_request(op)
         with self._lock:
             self._check_usable()
             linked = self._linked([op for op, _ in chain], hard)
@@ -325,48 +191,6 @@ class Submission(Chains):
             if result < 0 and result not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
                 raise self._error(result, "submit")
 
-    def _linked(self, chain: list[Op], hard: bool) -> list[Op]:
-        """The requests of a chain with their flags, and room for all of them in the queue."""
-        if not 1 <= len(chain) <= self._kernel.sq_entries:
-            raise ValueError(f"a chain has 1 to {self._kernel.sq_entries} requests, not {len(chain)}")
-        self._make_room(len(chain))
-        link = int(abi.IOSQE_IO_HARDLINK) if hard else _LINK
-        return [op.with_flags(link) for op in chain[:-1]] + chain[-1:]
-
-    def _next_value(self) -> int:
-        self._serial = value = self._serial + 1 if self._serial < _LAST_REQUEST else REQUEST_VALUES
-        return value
-
-    def _queue_request(self, op: Op[T]) -> Request[T]:
-        try:
-            request = Request(self, self._next_value(), op)
-        except AttributeError:
-            raise _no_request(op) from None
-        if self._linking and get_ident() in self._linking:
-            self._linking[get_ident()].requests.append(request)
-        else:
-            self._put_request(op, request, False)
-        return request
-
-    def _put_request(self, op: Op, request: Request[object], linked: bool) -> None:
-        fields = op.fields
-        value = request.value
-        if (
-            not self._plain[fields[0]]
-            or fields[1] & _SPECIAL
-            or self._chain
-            or self._guarded
-            or self._drained
-        ):
-            op, _ = self._check_special(op, value, None, linked)
-            fields = op.fields
-        self._requests[value] = request
-        entry = op.entry
-        result = self._put_packed(value, entry) if entry else self._put(value, *fields)
-        if result:
-            del self._requests[value]
-            raise self._refused(result)
-
     def _enqueue(self, op: Op, ctx: int | None, linked: bool = False) -> SQEContext:
         fields = op.fields
         opcode = fields[0]
@@ -379,7 +203,7 @@ class Submission(Chains):
             slot = self._slot_for(ctx)
         elif opcode and not ctx & 0xFF and type(ctx) is SQEContext:
             ctx = int.__new__(SQEContext, ctx | opcode)
-        if not self._plain[opcode] or fields[1] & _SPECIAL or self._chain or self._guarded or self._drained:
+        if not self._plain[opcode] or fields[1] & SPECIAL or self._chain or self._guarded or self._drained:
             op, ctx = self._check_special(op, ctx, slot, linked)
             fields = op.fields
         entry = op.entry
@@ -427,23 +251,6 @@ class Submission(Chains):
             self._held[ctx] = tuple(left)
         else:
             self._decoding.discard(ctx)
-
-    def _refused(self, result: int) -> Exception:
-        if result == -errno.EBUSY:
-            return PoolExhausted(
-                f"the submission queue ({self._kernel.sq_entries} entries) is full, the kernel takes none now"
-            )
-        if result == -errno.EEXIST:
-            # Members of a volley have values of that form, and the kernel's completions tell no more.
-            return ValueError(
-                "a direct context that names a descriptor of 2**28 or more cannot be in flight beside a "
-                "batch submitted as one"
-            )
-        return self._error(result, "submit")
-
-
-def _no_request(op: object) -> TypeError:
-    return TypeError(f"a request made by a function of uring.ops is needed, not {type(op).__name__}")
 
 
 def _context_of(op: Op) -> SQEContext:

@@ -22,11 +22,9 @@ It moves no bytes into memory by address: data reaches a request through its buf
 from __future__ import annotations
 
 import errno
-import select
 from collections import deque
-from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import abi
 from ...errors import RingClosed
@@ -34,7 +32,7 @@ from ..lib import ffi
 from ..ring import CQE
 from ..volley import MEMBERS_MAX
 from .request import FAKE_FD, Request, Template
-from .tables import Tables
+from .serving import Completion, Serving
 from .volley import ScriptedVolley, is_member
 
 if TYPE_CHECKING:
@@ -45,40 +43,14 @@ if TYPE_CHECKING:
 __all__ = ["ScriptedRing"]
 
 _NOP = int(abi.IORING_OP_NOP)
-_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
-_POLL_ADD = int(abi.IORING_OP_POLL_ADD)
-_POLL_REMOVE = int(abi.IORING_OP_POLL_REMOVE)
-_TIMEOUT = int(abi.IORING_OP_TIMEOUT)
-_TIMEOUT_REMOVE = int(abi.IORING_OP_TIMEOUT_REMOVE)
-_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
-_ACCEPT = int(abi.IORING_OP_ACCEPT)
-_RECV = frozenset((int(abi.IORING_OP_RECV), int(abi.IORING_OP_RECVMSG)))
 _LINK = int(abi.IOSQE_IO_LINK)
-_HARDLINK = int(abi.IOSQE_IO_HARDLINK)
-_SELECT = int(abi.IOSQE_BUFFER_SELECT)
-_F_BUFFER = int(abi.IORING_CQE_F_BUFFER)
 _F_MORE = int(abi.IORING_CQE_F_MORE)
-_CANCEL_ALL = int(abi.IORING_ASYNC_CANCEL_ALL)
-_CANCEL_FD = int(abi.IORING_ASYNC_CANCEL_FD)
-_CANCEL_ANY = int(abi.IORING_ASYNC_CANCEL_ANY)
-_CANCEL_FD_FIXED = int(abi.IORING_ASYNC_CANCEL_FD_FIXED)
-_CLOSE = int(abi.IORING_OP_CLOSE)
-_WITH_REGISTERED = (int(abi.IORING_OP_READ_FIXED), int(abi.IORING_OP_WRITE_FIXED))
 _ECANCELED = -errno.ECANCELED
-_WORK_AN_ENTER = 20
 _ROUNDS = 64
 _PATIENCE = 1000
 
 
-@dataclass(slots=True)
-class _Completion:
-    request: Request | None
-    user_data: int
-    res: int
-    flags: int
-
-
-class ScriptedRing:
+class ScriptedRing(Serving):
     """A ring that completes what it is told to.
 
     Attributes:
@@ -97,31 +69,21 @@ class ScriptedRing:
     """
 
     def __init__(self, entries: int = 256, cq_entries: int = 512) -> None:
+        super().__init__(cq_entries)
         self.fd: int = FAKE_FD - 1
         self.sq_entries: int = entries
-        self.cq_entries: int = cq_entries
         self.out: memoryview[int] = memoryview(bytearray(CQE.size * cq_entries))
         self.eager: bool = False
         self.closed: bool = False
         self.inflight: int = 0
-        self.groups: dict[int, Any] = {}
-        self.tables: Tables = Tables()
         self.volleys: dict[int, ScriptedVolley] = {}
-        self.running: list[Request] = []
         self.enter_results: deque[int] = deque()
         self.held: bool = False
         self.full: bool = False
-        self.target_first: bool = False
-        self.closed_fds: set[int] = set()
-        self.on_start: Callable[[Request], None] | None = None
         self.on_wait: Callable[[float], None] | None = None
         self.scheduler: Callable[[ScriptedRing], None] | None = None
-        self._queued: list[Request] = []
-        self._work: list[_Completion] = []
-        self._posted: deque[_Completion] = deque()
-        self._backlog: deque[_Completion] = deque()
         self._ahead = 0.0
-        self._enters = self._submitted = self._completed = self._overflows = 0
+        self._enters = self._completed = self._overflows = 0
 
     # ---- the ring's interface ------------------------------------------------------------------------
 
@@ -191,7 +153,7 @@ class ScriptedRing:
                 request.opcode == _NOP and request.op_flags == inject and request.length == _ECANCELED
             )
             if taken_back and request.user_data != instead:
-                n = self._hand_out(_Completion(request, request.user_data, _ECANCELED, 0), n)
+                n = self._hand_out(Completion(request, request.user_data, _ECANCELED, 0), n)
                 request.user_data = instead
                 self.inflight += 1
         return n
@@ -290,40 +252,6 @@ class ScriptedRing:
         """The user_data of the completions that are decided but not handed out."""
         return tuple(c.user_data for c in (*self._posted, *self._backlog, *self._work))
 
-    def complete(
-        self,
-        request: Request,
-        res: int = 0,
-        flags: int = 0,
-        *,
-        data: bytes | None = None,
-        posted: bool = False,
-    ) -> None:
-        """Decides a completion of a running request: the last one, unless ``flags`` has ``F_MORE``.
-
-        Args:
-            data: received bytes, which take a buffer of the request's group (``-ENOBUFS`` if none is left).
-            posted: it is in the completion queue at once and no cancel can overtake it, as what the first
-                attempt completes; otherwise it is deferred work, which a cancel still overtakes.
-
-        Raises:
-            ValueError: the request is not running.
-        """
-        if request not in self.running:
-            raise ValueError("this request is not running")
-        if data is not None:
-            res, flags = self._fill(request, data, flags)
-        if request.direct and res >= 0:
-            res = self.tables.place(request.file_index)
-            flags = flags if res >= 0 else 0
-        completion = _Completion(request, request.user_data, res, flags)
-        if not flags & _F_MORE:
-            self.running.remove(request)
-        if posted:
-            self._post(completion)
-        else:
-            self._work.append(completion)
-
     def expire(self, request: Request, res: int = _ECANCELED) -> None:
         """Lets the linked timeout of a running request fire: ``-ETIME``, then ``res`` for the request. The
         ring's clock, `now`, goes on from that time."""
@@ -331,24 +259,24 @@ class ScriptedRing:
         if timeout is None:
             raise ValueError("this request has no linked timeout")
         self._ahead = max(self._ahead, _seconds_until(timeout))
-        self._work.append(_Completion(None, timeout.user_data, -errno.ETIME, 0))
+        self._work.append(Completion(None, timeout.user_data, -errno.ETIME, 0))
         self.complete(request, res)
 
     def forge(self, user_data: int, res: int, flags: int = 0) -> None:
         """Posts a completion that answers no request: late, or of another ring."""
         self.inflight += 0 if flags & _F_MORE else 1
-        self._post(_Completion(None, user_data, res, flags))
+        self._post(Completion(None, user_data, res, flags))
 
     def shuffle(self, rng: random.Random) -> None:
         """Reorders deferred work; the completions of one request keep their order."""
         mixed = self._work[:]
         rng.shuffle(mixed)
-        in_order: dict[int, deque[_Completion]] = {}
+        in_order: dict[int, deque[Completion]] = {}
         for completion in self._work:
             in_order.setdefault(completion.user_data, deque()).append(completion)
         self._work = [in_order[completion.user_data].popleft() for completion in mixed]
 
-    # ---- the kernel's side ---------------------------------------------------------------------------
+    # ---- entering -----------------------------------------------------------------------------------
 
     def _reserve(self, number: int) -> int:
         if self.closed:
@@ -402,186 +330,13 @@ class ScriptedRing:
         if not self._work and not self._posted:
             self._answer_polls(timeout)
 
-    def _answer_polls(self, timeout: float) -> bool:
-        """Answers the polls on real descriptors; True if one was ready."""
-        undecided = {id(completion.request) for completion in self._work}
-        undecided.update(id(completion.request) for completion in self._posted)
-        polls = [r for r in self.running if r.truthful and id(r) not in undecided]
-        if not polls and not timeout:
-            return False
-        poller = select.poll()
-        for fd in {r.fd for r in polls}:
-            mask = 0
-            for request in polls:
-                if request.fd == fd:
-                    mask |= request.op_flags
-            poller.register(fd, mask)
-        always = select.POLLERR | select.POLLHUP | select.POLLNVAL
-        ready = dict(poller.poll(None if timeout < 0 else timeout * 1000))
-        for request in polls:
-            events = ready.get(request.fd, 0) & (request.op_flags | always)
-            if events & select.POLLNVAL:
-                self.complete(request, -errno.EBADF)
-            elif events:
-                self.complete(request, events, _F_MORE if request.multishot else 0)
-        return bool(ready)
-
-    def _take(self, request: Request) -> None:
-        """The kernel consumes one entry, with those linked behind it."""
-        member = request
-        while member.linked and self._queued:
-            following = self._queued.pop(0)
-            self._submitted += 1
-            linked = following.linked
-            if following.opcode == _LINK_TIMEOUT:
-                member.timeout = following
-            else:
-                request.followers.append(following)
-            if not linked:
-                break
-            member = following
-        self._start(request)
-
-    def _start(self, request: Request) -> None:
-        if request.opcode == _NOP:
-            inject = request.op_flags & abi.IORING_NOP_INJECT_RESULT
-            self._finish_inline(request, _signed(request.length) if inject else 0)
-        elif request.opcode == _ASYNC_CANCEL:
-            self._cancel(request)
-        elif request.opcode in (_POLL_REMOVE, _TIMEOUT_REMOVE):
-            kind = _POLL_ADD if request.opcode == _POLL_REMOVE else _TIMEOUT
-            found = [r for r in self.running if r.opcode == kind and r.user_data == request.addr]
-            self._finish_inline(request, 0 if found else -errno.ENOENT)
-            for target in found[:1]:
-                self.complete(target, _ECANCELED)
-        elif request.opcode == _LINK_TIMEOUT:
-            self._finish_inline(request, -errno.EINVAL)
-        elif request.opcode == _CLOSE and request.file_index:
-            self._finish_inline(request, self.tables.empty(request.file_index))
-        elif request.fixed and not self.tables.filled(request.fd):
-            self._finish_inline(request, -errno.EBADF)
-        elif request.opcode in _WITH_REGISTERED and not self.tables.buffer_holds(
-            request.buf_index, request.addr, request.length
-        ):
-            self._finish_inline(request, -errno.EFAULT)
-        elif request.flags & _SELECT and not self._has_buffer(request.buf_index):
-            self._finish_inline(request, -errno.ENOBUFS)
-        else:
-            self.running.append(request)
-            if self.on_start is not None:
-                self.on_start(request)
-
-    def _finish_inline(self, request: Request, res: int) -> None:
-        self._post(_Completion(request, request.user_data, res, 0))
-
-    def _end_chain(self, request: Request, res: int) -> None:
-        if request.timeout is not None:
-            self._work.append(_Completion(None, request.timeout.user_data, _ECANCELED, 0))
-            request.timeout = None
-        followers, request.followers = request.followers, []
-        if not followers:
-            return
-        if res < 0 and not request.flags & _HARDLINK:
-            self._work.extend(_Completion(r, r.user_data, _ECANCELED, 0) for r in followers)
-        else:
-            followers[0].followers = followers[1:]
-            self._start(followers[0])
-
-    def _cancel(self, cancel: Request) -> None:
-        flags = cancel.op_flags
-        if flags & _CANCEL_FD and cancel.fd in self.closed_fds:
-            self._finish_inline(cancel, -errno.EBADF)
-            return
-        deferred = [c.request for c in self._work if c.request is not None and not c.flags & _F_MORE]
-        found: list[Request] = []
-        for request in (*self.running, *deferred):
-            if request.on_cancel == "uncancellable":
-                continue
-            if flags & _CANCEL_ANY or (
-                (request.fd, request.fixed) == (cancel.fd, bool(flags & _CANCEL_FD_FIXED))
-                if flags & _CANCEL_FD
-                else request.user_data == cancel.addr
-            ):
-                found.append(request)
-        if not flags & _CANCEL_ALL:
-            del found[1:]
-        if flags & (_CANCEL_ALL | _CANCEL_ANY):
-            res = len(found)
-        elif not found:
-            res = -errno.ENOENT
-        else:
-            res = -errno.EALREADY if found[0].on_cancel == "running" else 0
-        ended = [request for request in found if self._interrupt(request)]
-        if self.target_first:
-            done = [c for c in self._work if c.request in ended and not c.flags & _F_MORE]
-            self._work = [c for c in self._work if c not in done]
-            for completion in done:
-                self._post(completion)
-        self._finish_inline(cancel, res)
-
-    def _interrupt(self, request: Request) -> bool:
-        request.interrupted += 1
-        if request.on_cancel == "running":
-            return False
-        if request in self.running:
-            self.complete(request, _ECANCELED)
-            return True
-        # Its data arrived, but deferred work has not run: the cancel wins, what arrived stays in the file.
-        for completion in self._work:
-            if completion.request is request and not completion.flags & _F_MORE:
-                self._take_back(request, completion)
-                completion.res, completion.flags = _ECANCELED, 0
-        return True
-
-    def _take_back(self, request: Request, completion: _Completion) -> None:
-        if completion.flags & _F_BUFFER:
-            self.groups[request.buf_index].restore(completion.flags >> 16)
-        if request.direct and completion.res >= 0:
-            chosen = request.file_index in (abi.IORING_FILE_INDEX_ALLOC, -1)
-            self.tables.empty(completion.res + 1 if chosen else request.file_index)
-
-    def _fill(self, request: Request, data: bytes, flags: int) -> tuple[int, int]:
-        if not request.flags & _SELECT:
-            raise ValueError("this request names no buffer group; give res instead of data")
-        if not self._has_buffer(request.buf_index):
-            return -errno.ENOBUFS, 0
-        buffers = self.groups[request.buf_index]
-        size = min(len(data), buffers.size, request.length or buffers.size)
-        if not size:
-            return 0, flags
-        bid = buffers.fetch()
-        buffers.views[bid][:size] = data[:size]
-        return size, flags | _F_BUFFER | bid << 16
-
-    def _has_buffer(self, group: int) -> bool:
-        return group in self.groups and bool(self.groups[group].available)
-
-    def _run_work(self) -> None:
-        while self._backlog and len(self._posted) < self.cq_entries:
-            self._posted.append(self._backlog.popleft())
-        for _ in range(min(_WORK_AN_ENTER, len(self._work))):
-            self._post(self._work.pop(0))
-
-    def _post(self, completion: _Completion) -> None:
-        request = completion.request
-        if not self._backlog and len(self._posted) < self.cq_entries:
-            self._posted.append(completion)
-        else:
-            if request in self.running and request.multishot:
-                # A multishot ends when the queue overflows; its last completion still carries its result.
-                completion.flags &= ~_F_MORE
-                self.running.remove(request)
-            self._backlog.append(completion)
-        if request is not None and not completion.flags & _F_MORE:
-            self._end_chain(request, completion.res)
-
     def _drain(self, n: int) -> int:
         while self._posted and n < self.cq_entries:
             self._completed += 1
             n = self._hand_out(self._posted.popleft(), n)
         return n
 
-    def _hand_out(self, completion: _Completion, n: int) -> int:
+    def _hand_out(self, completion: Completion, n: int) -> int:
         if not completion.flags & _F_MORE:
             self.inflight -= 1
         volley = self._volley_of(completion.user_data)
@@ -606,8 +361,3 @@ def _seconds_until(timeout: Request) -> float:
     seconds, nanoseconds = ffi.cast("int64_t *", timeout.addr)[0:2] if timeout.addr else (0, 0)
     when: float = seconds + nanoseconds / 1e9
     return when - perf_counter() if timeout.op_flags & abi.IORING_TIMEOUT_ABS else when
-
-
-def _signed(number: int) -> int:
-    number &= 0xFFFFFFFF
-    return number - (1 << 32) if number >> 31 else number

@@ -1,0 +1,32 @@
+"""io_uring_register(2): on a ring's descriptor, or without a ring."""
+
+from __future__ import annotations
+
+import errno
+
+from ..errors import RingUnavailable, error_from_result
+from .lib import NOT_BUILT, ffi, lib
+
+__all__ = ["USE_REGISTERED_RING", "register", "register_blind"]
+
+USE_REGISTERED_RING = 1 << 31
+"""In an opcode: the descriptor is an index into the thread's registered rings."""
+
+
+def register_blind(opcode: int, address: int | None, nr_args: int, what: str = "") -> int:
+    """io_uring_register(2) without a ring: the few opcodes that need none.
+
+    Raises:
+        RingUnavailable: this is not Linux, or not built. OSError: as the kernel says.
+    """
+    if lib is None:
+        raise RingUnavailable(errno.ENOSYS, NOT_BUILT)
+    return register(-1, opcode, address, nr_args, what)
+
+
+def register(fd: int, opcode: int, address: int | None, nr_args: int, what: str) -> int:
+    arg = ffi.NULL if address is None else ffi.cast("void *", address)
+    result: int = lib.ur_register(fd, opcode, arg, nr_args)
+    if result < 0:
+        raise error_from_result(result, what or f"io_uring_register({opcode & ~USE_REGISTERED_RING})")
+    return result
