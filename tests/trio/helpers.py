@@ -21,7 +21,8 @@ import uring_trio
 from tests.page_cache import drop
 from uring.kernel.lib import ffi
 from uring_trio import UringStream
-from uring_trio.core.engine import RECEIVE_GROUP, current
+from uring_trio.core.buffers import RECEIVE_GROUP
+from uring_trio.core.engine import current
 from uring_trio.testing import assert_no_leases
 
 if TYPE_CHECKING:

@@ -1,9 +1,10 @@
 """The direction of imports, and who may touch what is unsafe or private.
 
-``LAYERS`` is the picture in the architecture document, top row first. A module may import from rows below
-its own, never from its own row or from above: not inside a function, and not under ``if TYPE_CHECKING:``,
-where a lower module names an upper one by a small protocol. A package with modules of its own, as ``ops`` is,
-stands for all of them that have no row; these may import each other, without a circle.
+``LAYERS`` says what may be imported, top row first; the picture in the architecture document is what is
+imported now. A module may import from rows below its own, never from its own row or from above: not inside a
+function, and not under ``if TYPE_CHECKING:``, where a lower module names an upper one by a small protocol. A
+package with modules of its own, as ``ops`` is, stands for all of them that have no row; these may import each
+other, without a circle.
 
 ``FOLDERS`` says the same of the folders of `uring_trio`.
 """

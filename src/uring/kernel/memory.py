@@ -17,6 +17,7 @@ from typing import Any
 from .lib import ffi, lib
 
 __all__ = [
+    "LENGTH_MAX",
     "Pin",
     "Zeroed",
     "bytes_address",
@@ -31,6 +32,9 @@ __all__ = [
 
 Pin = memoryview
 """Dropping the last reference to it releases the memory."""
+
+LENGTH_MAX = 0x7FFF_F000
+"""``MAX_RW_COUNT``: no read or write transfers more at once."""
 
 _cast: Any = getattr(ffi, "cast", None)
 _from_buffer: Any = getattr(ffi, "from_buffer", None)

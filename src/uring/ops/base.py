@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias
 
 from .. import abi
 from ..kernel.addresses import Address, PeerName
-from ..kernel.memory import pin, pin_writable, zeroed
+from ..kernel.memory import LENGTH_MAX, pin, pin_writable, zeroed
 from ..kernel.messages import MAX_IOVECS
 from ..kernel.op import MULTISHOT_BIT, Multishot, Op, Path, is_multishot
 
@@ -69,8 +69,6 @@ UINT_MAX = (1 << 32) - 1
 OFFSET_MAX = (1 << 63) - 1
 USER_DATA_MAX = (1 << 64) - 1
 MODE_MAX = 0o7777
-LENGTH_MAX = 0x7FFF_F000
-"""``MAX_RW_COUNT``: no read or write transfers more at once."""
 
 _CURRENT = (1 << 64) - 1
 _ALLOC = abi.IORING_FILE_INDEX_ALLOC

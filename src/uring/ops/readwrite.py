@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from .. import abi
-from ..kernel.memory import pin, pin_writable
+from ..kernel.memory import LENGTH_MAX, pin, pin_writable
 from .base import (
-    LENGTH_MAX,
     Fd,
     check_fd,
     check_flags,

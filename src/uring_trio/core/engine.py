@@ -25,7 +25,9 @@ from uring.errors import RingClosed, RingUnavailable
 from uring.kernel.inflight import Table
 
 from .. import seams
+from .buffers import ReceiveBuffers
 from .cancels import Cancels
+from .deadlines import reach
 from .opening import open_ring, unavailable
 from .operation import Operation, hold
 from .restrictions import numbers
@@ -48,20 +50,8 @@ _EINVAL = -errno.EINVAL
 FOREIGN = 3 << 62
 """Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
 
-NEAR = 0.1
-"""Seconds: with ``deadlines="auto"`` an operation that starts closer to its deadline has it in the kernel."""
-
-FIRST_BUFFERS = 16
-"""Buffers of single-shot receives to begin with; there are twice as many whenever a receive finds none."""
-
 IDLE_SECONDS = 10.0
 """How long what buffers grew by must be idle before it is given back."""
-
-SCARCE = 4096
-"""Bytes of its own that a receive waits with which found no buffer: thousands may in one tick."""
-
-RECEIVE_GROUP = 0
-"""Buffer group of single-shot receives: a buffer goes back within the tick its data arrived in."""
 
 
 class Delayed(Protocol):
@@ -112,9 +102,9 @@ class Engine:
         table, pool: the operations, and those that serve transfers and are free.
         cancels: requests to cancel some.
         workers: the bound of the kernel's.
-        reach: up to when a deadline is the kernel's, beside the monotonic clock; None: none is.
+        reach: up to when a deadline is the kernel's; see `deadlines.reach`.
         clock_offset: what Trio's clock is ahead of the monotonic clock.
-        buffers: of single-shot receives.
+        receive_buffers, buffers: of single-shot receives; their ring.
         provide, volley: what makes buffers and volleys.
         groups: buffers of subscriptions, made for the first one.
         registered: free slots of the table of registered buffers, once there is one.
@@ -156,15 +146,13 @@ class Engine:
         self.registered: list[int] | None = None
         self.slots: Any = None
         self.foreign: Any = None
-        self._trim_at: float = inf  # when to look for receive buffers that are idle
-        self._exhausted = False  # whether receives found no buffer since then
+        self._trim_at: float = inf  # when to look for idle memory
         self._delayed: dict[Delayed, float] = {}  # until when; 0: the delay starts with the next tick
         self.delay_seconds: float = options.gather_us / 1e6
         self.late: int = 0
         self.on_start: Callable[[], None] | None = None
         self.on_close: dict[object, Callable[[], None]] = {}
         self._overflows_told = 0
-        self._scarcity_told = False
         try:
             self._reserve(options)
         except BaseException as exc:
@@ -179,10 +167,8 @@ class Engine:
         """Takes what a run needs besides its ring, so that a limit or a filter is met before it begins."""
         if options.workers:
             self.workers.limit(options.workers)
-        first = min(options.buffers, FIRST_BUFFERS)
-        self.buffers: Any = self.provide(
-            self.ring, RECEIVE_GROUP, options.buffers, options.buffer_size, first=first
-        )
+        self.receive_buffers: ReceiveBuffers = ReceiveBuffers(self.ring, options, self.provide)
+        self.buffers: Any = self.receive_buffers.ring
 
     def _make_operation(self, user_data: int) -> Operation:
         return Operation(user_data, self)
@@ -257,8 +243,7 @@ class Engine:
         offset = seams.clock_offset(self.runner)
         if offset is not None:
             self.clock_offset = offset
-            # A deadline is the kernel's if it is at most this, plus the monotonic clock, on Trio's clock.
-            self.reach = {"auto": offset + NEAR, "link": inf, "cancel": None}[self.options.deadlines]
+            self.reach = reach(self.options.deadlines, offset)
             if self.options.deadlines != "link":
                 self._deadlines, self._due = seams.deadline_checks(self.runner, offset)
         for op in self.table.entries:
@@ -329,16 +314,8 @@ class Engine:
 
     def more_buffers(self) -> None:
         """For a single-shot receive that found no buffer."""
-        self._exhausted = True
-        if self.buffers.grow():
+        if self.receive_buffers.grow():
             self.schedule_trim()
-        elif not self._scarcity_told:
-            self._scarcity_told = True
-            _log.warning(
-                "all %d receive buffers were in use: receives take a second request each, which more of "
-                "RingOptions(buffers=) spare",
-                self.options.buffers,
-            )
 
     def tell_overflows(self, overflows: int) -> None:
         """Logs that the kernel had to keep completions, if it had to since this was called last."""
@@ -400,13 +377,8 @@ class Engine:
         if now >= self._trim_at:
             self.tell_overflows(self.ring.counters()["overflows"])
             more = self.groups is not None and self.groups.trim()
-            if not self._exhausted:
-                self.buffers.shrink(max(FIRST_BUFFERS, self.buffers.in_use // 2))
-            self._exhausted = False
-            if self.buffers.in_use > FIRST_BUFFERS or more:
-                self._trim_at = now + IDLE_SECONDS
-            else:
-                self._trim_at = inf
+            more = self.receive_buffers.trim() or more
+            self._trim_at = now + IDLE_SECONDS if more else inf
         return min(self._trim_at, end) - now
 
 

@@ -35,7 +35,7 @@ import trio
 from uring import abi
 
 from .. import seams
-from .operation import BUSY
+from .operation import BUSY, CLOSED_FD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -389,7 +389,7 @@ class Fd:
 
     def _check_open(self) -> None:
         if self.fd < 0:
-            raise trio.ClosedResourceError("another task closed this fd")
+            raise trio.ClosedResourceError(CLOSED_FD)
 
     # ---- closing -------------------------------------------------------------------------------------
 

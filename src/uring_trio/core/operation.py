@@ -17,7 +17,6 @@ Invariants
 
 from __future__ import annotations
 
-import struct
 from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -25,30 +24,22 @@ from typing import TYPE_CHECKING, Any
 import outcome
 import trio
 
-from uring import abi
 from uring.kernel.inflight import Entry
-from uring.kernel.memory import zeroed
 
 from .. import seams
+from .deadlines import KernelDeadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..seams.protocols import Run
 
-__all__ = ["COPIED", "FOREVER", "KernelDeadline", "Operation", "hold"]
+__all__ = ["CLOSED_FD", "COPIED", "Operation", "hold"]
 
 COPIED = 1 << 31
 """In an operation's ``flags``: the notification of a zero-copy send said that the kernel copied."""
 
 _NOTIF = 1 << 3
-_SECOND = 1_000_000_000
-FOREVER = float(1 << 33)
-"""Seconds since the machine was started: later than any time that comes, and the kernel's timers take it."""
-
-_TIMESPEC = struct.Struct("=qq")
-_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
-_TIMEOUT_ABS = int(abi.IORING_TIMEOUT_ABS)
 
 
 class Operation(Entry):
@@ -149,31 +140,8 @@ class Operation(Entry):
 
 
 BUSY = "another task is already reading / writing this fd"
+CLOSED_FD = "another task closed this fd"
 """As Trio says it."""
-
-
-class KernelDeadline:
-    """A ``LINK_TIMEOUT`` behind an operation, by a time on the monotonic clock; reusable.
-
-    Its own completions say nothing that the operation's does not, so that all of a run share one
-    ``user_data``.
-    """
-
-    __slots__ = ("_spec", "template")
-
-    def __init__(self, engine: Run) -> None:
-        self._spec = zeroed(16)
-        self.template: Any = engine.ring.template(
-            engine.deadline_data, _LINK_TIMEOUT, 0, -1, 0, self._spec.address, 1, _TIMEOUT_ABS
-        )
-
-    def set(self, when: float) -> None:
-        """Rounded up to the nanosecond: the kernel's timer is never before Trio's. A time that no timespec
-        holds becomes the nearest one."""
-        when = min(max(when, 0.0), FOREVER)
-        seconds = int(when)
-        nanoseconds = min(_SECOND - 1, max(0, int((when - seconds) * 1e9) + 1))
-        _TIMESPEC.pack_into(self._spec.view, 0, seconds, nanoseconds)
 
 
 def hold(op: Operation, res: int, flags: int) -> None:
@@ -189,4 +157,4 @@ def hold(op: Operation, res: int, flags: int) -> None:
 
 
 def _raise_closed() -> None:
-    raise trio.ClosedResourceError("another task closed this fd")
+    raise trio.ClosedResourceError(CLOSED_FD)

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from uring.kernel.memory import LENGTH_MAX
+
 from .conveying import StatefulFile
-from .handle import LENGTH_MAX, PIECE, joined
+from .handle import PIECE, joined
 from .stock import decode_again, fill_text, marks_streams, show_newlines, skip_mark
 
 if TYPE_CHECKING:

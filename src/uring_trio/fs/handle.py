@@ -29,7 +29,7 @@ from trio.lowlevel import ParkingLot
 from uring import abi, ops
 from uring.cached import PART, read_cached, stat_is_local
 from uring.errors import error_from_result
-from uring.kernel.memory import bytes_address, new_bytes, pin_writable
+from uring.kernel.memory import LENGTH_MAX, bytes_address, new_bytes, pin_writable
 
 from .. import seams
 from ..core.perform import perform
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = [
     "CURRENT",
     "INTERRUPTED",
-    "LENGTH_MAX",
     "PIECE",
     "READ",
     "WRITE",
@@ -56,7 +55,6 @@ __all__ = [
 CURRENT = (1 << 64) - 1
 """The offset that stands for the file's own position."""
 
-LENGTH_MAX = 0x7FFF_F000
 PIECE = 1 << 20
 """So many bytes are read in one call that holds the run's thread."""
 READ = int(abi.IORING_OP_READ)

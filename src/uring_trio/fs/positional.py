@@ -19,14 +19,14 @@ from trio.lowlevel import enable_ki_protection
 from uring import abi, ops
 from uring.cached import read_piece, read_pieces
 from uring.errors import error_from_result
-from uring.kernel.memory import bytes_address, new_bytes, pin, pin_writable
+from uring.kernel.memory import LENGTH_MAX, bytes_address, new_bytes, pin, pin_writable
 
 from .. import seams
 from ..core.engine import current
 from ..core.perform import run_volley
 from ..core.restrictions import explained
 from .functions import stat_op
-from .handle import INTERRUPTED, LENGTH_MAX, PIECE, READ, WRITE, Descriptor, name_of
+from .handle import INTERRUPTED, PIECE, READ, WRITE, Descriptor, name_of
 from .registered import RegisteredBuffer
 
 if TYPE_CHECKING:

@@ -26,10 +26,11 @@ from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protect
 
 from uring import abi
 from uring.errors import OperationRestricted, error_from_result
-from uring.kernel.memory import bytes_address, pin
+from uring.kernel.memory import LENGTH_MAX, bytes_address, pin
 
 from .. import seams
-from ..core.engine import RECEIVE_GROUP, SCARCE, Engine
+from ..core.buffers import RECEIVE_GROUP, SCARCE
+from ..core.engine import Engine
 from ..core.fd import Fd
 from ..core.restrictions import check
 
@@ -43,7 +44,6 @@ _WRITE = int(abi.IORING_OP_WRITE)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _BUFFER = int(abi.IORING_CQE_F_BUFFER)
 _CURRENT = (1 << 64) - 1
-_LENGTH_MAX = 0x7FFF_F000
 _DEFAULT = 65536
 _ENOBUFS = -errno.ENOBUFS
 
@@ -104,7 +104,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
                 owner.fd,
                 _CURRENT,
                 0,
-                min(size, _LENGTH_MAX),
+                min(size, LENGTH_MAX),
                 0,
                 RECEIVE_GROUP,
             )
@@ -136,7 +136,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         return data
 
     async def _read_when_ready(self, owner: Fd, size: int) -> bytes:
-        data = await owner.when_readable("read", _read_now, owner, min(size, _LENGTH_MAX))
+        data = await owner.when_readable("read", _read_now, owner, min(size, LENGTH_MAX))
         self._streaming = len(data) >= _STREAMING
         return data
 
@@ -178,7 +178,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             # A write that is never queued must not leave it pinned: the caller may want to resize it.
             await checkpoint_if_cancelled()
             address, size, op.pins = pin(data)
-        length = min(size - sent, _LENGTH_MAX)
+        length = min(size - sent, LENGTH_MAX)
         fields = (_WRITE, 0, owner.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)
         res = await seams.perform_fields(op, fields)
         if res in seams.INTERRUPTED:

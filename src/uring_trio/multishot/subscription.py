@@ -23,6 +23,7 @@ from trio.lowlevel import enable_ki_protection
 from uring import abi
 
 from .. import seams
+from ..core.operation import CLOSED_FD
 from ..core.restrictions import check
 from .states import OVER, TABLE, Action, Event, State
 
@@ -168,7 +169,7 @@ class Subscription:
             while not self.queue:
                 if self.state is not _ARMED:
                     if self.state in OVER:
-                        raise trio.ClosedResourceError("another task closed this fd")
+                        raise trio.ClosedResourceError(CLOSED_FD)
                     if self.state is S.ENDED:
                         await trio.lowlevel.cancel_shielded_checkpoint()
                         if self.state is not S.ENDED:

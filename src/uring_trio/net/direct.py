@@ -22,10 +22,11 @@ from trio.lowlevel import enable_ki_protection
 
 from uring import abi, ops
 from uring.errors import error_from_result
-from uring.kernel.memory import pin, pin_writable
+from uring.kernel.memory import LENGTH_MAX, pin, pin_writable
 
 from .. import seams
-from ..core.engine import RECEIVE_GROUP, SCARCE, Engine, current
+from ..core.buffers import RECEIVE_GROUP, SCARCE
+from ..core.engine import Engine, current
 from ..core.fd import Fd
 from ..core.perform import check_timeout, perform, run_volley
 from ..core.restrictions import check
@@ -54,7 +55,6 @@ _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _LINK = int(abi.IOSQE_IO_LINK)
 _ECANCELED = -errno.ECANCELED
 _ENOBUFS = -errno.ENOBUFS
-_LENGTH_MAX = 0x7FFF_F000
 _DEFAULT_SIZE = 65536
 _ANY_SLOT = -1
 
@@ -105,7 +105,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                     owner.fd,
                     0,
                     0,
-                    min(max_bytes, _LENGTH_MAX),
+                    min(max_bytes, LENGTH_MAX),
                     0,
                     RECEIVE_GROUP,
                 )
@@ -261,7 +261,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             op = self._reader(owner)
             address, length, held = pin_writable(memory)
             op.template = owner.engine.ring.template(
-                op.user_data, _RECV, _FIXED, owner.fd, 0, address, min(length, _LENGTH_MAX)
+                op.user_data, _RECV, _FIXED, owner.fd, 0, address, min(length, LENGTH_MAX)
             )
             op.pins = held
             del held  # a traceback would keep it, and with it the caller's buffer from being resized
@@ -287,7 +287,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                 owner.fd,
                 0,
                 address,
-                min(length, _LENGTH_MAX),
+                min(length, LENGTH_MAX),
                 _stdlib.MSG_DONTWAIT,
             )
             op.pins = held

@@ -11,6 +11,9 @@ runs.
     empty, and a receive would go to a kernel worker.
   - Nothing is read ahead: ``is_readable``, ``MSG_PEEK``, ``detach`` and ``dup`` see what they should.
 
+While scheduler ticks run in C, the usual ``recv`` and ``send`` do too: `uring_trio.seams.calls` and
+``_io_socket.c``. A change of either belongs in both places.
+
 Invariant: ``_owner`` is the state for one run and one descriptor number; both are compared at each use,
 because a descriptor can be closed behind our back and its number given to another file.
 """
@@ -27,11 +30,13 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from uring import abi
+from uring.kernel.memory import LENGTH_MAX
 
 from .. import seams
-from ..core.engine import RECEIVE_GROUP, Engine, current
+from ..core.buffers import RECEIVE_GROUP
+from ..core.engine import Engine, current
 from ..core.fd import Fd
-from ..core.operation import Operation
+from ..core.operation import CLOSED_FD, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +45,6 @@ __all__ = ["RingSocket", "adopt"]
 
 _RECV = int(abi.IORING_OP_RECV)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
-_LENGTH_MAX = 0x7FFF_F000
 _ENOBUFS = -errno.ENOBUFS
 _ERROR_QUEUES = ((_stdlib.SOL_SOCKET, 37), (_stdlib.SOL_SOCKET, 60))
 """``SO_TIMESTAMPING`` and ``SO_ZEROCOPY``: with them a stream socket's error queue has something at times."""
@@ -116,7 +120,7 @@ class RingSocket(seams.SocketType):
         owner = self._attach()
         if owner is None:
             return await super().recv(buflen, flags)
-        plain = not flags and buflen.__class__ is int and 0 < buflen <= _LENGTH_MAX
+        plain = not flags and buflen.__class__ is int and 0 < buflen <= LENGTH_MAX
         # Where a task waits, the attempt and the look at the cancel scope come before the refusal.
         if not plain or not self._may_receive_in_kernel(owner) or owner.is_read():
             return await self._act_on_input(owner, _recv, buflen, flags)
@@ -261,7 +265,7 @@ class RingSocket(seams.SocketType):
         self._check_alone(owner)
         op = owner.to_read("recv")
         op.template = owner.engine.ring.template(
-            op.user_data, _RECV, _SELECT, owner.fd, 0, 0, min(buflen, _LENGTH_MAX), 0, RECEIVE_GROUP
+            op.user_data, _RECV, _SELECT, owner.fd, 0, 0, min(buflen, LENGTH_MAX), 0, RECEIVE_GROUP
         )
         owner.receive_size = buflen
         owner.receive = owner.engine.receive_in_c(op, buflen)
@@ -527,7 +531,7 @@ async def _until_receiver_has_room(owner: Fd, name: str, address: Any) -> None:
 async def _pause(owner: Fd, seconds: float) -> None:
     await trio.sleep(seconds)
     if owner.fd < 0:
-        raise trio.ClosedResourceError("another task closed this fd")
+        raise trio.ClosedResourceError(CLOSED_FD)
 
 
 def adopt(fd: int, family: int, type: int, proto: int = 0) -> Any:

@@ -13,7 +13,7 @@ import trio
 
 from uring import abi
 from uring.errors import error_from_result
-from uring.kernel.memory import pin
+from uring.kernel.memory import LENGTH_MAX, pin
 
 from .. import seams
 from ..core.operation import COPIED
@@ -27,7 +27,6 @@ __all__ = ["send_by_copy", "send_zero_copy"]
 _SEND_ZC = int(abi.IORING_OP_SEND_ZC)
 _REPORT_USAGE = int(abi.IORING_SEND_ZC_REPORT_USAGE) << 8
 _REFUSED = frozenset((errno.EOPNOTSUPP, errno.ENOMEM, errno.EINVAL))
-_LENGTH_MAX = 0x7FFF_F000
 
 
 async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
@@ -73,7 +72,7 @@ async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, b
         owner.fd,
         0,
         address,
-        min(length, _LENGTH_MAX),
+        min(length, LENGTH_MAX),
         _stdlib.MSG_DONTWAIT,  # a kernel worker would wait where poll(2) reports what is no help
     )
     op.pins = held

@@ -1,9 +1,11 @@
-"""The one place that touches private names of Trio; every name in use is listed in `NAMES`.
+"""The one place that touches private names of Trio. Every name in use is listed in `NAMES`; those that a run
+does without, in `NAMES_OF_TICKS`.
 
 ``names`` lists and checks them, ``runs`` finds the current run and chooses managers, ``waits`` parks tasks
 and resumes them, ``attempts`` has the checkpoints of calls that do not wait, ``ticks`` runs the scheduler's
 usual steps in C and ``calls`` the usual way of methods, ``checkpoints`` and ``patches`` replace parts of
-Trio. No module here knows what an operation does.
+Trio, ``anyio`` parts of AnyIO, ``protocols`` says what is expected of the rooms above. No Python module here
+knows what an operation does; ``_io_socket.c`` is the usual receive and send of `net.socket` once more, in C.
 """
 
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause

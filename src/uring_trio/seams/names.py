@@ -50,6 +50,7 @@ NAMES = (
     "trio._core._run.Runner.entry_queue",
     "trio._core._run.SystemClock.offset",
     "trio._core._run.Runner.instruments",
+    "trio._core._run.Runner.io_manager",
     "trio._core._run.Runner.reschedule",
     "trio._core._run.Runner.runq",
     "trio._core._run.TheIOManager",

@@ -14,7 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import uring_trio
 from uring_trio import RingOptions, UringStream
-from uring_trio.core.engine import SCARCE
+from uring_trio.core.buffers import SCARCE
 from uring_trio.ipc.pipes import RingPipe
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import uring_trio
 from tests.trio.helpers import buffers_out, statistics, streams
 from uring import ops
 from uring.abi import IOSQE_ASYNC
-from uring_trio.core import engine
+from uring_trio.core import deadlines as core_deadlines
 
 ROUNDS = int(os.environ.get("DEADLINE_ROUNDS", "25"))
 SCALE = float(os.environ.get("DEADLINE_SCALE", "0.1"))
@@ -102,7 +102,7 @@ def before_the_deadline(deadlines):
     ],
 )
 def test_which_deadlines_are_the_kernels(deadlines, seconds, linked, monkeypatch):
-    monkeypatch.setattr(engine, "NEAR", 100)
+    monkeypatch.setattr(core_deadlines, "NEAR", 100)
 
     async def main():
         near, far = trio.socket.socketpair()

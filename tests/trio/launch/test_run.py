@@ -18,7 +18,7 @@ from tests.trio.helpers import Host, echo, in_flight, python, statistics
 from uring import ops
 from uring.errors import unavailable_from_errno
 from uring_trio import RingOptions, RingUnavailable
-from uring_trio.core import engine
+from uring_trio.core import engine, opening
 from uring_trio.core.statistics import process_totals
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise unavailable_from_errno(1)
 
-    monkeypatch.setattr(engine, "KernelRing", refuse)
+    monkeypatch.setattr(opening, "KernelRing", refuse)
     monkeypatch.setattr(run_module, "_warned", False)
 
 

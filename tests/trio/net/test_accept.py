@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -230,3 +231,59 @@ async def test_race_31_each_connection_has_its_own_address() -> None:
         for client in clients:
             client.close()
         nursery.cancel_scope.cancel()
+
+
+WITHOUT_DESCRIPTORS = """
+import json, logging, os, resource, socket, sys
+import trio, uring_trio
+from trio.testing import MockClock
+
+logged = []
+class Keep(logging.Handler):
+    def emit(self, record):
+        logged.append(record.getMessage())
+logging.getLogger("uring_trio.net.listener").addHandler(Keep())
+
+async def main():
+    served = 0
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(uring_trio.listen_tcp, "127.0.0.1", 0)
+        clients = [socket.socket() for _ in range(6)]
+        top = max(int(name) for name in os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (top + 3, top + 3))
+        for client in clients:
+            client.connect(listener.address)
+        held = []
+        async with listener.connections() as incoming:
+            async def make_room():
+                while not logged:
+                    await trio.lowlevel.checkpoint()
+                while held:
+                    await held.pop().aclose()
+            nursery.start_soon(make_room)
+            async for stream in incoming:
+                served += 1
+                if logged:
+                    await stream.aclose()
+                else:
+                    held.append(stream)
+                if served == len(clients):
+                    break
+        nursery.cancel_scope.cancel()
+    for client in clients:
+        client.close()
+    print(json.dumps([served, logged]))
+
+uring_trio.run(main)
+"""
+
+
+def test_goes_on_when_descriptors_run_out() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_DESCRIPTORS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    served, logged = json.loads(done.stdout)
+    assert served == 6
+    assert logged
+    assert all("Too many open files" in line for line in logged)

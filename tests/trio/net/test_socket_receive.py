@@ -30,6 +30,7 @@ from tests.trio.helpers import (
 )
 from uring_trio import RingOptions
 from uring_trio.core import engine
+from uring_trio.core.buffers import FIRST_BUFFERS
 from uring_trio.core.engine import current
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ async def test_buffers_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pyt
     monkeypatch.setattr(engine, "IDLE_SECONDS", 0.02)
     pairs = [await unix_sockets() for _ in range(100)]
     buffers = engine.current().buffers
-    assert buffers.in_use == engine.FIRST_BUFFERS
+    assert buffers.in_use == FIRST_BUFFERS
     most = 0
 
     async def receive(sock: Any) -> None:
@@ -344,7 +345,7 @@ async def test_buffers_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pyt
             for near, _ in pairs:
                 near._sock.send(b"x")
         assert most >= 100
-        while buffers.in_use > engine.FIRST_BUFFERS:
+        while buffers.in_use > FIRST_BUFFERS:
             await trio.sleep(0.01)
     assert buffers_out() == 0
     for sock in sum(pairs, ()):

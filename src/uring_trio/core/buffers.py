@@ -1,0 +1,70 @@
+"""The receive buffers of a run: when there are more of them, and when their memory is given back.
+
+They are those of single-shot receives: a buffer goes back within the tick that its data arrived in.
+Subscriptions have groups of their own, see `multishot.leases`.
+
+It must not know who receives.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uring.kernel.ring import RingLike
+
+    from ..options import RingOptions
+
+__all__ = ["FIRST_BUFFERS", "RECEIVE_GROUP", "SCARCE", "ReceiveBuffers"]
+
+FIRST_BUFFERS = 16
+"""Buffers of single-shot receives to begin with; there are twice as many whenever a receive finds none."""
+
+SCARCE = 4096
+"""Bytes of its own that a receive waits with which found no buffer: thousands may in one tick."""
+
+RECEIVE_GROUP = 0
+"""The group that single-shot receives select from."""
+
+_log = logging.getLogger("uring_trio.run")
+
+
+class ReceiveBuffers:
+    """Attributes: ``ring``, the buffers as the kernel knows them."""
+
+    def __init__(self, ring: RingLike, options: RingOptions, provide: Callable[..., Any]) -> None:
+        self.ring: Any = provide(
+            ring,
+            RECEIVE_GROUP,
+            options.buffers,
+            options.buffer_size,
+            first=min(options.buffers, FIRST_BUFFERS),
+        )
+        self._most = options.buffers
+        self._exhausted = False  # whether receives found no buffer since the last `trim`
+        self._told = False
+
+    def grow(self) -> bool:
+        """For a receive that found no buffer; whether there are more now."""
+        self._exhausted = True
+        if self.ring.grow():
+            return True
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "all %d receive buffers were in use: receives take a second request each, which more of "
+                "RingOptions(buffers=) spare",
+                self._most,
+            )
+        return False
+
+    def trim(self) -> bool:
+        """Gives back half of them, if none was missing since this was called last; whether there is more that
+        it may give back."""
+        if not self._exhausted:
+            self.ring.shrink(max(FIRST_BUFFERS, self.ring.in_use // 2))
+        self._exhausted = False
+        return bool(self.ring.in_use > FIRST_BUFFERS)
