@@ -451,7 +451,7 @@ async def drain(world: World, name: str) -> str:
     try:
         sock = world.inner(name)
     except Missing:
-        fd = world.fileno(name)
+        fd = world.unblocking(name)
         return await drained(world, lambda: os.read(fd, 65536), False)
     datagrams = sock.type == socket.SOCK_DGRAM
     return await drained(world, lambda: sock.recv(1 << 20, socket.MSG_DONTWAIT), datagrams)
@@ -492,7 +492,7 @@ async def fill(world: World, name: str) -> str:
     try:
         sock = world.inner(name)
     except Missing:
-        fd = world.fileno(name)
+        fd = world.unblocking(name)
 
         def write(part: bytes) -> int:
             return os.write(fd, part)

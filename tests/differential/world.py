@@ -109,8 +109,8 @@ class World:
         """Whether a task spins: on stock Trio one does where poll(2) keeps reporting what is no help. The
         results of other tasks on the descriptor depend on the moment then, so the program ends there."""
         self.urgent = False
-        """Whether a TCP socket was sent urgent data. It wakes a poll of the ring, and a receive that finds
-        nothing else drops it; stock Trio leaves it there, and a close with it ends in a reset."""
+        """Whether a TCP socket was sent urgent data. A receive in the kernel skips it before the run asks for
+        it the first time; stock Trio leaves it there, and a close with it ends in a reset."""
         self.children: dict[str, Any] = {}
         self.unsure_if_forgotten: set[str] = set()
         """Files whose contents are not compared if they are open at the end; see `files.file`."""
@@ -148,6 +148,13 @@ class World:
         """The descriptor, which is a number: Trio's own loop breaks when it waits for a negative one."""
         fd = self.fileno(name)
         if fd < 0:
+            raise Missing
+        return fd
+
+    def unblocking(self, name: str) -> int:
+        """The descriptor, of which reads and writes do not wait: its number may be another file's by now."""
+        fd = self.fileno(name)
+        if os.get_blocking(fd):
             raise Missing
         return fd
 

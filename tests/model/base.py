@@ -14,6 +14,7 @@ from uring import abi
 from uring.kernel.inflight import GENERATION, INDEX_MASK, Table
 from uring_trio import seams
 from uring_trio.core.cancels import Cancels
+from uring_trio.core.draining import dispose
 from uring_trio.core.manager import Manager
 from uring_trio.core.operation import Operation, hold
 
@@ -192,7 +193,7 @@ class Small(Manager):
         self.small.enter(True)
         for completion in self.small.hand_out():
             self.delivering(*completion)
-            self._dispose(*completion)
+            dispose(self, *completion)
 
     def delivering(self, user_data: int, res: int, flags: int) -> None:
         if user_data != self.cancels.user_data:

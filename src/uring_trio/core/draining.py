@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .engine import Engine
 
-__all__ = ["DRAIN_SECONDS", "drain", "leak"]
+__all__ = ["DRAIN_SECONDS", "dispose", "drain", "leak"]
 
 DRAIN_SECONDS = 5.0
 
@@ -45,7 +45,7 @@ def drain(engine: Engine, cycle: Callable[[float], int]) -> int:
         ring.put(engine.cancels.user_data, _ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_ANY_ALL, 0, 0, 0)
         n = cycle(min(0.1, max(0.001, deadline - time.monotonic())))
         for user_data, res, flags in CQE.iter_unpack(ring.out[: max(n, 0) * CQE.size]):
-            _dispose(engine, user_data, res, flags)
+            dispose(engine, user_data, res, flags)
         if n in PASSING:
             time.sleep(0.001)
         elif n < 0 and n != _EINTR:
@@ -61,7 +61,8 @@ def leak(operations: int, *what: object) -> None:
     _Leak(operations)
 
 
-def _dispose(engine: Engine, user_data: int, res: int, flags: int) -> None:
+def dispose(engine: Engine, user_data: int, res: int, flags: int) -> None:
+    """The completion of an operation whose task is not told any more."""
     op = engine.table.find(user_data)
     if op is None:
         return

@@ -72,6 +72,9 @@ class Owner(Protocol):
     def wait_beside(self, op: Operation | None) -> None:
         """Raises what is wrong with waiting for readiness beside an operation of one direction."""
 
+    def forget_receive(self) -> None:
+        """Ends a receive in the kernel; the next one finds out anew whether there may be one."""
+
     def close(self) -> None:
         """Ends every operation on it."""
 
@@ -99,6 +102,7 @@ class Engine:
         allowed: the opcodes that its restrictions leave; None: it has none.
         runner: Trio's, once the first task did something; see `bind`.
         owners: the `Fd` of each descriptor in use.
+        keeps_urgent: whether urgent data is wanted, which a receive in the kernel would skip.
         table, pool: the operations, and those that serve transfers and are free.
         cancels: requests to cancel some.
         workers: the bound of the kernel's.
@@ -129,6 +133,7 @@ class Engine:
         self.runner: Any = None
         self.closed: bool = False
         self.owners: dict[int, Owner] = {}
+        self.keeps_urgent: bool = False
         self.table: Table[Operation] = Table(self._make_operation)
         self.pool: list[Operation] = []
         self.cancels: Cancels = Cancels(self.ring, self.table)
@@ -187,6 +192,13 @@ class Engine:
         return op
 
     # ---- operations ----------------------------------------------------------------------------------
+
+    def keep_urgent(self) -> None:
+        """From now on no receive in the kernel: urgent data stays where it is."""
+        if not self.keeps_urgent:
+            self.keeps_urgent = True
+            for owner in list(self.owners.values()):
+                owner.forget_receive()
 
     def acquire(self, name: str, fd: int = -1) -> Operation:
         """A free operation of this run; give it back with `release`.

@@ -13,7 +13,7 @@ again.
     nothing is lost between the attempt and the poll.
   - The kernel adds ``POLLERR``, ``POLLHUP`` and ``POLLRDHUP`` to every mask. A poll that reports nothing
     helpful, or an attempt that would block although the poll reported readiness, is followed by a multishot
-    poll, which reports changes. Each report is followed by an attempt while the poll stays armed.
+    poll, which reports changes. Each helpful report is followed by an attempt while the poll stays armed.
 
 Closing, in one step without a yield: what has not reached the kernel is taken back, what has is cancelled by
 its ``user_data``, one enter runs the deferred work that makes the kernel drop its reference to the file, and
@@ -222,6 +222,14 @@ class Fd:
             return True
         return not self.fixed and seams.reads_by(self.engine.foreign, self.fd)
 
+    def forget_receive(self) -> None:
+        """Lets the next receive find out anew whether the kernel may do it. One in the kernel ends, and its
+        task waits for readiness instead."""
+        op = self.reader
+        if op is not None and op.task is not None and op.interrupt is None and self.receive_size is not None:
+            self.engine.cancels.cancel(op)
+        self.in_kernel = self.receive_size = None
+
     def is_waited_for(self) -> bool:
         """Whether a task waits by the reader or the writer."""
         return any(op is not None and op.task is not None for op in (self.reader, self.writer))
@@ -310,9 +318,12 @@ class Fd:
         self, op: Operation, mask: int, until: float | None, fn: Callable[..., T], args: tuple[Any, ...]
     ) -> T:
         result: outcome.Outcome[T] | None = None
+        helpful = mask | _BAD
 
         def attempt(res: int) -> bool:
             nonlocal result
+            if not res & helpful:
+                return False  # less than poll(2) calls room may be there, which stock Trio does not hear of
             result = outcome.capture(fn, *args)
             return not (isinstance(result, outcome.Error) and isinstance(result.error, BlockingIOError))
 
@@ -397,7 +408,12 @@ class Fd:
         """Ends every operation; the file may be closed as soon as this returns."""
         if self.engine.closed:
             return
-        active = [op for op in (self.reader, self.writer) if op is not None and op.close()]
+        waits = self._poll_in, self._poll_out
+        active = [
+            op
+            for op in (self.reader, self.writer)
+            if op is not None and op.close(op.template is not None and op.template in waits)
+        ]
         for subscription in self.others:
             subscription.close()
             if subscription.op is not None:

@@ -9,7 +9,8 @@ Invariants
     operation as busy. Another task may queue it again before the first has resumed, so all that belongs
     to one use (pins, what to raise) is settled on delivery; ``res`` and ``flags`` last until the next tick.
   - ``interrupt`` is what to raise if the operation comes back interrupted; a cancel beats a close. ``acted``:
-    it is a wait that brought its result, and is cancelled because of that: the result beats both.
+    it is a wait that brought its result, and is cancelled because of that: the result beats both. A close
+    beats the result of any other wait, which is no data.
   - ``pooled`` operations serve one transfer after the other under the same ``user_data``. One that was
     cancelled does not go back to the pool: the cancel request may still be under way.
   - What completes without a task (subscriptions, cancels, wake-ups) has a ``handler``.
@@ -104,15 +105,16 @@ class Operation(Entry):
             self.engine.cancels.cancel(self)
         return seams.Abort.FAILED
 
-    def close(self) -> bool:
-        """Makes a task parked here wake with `trio.ClosedResourceError`; True if there is one.
+    def close(self, waits: bool = False) -> bool:
+        """Makes a task parked here wake with `trio.ClosedResourceError`; True if there is one. ``waits``: it
+        does so even if what it waits for happens before the kernel has cancelled it.
 
         The caller cancels the operation in the kernel.
         """
         if self.task is None:
             return False
         if self.interrupt is None:
-            self.interrupt = _raise_closed
+            self.interrupt = _raise_wait_closed if waits else _raise_closed
         return True
 
     def settle(self) -> Any:
@@ -121,7 +123,9 @@ class Operation(Entry):
         interrupt, self.interrupt = self.interrupt, None
         if self.retired:
             self.engine.release(self)
-        if interrupt is not None and self.res in seams.INTERRUPTED and not self.acted:
+        if interrupt is None or self.acted:
+            return seams.DONE
+        if self.res in seams.INTERRUPTED or interrupt is _raise_wait_closed:
             return outcome.capture(interrupt)
         return seams.DONE
 
@@ -158,3 +162,7 @@ def hold(op: Operation, res: int, flags: int) -> None:
 
 def _raise_closed() -> None:
     raise trio.ClosedResourceError(CLOSED_FD)
+
+
+def _raise_wait_closed() -> None:
+    _raise_closed()

@@ -7,8 +7,7 @@ runs.
 
   - One thing acts in the kernel: a plain ``recv`` of a stream socket. It takes memory when data arrives, from
     the run's provided buffers; a parked ``recv`` holds none. Where the buffers are used up it waits like all
-    others. So it does where the socket may have an error queue: poll(2) reports that for as long as it is not
-    empty, and a receive would go to a kernel worker.
+    others. So it does where the socket may have more than its stream; see `uring_trio.net.beside`.
   - Nothing is read ahead: ``is_readable``, ``MSG_PEEK``, ``detach`` and ``dup`` see what they should.
 
 While scheduler ticks run in C, the usual ``recv`` and ``send`` do too: `uring_trio.seams.calls` and
@@ -37,6 +36,7 @@ from ..core.buffers import RECEIVE_GROUP
 from ..core.engine import Engine, current
 from ..core.fd import Fd
 from ..core.operation import CLOSED_FD, Operation
+from . import beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,6 @@ __all__ = ["RingSocket", "adopt"]
 _RECV = int(abi.IORING_OP_RECV)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _ENOBUFS = -errno.ENOBUFS
-_ERROR_QUEUES = ((_stdlib.SOL_SOCKET, 37), (_stdlib.SOL_SOCKET, 60))
-"""``SO_TIMESTAMPING`` and ``SO_ZEROCOPY``: with them a stream socket's error queue has something at times."""
 _STREAMING = 16384
 """After a receive of this size more of the kind is likely: the next one tries without waiting first, and
 waits for readiness, which spares the copy out of a provided buffer."""
@@ -72,7 +70,7 @@ async def _receive_again(sock: RingSocket, buflen: int, owner: Fd, res: int) -> 
 class RingSocket(seams.SocketType):
     """A Trio socket; see `trio.socket.SocketType` for what its methods do."""
 
-    __slots__ = ("_idle", "_owner", "_plain", "_streaming")
+    __slots__ = ("_idle", "_owner", "_plain", "_stamps", "_streaming")
 
     _sock: _stdlib.socket
 
@@ -81,6 +79,7 @@ class RingSocket(seams.SocketType):
         self._plain = sock  # for C, which looks into slots
         self._owner: Fd | None = None
         self._streaming = False  # more data is likely to be there: try without waiting first
+        self._stamps = False  # a message of it has filled the error queue, or is about to
         self._idle = False  # no connection was waiting: wait before trying
 
     # ---- receiving -----------------------------------------------------------------------------------
@@ -147,7 +146,8 @@ class RingSocket(seams.SocketType):
         return self._take_buffer(owner, op, res)
 
     async def _recv_when_ready(self, owner: Fd, buflen: int, timeout: float | None = None) -> bytes:
-        data = await owner.when_readable("recv", _recv, self._sock, buflen, timeout=timeout)
+        receive = beside.unless_urgent
+        data: bytes = await owner.when_readable("recv", receive, _recv, self._sock, buflen, timeout=timeout)
         self._streaming = len(data) >= _STREAMING
         return data
 
@@ -236,24 +236,25 @@ class RingSocket(seams.SocketType):
     ) -> T:
         """Calls a function of the socket module's with this socket, once it does not block."""
         self._check_alone(owner)
+        if beside.asks_for_urgent(fn, args):
+            owner.engine.keep_urgent()
         try:
             return await seams.inline(fn, self._sock, *args)
         except BlockingIOError:
             pass
         name = getattr(fn, "__name__", "recv_into")
-        return await owner.when_readable(name, fn, self._sock, *args, timeout=timeout)
+        return await owner.when_readable(name, beside.unless_urgent, fn, self._sock, *args, timeout=timeout)
 
     def _check_alone(self, owner: Fd) -> None:
         if owner.receiving is not None:
             raise trio.BusyResourceError("another task or subscription is receiving from this socket")
 
     def _may_receive_in_kernel(self, owner: Fd) -> bool:
-        """Whether this is a stream without an error queue."""
+        """Whether this is a stream and nothing else."""
         if owner.in_kernel is None:
-            sock = self._sock
             try:
-                owner.in_kernel = _type(sock) == _stdlib.SOCK_STREAM and not any(
-                    sock.getsockopt(*option) for option in _ERROR_QUEUES
+                owner.in_kernel = not (self._stamps or owner.engine.keeps_urgent) and beside.has_no_more(
+                    self._sock
                 )
             except OSError:  # no longer open: the receive says so
                 return False
@@ -391,6 +392,10 @@ class RingSocket(seams.SocketType):
     @enable_ki_protection
     async def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
         buffers, ancdata = _kept(buffers), _kept(ancdata)
+        if ancdata and beside.queues_errors(ancdata):
+            self._stamps = True
+            if self._owner is not None:
+                self._owner.forget_receive()
         if address is not None:
             address = await seams.resolve(self, address, local=False)
         arguments = buffers, ancdata, flags, address
@@ -427,8 +432,10 @@ class RingSocket(seams.SocketType):
     def setsockopt(self, *args: Any) -> None:
         super().setsockopt(*args)
         owner = self._owner
-        if owner is not None and (owner.reader is None or owner.reader.task is None):
-            owner.in_kernel = owner.receive_size = None
+        if owner is not None and (
+            owner.reader is None or owner.reader.task is None or beside.makes_error_queue(args)
+        ):
+            owner.forget_receive()
 
     # ---- closing -------------------------------------------------------------------------------------
 

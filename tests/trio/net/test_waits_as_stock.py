@@ -1,0 +1,79 @@
+"""Waits of sockets that a close or nothing helpful ends, on stock Trio and on the ring, in one program."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.trio.bothways import same
+from tests.trio.helpers import tcp_sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+CALLS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "recv_into": lambda sock: sock.recv_into(bytearray(10)),
+    "recvfrom": lambda sock: sock.recvfrom(10),
+    "recvmsg": lambda sock: sock.recvmsg(10),
+    "waitall": lambda sock: sock.recv(10, socket.MSG_WAITALL),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_close_in_the_tick_in_which_input_comes(call: str) -> None:
+    """The wait ends by the close: Trio has not looked for events since."""
+
+    async def program() -> list[str]:
+        near, far = await tcp_sockets()
+        told: list[str] = []
+        with near, far:
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def receive() -> None:
+                    try:
+                        await CALLS[call](far)
+                    except (OSError, trio.ClosedResourceError) as error:
+                        told.append(type(error).__name__)
+
+                await wait_all_tasks_blocked()
+                near._sock.send(b"data")
+                far.close()
+        return told
+
+    assert same(program) == ["ClosedResourceError"]
+
+
+def test_the_end_of_the_peer_is_no_room() -> None:
+    """Less than what poll(2) calls room may be there: a send goes on to wait."""
+
+    async def program() -> list[Any]:
+        near, far = await tcp_sockets()
+        told: list[Any] = []
+        with near, far:
+            try:
+                while True:
+                    near._sock.send(bytes(65536), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+            await wait_all_tasks_blocked(0.01)
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def send() -> None:
+                    told.append(await near.send(b"x"))
+
+                await wait_all_tasks_blocked(0.01)
+                # Some room, but less than a third.
+                far._sock.recv(100)
+                far.shutdown(socket.SHUT_WR)
+                await wait_all_tasks_blocked(0.01)
+                told.append("waits")
+                nursery.cancel_scope.cancel()
+        return told
+
+    same(program)
