@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 import sys
@@ -129,9 +130,14 @@ def only_of_this_project(
 
 
 def public_classes(app: Sphinx, doctree: nodes.document) -> None:
-    """A class that is named without its module is the public one: `Op` is no enumeration of `uring.abi`."""
+    """A class that is named without its module is the public one: `Op` is no enumeration of `uring.abi`. A
+    type of Python stays one: `bytes` is no member of a class."""
     for node in doctree.findall(addnodes.pending_xref):
         name = node.get("reftarget", "")
+        if node.get("refdomain") == "py" and hasattr(builtins, name):
+            # No member of that name here, such as `ZCRXBuffer.bytes`.
+            node.attributes.pop("refspecific", None)
+            node["py:module"] = node["py:class"] = None
         for package in (uring_trio, uring):
             if node.get("refdomain") == "py" and name[:1].isupper() and name in package.__all__:
                 node["reftarget"] = f"{package.__name__}.{name}"

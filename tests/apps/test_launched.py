@@ -129,3 +129,16 @@ def test_a_command_line_program_with_worker_processes(tmp_path: Path) -> None:
         )
         assert (done.returncode, done.stdout) == (status, output), done.stderr
     assert "does not exist" in done.stderr
+
+
+def test_hypercorn_has_no_worker_class_of_others() -> None:
+    """Its worker classes are a fixed list: `trio`, with the launcher or the variable, is the way."""
+    done = subprocess.run(
+        [str(PROGRAM), "--worker-class", "uring", "-b", "127.0.0.1:0", "application:app"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "No worker of class uring exists" in done.stderr

@@ -39,7 +39,7 @@ class ticks(Items[int]):
 
         async with uring_trio.ticks(0.1) as clock:
             async for passed in clock:
-                ...
+                use(passed)
 
     Each item is the number of periods that have passed since the item before: 1 if the consumer keeps up,
     more if it was busy. Periods are counted on the monotonic clock from entering the block, so that they do
@@ -85,7 +85,7 @@ class poll_events(Items[int]):
 
         async with uring_trio.poll_events(fd, select.POLLIN) as events:
             async for mask in events:
-                ...
+                use(mask)
 
     Each new event is an item (readiness at the start counts as new); a state that lasts is reported once.
     Events that occur while the consumer is busy are merged. Errors and hang-ups are always reported.

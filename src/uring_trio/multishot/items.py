@@ -103,7 +103,7 @@ class subscribe(Items[T_co]):
 
         async with uring_trio.subscribe(ops.poll_add_multishot(fd, select.POLLIN)) as completions:
             async for events in completions:
-                ...
+                use(events)
 
     The queue is bounded: a consumer that falls behind pauses the operation. It is armed again where it ends
     for a passing reason, an overflow of the completion queue; on an error it raises. A timeout that fires

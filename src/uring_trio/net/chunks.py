@@ -150,7 +150,7 @@ def read_chunks(fd: Any, *, copy: bool = True, chunk_size: int = 65536, buffers:
 
         async with uring_trio.read_chunks(pipe) as chunks:
             async for data in chunks:
-                ...
+                use(data)
 
     The descriptor stays the caller's. What was read and not taken when the block is left is gone: the
     descriptor has nowhere to keep it.

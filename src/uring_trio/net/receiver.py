@@ -73,7 +73,7 @@ class ByteReceiver(ABC):
 
             async with stream.chunks() as chunks:
                 async for data in chunks:
-                    ...
+                    use(data)
 
         The iteration ends with the peer's end of stream. It stops receiving when all buffers are in use and
         continues when one is recycled, so that a slow consumer slows its peer down. When the block is left

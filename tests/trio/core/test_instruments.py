@@ -1,6 +1,7 @@
 """Instruments: who is told of a run's operations, and that nobody else pays for it."""
 
 import errno
+import re
 import select
 
 import pytest
@@ -63,3 +64,90 @@ async def test_an_instrument_sees_operations_go_and_come():
 def test_outside_a_ring_run_there_is_nothing_to_see():
     with pytest.raises(RuntimeError, match="async context"):
         debug.add_instrument(debug.Instrument())
+
+
+class Hooks(trio.abc.Instrument):
+    """Each hook of Trio's that was called, with the name of its task."""
+
+    def __init__(self):
+        self.calls = []
+
+    def before_run(self):
+        self.calls.append("before_run")
+
+    def after_run(self):
+        self.calls.append("after_run")
+
+    def task_spawned(self, task):
+        self.calls.append(("task_spawned", name(task)))
+
+    def task_scheduled(self, task):
+        self.calls.append(("task_scheduled", name(task)))
+
+    def before_task_step(self, task):
+        self.calls.append(("before_task_step", name(task)))
+
+    def after_task_step(self, task):
+        self.calls.append(("after_task_step", name(task)))
+
+    def task_exited(self, task):
+        self.calls.append(("task_exited", name(task)))
+
+    def before_io_wait(self, timeout):
+        self.calls.append("before_io_wait")
+
+    def after_io_wait(self, timeout):
+        self.calls.append("after_io_wait")
+
+
+def name(task):
+    return task.name.rpartition(".")[2]
+
+
+async def talk():
+    """One task, so that nothing depends on the order of tasks."""
+    near, far = trio.socket.socketpair()
+    with near, far:
+        for _ in range(3):
+            await near.send(b"x")
+            assert await far.recv(1) == b"x"
+        with trio.move_on_after(0.01):
+            await far.recv(1)
+        await trio.sleep(0)
+
+
+LETTERS = {
+    "task_spawned": "n",
+    "task_scheduled": "s",
+    "before_task_step": "<",
+    "after_task_step": ">",
+    "task_exited": "x",
+}
+# After a step a task is scheduled again at once, or parks and is scheduled later.
+PROTOCOL = re.compile("ns(<(s>|>s))*<x>")
+
+
+@pytest.mark.parametrize("run", [trio.run, uring_trio.run], ids=["stock", "ring"])
+def test_an_instrument_of_trio_sees_each_step(run):
+    hooks = Hooks()
+    run(talk, instruments=[hooks])
+    assert hooks.calls[0] == "before_run"
+    assert hooks.calls[-1] == "after_run"
+    assert hooks.calls.count("before_io_wait") == hooks.calls.count("after_io_wait") > 0
+    seen = "".join(LETTERS[call[0]] for call in hooks.calls if call[-1] == "talk")
+    assert PROTOCOL.fullmatch(seen), seen
+    assert seen.count("<") > 8
+
+
+async def test_an_instrument_of_trio_comes_and_goes():
+    hooks = Hooks()
+    for _ in range(3):
+        await trio.sleep(0)
+    trio.lowlevel.add_instrument(hooks)
+    await talk()
+    trio.lowlevel.remove_instrument(hooks)
+    told = len(hooks.calls)
+    before = uring_trio.statistics().compiled_ticks
+    await talk()
+    assert len(hooks.calls) == told > 20
+    assert uring_trio.statistics().compiled_ticks > before
