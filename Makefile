@@ -9,6 +9,8 @@
 #                      make conformance ARGS="--suite trio"
 #   make versions      this project's tests of Trio's and AnyIO's sides, and their suites, with the two minor versions of each before
 #                      the newest; make versions OLDER=0.33/4.14 for one pair
+#   make interpreted   this project's tests of Trio's side, and Trio's and AnyIO's suites, with the Python code in the place of
+#                      what is compiled
 #   make explore       the same races in many more orders than make test, longer storms, every state of larger models:
 #                      some minutes
 #   make stress        random programs beside stock Trio, thousands of connections, tiny rings, cancels, bad peers,
@@ -75,6 +77,12 @@ stress: $(READY)
 
 conformance: $(READY)
 	@$(BIN)/python -m tests.conformance $(ARGS)
+
+# Ticks, waits and calls in Python, which are the reference for those in C.
+.PHONY: interpreted
+interpreted: $(READY)
+	@URING_TRIO_COMPILED=0 $(BIN)/python -m pytest -q tests/trio tests/property $(ARGS)
+	@URING_TRIO_COMPILED=0 $(BIN)/python -m tests.conformance --brief --suite trio --suite anyio
 
 versions:
 	@for pair in $(OLDER); do \
