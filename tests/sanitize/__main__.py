@@ -27,6 +27,7 @@ SUITES = (
     "tests/trio/seams/test_calls.py",
     "tests/trio/seams/test_calls_protocol.py",
     "tests/trio/seams/test_checkpoints.py",
+    "tests/trio/seams/test_scope_ends.py",
     "tests/trio/seams/test_scopes.py",
     "tests/trio/seams/test_ticks.py",
 )

@@ -26,7 +26,7 @@ static const size_t ARGUMENTS_OFFSET = (size_t)1 << (8 * sizeof(size_t) - 1);
 struct io io;
 
 static PyTypeObject *call_type;
-static PyObject *s_throw, *s_close, *s_frame, *s_await;
+static PyObject *s_throw, *s_close, *s_frame, *s_await, *s_suspended;
 
 /* ---- the life of a call ---- */
 
@@ -234,6 +234,15 @@ static PyObject *call_awaits(PyObject *self, void *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *call_suspended(PyObject *self, void *unused)
+{
+    (void)unused;
+    Call *c = (Call *)self;
+    if (c->state == DELEGATED)
+        return PyObject_GetAttr(c->delegate, s_suspended);
+    return PyBool_FromLong(c->state == WAITING);
+}
+
 static PyObject *call_running(PyObject *self, void *unused)
 {
     (void)self;
@@ -317,6 +326,7 @@ static PyGetSetDef call_getset[] = {
     { "cr_code", call_name, NULL, NULL, "__code__" },
     { "cr_await", call_awaits, NULL, NULL, NULL },
     { "cr_running", call_running, NULL, NULL, NULL },
+    { "cr_suspended", call_suspended, NULL, NULL, NULL },
     { "cr_origin", call_origin, NULL, NULL, NULL },
     { "__name__", call_name, NULL, NULL, "__name__" },
     { "__qualname__", call_name, NULL, NULL, "__qualname__" },
@@ -484,6 +494,7 @@ int load_io(PyObject *module)
 {
     static const struct { PyObject **at; const char *text; } names[] = {
         { &s_throw, "throw" },    { &s_close, "close" },  { &s_frame, "cr_frame" }, { &s_await, "cr_await" },
+        { &s_suspended, "cr_suspended" },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].at = PyUnicode_InternFromString(names[i].text)))

@@ -51,9 +51,30 @@ def test_what_others_see_of_a_method() -> None:
             assert call.cr_code.co_name == call.cr_frame.f_code.co_name == "recv"
             assert call.cr_await is None
             assert not call.cr_running
+            assert inspect.getcoroutinestate(call) == inspect.CORO_CREATED
             call.close()
 
     on_ring(program)
+
+
+def test_the_state_of_a_call() -> None:
+    """As `inspect` and debuggers ask for it: new, waiting in C, waiting in its coroutine, over."""
+
+    async def program() -> list[str]:
+        async with pair() as (near, far):
+            found = []
+            for size in (100, 50):  # the reader is set up for one of them
+                call = near.recv(size)
+                found.append(inspect.getcoroutinestate(call))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(lambda call=call: call)
+                    await turns()
+                    found.append(inspect.getcoroutinestate(call))
+                    await far.send(b"x")
+                found.append(inspect.getcoroutinestate(call))
+            return found
+
+    assert on_ring(program) == ["CORO_CREATED", "CORO_SUSPENDED", "CORO_CLOSED"] * 2
 
 
 def test_a_call_that_nobody_awaits() -> None:
