@@ -221,7 +221,10 @@ class Maker:
                 flags = chance.choice(FLAGS)
                 if flags == "trunc" and not call.endswith("_into"):
                     flags = ""  # Python returns memory that nothing was written to
-                self.calls(call, name, 0 if chance.random() < 0.04 else room, flags)
+                size = 0 if chance.random() < 0.04 else room
+                if flags == "oob" and not size:
+                    flags = ""  # so it does: of a Unix socket the kernel says that it received a byte
+                self.calls(call, name, size, flags)
             case "send":
                 if datagrams and chance.random() < 0.4:
                     self.calls("sendto", name, size, chance.choice(PLACES), self.of("udp", "dgram") or name)

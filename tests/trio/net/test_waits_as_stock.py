@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -77,3 +78,53 @@ def test_the_end_of_the_peer_is_no_room() -> None:
         return told
 
     same(program)
+
+
+@pytest.mark.parametrize("how", ["os.close", "close", "detach"])
+@pytest.mark.parametrize("call", ["recv", *CALLS, "send"])
+def test_a_socket_closed_without_notice_is_gone_with_the_call_that_waits(call: str, how: str) -> None:
+    """On the ring the call holds the file for as long as it waits. A cancel ends both."""
+
+    async def program() -> list[Any]:
+        near, far = await tcp_sockets()
+        told: list[Any] = []
+        if call == "send":
+            try:
+                while True:
+                    far._sock.send(bytes(65536), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+            await wait_all_tasks_blocked(0.01)
+
+        async def wait() -> None:
+            match call:
+                case "recv":
+                    await far.recv(10)
+                case "send":
+                    await far.send(bytes(1 << 20))
+                case _:
+                    await CALLS[call](far)
+
+        with near:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(wait)
+                    await wait_all_tasks_blocked(0.01)
+                    match how:
+                        case "os.close":
+                            os.close(far.fileno())
+                            far._sock.detach()
+                        case "close":
+                            far._sock.close()
+                        case "detach":
+                            os.close(far._sock.detach())
+                    await wait_all_tasks_blocked(0.01)
+                    scope.cancel()
+            told.append(scope.cancelled_caught)
+            near._sock.settimeout(30)
+            while data := near._sock.recv(1 << 20):
+                told[1:] = [len(data) > 0]
+            told.append(data)
+        return told
+
+    assert same(program)[::2] == ([True, b""] if call == "send" else [True])
