@@ -22,7 +22,7 @@
 #   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
 #                      and UBSan; make sanitize ARGS="--calls 1000000 --seed 7"
 #   make dist          builds the source distribution and the wheel into dist/, and checks them
-#   make bench         the benchmarks; make bench ARGS="--help"
+#   make bench         the benchmarks; make bench ARGS="--help"; just the tables of the pages: ARGS=--pages
 #   make clean         removes everything the other targets made
 
 PYTHON ?= python3

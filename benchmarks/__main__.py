@@ -23,7 +23,7 @@ import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import boundary, flows, micro
+from . import boundary, flows, micro, pages
 from .figures import Comparison, Contender, report
 from .processes import BenchmarkError, Load, Server, cores, exit_on_terminate
 
@@ -197,6 +197,7 @@ def arguments() -> argparse.Namespace:
     add("--seconds", type=float, help="seconds for each contender and round (1)")
     add("--only", action="append", metavar="PATTERN", help="workloads, as echo-20x* or operation-50")
     add("--contenders", action="append", metavar="PATTERN", help="as ring-*; their baselines run too")
+    add("--pages", action="store_true", help="just the tables of README.md and the pages on costs")
     add("--list", action="store_true", help="list workloads and contenders")
     add("--json", type=Path, metavar="FILE", help="also write everything as JSON")
     return parser.parse_args()
@@ -204,6 +205,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
+    if options.pages:
+        options.only, options.contenders = pages.WORKLOADS, pages.CONTENDERS
     rounds = options.rounds or (3 if options.quick else 5)
     seconds = options.seconds or (0.3 if options.quick else 1.0)
 
@@ -251,7 +254,8 @@ def main() -> None:
             for step in steps():
                 if isinstance(step, Comparison):
                     comparisons.append(step)
-                    progress.print(step.table())
+                    if not options.pages:
+                        progress.print(step.table())
                 else:
                     progress.advance(bar)
         for workload in served:
@@ -261,7 +265,10 @@ def main() -> None:
             turns = max(rounds, 0 if options.quick else workload.least_rounds)
             bar = progress.add_task(workload.name, total=turns * len(takers))
             comparisons.append(compare(workload, takers, turns, seconds, partial(progress.advance, bar)))
-            progress.print(comparisons[-1].table())
+            if not options.pages:
+                progress.print(comparisons[-1].table())
+    if options.pages:
+        print(pages.tables(comparisons))
     if options.json:
         options.json.write_text(json.dumps(report(comparisons, facts), indent=1, ensure_ascii=False) + "\n")
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from benchmarks import boundary
+from benchmarks import boundary, pages
 from benchmarks.demo import check_ring
 from benchmarks.figures import Comparison, Contender, report
 from benchmarks.processes import BenchmarkError, Load, LoadResult, Server, body, build
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 LOAD: dict[str, Any] = {"seconds": 0.1, "size": 3000, "connections": 3}
 
@@ -206,6 +208,36 @@ def test_missing_compiler_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchmarkError, match="apt install gcc libc6-dev"):
         build("load")
+
+
+def test_the_tables_of_the_pages_have_these_rows() -> None:
+    root = Path(__file__).parents[2]
+    text = "".join((root / name).read_text() for name in ("README.md", "docs/explanation/costs.md"))
+    for labels in (pages.ECHOES, pages.OPERATIONS, pages.LIBRARIES):
+        for label in labels.values():
+            assert re.search(rf"^\| {re.escape(label)} \|.*\d × \(\d", text, re.MULTILINE), label
+
+
+def test_the_tables_of_the_pages_are_what_was_measured() -> None:
+    stock = Contender("trio-streams", {"cpu": [10.0, 20.0, 40.0]})
+    ring = Contender("ring-streams", {"cpu": [5.0, 16.0, 20.0]}, baseline="trio-streams")
+    tables = pages.tables([Comparison("echo-20x1KiB", "a test", {"cpu": "µs"}, [stock, ring])])
+    assert "\n| 20 connections, 1 KiB | – | 0.50 × (0.50–0.80) | – |\n" in tables
+    assert "\n| `ring-streams` | 16.0 µs |\n" in tables
+    assert "\n|---|---|---|---|\n" in tables
+
+
+def test_the_pages_name_workloads_and_contenders_that_there_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--pages", "--list"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    listed = set(done.stdout.split())
+    assert listed >= {*pages.WORKLOADS}
+    assert listed >= {*pages.STREAMS, *pages.PEERS, "uring-multishot", "anyio-uring", "hypercorn-uring"}
 
 
 def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
