@@ -17,6 +17,7 @@
 #                      Ctrl-C, a soak, forks, kills, power cuts, a ring in each of many threads, failing system calls:
 #                      20 minutes;
 #                      make stress ARGS="--minutes 3 --seed 7", ARGS="--only soak", ARGS="--report PAGE"
+#   make newer-kernel  the doctor and the tests under Debian's newest kernel, in an emulated machine: an hour; root
 #   make check         linter, formatter, type checkers
 #   make docs          the site, in build/docs; warnings are errors
 #   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
@@ -74,6 +75,11 @@ explore: $(READY)
 .PHONY: stress
 stress: $(READY)
 	@$(BIN)/python -m tests.stress $(ARGS)
+
+# ARGS="'COMMAND'" runs another command in the guest.
+.PHONY: newer-kernel
+newer-kernel:
+	@tools/newer-kernel $(ARGS)
 
 conformance: $(READY)
 	@$(BIN)/python -m tests.conformance $(ARGS)

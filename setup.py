@@ -4,13 +4,22 @@ the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
 
 Where the compiler fails and tools/preflight.py knows what is missing, the build ends with that sentence.
 
+A free-threaded Python is refused.
+
 Elsewhere than on Linux there is no io_uring to talk to: the packages install and import without it.
 """
 
 import runpy
 import sys
+import sysconfig
 from pathlib import Path
 from zipfile import ZipFile
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    sys.exit(
+        "uring-trio: this is a free-threaded Python, without the GIL that guards a ring: "
+        "use a CPython with the GIL"
+    )
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext

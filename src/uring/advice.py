@@ -104,8 +104,9 @@ def _memory(wanted: int) -> str:
     ]
     if not any(room.name.startswith("RLIMIT") for room in tight) and _locked_memory_is_counted():
         told.append(
-            "the memory of all rings and registered buffers of a user counts against RLIMIT_MEMLOCK"
-            f"{_memlock()}; raise it (ulimit -l, LimitMEMLOCK= of a systemd unit), or ask for less"
+            "the registered buffers of a user, and on Linux 6.18 the queues of all rings, count against "
+            f"RLIMIT_MEMLOCK{_memlock()}; raise it (ulimit -l, LimitMEMLOCK= of a systemd unit), or ask for "
+            "less"
         )
     return "; or ".join(told) or "the kernel has no memory left for it"
 

@@ -55,13 +55,14 @@ PROTOCOLS = {
     "tcp6": (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp4": (socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     "udp6": (socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-    "udplite4": (socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
-    "udplite6": (socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
     "unix": (socket.AF_UNIX, socket.SOCK_STREAM, 0),
 }
 UNBUILT = {
     "sctp4": (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
     "sctp6": (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
+    # Linux 7.2 has no UDP-Lite any more.
+    "udplite4": (socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
+    "udplite6": (socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
 }
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ DEV = ("threads", "forks")
 
 
 def play(name: str, seed: int, seconds: float) -> int:
+    # A shell that starts this in the background has SIGINT ignored, and Trio leaves that as it is.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(json.dumps(PARTS[name](random.Random(f"{name} {seed}"), seconds)))
     return 0
 
