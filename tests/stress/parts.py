@@ -56,7 +56,7 @@ def part(function: Callable[[random.Random, float], Counts]) -> Callable[[random
 
 def run(main: Callable[[], Awaitable[None]], **options: Any) -> None:
     if STOCK:
-        trio.run(main)
+        trio.run(main, **options)
     else:
         uring_trio.run(main, **options)
 
@@ -93,10 +93,6 @@ async def echo(stream: trio.SocketStream) -> None:
         pass  # a bad peer
 
 
-class Ended(AssertionError):
-    """A connection ended before its bytes had come."""
-
-
 async def asks(stream: trio.SocketStream, data: bytes) -> None:
     """Sends bytes and takes the same bytes back."""
     got = bytearray()
@@ -104,8 +100,7 @@ async def asks(stream: trio.SocketStream, data: bytes) -> None:
         nursery.start_soon(stream.send_all, data)
         while len(got) < len(data):
             part = await stream.receive_some()
-            if not part:
-                raise Ended("the end came before the bytes")
+            assert part, "the end came before the bytes"
             got += part
     assert got == data, "the bytes are not those that were sent"
 
@@ -353,7 +348,8 @@ def bad_peers(chance: random.Random, seconds: float) -> Counts:
 
 @part
 def interrupts(chance: random.Random, seconds: float) -> Counts:
-    """Ctrl-C at any moment of a busy run ends it with KeyboardInterrupt, and leaves nothing behind."""
+    """Ctrl-C at any moment of a busy run that takes it at checkpoints ends it, and leaves nothing behind.
+    (Elsewhere it may strike in the middle of Trio's own work, with and without a ring.)"""
     counts = Counter[str]()
     here = threading.get_ident()
 
@@ -376,14 +372,11 @@ def interrupts(chance: random.Random, seconds: float) -> Counts:
         thread = threading.Thread(target=press, args=(chance.random() / 100,))
         thread.start()
         try:
-            run(main)
+            run(main, restrict_keyboard_interrupt_to_checkpoints=True)
         except KeyboardInterrupt:
             counts["interrupts"] += 1
         except BaseExceptionGroup as group:
-            # Where it struck the server's side of the connection, the client saw the end of it.
-            pressed, rest = group.split(KeyboardInterrupt)
-            assert pressed is not None, group
-            assert rest is None or rest.split((Ended, trio.BrokenResourceError))[1] is None, group
+            assert group.split(KeyboardInterrupt)[1] is None, group
             counts["interrupts"] += 1
         thread.join()
         gc.collect()
