@@ -9,6 +9,7 @@ tested something.
 import ctypes
 import gc
 import os
+import tempfile
 import threading
 import tomllib
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests import page_cache
+
+if page_cache.in_memory(tempfile.gettempdir()) and not page_cache.in_memory("/var/tmp"):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")  # tests of the page cache need a disk below
 
 HERE = Path(__file__).parent
 NEEDS_RING = ("tests/apps/", "tests/kernel/", "tests/trio/")

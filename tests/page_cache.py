@@ -19,6 +19,16 @@ _READERS = 4
 _STRETCH = 4 << 20
 
 
+def in_memory(folder: str) -> bool:
+    """Whether a folder's files have no disk under them: a tmpfs is its own page cache."""
+    with open("/proc/self/mounts") as mounts:
+        kinds = {fields[1]: fields[2] for fields in map(str.split, mounts)}
+    place = os.path.realpath(folder)
+    while place not in kinds:
+        place = os.path.dirname(place)
+    return kinds[place] in ("tmpfs", "ramfs")
+
+
 def drop(path: Path) -> None:
     """Makes the kernel drop a file's contents from the page cache.
 
