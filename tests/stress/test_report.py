@@ -1,11 +1,13 @@
-"""The page of what was tried has each trial, its failure, and a picture of what was measured over time."""
+"""The page of what was tried has each trial, its failure, and a picture of what was measured over time. The
+one of this project has every trial that there is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from tests.stress.report import Report, Result, load, write
+from tests.stress.__main__ import PARTS, first_sentence
+from tests.stress.report import PAGE, Report, Result, image, load, picture, text, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,3 +35,19 @@ def test_the_page(tmp_path: Path) -> None:
     lines = ElementTree.parse(tmp_path / "promises-soak.svg").findall("{*}polyline")
     assert len(lines) == 3  # stock Trio has no slots
     assert load(tmp_path / "promises.json") == report
+
+
+def test_the_page_of_this_project_is_what_its_results_say() -> None:
+    report = load(PAGE.with_suffix(".json"))
+    assert PAGE.read_text() == text(report)
+    for result in report.results:
+        assert not result.failure
+        if result.samples:
+            assert (PAGE.parent / image(result)).read_text() == picture(result)
+
+
+def test_the_page_has_every_trial_with_what_it_promises() -> None:
+    report = load(PAGE.with_suffix(".json"))
+    assert {result.name: result.promise for result in report.results} == {
+        name: first_sentence(name) for name in PARTS
+    }
