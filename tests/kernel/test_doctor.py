@@ -204,7 +204,8 @@ def test_a_kernel_without_queries_is_asked_by_trying() -> None:
     assert "Linux 6.18 or later is needed" in tried["problems"][0]
     assert "enter_flags" not in tried
     for key in ("operations", "setup_flags", "features"):
-        assert tried[key] == told[key]
+        # A bit that has no name here is told by a newer kernel, and not found by trying.
+        assert tried[key] == {name: there for name, there in told[key].items() if not name.startswith("0x")}
     assert tried["registrations"] == {**told["registrations"], "QUERY": False}
 
 
