@@ -94,6 +94,10 @@ from .poll import (
     poll_update,
 )
 from .protocols import (
+    sctp4_socket,
+    sctp4_socket_direct,
+    sctp6_socket,
+    sctp6_socket_direct,
     tcp4_socket,
     tcp4_socket_direct,
     tcp6_socket,
@@ -102,6 +106,10 @@ from .protocols import (
     udp4_socket_direct,
     udp6_socket,
     udp6_socket_direct,
+    udplite4_socket,
+    udplite4_socket_direct,
+    udplite6_socket,
+    udplite6_socket_direct,
     unix_socket,
     unix_socket_direct,
 )
@@ -166,16 +174,6 @@ from .transfer import (
     pipe,
     splice,
     tee,
-)
-from .uncommon import (
-    sctp4_socket,
-    sctp4_socket_direct,
-    sctp6_socket,
-    sctp6_socket_direct,
-    udplite4_socket,
-    udplite4_socket_direct,
-    udplite6_socket,
-    udplite6_socket_direct,
 )
 from .xattr import (
     fgetxattr,

@@ -2,28 +2,26 @@
 
 A plain one completes with a descriptor, a ``_direct`` one with a slot of the registered files: the given
 one, or a free one. A protocol that the kernel was built without is ``EPROTONOSUPPORT``.
+
+The functions differ in numbers and words alone, so that they are made from these, each under its own name.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..abi import (
-    AF_INET,
-    AF_INET6,
-    AF_UNIX,
-    IORING_FILE_INDEX_ALLOC,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    SOCK_DGRAM,
-    SOCK_STREAM,
-)
+from .. import abi
+from ..abi import AF_INET, AF_INET6, AF_UNIX, IORING_FILE_INDEX_ALLOC, SOCK_DGRAM, SOCK_STREAM
 from .socket import socket, socket_direct
 
 if TYPE_CHECKING:
     from ..kernel.op import Op
 
 __all__ = [
+    "sctp4_socket",
+    "sctp4_socket_direct",
+    "sctp6_socket",
+    "sctp6_socket_direct",
     "tcp4_socket",
     "tcp4_socket_direct",
     "tcp6_socket",
@@ -32,323 +30,163 @@ __all__ = [
     "udp4_socket_direct",
     "udp6_socket",
     "udp6_socket_direct",
+    "udplite4_socket",
+    "udplite4_socket_direct",
+    "udplite6_socket",
+    "udplite6_socket_direct",
     "unix_socket",
     "unix_socket_direct",
 ]
 
+_DOC = """Makes {what}.
 
-def tcp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Makes a TCP socket over IPv4.
+Args:{slot}
+    sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
+    personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
-    Args:
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
+Result:
+    {result}
 
-    Result:
-        The descriptor, which exec(2) closes.
+Errors:
+    {errors}
 
-    Errors:
-        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
+Cancellation:
+    It completes while it is submitted: there is nothing to cancel.
 
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
+Raises:
+    TypeError, ValueError: an argument has the wrong type or is out of range.
 
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
+Since:
+    Linux 5.19.
 
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), tcp(7); io_uring_prep_socket(3).
-    """
-    return socket(AF_INET, SOCK_STREAM, IPPROTO_TCP).with_options(sqe_flags, personality)
-
-
-def tcp4_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """Makes a TCP socket over IPv4, in a slot of the registered files.
-
-    Args:
-        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The slot.
-
-    Errors:
-        - ``EINVAL``: the table of files ends before ``file_index``.
-        - ``ENFILE``: no slot is free.
-        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), tcp(7); io_uring_prep_socket_direct(3).
-    """
-    return socket_direct(AF_INET, SOCK_STREAM, IPPROTO_TCP, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
+Source:
+    socket(2), {page}(7); {source}(3).
+"""
+_SLOT = """
+    file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one."""
+_FULL = ("``EMFILE``, ``ENFILE``: too many descriptors are open.",)
+_NO_SLOT = (
+    "``EINVAL``: the table of files ends before ``file_index``.",
+    "``ENFILE``: no slot is free.",
+    "``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.",
+)
+_NO_UDPLITE = "``EPROTONOSUPPORT``: the kernel has no UDP-Lite; from 7.2 on none has."
+_NO_SCTP = "``EPROTONOSUPPORT``: the kernel has no SCTP."
 
 
-def tcp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Makes a TCP socket over IPv6.
+class Maker(Protocol):
+    """Makes a socket's request."""
+
+    def __call__(self, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]: ...
+
+
+class DirectMaker(Protocol):
+    """Makes the request of a socket in a slot."""
+
+    def __call__(
+        self, *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
+    ) -> Op[int]: ...
+
+
+def _makers(
+    name: str, what: str, family: int, kind: int, protocol: int, page: str, missing: str = ""
+) -> tuple[Maker, DirectMaker]:
+    """The plain function of a protocol and the direct one.
 
     Args:
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The descriptor, which exec(2) closes.
-
-    Errors:
-        - ``EAFNOSUPPORT``: the kernel has no IPv6.
-        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), tcp(7); io_uring_prep_socket(3).
+        name: the plain one's.
+        what: makes.
+        family, kind, protocol: the numbers.
+        page: the protocol's manual page.
+        missing: the error of a kernel that lacks the protocol.
     """
-    return socket(AF_INET6, SOCK_STREAM, IPPROTO_TCP).with_options(sqe_flags, personality)
+
+    def plain(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
+        return socket(family, kind, protocol).with_options(sqe_flags, personality)
+
+    def direct(
+        *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
+    ) -> Op[int]:
+        return socket_direct(family, kind, protocol, file_index=file_index).with_options(
+            sqe_flags, personality
+        )
+
+    lacking = ["``EAFNOSUPPORT``: the kernel has no IPv6."] * (family == AF_INET6) + [missing] * bool(missing)
+    for made, words, end in (
+        (plain, (what, "", "The descriptor, which exec(2) closes.", _FULL, "io_uring_prep_socket"), ""),
+        (
+            direct,
+            (
+                f"{what}, in a slot of the registered files",
+                _SLOT,
+                "The slot.",
+                _NO_SLOT,
+                "io_uring_prep_socket_direct",
+            ),
+            "_direct",
+        ),
+    ):
+        said, slot, result, errors, source = words
+        listed = "\n    ".join(f"- {error}" for error in (*lacking, *errors))
+        made.__doc__ = _DOC.format(
+            what=said, slot=slot, result=result, errors=listed, page=page, source=source
+        )
+        _name(made, name + end)
+    return plain, direct
 
 
-def tcp6_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """Makes a TCP socket over IPv6, in a slot of the registered files.
-
-    Args:
-        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The slot.
-
-    Errors:
-        - ``EAFNOSUPPORT``: the kernel has no IPv6.
-        - ``EINVAL``: the table of files ends before ``file_index``.
-        - ``ENFILE``: no slot is free.
-        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), tcp(7); io_uring_prep_socket_direct(3).
-    """
-    return socket_direct(AF_INET6, SOCK_STREAM, IPPROTO_TCP, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
+def _name(function: Any, name: str) -> None:
+    function.__name__ = function.__qualname__ = name
+    # In tracebacks and profiles.
+    function.__code__ = function.__code__.replace(co_name=name, co_qualname=name)
 
 
-def udp4_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Makes a UDP socket over IPv4.
+_TCP, _UDP = int(abi.IPPROTO_TCP), int(abi.IPPROTO_UDP)
+_LITE, _SCTP = int(abi.IPPROTO_UDPLITE), int(abi.IPPROTO_SCTP)
+_ONE = "an SCTP socket for one connection over"
 
-    Args:
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The descriptor, which exec(2) closes.
-
-    Errors:
-        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), udp(7); io_uring_prep_socket(3).
-    """
-    return socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP).with_options(sqe_flags, personality)
-
-
-def udp4_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """Makes a UDP socket over IPv4, in a slot of the registered files.
-
-    Args:
-        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The slot.
-
-    Errors:
-        - ``EINVAL``: the table of files ends before ``file_index``.
-        - ``ENFILE``: no slot is free.
-        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), udp(7); io_uring_prep_socket_direct(3).
-    """
-    return socket_direct(AF_INET, SOCK_DGRAM, IPPROTO_UDP, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
-
-
-def udp6_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Makes a UDP socket over IPv6.
-
-    Args:
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The descriptor, which exec(2) closes.
-
-    Errors:
-        - ``EAFNOSUPPORT``: the kernel has no IPv6.
-        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), udp(7); io_uring_prep_socket(3).
-    """
-    return socket(AF_INET6, SOCK_DGRAM, IPPROTO_UDP).with_options(sqe_flags, personality)
-
-
-def udp6_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """Makes a UDP socket over IPv6, in a slot of the registered files.
-
-    Args:
-        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The slot.
-
-    Errors:
-        - ``EAFNOSUPPORT``: the kernel has no IPv6.
-        - ``EINVAL``: the table of files ends before ``file_index``.
-        - ``ENFILE``: no slot is free.
-        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), udp(7); io_uring_prep_socket_direct(3).
-    """
-    return socket_direct(AF_INET6, SOCK_DGRAM, IPPROTO_UDP, file_index=file_index).with_options(
-        sqe_flags, personality
-    )
-
-
-def unix_socket(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Makes a Unix stream socket.
-
-    Args:
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The descriptor, which exec(2) closes.
-
-    Errors:
-        - ``EMFILE``, ``ENFILE``: too many descriptors are open.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), unix(7); io_uring_prep_socket(3).
-    """
-    return socket(AF_UNIX, SOCK_STREAM).with_options(sqe_flags, personality)
-
-
-def unix_socket_direct(
-    *, file_index: int = IORING_FILE_INDEX_ALLOC, sqe_flags: int = 0, personality: int = 0
-) -> Op[int]:
-    """Makes a Unix stream socket, in a slot of the registered files.
-
-    Args:
-        file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
-        sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
-        personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
-
-    Result:
-        The slot.
-
-    Errors:
-        - ``EINVAL``: the table of files ends before ``file_index``.
-        - ``ENFILE``: no slot is free.
-        - ``ENXIO``: ``file_index`` names a slot, and the ring has no table of files.
-
-    Cancellation:
-        It completes while it is submitted: there is nothing to cancel.
-
-    Raises:
-        TypeError, ValueError: an argument has the wrong type or is out of range.
-
-    Since:
-        Linux 5.19.
-
-    Source:
-        socket(2), unix(7); io_uring_prep_socket_direct(3).
-    """
-    return socket_direct(AF_UNIX, SOCK_STREAM, file_index=file_index).with_options(sqe_flags, personality)
+tcp4_socket: Maker
+tcp4_socket_direct: DirectMaker
+tcp4_socket, tcp4_socket_direct = _makers(
+    "tcp4_socket", "a TCP socket over IPv4", AF_INET, SOCK_STREAM, _TCP, "tcp"
+)
+tcp6_socket: Maker
+tcp6_socket_direct: DirectMaker
+tcp6_socket, tcp6_socket_direct = _makers(
+    "tcp6_socket", "a TCP socket over IPv6", AF_INET6, SOCK_STREAM, _TCP, "tcp"
+)
+udp4_socket: Maker
+udp4_socket_direct: DirectMaker
+udp4_socket, udp4_socket_direct = _makers(
+    "udp4_socket", "a UDP socket over IPv4", AF_INET, SOCK_DGRAM, _UDP, "udp"
+)
+udp6_socket: Maker
+udp6_socket_direct: DirectMaker
+udp6_socket, udp6_socket_direct = _makers(
+    "udp6_socket", "a UDP socket over IPv6", AF_INET6, SOCK_DGRAM, _UDP, "udp"
+)
+udplite4_socket: Maker
+udplite4_socket_direct: DirectMaker
+udplite4_socket, udplite4_socket_direct = _makers(
+    "udplite4_socket", "a UDP-Lite socket over IPv4", AF_INET, SOCK_DGRAM, _LITE, "udplite", _NO_UDPLITE
+)
+udplite6_socket: Maker
+udplite6_socket_direct: DirectMaker
+udplite6_socket, udplite6_socket_direct = _makers(
+    "udplite6_socket", "a UDP-Lite socket over IPv6", AF_INET6, SOCK_DGRAM, _LITE, "udplite", _NO_UDPLITE
+)
+sctp4_socket: Maker
+sctp4_socket_direct: DirectMaker
+sctp4_socket, sctp4_socket_direct = _makers(
+    "sctp4_socket", f"{_ONE} IPv4", AF_INET, SOCK_STREAM, _SCTP, "sctp", _NO_SCTP
+)
+sctp6_socket: Maker
+sctp6_socket_direct: DirectMaker
+sctp6_socket, sctp6_socket_direct = _makers(
+    "sctp6_socket", f"{_ONE} IPv6", AF_INET6, SOCK_STREAM, _SCTP, "sctp", _NO_SCTP
+)
+unix_socket: Maker
+unix_socket_direct: DirectMaker
+unix_socket, unix_socket_direct = _makers(
+    "unix_socket", "a Unix stream socket", AF_UNIX, SOCK_STREAM, 0, "unix"
+)

@@ -1,7 +1,7 @@
 """Sockets: creating, naming, connecting, shutting down.
 
 ``O_NONBLOCK`` makes no difference to these: they wait in the kernel either way. A constructor for each
-protocol is in ``uring.ops.protocols`` and ``uncommon``.
+protocol is in ``uring.ops.protocols``.
 """
 
 from __future__ import annotations
