@@ -288,7 +288,7 @@ class Caller:
 
     def look(self, world: World, rng: random.Random) -> None:
         """Every property of some object."""
-        kept = rng.choice([kept for kept in world.things.values() if kept])
+        kept = rng.choice([kept for kept in list(world.things.values()) if kept])
         thing = rng.choice(kept)
         for name, _ in inspect.getmembers(type(thing), lambda member: isinstance(member, property)):
             if name[0] != "_":

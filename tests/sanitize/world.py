@@ -195,7 +195,10 @@ class World:
 
     def some(self, *types: type) -> Any:
         """A kept object of one of these types, or None."""
-        found = [thing for kind, kept in self.things.items() if issubclass(kind, types) for thing in kept]
+        # A list first: another thread may keep something meanwhile.
+        found = [
+            thing for kind, kept in list(self.things.items()) if issubclass(kind, types) for thing in kept
+        ]
         return self.rng.choice(found) if found else None
 
     def fd(self) -> Any:
