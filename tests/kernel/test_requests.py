@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -90,6 +91,16 @@ def test_requests_waited_for_in_any_order(
         assert [each.wait(PATIENCE) for each in order(requests)] == [*order([*range(20)])]
         assert [cqe.user_data for cqe in take(ring, 2)] == [7, failing.value]
         assert ring.wait() == []
+
+
+def test_any_thread_asks_for_what_is_done(ring: Ring) -> None:
+    done, pending = ring.nop(result=5), ring.timeout(60.0)
+    ring.nop(result=6).wait(PATIENCE)
+    with ThreadPoolExecutor(1) as others:
+        assert others.submit(done.wait).result(PATIENCE) == 5
+        with pytest.raises(RuntimeError, match="belongs to the thread"):
+            others.submit(pending.wait).result(PATIENCE)
+    assert ring.wait() == [], "its completion went with it"
 
 
 def test_waiting_drops_all_completions_of_a_multishot(ring: Ring, pipe: Pair) -> None:

@@ -41,6 +41,7 @@ class Requester(Protocol):
     @property
     def closed(self) -> bool: ...
     def _wait_for(self, request: Request[object], timeout: float | None = None) -> None: ...
+    def _pass_over(self, value: int) -> None: ...
     def _cancel_request(self, request: Request[object]) -> Request[int]: ...
 
 
@@ -112,6 +113,8 @@ class Request(Generic[T_co]):
     def wait(self, timeout: float | None = None) -> T_co:
         """Waits until it is done, then its `result`. Completions of others stay for the ring's next wait.
 
+        Any thread may ask for a request that is done already.
+
         Args:
             timeout: seconds at most; None: no limit.
 
@@ -122,10 +125,12 @@ class Request(Generic[T_co]):
             TimeoutError: not done in time. It stays in flight.
             OSError, RuntimeError, RingClosed: as `result`.
         """
-        if not self._ring.closed:
-            self._ring._wait_for(self, timeout)
-            if self._op is not None and not self._ring.closed:
+        ring = self._ring
+        if self._op is not None and not ring.closed:
+            ring._wait_for(self, timeout)
+            if self._op is not None and not ring.closed:
                 raise TimeoutError(f"{self.name} has not ended within {timeout} seconds")
+        ring._pass_over(self.value)
         return self.result()
 
     def cancel(self) -> Request[int]:

@@ -13,7 +13,6 @@ from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..abi import IORING_CQE_F_MORE
 from ..contexts.views import Completion, CQEView, DirectCQE, ExtCQE
 from ..errors import PoolExhausted
 from .delivery import WAKE, Delivery
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Waiting"]
 
 _MESSAGE_MASK = (1 << 62) - 1
-_MORE = int(IORING_CQE_F_MORE)
 _SLEEP_MOST = 0.5
 """Seconds. A signal that comes between Python's last look for one and the kernel's sleep ends neither, so
 that no sleep may last: Ctrl-C would go unseen for ever."""
@@ -213,17 +211,6 @@ class Waiting(Delivery):
                 left = 0.0
             if not self._advance(left) and left == 0:
                 return
-        if self._backlog:
-            with self._lock:
-                self._pass_over(request.value)
-
-    def _pass_over(self, value: int) -> None:
-        """Drops the completions of a request that is done from those that are left for a later wait."""
-        backlog = self._backlog
-        if backlog and backlog[0][0] == value and not backlog[0][2] & _MORE:
-            del backlog[0]  # its only one, where requests are waited for in the order of their completions
-        else:
-            backlog[:] = [cqe for cqe in backlog if cqe[0] != value]
 
     def _finish(self, ctx: int) -> list[Completion]:
         """Waits for completions under one context, and takes those; others stay for `wait`. Empty when

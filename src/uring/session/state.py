@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_STARTED", "NO_THREAD", "STOPPED", "TARGETING", "Features", "RingState", "WrongThread"]
 
+_MORE = int(abi.IORING_CQE_F_MORE)
+
 NO_THREAD, NOT_STARTED, STOPPED = -1, -2, -3
 """Values of ``_owner`` that no thread has: any may submit, none yet, none any more."""
 
@@ -224,6 +226,17 @@ class RingState:
     def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
         """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
         raise NotImplementedError
+
+    def _pass_over(self, value: int) -> None:
+        """Drops the completions of a request that is done from those that are left for a later wait."""
+        backlog = self._backlog
+        if not backlog:
+            return
+        with self._lock:
+            if backlog and backlog[0][0] == value and not backlog[0][2] & _MORE:
+                del backlog[0]  # its only one, where requests are waited for in the order of their ends
+            else:
+                backlog[:] = [cqe for cqe in backlog if cqe[0] != value]
 
     def supports(self, opcode: int) -> bool:
         """Whether the running kernel has an operation, as its probe says.
