@@ -243,6 +243,21 @@ static PyObject *call_suspended(PyObject *self, void *unused)
     return PyBool_FromLong(c->state == WAITING);
 }
 
+/* Coroutines say so themselves from Python 3.15 on. */
+static PyObject *call_state(PyObject *self, void *name)
+{
+    Call *c = (Call *)self;
+    if (Py_Version < 0x030F0000) {
+        PyErr_SetString(PyExc_AttributeError, name);
+        return NULL;
+    }
+    if (c->state == DELEGATED)
+        return PyObject_GetAttrString(c->delegate, name);
+    return PyUnicode_InternFromString(c->state == FRESH     ? "CORO_CREATED"
+                                      : c->state == WAITING ? "CORO_SUSPENDED"
+                                                            : "CORO_CLOSED");
+}
+
 static PyObject *call_running(PyObject *self, void *unused)
 {
     (void)self;
@@ -325,6 +340,7 @@ static PyGetSetDef call_getset[] = {
     { "cr_frame", call_frame, NULL, NULL, NULL },
     { "cr_code", call_name, NULL, NULL, "__code__" },
     { "cr_await", call_awaits, NULL, NULL, NULL },
+    { "cr_state", call_state, NULL, NULL, "cr_state" },
     { "cr_running", call_running, NULL, NULL, NULL },
     { "cr_suspended", call_suspended, NULL, NULL, NULL },
     { "cr_origin", call_origin, NULL, NULL, NULL },

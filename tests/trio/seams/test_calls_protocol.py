@@ -52,6 +52,7 @@ def test_what_others_see_of_a_method() -> None:
             assert call.cr_await is None
             assert not call.cr_running
             assert inspect.getcoroutinestate(call) == inspect.CORO_CREATED
+            assert hasattr(call, "cr_state") == hasattr(types.CoroutineType, "cr_state")
             call.close()
 
     on_ring(program)
