@@ -215,6 +215,8 @@ def test_nothing_is_left_behind() -> None:
                     await receive(100)
             gc.collect()
             watched = [None, True, False, seams.DONE, near, far, trio.lowlevel.current_task()]
+            # From 3.12 on some objects are immortal: the interpreter counts few of their references.
+            watched = [each for each in watched if sys.getrefcount(each) < 1 << 30]
             before = [sys.getrefcount(each) for each in watched]
             for receive, send in (await kinds(near, far)).values():
                 for _ in range(2000):
