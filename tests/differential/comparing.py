@@ -32,7 +32,7 @@ __all__ = ["Difference", "Pair"]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30
-ORDERS = 12
+ORDERS = 40
 """In how many others stock Trio plays a program that differs."""
 LOOKS = (0.01, 0.03)
 """Cushions of the further looks at a program whose first transcripts differ."""
@@ -183,8 +183,10 @@ class Pair:
         stock, ring = self.stock.answer(), self.ring.answer()
         return without_spinning(stock, ring)
 
-    def is_an_order(self, program: Program, cushion: float, ring: list[str]) -> bool:
-        """Whether stock Trio says the same as the ring in another order."""
+    def is_an_order(self, program: Program, cushion: float) -> bool:
+        """Whether stock Trio says the same as the ring in another order, in which it may spin elsewhere."""
+        self.ring.ask(program, cushion)
+        ring = self.ring.answer()
         others = [replace(program, draw=number) for number in range(1, ORDERS)]
         for other in (replace(program, backwards=not program.backwards), *others):
             self.stock.ask(other, cushion)
@@ -201,7 +203,7 @@ class Pair:
             if stock == ring:
                 self.unsettled.add(program.seed)
                 return None
-        if self.is_an_order(program, LOOKS[-1], ring):
+        if self.is_an_order(program, LOOKS[-1]):
             self.reordered.add(program.seed)
             return None
         return Difference(program, stock, ring)
