@@ -13,6 +13,7 @@
  *    any of them (from_thread.run replaces the context).
  *  - The entered context is left before anything else happens, whatever the step raised.
  *  - Offsets are used on exact instances of the class that they were found on.
+ *  - A signal that arrived in C is handled before the next step, not in it.
  */
 #include "_ticks.h"
 
@@ -296,6 +297,9 @@ static int run_batch(Ticks *t)
             PyErr_SetString(PyExc_TypeError, "Trio's run queue holds something that is no task");
             goto out;
         }
+        /* As Trio's loop does between two steps: in no task's frame, where Ctrl-C could strike at any instruction. */
+        if (PyErr_CheckSignals() < 0)
+            goto out;
         Py_INCREF(task);
         int wrong = PyDict_SetItem(t->run_context, s_task, task) < 0 || instrument(t, s_before, task) < 0 ||
                     step(t, task) < 0 || instrument(t, s_after, task) < 0;

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import os
 import signal
+import subprocess
 import sys
 import traceback
 import types
-from typing import Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 import outcome
 import pytest
@@ -21,6 +24,9 @@ import trio.testing
 import uring_trio
 from tests.trio.seams.modes import same, statistics, turns
 from uring_trio import RingOptions, seams
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="none")
 
@@ -379,3 +385,41 @@ def test_the_environment_switches_them_off(monkeypatch: pytest.MonkeyPatch) -> N
     assert RingOptions.parse("compiled=0").compiled is False
     with pytest.raises(TypeError, match="compiled is True or False"):
         RingOptions(compiled=1)  # type: ignore[arg-type]
+
+
+def test_a_signal_that_comes_between_steps_is_handled_in_no_task() -> None:
+    """In a task's frame Ctrl-C could strike where Trio never lets it: in the middle of ``async with``."""
+    places, enough = Counter[str](), []
+
+    async def turn() -> None:
+        near, far = trio.socket.socketpair()
+        with near, far:
+            while not enough:  # most of the time goes into system calls, made in C
+                await near.send(b"x")
+                await far.recv(1)
+
+    async def main() -> int:
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(turn)
+        return statistics().compiled_ticks
+
+    def handle(_: int, frame: FrameType | None) -> None:
+        names = {each.f_code.co_name for each, _ in traceback.walk_stack(frame)}
+        places["a task" if "turn" in names else "none"] += 1
+        enough.extend([True] * (sum(places.values()) == 200))
+
+    # From another process: a thread of this one could run only where the run lets it.
+    sends = f"for _ in range(5000): os.kill({os.getpid()}, signal.SIGUSR1); time.sleep(0.001)"
+    command = [sys.executable, "-c", f"import os, signal, time\n{sends}"]
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with subprocess.Popen(command) as sender:
+            try:
+                assert uring_trio.run(main, ring=RingOptions(compiled=True))
+            finally:
+                sender.kill()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    # A few come while a step runs. Handled at the next instruction of any task, half of them would be in one.
+    assert places["none"] > 2 * places["a task"], places
