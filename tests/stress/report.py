@@ -34,11 +34,12 @@ class Result:
 
 @dataclass
 class Report:
-    """A run of the trials."""
+    """A run of the trials; ``note`` says what of it was not of this one run."""
 
     seed: int
     minutes: float
     results: list[Result]
+    note: str = ""
     load: float = field(default_factory=lambda: os.getloadavg()[2])
     kernel: str = field(default_factory=lambda: os.uname().release)
     processors: int = field(default_factory=lambda: os.cpu_count() or 0)
@@ -85,6 +86,7 @@ def text(report: Report) -> str:
         f"load average at the end: {report.load:.1f}. The seed decides every choice of the programs, and not",
         "the times at which kernel and processor act. Counts depend on the machine and on what else it does:",
         "they say how much was tried, and not how fast it is. A trial that fails is named with its error.",
+        *(["", report.note] if report.note else []),
         "",
         "| trial | promise | seconds | on the ring | on stock Trio |",
         "|---|---|---|---|---|",
