@@ -14,7 +14,7 @@ from uring_trio import RingOptions, UringStream, seams
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["CALL", "compiled_here", "kinds", "on_ring", "pair", "parked", "same", "turns", "warm"]
+__all__ = ["CALL", "compared", "compiled_here", "kinds", "on_ring", "pair", "parked", "same", "turns", "warm"]
 
 CALL = seams.calls.C.Call
 
@@ -103,3 +103,16 @@ async def kinds(near: Any, far: Any) -> dict[str, tuple[Any, Any]]:
             found[make.__name__] = (ends[0].receive_some, ends[1].send_all)
     await warm(near, far)  # a stream sets options, after which a socket looks again how to receive
     return found
+
+
+def compared(fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """What an async function returns on both; the test fails if it is not the same."""
+
+    async def bounded() -> Any:
+        with trio.fail_after(60):
+            return await fn(*args)
+
+    stock = trio.run(bounded)
+    ring = uring_trio.run(bounded)
+    assert ring == stock
+    return stock
