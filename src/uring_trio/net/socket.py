@@ -35,8 +35,8 @@ from .. import seams
 from ..core.buffers import RECEIVE_GROUP
 from ..core.engine import Engine, current
 from ..core.fd import Fd
-from ..core.operation import CLOSED_FD, Operation
-from . import beside
+from ..core.operation import Operation
+from . import beside, full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +49,6 @@ _ENOBUFS = -errno.ENOBUFS
 _STREAMING = 16384
 """After a receive of this size more of the kind is likely: the next one tries without waiting first, and
 waits for readiness, which spares the copy out of a provided buffer."""
-_SHORTEST_PAUSE = 0.001
-_LONGEST_PAUSE = 0.05
 
 T = TypeVar("T")
 
@@ -325,9 +323,9 @@ class RingSocket(seams.SocketType):
                 await seams.inline(sock.connect, address)
                 return
             except BlockingIOError as exc:
-                full = exc.errno == errno.EAGAIN and _family(sock) == _stdlib.AF_UNIX
-            if full:
-                await self._connect_when_accepted(owner, address)
+                no_room = exc.errno == errno.EAGAIN and _family(sock) == _stdlib.AF_UNIX
+            if no_room:
+                await full.connect(owner, partial(sock.connect, address))
                 return
             await owner.until_writable("connect")
         except trio.Cancelled:
@@ -337,19 +335,6 @@ class RingSocket(seams.SocketType):
         error = sock.getsockopt(_stdlib.SOL_SOCKET, _stdlib.SO_ERROR)
         if error:
             raise OSError(error, f"Error connecting to {address!r}: {os.strerror(error)}")
-
-    async def _connect_when_accepted(self, owner: Fd, address: Any) -> None:
-        """Connects to a Unix socket whose backlog is full. No state of this socket says when there is room:
-        it is tried again and again, at most 20 times a second. Stock Trio returns unconnected."""
-        pause = _SHORTEST_PAUSE
-        while True:
-            await _pause(owner, pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            try:
-                self._sock.connect(address)
-                return
-            except BlockingIOError:
-                pass
 
     # ---- sending -------------------------------------------------------------------------------------
 
@@ -414,20 +399,7 @@ class RingSocket(seams.SocketType):
         sock = self._sock
         if address is None or _family(sock) != _stdlib.AF_UNIX or _type(sock) != _stdlib.SOCK_DGRAM:
             return await owner.when_writable(name, fn, *args)
-        # Of an unconnected Unix socket poll(2) says that it is writable whether the receiver is full or not.
-        pause = _SHORTEST_PAUSE
-        while True:
-            await owner.until_writable(name)
-            try:
-                return fn(*args)
-            except BlockingIOError:
-                pass
-            try:
-                await _until_receiver_has_room(owner, name, address)
-                pause = _SHORTEST_PAUSE
-            except OSError:
-                await _pause(owner, pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        return await full.send_to(owner, name, address, partial(fn, *args))
 
     def setsockopt(self, *args: Any) -> None:
         super().setsockopt(*args)
@@ -522,23 +494,6 @@ def _kept(items: Any) -> Any:
         return list(items)
     except TypeError:
         return items
-
-
-async def _until_receiver_has_room(owner: Fd, name: str, address: Any) -> None:
-    """Waits until the socket at this address takes more: of one that is connected to it poll(2) says so.
-
-    Raises:
-        OSError: no such socket can be had.
-    """
-    with _stdlib.socket(_stdlib.AF_UNIX, _stdlib.SOCK_DGRAM) as probe:
-        probe.connect(address)
-        await owner.wait_elsewhere(name, probe.fileno())
-
-
-async def _pause(owner: Fd, seconds: float) -> None:
-    await trio.sleep(seconds)
-    if owner.fd < 0:
-        raise trio.ClosedResourceError(CLOSED_FD)
 
 
 def adopt(fd: int, family: int, type: int, proto: int = 0) -> Any:
