@@ -10,7 +10,7 @@ import trio.testing
 
 import uring_trio
 from uring import ops
-from uring_trio import debug
+from uring_trio import RingOptions, debug
 from uring_trio.core.engine import current
 
 
@@ -139,15 +139,18 @@ def test_an_instrument_of_trio_sees_each_step(run):
     assert seen.count("<") > 8
 
 
-async def test_an_instrument_of_trio_comes_and_goes():
-    hooks = Hooks()
-    for _ in range(3):
-        await trio.sleep(0)
-    trio.lowlevel.add_instrument(hooks)
-    await talk()
-    trio.lowlevel.remove_instrument(hooks)
-    told = len(hooks.calls)
-    before = uring_trio.statistics().compiled_ticks
-    await talk()
-    assert len(hooks.calls) == told > 20
-    assert uring_trio.statistics().compiled_ticks > before
+def test_an_instrument_of_trio_comes_and_goes():
+    async def main():
+        hooks = Hooks()
+        for _ in range(3):
+            await trio.sleep(0)
+        trio.lowlevel.add_instrument(hooks)
+        await talk()
+        trio.lowlevel.remove_instrument(hooks)
+        told = len(hooks.calls)
+        before = uring_trio.statistics().compiled_ticks
+        await talk()
+        assert len(hooks.calls) == told > 20
+        assert uring_trio.statistics().compiled_ticks > before
+
+    uring_trio.run(main, ring=RingOptions(compiled=True))
