@@ -246,7 +246,7 @@ def test_what_is_no_request(ring, request_):
 def test_options_and_keywords():
     with pytest.raises(TypeError, match="either Options"):
         Ring(Options(), entries=4)
-    with pytest.raises(TypeError, match="Options are needed"):
+    with pytest.raises(TypeError, match=r"Options are needed, not int: Ring\(entries=4\)"):
         Ring(4)
     with pytest.raises(TypeError):
         Ring(no_such_option=1)

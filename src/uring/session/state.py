@@ -96,7 +96,8 @@ class RingState:
         elif changes:
             raise TypeError("give either Options or their fields as keywords")
         elif not isinstance(options, Options):
-            raise TypeError(f"Options are needed, not {type(options).__name__}")
+            instead = f": Ring(entries={options})" if type(options) is int else ""
+            raise TypeError(f"Options are needed, not {type(options).__name__}{instead}")
         self._owner = NOT_STARTED
         self.options = options
         wq = options.attach_wq
