@@ -6,10 +6,14 @@ else is Trio's own method's, as is every scope of other runs. The objects are Tr
 field, so the methods may take turns on one scope.
 
 The shortcuts know every field of a scope. A Trio whose classes have other fields keeps its methods.
+
+From CPython 3.14 on ``__enter__`` stays Trio's. The interpreter there looks for signals after each call of
+``with`` that leads into C: Ctrl-C would come when the scope is entered and nothing leaves it yet.
 """
 
 from __future__ import annotations
 
+import sys
 import types
 from heapq import heappush
 from typing import TYPE_CHECKING, Any
@@ -34,6 +38,7 @@ _SCOPE = (
 )
 _STATUS = ("_scope", "effectively_cancelled", "_parent", "_children", "_tasks", "abandoned_by_misnesting")
 _METHODS = ("__init__", "__enter__", "__exit__", "_close")
+_STAYING = {"__enter__"} if sys.version_info >= (3, 14) else set[str]()
 _before: dict[str, tuple[Any, Any]] = {}
 
 
@@ -52,8 +57,9 @@ def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]],
     initial = tuple(each.default for each in scopes.__attrs_attrs__)
     shortcuts = extension.use_scopes(scopes, statuses, heappush, initial, offsets, tuple(methods))
     for name, method, shortcut in zip(_METHODS, methods, shortcuts):
-        _before[name] = method, shortcut
-        setattr(scopes, name, shortcut)
+        if name not in _STAYING:
+            _before[name] = method, shortcut
+            setattr(scopes, name, shortcut)
 
 
 def restore() -> None:

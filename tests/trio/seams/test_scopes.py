@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import time
 import traceback
 from functools import partial
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMPILED = RingOptions(compiled=True)
-METHODS = ("__init__", "__enter__", "__exit__", "_close")
+METHODS = ("__init__", "__exit__", "_close", *["__enter__"] * (sys.version_info < (3, 14)))
 
 
 @pytest.fixture(autouse=True)
@@ -45,24 +46,24 @@ def test_a_compiled_run_exchanges_the_methods() -> None:
 
 
 def test_what_was_put_in_their_place_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(scope: trio.CancelScope) -> trio.CancelScope:
-        return scope
+    def other(scope: trio.CancelScope, *exc_info: object) -> bool:
+        return False
 
     before = trio.CancelScope._close
     uring_trio.run(turns, ring=COMPILED)
     with monkeypatch.context() as patched:
-        patched.setattr(trio.CancelScope, "__enter__", other)
+        patched.setattr(trio.CancelScope, "__exit__", other)
         uring_trio.uninstall()
-        assert trio.CancelScope.__enter__ is other
+        assert trio.CancelScope.__exit__ is other
         assert trio.CancelScope._close is before
-    trio.CancelScope.__enter__ = vars(trio.CancelScope)["__enter__"].__wrapped__  # type: ignore[method-assign]
+    trio.CancelScope.__exit__ = vars(trio.CancelScope)["__exit__"].__wrapped__  # type: ignore[method-assign]
 
 
 def test_a_class_with_another_field_keeps_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scopes, "_SCOPE", (*scopes._SCOPE, "another"))
-    before = trio.CancelScope.__enter__
+    before = trio.CancelScope.__exit__
     uring_trio.run(turns, ring=COMPILED)
-    assert trio.CancelScope.__enter__ is before
+    assert trio.CancelScope.__exit__ is before
 
 
 @pytest.mark.parametrize("name", METHODS)
