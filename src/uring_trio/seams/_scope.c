@@ -9,7 +9,10 @@
  *  - A usual case begins to write only when nothing can fail any more but for memory, and undoes what it wrote then.
  *  - A scope with a deadline has one entry in Trio's heap that counts, and is counted once in `_active`. An entry
  *    that no longer counts stays, as with Trio's own methods, unless it is found soon.
- *  - Nothing of Python's runs while entries move: the heap and the scope both hold references to what is moved.
+ *  - Nothing of Python's runs while entries move: the heap and the scope both hold references to what is moved, and
+ *    an entry whose deadline is not simply a number is neither moved nor compared.
+ *  - What can run the collector, and with it the end of any generator, comes before anything is looked at to stay:
+ *    all objects of an entering scope are made first.
  *  - The statuses on the free list belong to no scope, and nobody else holds a reference to one.
  */
 #include "_shortcut.h"
@@ -103,18 +106,23 @@ static PyObject *deadline_of(Ticks *t, PyObject *scope)
     return deadline;
 }
 
-/* What Trio keeps of a deadline, pushed on its heap: 0, or -1. */
-static int add_deadline(Ticks *t, PyObject *deadline, PyObject *scope)
+/* What Trio's heap keeps of a scope with a deadline, owned. */
+static PyObject *make_entry(PyObject *deadline, PyObject *scope)
 {
-    PyObject *heap = *field(t->deadlines, t->at[D_HEAP]), *id = PyLong_FromVoidPtr(scope);
+    PyObject *id = PyLong_FromVoidPtr(scope);
     PyObject *entry = id ? PyTuple_Pack(3, deadline, id, scope) : NULL;
     Py_XDECREF(id);
-    if (!entry)
-        return -1;
+    return entry;
+}
+
+/* Pushes an entry on Trio's heap: 0, or -1. */
+static int add_deadline(Ticks *t, PyObject *entry)
+{
+    PyObject *heap = *field(t->deadlines, t->at[D_HEAP]);
     Py_ssize_t n = PyList_Size(heap);
     PyObject *above = n > 0 ? PyTuple_GetItem(PyList_GetItem(heap, (n - 1) / 2), 0) : NULL;
     int ret;
-    if (!n || (above && seconds(above) < seconds(deadline))) {
+    if (!n || (above && seconds(above) < seconds(PyTuple_GetItem(entry, 0)))) {
         ret = PyList_Append(heap, entry);
     } else {
         PyErr_Clear();
@@ -122,7 +130,6 @@ static int add_deadline(Ticks *t, PyObject *deadline, PyObject *scope)
         Py_XDECREF(none);
         ret = none ? 0 : -1;
     }
-    Py_DECREF(entry);
     return ret < 0 ? -1 : bump(t->deadlines, t->at[D_ACTIVE]);
 }
 
@@ -164,22 +171,45 @@ static void move_entry(PyObject *heap, Py_ssize_t to, Py_ssize_t from)
     PyList_SetItem(heap, to, entry);
 }
 
-/* Takes an entry out, of the `n` there are: the last one goes to its place, and from there up or down. */
+/* Where the last of `n` entries goes, from `i` up or down; with `move`, others make room. -1: one of those that it
+ * would be compared with has a deadline that is not simply a number. */
+static Py_ssize_t place_for_last(PyObject *heap, Py_ssize_t n, Py_ssize_t i, int move)
+{
+    double key = due(heap, n - 1);
+    for (Py_ssize_t up; i > 0; i = up) {
+        up = (i - 1) / 2;
+        double above = due(heap, up);
+        if (isnan(key) || isnan(above))
+            return -1;
+        if (!(key < above))
+            break;
+        if (move)
+            move_entry(heap, i, up);
+    }
+    for (Py_ssize_t child; (child = 2 * i + 1) < n - 1; i = child) {
+        double below = due(heap, child), other = child + 1 < n - 1 ? due(heap, child + 1) : INFINITY;
+        if (isnan(key) || isnan(below) || isnan(other))
+            return -1;
+        if (other < below) {
+            child++;
+            below = other;
+        }
+        if (!(below < key))
+            break;
+        if (move)
+            move_entry(heap, i, child);
+    }
+    return i;
+}
+
+/* Takes an entry out, of the `n` there are: the last one goes to its place. */
 static void remove_entry(PyObject *heap, Py_ssize_t n, Py_ssize_t i)
 {
+    if (place_for_last(heap, n, i, 0) < 0)
+        return; /* it stays, as with Trio's own methods */
     PyObject *last = PyList_GetItem(heap, n - 1);
-    double key = due(heap, n - 1);
     Py_INCREF(last);
-    for (; i > 0 && key < due(heap, (i - 1) / 2); i = (i - 1) / 2)
-        move_entry(heap, i, (i - 1) / 2);
-    for (Py_ssize_t child; (child = 2 * i + 1) < n - 1; i = child) {
-        if (child + 1 < n - 1 && due(heap, child + 1) < due(heap, child))
-            child++;
-        if (!(due(heap, child) < key))
-            break;
-        move_entry(heap, i, child);
-    }
-    PyList_SetItem(heap, i, last);
+    PyList_SetItem(heap, place_for_last(heap, n, i, 1), last);
     PyList_SetSlice(heap, n - 1, n, NULL);
 }
 
@@ -202,27 +232,21 @@ static int drop_deadline(Ticks *t, PyObject *scope)
 /* ---- entering ---- */
 
 /* A status that is nobody's yet, owned. */
-static PyObject *make_status(PyObject *scope, PyObject *parent)
+static PyObject *make_status(void)
 {
-    PyObject *status = NULL;
-    if (kept_count) {
-        status = kept[--kept_count];
+    if (kept_count)
+        return kept[--kept_count];
+    newfunc make = (newfunc)PyType_GetSlot((PyTypeObject *)status_type, Py_tp_new);
+    PyObject *children = PySet_New(NULL), *tasks = PySet_New(NULL), *status = NULL;
+    if (children && tasks && (status = make((PyTypeObject *)status_type, nothing, NULL))) {
+        put(status, at[U_CHILDREN], children);
+        put(status, at[U_TASKS], tasks);
+        set(status, U_SCOPE, Py_None);
+        set(status, U_PARENT, Py_None);
     } else {
-        newfunc make = (newfunc)PyType_GetSlot((PyTypeObject *)status_type, Py_tp_new);
-        PyObject *children = PySet_New(NULL), *tasks = PySet_New(NULL);
-        if (children && tasks && (status = make((PyTypeObject *)status_type, nothing, NULL))) {
-            put(status, at[U_CHILDREN], children);
-            put(status, at[U_TASKS], tasks);
-        } else {
-            Py_XDECREF(children);
-            Py_XDECREF(tasks);
-            return NULL;
-        }
+        Py_XDECREF(children);
+        Py_XDECREF(tasks);
     }
-    set(status, U_SCOPE, scope);
-    set(status, U_PARENT, parent);
-    set(status, U_CANCELLED, Py_False);
-    set(status, U_ABANDONED, Py_False);
     return status;
 }
 
@@ -245,39 +269,64 @@ static int plain(PyObject *status)
     return is(status, status_type) && get(status, U_CANCELLED) == Py_False && get(status, U_ABANDONED) == Py_False;
 }
 
-/* CancelScope.__enter__ */
-static int enter_scope(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+/* Whether this scope could be entered below this status in the usual way. */
+static int may_enter(PyObject *scope, PyObject *parent)
 {
-    PyObject *task = task_here, *parent = *field(task, t->at[T_CANCEL_STATUS]), *scope, *deadline, *status;
-    if (n != 1 || keywords || !is(scope = args[0], scope_type) || get(scope, S_ENTERED) != Py_False ||
-        get(scope, S_CALLED) != Py_False || get(scope, S_STATUS) != Py_None || !plain(parent) ||
-        !(seconds(get(scope, S_REGISTERED)) == INFINITY))
-        return 0;
-    if (!(deadline = deadline_of(t, scope)))
-        return PyErr_Occurred() ? -1 : 0;
-    int ret = -1, ends = !isinf(seconds(deadline));
-    if (!(status = make_status(scope, parent)))
-        goto out;
+    return get(scope, S_ENTERED) == Py_False && get(scope, S_CALLED) == Py_False && get(scope, S_STATUS) == Py_None &&
+           seconds(get(scope, S_REGISTERED)) == INFINITY && plain(parent);
+}
+
+/* Enters a scope: nothing here runs anything of Python's but comparisons of deadlines. */
+static int enter_now(Ticks *t, PyObject *scope, PyObject *status, PyObject *parent, PyObject *deadline, PyObject *entry)
+{
+    PyObject *task = task_here;
     if (PySet_Add(get(status, U_TASKS), task) < 0 || PySet_Add(get(parent, U_CHILDREN), status) < 0 ||
-        (ends && add_deadline(t, deadline, scope) < 0)) {
+        (entry && add_deadline(t, entry) < 0)) {
         PySet_Discard(get(parent, U_CHILDREN), status);
-        Py_DECREF(status);
-        goto out;
+        PySet_Discard(get(status, U_TASKS), task);
+        return -1;
     }
+    set(status, U_SCOPE, scope);
+    set(status, U_PARENT, parent);
+    set(status, U_CANCELLED, Py_False);
+    set(status, U_ABANDONED, Py_False);
     PySet_Discard(get(parent, U_TASKS), task);
     set(scope, S_ENTERED, Py_True);
     if (get(scope, S_DEADLINE) != deadline) {
         set(scope, S_DEADLINE, deadline);
         set(scope, S_RELATIVE, initial[S_RELATIVE]);
     }
-    if (ends)
+    if (entry)
         set(scope, S_REGISTERED, deadline);
     set(scope, S_STATUS, status);
+    Py_INCREF(status);
     put(task, t->at[T_CANCEL_STATUS], status);
-    Py_INCREF(scope);
-    *result = scope;
-    ret = 1;
+    return 1;
+}
+
+/* CancelScope.__enter__ */
+static int enter_scope(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    PyObject *scope, *deadline, *status = NULL, *parent = NULL, *entry = NULL;
+    if (n != 1 || keywords || !is(scope = args[0], scope_type) ||
+        !may_enter(scope, *field(task_here, t->at[T_CANCEL_STATUS])))
+        return 0;
+    if (!(deadline = deadline_of(t, scope)))
+        return PyErr_Occurred() ? -1 : 0;
+    int ret = -1;
+    if (!(status = make_status()) || (!isinf(seconds(deadline)) && !(entry = make_entry(deadline, scope))))
+        goto out;
+    parent = *field(task_here, t->at[T_CANCEL_STATUS]);
+    Py_INCREF(parent);
+    ret = may_enter(scope, parent) ? enter_now(t, scope, status, parent, deadline, entry) : 0;
+    if (ret > 0) {
+        Py_INCREF(scope);
+        *result = scope;
+    }
 out:
+    Py_XDECREF(parent);
+    Py_XDECREF(entry);
+    Py_XDECREF(status);
     Py_DECREF(deadline);
     return ret;
 }
@@ -295,7 +344,7 @@ static int leave(Ticks *t, PyObject *scope)
     if (PySet_Add(get(parent, U_TASKS), task) < 0)
         return -1;
     if (get(scope, S_REGISTERED) != initial[S_REGISTERED]) {
-        if (!isinf(seconds(get(scope, S_REGISTERED))) && drop_deadline(t, scope) < 0) {
+        if (seconds(get(scope, S_REGISTERED)) != INFINITY && drop_deadline(t, scope) < 0) {
             PySet_Discard(get(parent, U_TASKS), task);
             return -1;
         }

@@ -56,6 +56,7 @@ NAMES = (
     "trio._core._run.TheIOManager",
     "trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING",
     "trio._core._run._r",
+    "trio._core._run.perf_counter",
     "trio._core._run.Task._abort_func",
     "trio._core._run.Task._cancel_points",
     "trio._core._run.Task._cancel_status",

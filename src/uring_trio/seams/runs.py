@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
@@ -113,9 +114,11 @@ def current_task() -> Any:
 
 
 def clock_offset(runner: Any) -> float | None:
-    """The offset of Trio's clock from the monotonic clock; None for any other clock (a mock clock)."""
-    clock = runner.clock
-    return clock.offset if type(clock) is core_run.SystemClock else None
+    """The offset of Trio's clock from the monotonic clock; None for any other clock: a mock clock, or a time
+    that a test has put in the place of the interpreter's."""
+    clock, seconds = runner.clock, core_run.perf_counter
+    ticks = type(clock) is core_run.SystemClock and type(seconds) is types.BuiltinFunctionType
+    return clock.offset if ticks else None
 
 
 def deadline_checks(runner: Any, offset: float) -> tuple[Callable[[], object], Callable[[], bool]]:
