@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.trio.bothways import compared as same
+from tests.trio.bothways import compared
 from tests.trio.helpers import told
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ async def wait_on_a_duplicate() -> Any:
     ],
 )
 def test_closing_a_descriptor_leaves_its_duplicates_alone(fn: Callable[[], Awaitable[Any]]) -> None:
-    first, second = same(fn)
+    first, second = compared(fn)
     assert first[0] == "ClosedResourceError"
     assert second in ("accepted", b"answer", b"from the child", None)
 
@@ -160,7 +160,7 @@ def test_a_call_on_a_descriptor_that_was_closed_before_it_fails(kind: str) -> No
             peer.close()
         return got
 
-    assert same(main) == ("OSError", 9)
+    assert compared(main) == ("OSError", 9)
 
 
 async def others_run_while_a_call_fails(call: str) -> list[str]:
@@ -189,7 +189,7 @@ async def others_run_while_a_call_fails(call: str) -> list[str]:
 
 @pytest.mark.parametrize("call", ["send", "sendmsg", "recvfrom", "recv_into"])
 def test_other_tasks_run_while_a_call_fails(call: str) -> None:
-    assert same(others_run_while_a_call_fails, call) == ["2", "2", "2"]
+    assert compared(others_run_while_a_call_fails, call) == ["2", "2", "2"]
 
 
 async def use_a_socket_whose_number_is_a_listener_by_now(then: str) -> Any:
@@ -233,7 +233,7 @@ async def use_a_socket_whose_number_is_a_listener_by_now(then: str) -> Any:
 
 @pytest.mark.parametrize("then", ["accepted", "busy", "closed"])
 def test_a_socket_closed_without_notice_ends_no_call_on_its_number(then: str) -> None:
-    got = same(use_a_socket_whose_number_is_a_listener_by_now, then)
+    got = compared(use_a_socket_whose_number_is_a_listener_by_now, then)
     assert len(got) == 5
     assert got[4] == (("ClosedResourceError", None) if then == "closed" else "accepted")
 
@@ -262,4 +262,4 @@ def test_a_descriptor_closed_without_notice_lets_go_of_its_file(kind: str) -> No
             nursery.cancel_scope.cancel()
         return got
 
-    assert same(main) == b""
+    assert compared(main) == b""

@@ -11,7 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.trio.bothways import same
-from tests.trio.helpers import tcp_sockets
+from tests.trio.helpers import fill_now, tcp_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,11 +56,7 @@ def test_the_end_of_the_peer_is_no_room() -> None:
         near, far = await tcp_sockets()
         told: list[Any] = []
         with near, far:
-            try:
-                while True:
-                    near._sock.send(bytes(65536), socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                pass
+            fill_now(near._sock)
             await wait_all_tasks_blocked(0.01)
             async with trio.open_nursery() as nursery:
 
@@ -89,11 +85,7 @@ def test_a_socket_closed_without_notice_is_gone_with_the_call_that_waits(call: s
         near, far = await tcp_sockets()
         told: list[Any] = []
         if call == "send":
-            try:
-                while True:
-                    far._sock.send(bytes(65536), socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                pass
+            fill_now(far._sock)
             await wait_all_tasks_blocked(0.01)
 
         async def wait() -> None:

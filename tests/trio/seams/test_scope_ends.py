@@ -12,7 +12,7 @@ import threading
 import types
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
@@ -21,21 +21,11 @@ import uring_trio
 from tests.trio.seams.modes import same, turns
 from tests.trio.seams.scoped import around, in_task, shown, status, told
 from uring_trio import RingOptions
-from uring_trio.seams import scopes
 from uring_trio.seams.names import context
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+pytestmark = pytest.mark.usefixtures("exchanged")
 
 COMPILED = RingOptions(compiled=True)
-
-
-@pytest.fixture(autouse=True)
-def exchanged() -> Iterator[None]:
-    """Every test begins with Trio's methods; the first compiled run brings the others."""
-    scopes.restore()
-    yield
-    scopes.restore()
 
 
 def test_misnesting() -> None:

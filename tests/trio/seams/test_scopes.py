@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
@@ -19,19 +19,10 @@ from tests.trio.seams.scoped import around, shown, told
 from uring_trio import RingOptions
 from uring_trio.seams import scopes
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+pytestmark = pytest.mark.usefixtures("exchanged")
 
 COMPILED = RingOptions(compiled=True)
 METHODS = ("__init__", "__exit__", "_close", *["__enter__"] * (sys.version_info < (3, 14)))
-
-
-@pytest.fixture(autouse=True)
-def exchanged() -> Iterator[None]:
-    """Every test begins with Trio's methods; the first compiled run brings the others."""
-    scopes.restore()
-    yield
-    scopes.restore()
 
 
 def test_a_compiled_run_exchanges_the_methods() -> None:

@@ -7,7 +7,7 @@ import math
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
@@ -16,16 +16,7 @@ from tests.trio.seams.modes import same, turns
 from uring_trio import seams
 from uring_trio.seams import scopes
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def exchanged() -> Iterator[None]:
-    """Every test begins with Trio's methods; the first compiled run brings the others."""
-    scopes.restore()
-    yield
-    scopes.restore()
+pytestmark = pytest.mark.usefixtures("exchanged")
 
 
 def deadlines_in_force() -> int:

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.trio.bothways import compared as same
+from tests.trio.bothways import compared
 from tests.trio.helpers import fill_now, tcp_pair, threads, told
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_a_direction_is_free_from_the_cancellation_on(name: str) -> None:
                     got[0].close()
                 return "accepted" if name == "accept" else got, ended
 
-    answer, ended = same(main)
+    answer, ended = compared(main)
     assert answer != "busy"
     assert ended == [True]
 
@@ -99,7 +99,7 @@ def test_files_that_cannot_be_waited_for_are_refused(name: str, path: str) -> No
         finally:
             os.close(fd)
 
-    assert same(main) == ("PermissionError", 1)
+    assert compared(main) == ("PermissionError", 1)
 
 
 @pytest.mark.parametrize("first", ["recv", "recvfrom", "wait_readable", "accept"])
@@ -129,7 +129,7 @@ def test_two_tasks_cannot_wait_for_input_of_one_socket(first: str, second: str) 
                     nursery.cancel_scope.cancel()
         return got
 
-    assert same(main)
+    assert compared(main)
 
 
 @pytest.mark.parametrize("name", ["send", "sendmsg"])
@@ -151,7 +151,7 @@ def test_two_tasks_cannot_wait_for_room_in_one_socket(name: str) -> None:
                     nursery.cancel_scope.cancel()
         return got
 
-    assert same(main) == [("BusyResourceError", None)] * 3
+    assert compared(main) == [("BusyResourceError", None)] * 3
 
 
 # ---- readiness that is no help ----------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def test_a_datagram_to_a_full_unix_receiver_waits_for_room(name: str, tmp_path: 
         os.unlink(path)
         return sent
 
-    assert same(main) == 4
+    assert compared(main) == 4
 
 
 async def test_a_datagram_to_a_full_unix_receiver_does_not_spin(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_a_send_to_a_half_closed_peer_waits_for_room(kind: str, name: str) -> No
                 lambda: sock.send(b"y" * 1000) if name == "send" else sock.sendmsg([b"y" * 1000]), drain
             )
 
-    assert same(main) == 1000
+    assert compared(main) == 1000
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_receive_waits_while_the_error_queue_has_something(name: str) -> None:
 
             return await blocked_then(receive, lambda: peer.sendto(b"answer", sock.getsockname()))
 
-    assert same(main) in (b"answer", 6)
+    assert compared(main) in (b"answer", 6)
 
 
 def test_a_stream_with_an_error_queue_waits_without_a_thread() -> None:
@@ -294,7 +294,7 @@ def test_a_stream_with_an_error_queue_waits_without_a_thread() -> None:
             assert not threads() - before
             return data
 
-    assert same(main) == b"answer"
+    assert compared(main) == b"answer"
 
 
 # ---- listeners that others share --------------------------------------------------------------------------
@@ -332,7 +332,7 @@ async def two_waiters(first: str, second: str) -> Any:
 @pytest.mark.parametrize("second", ["recv", "peek", "recv_into", "recvmsg", "readable", "number"])
 @pytest.mark.parametrize("first", ["recv", "peek", "recv_into", "recvmsg", "readable"])
 def test_one_task_waits_in_each_direction(first: str, second: str) -> None:
-    found = same(two_waiters, first, second)
+    found = compared(two_waiters, first, second)
     assert found[:2] == ["another task is already reading / writing this fd", False]
 
 
@@ -367,4 +367,4 @@ async def errors_of_wrong_calls() -> list[Any]:
 
 
 def test_errors_have_the_same_text_and_come_after_the_cancel_scope() -> None:
-    assert len(same(errors_of_wrong_calls)) == 27
+    assert len(compared(errors_of_wrong_calls)) == 27
