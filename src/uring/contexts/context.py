@@ -7,6 +7,9 @@ The top two bits of a context tell the meaning of the rest:
     extended   2   the same, naming an `ExtSQE`: the entry, 64 bytes of the caller's and Python references
     reserved   3   bits 0-61 as in direct: a message of another ring, or a request silent on success
 
+(Values of a Trio run are slots of `uring.kernel.inflight`. Members of a volley look like direct contexts of
+descriptors that no process has.)
+
 Invariants
   - A context contains no address. A slot is found by number and generation, so that a late or forged
     completion matches none. Generations repeat: the 1 048 576th loan of a slot after this one has the same

@@ -4,7 +4,9 @@
 
     bits 0-23   index of the slot
     bits 24-59  generation, one more each time the slot is released
-    bits 60-63  zero; both top bits set marks a completion that another ring sent
+    bits 60-63  zero; both top bits set marks a completion that another ring sent, 1 a volley's member
+
+(`uring.Ring` has no such table: the values of its requests are those of `uring.contexts.context`.)
 
 Invariants
   - A value is in flight at most once: the kernel cancels and times out by it.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..options import RingOptions
 
-__all__ = ["FIRST_BUFFERS", "RECEIVE_GROUP", "SCARCE", "ReceiveBuffers"]
+__all__ = ["FIRST_BUFFERS", "RECEIVE_GROUP", "SCARCE", "STREAMING", "ReceiveBuffers"]
 
 FIRST_BUFFERS = 16
 """Buffers of single-shot receives to begin with; there are twice as many whenever a receive finds none."""
@@ -28,6 +28,10 @@ SCARCE = 4096
 
 RECEIVE_GROUP = 0
 """The group that single-shot receives select from."""
+
+STREAMING = 16384
+"""After a receive of this size more of the kind is likely: the next one tries without waiting first, and
+waits for readiness, which spares the copy out of a provided buffer."""
 
 _log = logging.getLogger("uring_trio.run")
 

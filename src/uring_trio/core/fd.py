@@ -356,7 +356,7 @@ class Fd:
                 return res
             # Something may have cancelled it that nobody here asked: armed again.
             self._check_open()
-            if res not in seams.INTERRUPTED:
+            if res not in seams.CANCELLED:
                 if res == -errno.EBADF and until is None and tried:
                     await self.lost()
                 raise OSError(-res, os.strerror(-res))
@@ -391,7 +391,7 @@ class Fd:
                         op.handler, op.acted = handler, False
                 if res > 0 and attempt(res):  # the completion queue was full: this report ended the poll
                     return
-                if res < 0 and res not in seams.INTERRUPTED:
+                if res < 0 and res not in seams.CANCELLED:
                     raise OSError(-res, os.strerror(-res))
                 self._check_open()
                 if op.task is not None:

@@ -125,7 +125,7 @@ class Operation(Entry):
             self.engine.release(self)
         if interrupt is None or self.acted:
             return seams.DONE
-        if self.res in seams.INTERRUPTED or interrupt is _raise_wait_closed:
+        if self.res in seams.CANCELLED or interrupt is _raise_wait_closed:
             return outcome.capture(interrupt)
         return seams.DONE
 

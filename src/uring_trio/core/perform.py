@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trio.lowlevel import checkpoint, enable_ki_protection
@@ -27,7 +26,6 @@ _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
 _LINKED = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
 _UNSUITABLE = _BUFFER_SELECT | _SKIP | _LINKED
-_CANCELLED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
 
 
 @enable_ki_protection
@@ -132,7 +130,7 @@ async def perform_many(ops: Iterable[Op[T]]) -> list[T | OSError]:
     volley = engine.volley(engine.ring, len(ops))
     volley.set([op.fields for op in ops])
     results, interrupt = await run_volley(volley, "perform_many", [op.pins for op in ops], now=True)
-    if interrupt is not None and not _CANCELLED.isdisjoint(results):
+    if interrupt is not None and not seams.CANCELLED.isdisjoint(results):
         for op, res in zip(ops, results):
             if op.discard is not None and res >= 0:
                 op.discard(res)

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CURRENT",
-    "INTERRUPTED",
     "PIECE",
     "READ",
     "WRITE",
@@ -59,7 +58,6 @@ PIECE = 1 << 20
 """So many bytes are read in one call that holds the run's thread."""
 READ = int(abi.IORING_OP_READ)
 WRITE = int(abi.IORING_OP_WRITE)
-INTERRUPTED = frozenset((-errno.EINTR, -512, -513, -514, -516))
 _PROBE = 8192
 """How much is asked for to find that a file has ended."""
 
@@ -282,7 +280,7 @@ class Descriptor:
                 if 0 < res < length and self.regular:
                     await self._mend_position(opcode, before, res)
                 return done + res
-            if res not in INTERRUPTED:
+            if res not in seams.INTERRUPTED:
                 if done:
                     return done
                 raise explained(self.manager, opcode, error_from_result(res), name_of(opcode))
@@ -336,7 +334,7 @@ class Descriptor:
                 )
                 if res >= 0:
                     return done + res
-                if res not in INTERRUPTED:
+                if res not in seams.INTERRUPTED:
                     if done:
                         return done
                     raise explained(self.manager, opcode, error_from_result(res), name_of(opcode))

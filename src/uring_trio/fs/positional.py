@@ -26,7 +26,7 @@ from ..core.engine import current
 from ..core.perform import run_volley
 from ..core.restrictions import explained
 from .functions import stat_op
-from .handle import INTERRUPTED, PIECE, READ, WRITE, Descriptor, name_of
+from .handle import PIECE, READ, WRITE, Descriptor, name_of
 from .registered import RegisteredBuffer
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Positional"]
 
 _OFFSET_MAX = (1 << 63) - 1
-_CANCELLED = -errno.ECANCELED
 _SMALL = 16384
 """Up to here a piece is made in one call. If not all of it is in memory, what was there is read again."""
 _VOLLEY_MOST = 4 << 20
@@ -234,10 +233,10 @@ class Positional(ABC):
             counts, interrupt = await run_volley(volley, name_of(opcode), (pins, numbers))
         finally:
             self._file.let_go()
-        if interrupt is not None and not (INTERRUPTED | {_CANCELLED}).isdisjoint(counts):
+        if interrupt is not None and not seams.CANCELLED.isdisjoint(counts):
             interrupt()
         for i, count in enumerate(counts):
-            if count in INTERRUPTED:
+            if count in seams.INTERRUPTED:
                 # The process was stopped by a signal meanwhile: as a single transfer this one begins anew.
                 offset, address, length = numbers[3 * i : 3 * i + 3]
                 counts[i] = await self._file.at(opcode, address, length, offset, pins, begun=True)

@@ -51,7 +51,6 @@ _REGISTER = int(abi.IORING_REGISTER_BUFFERS2)
 _UPDATE = int(abi.IORING_REGISTER_BUFFERS_UPDATE)
 _SPARSE = int(abi.IORING_RSRC_REGISTER_SPARSE)
 _IOVEC = struct.Struct("=QQ")
-_INTERRUPTED = frozenset((-errno.EINTR, -512, -513, -514, -516))
 _SLOTS = 64
 _LARGEST = 1 << 30
 _TRANSFER_MOST = 0x7FFF_F000
@@ -266,7 +265,7 @@ class RegisteredBuffer:
                 if not pool._open:
                     pool._engine.release(op)
             if res < 0:
-                if res in _INTERRUPTED:
+                if res in seams.INTERRUPTED:
                     continue
                 raise explained(pool._engine, fields[0], error_from_result(res), op.name)
             done += res

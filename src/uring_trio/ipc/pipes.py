@@ -29,7 +29,7 @@ from uring.errors import OperationRestricted, error_from_result
 from uring.kernel.memory import LENGTH_MAX, bytes_address, pin
 
 from .. import seams
-from ..core.buffers import RECEIVE_GROUP, SCARCE
+from ..core.buffers import RECEIVE_GROUP, SCARCE, STREAMING
 from ..core.engine import Engine
 from ..core.fd import Fd
 from ..core.restrictions import check
@@ -46,9 +46,6 @@ _BUFFER = int(abi.IORING_CQE_F_BUFFER)
 _CURRENT = (1 << 64) - 1
 _DEFAULT = 65536
 _ENOBUFS = -errno.ENOBUFS
-
-_STREAMING = 16384
-"""After a read of this size more of the kind is likely."""
 
 _SMALL = 4096
 """Bytes that a pipe takes as a whole or not at all; such a write seldom has to wait."""
@@ -115,11 +112,11 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             bid = op.flags >> 16
             data = owner.views[bid][: max(res, 0)].tobytes()
             owner.give_back(bid)
-            self._streaming = res >= _STREAMING
+            self._streaming = res >= STREAMING
         elif res == _ENOBUFS:  # the tick received more than the buffers hold
             owner.engine.more_buffers()
             return await self._read_when_ready(owner, min(size, SCARCE))
-        elif res in seams.INTERRUPTED:  # cancelled by other code of the process
+        elif res in seams.CANCELLED:  # cancelled by other code of the process
             return await self._read_when_ready(owner, size)
         if res < 0:
             check(owner.engine, _READ, res)
@@ -132,12 +129,12 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
             data = await seams.inline(os.read, owner.fd, size)
         except BlockingIOError:
             return await self._read_when_ready(owner, size)
-        self._streaming = len(data) >= _STREAMING
+        self._streaming = len(data) >= STREAMING
         return data
 
     async def _read_when_ready(self, owner: Fd, size: int) -> bytes:
         data = await owner.when_readable("read", _read_now, owner, min(size, LENGTH_MAX))
-        self._streaming = len(data) >= _STREAMING
+        self._streaming = len(data) >= STREAMING
         return data
 
     # ---- sending -------------------------------------------------------------------------------------
@@ -181,7 +178,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         length = min(size - sent, LENGTH_MAX)
         fields = (_WRITE, 0, owner.fd, _CURRENT, address + sent, length, 0, 0, 0, 0)
         res = await seams.perform_fields(op, fields)
-        if res in seams.INTERRUPTED:
+        if res in seams.CANCELLED:
             return 0  # cancelled by other code of the process: once more
         if res < 0:
             check(owner.engine, _WRITE, res)

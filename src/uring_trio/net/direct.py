@@ -121,7 +121,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             if res == _ENOBUFS:
                 owner.engine.more_buffers()
                 attempts -= 1
-            elif res not in seams.INTERRUPTED:  # else other code of the process cancelled it
+            elif res not in seams.CANCELLED:  # else other code of the process cancelled it
                 raise stream_error(error_from_result(res, "recv"))
         memory = bytearray(min(max_bytes, SCARCE))
         return bytes(memory[: await self._receive(memory, timeout)])
@@ -268,7 +268,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             res = await seams.transact_within(op, timeout)
             if res >= 0:
                 return res
-            if res not in seams.INTERRUPTED:
+            if res not in seams.CANCELLED:
                 raise stream_error(error_from_result(res, "recv"))
 
     async def _send(self, data: memoryview, timeout: float | None) -> int:
@@ -301,7 +301,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
                     await self._open().until_writable("send", left)
                 except OSError as exc:
                     raise stream_error(exc) from exc
-            elif res not in seams.INTERRUPTED:
+            elif res not in seams.CANCELLED:
                 check(owner.engine, _SEND, res)
                 raise stream_error(error_from_result(res, "send"))
 
@@ -337,7 +337,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
             slot = await seams.transact(op)
             if slot >= 0:
                 return self._make(slot)
-            if -slot not in CONNECTION_LOST and slot not in seams.INTERRUPTED:
+            if -slot not in CONNECTION_LOST and slot not in seams.CANCELLED:
                 check(owner.engine, _ACCEPT, slot)
                 raise error_from_result(slot, "accept")
 

@@ -32,7 +32,7 @@ from uring import abi
 from uring.kernel.memory import LENGTH_MAX
 
 from .. import seams
-from ..core.buffers import RECEIVE_GROUP
+from ..core.buffers import RECEIVE_GROUP, STREAMING
 from ..core.engine import Engine, current
 from ..core.fd import Fd
 from ..core.operation import Operation
@@ -46,9 +46,6 @@ __all__ = ["RingSocket", "adopt"]
 _RECV = int(abi.IORING_OP_RECV)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _ENOBUFS = -errno.ENOBUFS
-_STREAMING = 16384
-"""After a receive of this size more of the kind is likely: the next one tries without waiting first, and
-waits for readiness, which spares the copy out of a provided buffer."""
 
 T = TypeVar("T")
 
@@ -105,7 +102,7 @@ class RingSocket(seams.SocketType):
             bid = op.flags >> 16
             data = owner.views[bid][:res].tobytes()
             owner.give_back(bid)
-            if res >= _STREAMING:
+            if res >= STREAMING:
                 self._streaming = True
             return data
         if res == 0:
@@ -128,7 +125,7 @@ class RingSocket(seams.SocketType):
             self._streaming = False
             try:
                 data = await seams.inline(_recv, self._sock, buflen)
-                self._streaming = waits and len(data) >= _STREAMING
+                self._streaming = waits and len(data) >= STREAMING
                 return data
             except BlockingIOError:
                 pass
@@ -140,13 +137,13 @@ class RingSocket(seams.SocketType):
             if res == -errno.EBADF and fresh:  # it was open in the attempt
                 await owner.lost()
             return await self.receive_again(owner, buflen, res)
-        self._streaming = res >= _STREAMING
+        self._streaming = res >= STREAMING
         return self._take_buffer(owner, op, res)
 
     async def _recv_when_ready(self, owner: Fd, buflen: int, timeout: float | None = None) -> bytes:
         receive = beside.unless_urgent
         data: bytes = await owner.when_readable("recv", receive, _recv, self._sock, buflen, timeout=timeout)
-        self._streaming = len(data) >= _STREAMING
+        self._streaming = len(data) >= STREAMING
         return data
 
     async def receive_again(self, owner: Fd, buflen: int, res: int, timeout: float | None = None) -> bytes:
@@ -155,7 +152,7 @@ class RingSocket(seams.SocketType):
         if res == _ENOBUFS:
             # More arrived in one tick than there are buffers.
             owner.engine.more_buffers()
-        elif res != -errno.EAGAIN and res not in seams.INTERRUPTED:
+        elif res != -errno.EAGAIN and res not in seams.CANCELLED:
             raise OSError(-res, os.strerror(-res))
         return await self._recv_when_ready(owner, buflen, timeout)
 

@@ -45,7 +45,7 @@ async def send_zero_copy(sock: RingSocket, data: Any) -> bool:
                 if res == -errno.EAGAIN:
                     await sock.owner().until_writable("send_zc")
                     continue
-                if res in seams.INTERRUPTED:
+                if res in seams.CANCELLED:
                     continue  # cancelled by other code of the process
                 if -res in _REFUSED:
                     await send_by_copy(sock, rest)

@@ -60,6 +60,7 @@ from .runs import (
 from .scopes import restore as restore_scopes
 from .ticks import make_ticks
 from .waits import (
+    CANCELLED,
     DONE,
     INTERRUPTED,
     Abort,
@@ -77,6 +78,7 @@ from .waits import (
 )
 
 __all__ = [
+    "CANCELLED",
     "DEFAULT_RECEIVE_SIZE",
     "DONE",
     "INTERRUPTED",

@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 
 enum {
-    STREAMING = 16384,  /* as in uring_trio.net.socket */
+    STREAMING = 16384,  /* as in uring_trio.core.buffers */
     SHORT = 16384,      /* bytes that are sent without letting other threads run meanwhile */
     LENGTH_MAX = 0x7ffff000,
 };

@@ -78,8 +78,8 @@ NAMES = (
     "trio._subprocess.create_pipe_from_child_output",
     "trio._subprocess.create_pipe_to_child_stdin",
 )
-"""Private names this module relies on, as dotted paths; fields of attrs classes, and attributes that a
-constructor sets, count as present."""
+"""What every ring run relies on: without one of these there is none. Dotted paths; fields of attrs classes,
+and attributes that a constructor sets, count as present."""
 
 NAMES_OF_TICKS = (
     "trio._core._run.CancelStatus",
@@ -101,7 +101,7 @@ NAMES_OF_TICKS = (
     "trio._core._run._r",
     "trio._core._traps.PermanentlyDetachCoroutineObject",
 )
-"""What ticks in C rely on besides: without one of these a run has none of them, and needs none."""
+"""What ticks in C rely on besides: without one of these the run is Trio's own loop, and slower."""
 
 NAMES_OF_SCOPES = (
     "trio._core._run.CancelScope._cancel_called",
@@ -119,7 +119,8 @@ NAMES_OF_SCOPES = (
     "trio._core._run.CancelStatus._tasks",
     "trio._core._run.CancelStatus.abandoned_by_misnesting",
 )
-"""What cancel scopes in C rely on besides: the fields of their classes, all of them, and no others."""
+"""What cancel scopes in C rely on besides: the fields of their classes, all of them, and no others. Without
+one of these, or beside another, scopes stay Trio's."""
 
 
 class UnsupportedTrio(RuntimeError):

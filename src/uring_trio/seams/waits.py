@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .protocols import Request
 
 __all__ = [
+    "CANCELLED",
     "DONE",
     "INTERRUPTED",
     "Abort",
@@ -60,8 +61,11 @@ _SHIELDED: Any = None if _Park is None else _Park(lambda raise_cancel: Abort.FAI
 DONE: outcome.Value[None] = outcome.Value(None)
 """The outcome that every operation's task is rescheduled with; never unwrapped, so one object serves all."""
 
-INTERRUPTED = frozenset((-errno.ECANCELED, -errno.EINTR, -512))
-"""Results of an operation that was cancelled; -512 (ERESTARTSYS) leaks from kernel workers."""
+INTERRUPTED = frozenset((-errno.EINTR, -512, -513, -514, -516))
+"""Results of an operation that a signal broke off in a kernel worker, and that did nothing; those below -511,
+ERESTARTSYS and its like, leak from the kernel."""
+CANCELLED = INTERRUPTED | {-errno.ECANCELED}
+"""Results of an operation that was cancelled."""
 _UNUSUAL = int(abi.IORING_CQE_F_MORE | abi.IORING_CQE_F_NOTIF)
 
 
@@ -239,7 +243,7 @@ def transact_within(op: Request, seconds: float | None) -> Generator[Any, Any, i
     until = perf_counter() + seconds
     res = yield from _transact_linked(op, op.template, task, until)
     # Before its time the timer has interrupted nothing; see `_transact_by_deadline`.
-    if res in INTERRUPTED and op.engine.ring.now() >= until:
+    if res in CANCELLED and op.engine.ring.now() >= until:
         raise trio.TooSlowError
     return res
 
@@ -262,7 +266,7 @@ def _transact_by_deadline(op: Request, task: Any) -> Generator[Any, Any, int]:
             when = task._cancel_status.effective_deadline()
             until = when - offset if when <= reach + perf_counter() else inf
             res = yield from _transact_linked(op, template, task, until)
-            if res not in INTERRUPTED or op.engine.ring.now() < until:
+            if res not in CANCELLED or op.engine.ring.now() < until:
                 return res
             if task._cancel_status.effectively_cancelled:
                 yield from checkpoint_if_cancelled()
