@@ -5,6 +5,7 @@ python -m websockets ws://localhost:8000
 """
 
 import argparse
+import signal
 from functools import partial
 
 import trio
@@ -38,14 +39,17 @@ async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
-    async with trio.open_nursery() as nursery:
-        server = await nursery.start(partial(serve, member, port, host="127.0.0.1"))
-        host, port = server.listeners[0].socket.getsockname()[:2]
-        print(f"listening on {host}:{port}", flush=True)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(serve, member, port, host="127.0.0.1"))
+            host, port = server.listeners[0].socket.getsockname()[:2]
+            print(f"listening on {host}:{port}", flush=True)
+            await anext(signals)
+            with trio.move_on_after(10):
+                await server.aclose()
+            nursery.cancel_scope.cancel()
+    print("stopped")
 
 
 if __name__ == "__main__":
-    try:
-        trio.run(main)
-    except* KeyboardInterrupt:
-        print("stopped")
+    trio.run(main)
