@@ -15,7 +15,9 @@ import socket
 import struct
 import tempfile
 import threading
+import traceback
 from collections import Counter
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -33,7 +35,7 @@ from uring_trio.core.engine import current
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 __all__ = ["BESIDE", "BOUND", "PARTS", "SAMPLES", "asks", "files_open", "part", "serving"]
 
@@ -110,15 +112,52 @@ async def serving(nursery: trio.Nursery) -> int:
     return int(listeners[0].socket.getsockname()[1])
 
 
+@contextmanager
+def server_beside() -> Iterator[int]:
+    """The port of the same server in a process of its own, with as many descriptors to itself."""
+    port_told, tell_port = os.pipe()
+    told_to_end, tell_to_end = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.close(tell_to_end)
+            serve_until(told_to_end, tell_port)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    os.close(tell_port)
+    os.close(told_to_end)
+    try:
+        with os.fdopen(port_told) as told:
+            yield int(told.readline())
+    finally:
+        os.close(tell_to_end)
+        _, status = os.waitpid(child, 0)
+    assert status == 0, f"the server ends with {os.waitstatus_to_exitcode(status)}"
+
+
+def serve_until(end: int, tell_port: int) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            os.write(tell_port, b"%d\n" % await serving(nursery))
+            await trio.lowlevel.wait_readable(end)
+            nursery.cancel_scope.cancel()
+
+    before = files_open()
+    run(main)
+    assert files_open() == before
+
+
 @part
 def connections(chance: random.Random, seconds: float) -> Counts:
     """Many connections held at once, every byte of each checked in rounds."""
     most = 15_000 if seconds > 60 else 2_000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (2 * most + 200, max(hard, 2 * most + 200)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most + 200, max(hard, most + 200)))
     except ValueError:
-        most = (soft - 200) // 2
+        most = soft - 200
     counts = Counter[str]()
 
     async def client(port: int, until: float, connected: list[trio.Event]) -> None:
@@ -134,21 +173,19 @@ def connections(chance: random.Random, seconds: float) -> Counts:
                 if monotonic() > until:
                     return
 
-    async def main() -> None:
+    async def main(port: int) -> None:
         until, connected = monotonic() + seconds * 0.6, [trio.Event()]
-        async with trio.open_nursery() as nursery:
-            port = await serving(nursery)
-            async with trio.open_nursery() as clients:
-                for number in range(most):
-                    clients.start_soon(client, port, until, connected)
-                    if number % 50 == 0:
-                        await trio.lowlevel.checkpoint()
-                        while counts["connections"] < number - 300:
-                            await trio.sleep(0.001)
-            nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as clients:
+            for number in range(most):
+                clients.start_soon(client, port, until, connected)
+                if number % 50 == 0:
+                    await trio.lowlevel.checkpoint()
+                    while counts["connections"] < number - 300:
+                        await trio.sleep(0.001)
 
     before = files_open()
-    run(main)
+    with server_beside() as port:
+        run(partial(main, port))
     assert files_open() == before
     return {**counts, "lost": 0}
 
