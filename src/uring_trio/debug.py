@@ -160,7 +160,7 @@ class _Watch:
         more = bool(flags & _MORE)
         if not more:
             self._seen.discard(user_data)
-        for instrument in self.instruments:
+        for instrument in [*self.instruments]:  # one may remove itself
             instrument.completed(op.name, op.fd, res, more)
 
 

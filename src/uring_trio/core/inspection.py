@@ -18,12 +18,12 @@ import trio
 from .. import seams
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from .engine import Engine
     from .operation import Operation
 
-__all__ = ["Ages", "InFlight", "collect", "flying"]
+__all__ = ["Ages", "InFlight", "collect", "describe", "flying", "steps", "waits"]
 
 _OURS = str(Path(__file__).parents[1])
 _TRIO = str(Path(trio.__file__).parent)
@@ -79,22 +79,30 @@ def flying(engine: Engine) -> Iterator[tuple[Operation, Any, str]]:
                 yield sub.op, sub.task, f"in flight, {len(sub.queue)} queued" if sub.queue else "in flight"
 
 
-def collect(
-    engine: Engine, ages: Ages, skip: Callable[[Any], bool] = lambda task: False
-) -> Iterator[InFlight]:
-    """A row for each operation in flight, without those of tasks that ``skip`` says yes to."""
+def waits(engine: Engine) -> Iterator[tuple[object, str, int, str, Any]]:
+    """What is in flight: a key that differs from those of all others at this moment, the name, the
+    descriptor, the state, and the task that waits, if one does."""
     for op, task, state in flying(engine):
-        if task is None or not skip(task):
-            yield _row(op.name, op.fd, state, task, ages)
+        yield op.user_data, op.name, op.fd, state, task
     for name, fd, task in seams.waiting(engine.foreign):
-        if not skip(task):
-            yield _row(name, fd, "waiting", task, ages)
+        yield (name, fd), name, fd, "waiting", task
 
 
-def _row(name: str, fd: int, state: str, task: Any, ages: Ages) -> InFlight:
-    since = ages.parked.get(task)
-    age = None if since is None else time.monotonic() - since
+def collect(engine: Engine, ages: Ages) -> Iterator[InFlight]:
+    """A row for each operation in flight."""
+    for _, name, fd, state, task in waits(engine):
+        since = ages.parked.get(task)
+        yield describe(name, fd, state, task, None if since is None else time.monotonic() - since)
+
+
+def describe(name: str, fd: int, state: str, task: Any, age: float | None) -> InFlight:
+    """A row. It costs a few system calls and a walk over the task's frames."""
     return InFlight(name, fd, _peer(fd), state, getattr(task, "name", ""), _where(task), age)
+
+
+def steps(task: Any) -> int:
+    """How often a task has parked or yielded: as long as it is the same, the task has not run."""
+    return seams.steps(task)
 
 
 def _where(task: Any) -> str:

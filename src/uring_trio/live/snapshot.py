@@ -1,4 +1,9 @@
-"""What `top` shows: a ring run at one moment, as JSON can hold it."""
+"""What `top` shows: a ring run at one moment, as JSON can hold it.
+
+A look costs the run little, however busy it is: the first `COUNTED` completions after a look are counted by
+kind, one by one in Python. Then ticks run in C again until the next look, which takes the shares of those for
+the shares of all, whose number the ring counts in any case.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +18,20 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .. import debug
-from ..core.inspection import Ages, collect
+from .sightings import Sightings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..core.engine import Engine
 
-__all__ = ["Watcher"]
+__all__ = ["COUNTED", "ROWS", "Watcher"]
+
+COUNTED = 500
+"""Completions after each look that are counted by kind."""
+
+ROWS = 200
+"""Operations in flight that a look describes at most, those that have waited longest."""
 
 
 class Watcher(debug.Instrument):
@@ -33,28 +46,52 @@ class Watcher(debug.Instrument):
         self._task = task
         self._began = time.monotonic()
         self._watchers = 0
-        self._watched_since = 0.0
-        self._ages = Ages()
-        self._completed: Counter[str] = Counter()
+        self._sightings = Sightings()
+        self._completed: dict[str, float] = {}
+        self._sample: Counter[str] = Counter()
+        self._left = 0  # completions that are still to be counted; above 0 this instrument is the run's
+        self._total = 0  # completions of the run when the sample began
 
     def start(self) -> None:
         """Somebody wants to know."""
         self._watchers += 1
         if self._watchers == 1:
-            self._watched_since = time.monotonic()
-            debug.add_instrument(self)
-            trio.lowlevel.add_instrument(self._ages)
+            self._sightings = Sightings()
+            self._total = self._engine.ring.counters()["completed"]
+            self._count()
 
     def stop(self) -> None:
         """Somebody does not any more."""
         self._watchers -= 1
         if not self._watchers:
-            debug.remove_instrument(self)
-            trio.lowlevel.remove_instrument(self._ages)
-            self._ages.parked.clear()
+            if self._left:
+                debug.remove_instrument(self)
+                self._left = 0
+            self._sightings = Sightings()
 
     def completed(self, name: str, fd: int, res: int, more: bool) -> None:
-        self._completed[name] += 1
+        if self._left:
+            self._sample[name] += 1
+            self._left -= 1
+            if not self._left:
+                debug.remove_instrument(self)
+
+    def _count(self) -> None:
+        if not self._left:
+            debug.add_instrument(self)
+        self._left = COUNTED
+        self._sample.clear()
+
+    def _take_sample(self, total: int) -> float:
+        """Adds what completed since the last look to the counts by kind, and begins the next sample. Returns
+        the share of it that was counted."""
+        done, self._total = total - self._total, total
+        size = self._sample.total()
+        counted = 1.0 if self._left or not done else min(1.0, size / done)
+        for name, n in self._sample.items():
+            self._completed[name] = self._completed.get(name, 0.0) + n / counted
+        self._count()
+        return counted
 
     def look(self) -> dict[str, Any]:
         """The run now. Counts grow from the start of the run; ``completed_by_kind`` only while watched."""
@@ -63,6 +100,8 @@ class Watcher(debug.Instrument):
         statistics = asdict(counts.io_statistics)
         ring: Any = engine.ring
         groups = [] if engine.groups is None else engine.groups.open
+        counted = self._take_sample(statistics["completed"])
+        rows, names = self._sightings.look(engine, {*_family(self._task)}, ROWS)
         return {
             "process": os.getpid(),
             "thread": threading.current_thread().name,
@@ -73,7 +112,8 @@ class Watcher(debug.Instrument):
             "tasks": counts.tasks_living,
             "runnable": counts.tasks_runnable,
             "statistics": statistics,
-            "completed_by_kind": dict(self._completed),
+            "completed_by_kind": {name: round(n) for name, n in self._completed.items()},
+            "counted": counted,
             "ring": {
                 "entries": ring.sq_entries,
                 "queued": ring.pending,
@@ -87,20 +127,14 @@ class Watcher(debug.Instrument):
                 "groups": len(groups),
                 "lent": sum(group.in_use - group.available for group in groups),
             },
-            "in_flight": [self._row(asdict(row)) for row in collect(engine, self._ages, self._is_own)],
+            "in_flight": rows,
+            "in_flight_by_kind": names,
         }
 
-    def _row(self, row: dict[str, Any]) -> dict[str, Any]:
-        """With a lower bound where the task has not run since somebody is watching."""
-        row["parked_before"] = row["age"] is None and bool(row["task"])
-        if row["parked_before"]:
-            row["age"] = time.monotonic() - self._watched_since
-        return row
 
-    def _is_own(self, task: trio.lowlevel.Task | None) -> bool:
-        while task is not None:
-            if task is self._task:
-                return True
-            nursery = task.parent_nursery
-            task = None if nursery is None else nursery.parent_task
-        return False
+def _family(task: trio.lowlevel.Task) -> Iterator[trio.lowlevel.Task]:
+    """A task and those below it."""
+    yield task
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            yield from _family(child)

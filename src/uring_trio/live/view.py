@@ -11,7 +11,6 @@ import json
 import socket
 import sys
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from .places import sockets_of
@@ -170,7 +169,7 @@ def _panel(run: Run, room: int | None) -> Any:
 
     now = run.now
     title = f"{now['program']} · process {now['process']} · {now['thread']}"
-    parts = (_summary(run), _kinds(run), _operations(now["in_flight"], room))
+    parts = (_summary(run), _kinds(run), _operations(run, room))
     note = "busy: no answer" if run.busy else f"up {_duration(now['up'])}"
     return Panel(Group(*parts), title=title, subtitle=note, border_style="red" if run.busy else "green")
 
@@ -214,28 +213,30 @@ def _kinds(run: Run) -> Any:
     table.add_column("kind")
     for name in ("in flight", "a second", "since the look began"):
         table.add_column(name, justify="right")
-    parked = Counter(row["name"] for row in run.now["in_flight"])
+    parked = run.now["in_flight_by_kind"]
     done = run.now["completed_by_kind"]
+    about = "" if run.now["counted"] == 1 else "≈ "
     for name in sorted({*parked, *done}, key=lambda name: (-run.rate("completed_by_kind", name), name))[:6]:
         rate = run.rate("completed_by_kind", name)
-        table.add_row(name, str(parked[name]), f"{rate:,.0f}", f"{done.get(name, 0):,}")
+        table.add_row(name, str(parked.get(name, 0)), f"{about}{rate:,.0f}", f"{about}{done.get(name, 0):,}")
     return table
 
 
-def _operations(rows: list[dict[str, Any]], room: int | None) -> Any:
+def _operations(run: Run, room: int | None) -> Any:
     from rich.table import Table
 
+    total = sum(run.now["in_flight_by_kind"].values())
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("operation", "fd", "peer", "state", "age", "task", "awaited at"):
         table.add_column(name, no_wrap=name != "awaited at", overflow="ellipsis")
-    rows = sorted(rows, key=lambda row: -(row["age"] or 0.0))
-    for row in rows[:room]:
+    rows = sorted(run.now["in_flight"], key=lambda row: -(row["age"] or 0.0))[:room]
+    for row in rows:
         age = "" if row["age"] is None else f"{'>' if row['parked_before'] else ''}{_duration(row['age'])}"
         place = row["where"]
         task = row["task"] if "<" in row["task"] else row["task"].rpartition(".")[2]
         table.add_row(row["name"], str(row["fd"]), row["peer"], row["state"], age, task, place)
-    if room is not None and len(rows) > room:
-        table.add_row(f"… {len(rows) - room} more")
+    if total > len(rows):
+        table.add_row(f"… {total - len(rows):,} more")
     return table
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "runs_on",
     "scheduled_from",
     "set_default_manager",
+    "steps",
     "stock_manager",
     "use_manager_class",
     "waiting",
@@ -206,6 +207,12 @@ def waiting(manager: Any) -> list[tuple[str, int, Any]]:
         for name, task in (("wait_readable", waiters.read_task), ("wait_writable", waiters.write_task))
         if task is not None
     ]
+
+
+def steps(task: Any) -> int:
+    """How often a task has parked or yielded."""
+    count: int = task._schedule_points
+    return count
 
 
 def choose_for_next_run(make: Callable[[], Any] | None) -> None:

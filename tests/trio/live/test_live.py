@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 import uring_trio
+from uring import ops
 from uring_trio.core.engine import current
 from uring_trio.live.places import socket_for_this_thread, sockets_of
+from uring_trio.live.sightings import Sightings
+from uring_trio.live.snapshot import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +180,108 @@ def test_a_service_without_somebody_who_looks_pays_nothing(folder: Path) -> None
                 await trio.sleep(0.01)
 
     uring_trio.run(main, ring=uring_trio.RingOptions(monitor=True))
+
+
+def test_looks_at_a_busy_service_keep_ticks_in_c(folder: Path) -> None:
+    """After each look some completions are counted one by one, the others by the shares of those."""
+
+    async def look(client: trio.SocketStream) -> dict[str, Any]:
+        await client.send_all(b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            answer += await client.receive_some()
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    async def main() -> None:
+        engine: Any = current()
+        with trio.fail_after(60):
+            plain = engine._cycle
+            client = await open_when_it_listens()
+            async with client:
+                before = await look(client)
+                assert engine._cycle != plain
+                for _ in range(2 * COUNTED):
+                    await uring_trio.perform(ops.nop())
+                assert engine._cycle == plain
+                ticks = engine.statistics().compiled_ticks
+                for _ in range(2 * COUNTED):
+                    await uring_trio.perform(ops.nop())
+                if engine.compiled is not None:
+                    assert engine.statistics().compiled_ticks > ticks
+                after = await look(client)
+                assert engine._cycle != plain
+            done = after["statistics"]["completed"] - before["statistics"]["completed"]
+            assert after["counted"] == pytest.approx(COUNTED / done)
+            told = {
+                name: n - before["completed_by_kind"].get(name, 0)
+                for name, n in after["completed_by_kind"].items()
+            }
+            assert sum(told.values()) == pytest.approx(done, abs=len(told))
+            assert told["nop"] > 0.9 * 4 * COUNTED
+
+    uring_trio.run(main, ring=uring_trio.RingOptions(monitor=True))
+
+
+async def open_when_it_listens() -> trio.SocketStream:
+    while True:
+        try:
+            return await trio.open_unix_socket(str(socket_for_this_thread()))
+        except OSError:
+            await trio.sleep(0.01)
+
+
+def test_a_wait_is_as_old_as_the_look_that_found_it(folder: Path) -> None:
+    async def main() -> None:
+        near, far = trio.socket.socketpair()
+        with near, far:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(near.recv, 1)
+                await trio.testing.wait_all_tasks_blocked()
+                sightings = Sightings()
+
+                def age() -> tuple[float, bool]:
+                    rows, names = sightings.look(current(), (), 10)
+                    assert names["recv"] == 1
+                    (row,) = (row for row in rows if row["name"] == "recv")
+                    return row["age"], row["parked_before"]
+
+                first, before = age()
+                assert before
+                second, before = age()
+                assert before
+                assert second > first
+                await far.send(b"x")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(near.recv, 1)
+                await trio.testing.wait_all_tasks_blocked()
+                assert age() == (0.0, False)
+                assert age()[0] > 0
+                nursery.cancel_scope.cancel()
+
+    uring_trio.run(main)
+
+
+def test_describes_the_oldest_waits_and_counts_all(folder: Path) -> None:
+    async def main() -> None:
+        pairs = [trio.socket.socketpair() for _ in range(5)]
+        sightings = Sightings()
+        async with trio.open_nursery() as nursery:
+            for near, _ in pairs:
+                nursery.start_soon(near.recv, 1)
+                await trio.testing.wait_all_tasks_blocked()
+                rows, names = sightings.look(current(), (), 3)
+            assert names["recv"] == 5
+            assert names.total() > 5  # Trio's own wait for wake-ups is there from the first look on
+            assert len(rows) == 3
+            ours = [row["fd"] for row in rows if row["name"] == "recv"]
+            assert ours == [near.fileno() for near, _ in pairs[:2]]
+            nursery.cancel_scope.cancel()
+        for near, far in pairs:
+            near.close()
+            far.close()
+
+    uring_trio.run(main)
 
 
 def test_a_run_without_the_option_has_no_socket(folder: Path) -> None:
