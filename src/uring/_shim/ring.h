@@ -155,6 +155,7 @@ int ur_put_now(struct ur_ring *ring, uint64_t user_data, int opcode, int64_t fla
 int ur_prepare(struct ur_op *op, struct ur_ring *ring, uint64_t user_data, int opcode, int64_t flags, int fd,
                uint64_t off, uint64_t addr, uint32_t len, uint32_t op_flags, int buf_index, int file_index,
                uint64_t addr3);
+int ur_aim(struct ur_op *op, uint64_t user_data, int fd, uint32_t len); /* changes a prepared entry */
 int ur_put_packed(struct ur_ring *ring, uint64_t user_data, uint64_t entry);
 int ur_put_many(struct ur_ring *ring, uint32_t n, const uint64_t *pairs);
 int ur_unqueue(struct ur_ring *ring, uint64_t user_data);

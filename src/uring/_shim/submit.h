@@ -171,6 +171,15 @@ int ur_prepare(struct ur_op *op, struct ur_ring *r, uint64_t user_data, int opco
     return 0;
 }
 
+/* Makes a prepared entry the same request under another value, on another descriptor, for as many bytes. */
+int ur_aim(struct ur_op *op, uint64_t user_data, int fd, uint32_t len)
+{
+    op->sqe.user_data = user_data;
+    op->sqe.fd = fd;
+    op->sqe.len = len;
+    return 0;
+}
+
 static inline void make_cancelled(struct ur_sqe *sqe)
 {
     *sqe = (struct ur_sqe){ .opcode = OP_NOP, .len = (uint32_t)-ECANCELED, .op_flags = NOP_INJECT_RESULT,

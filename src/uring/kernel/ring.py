@@ -391,11 +391,11 @@ class KernelRing:
         handle, out, idle, cycle = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
         return handle, out, idle, cycle
 
-    def queue_addresses(self) -> tuple[int, int, int]:
-        """As `addresses`: the mapped ring, and the functions ``ur_space`` and ``ur_queue``."""
-        pointers = self._handle, ffi.addressof(lib, "ur_space"), ffi.addressof(lib, "ur_queue")
-        handle, space, queue = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
-        return handle, space, queue
+    def queue_addresses(self) -> tuple[int, int, int, int]:
+        """As `addresses`: the mapped ring, and the functions ``ur_space``, ``ur_queue`` and ``ur_aim``."""
+        functions = (ffi.addressof(lib, name) for name in ("ur_space", "ur_queue", "ur_aim"))
+        handle, space, queue, aim = (int(ffi.cast("uintptr_t", each)) for each in (self._handle, *functions))
+        return handle, space, queue, aim
 
     @staticmethod
     def address_of(template: Any) -> int:

@@ -4,7 +4,7 @@ Trio expires a deadline between two ticks. While tasks keep the loop busy the ke
 the price of a second entry for each operation: by default it is used for those deadlines alone that are near.
 
 It must not know how an operation is cancelled. The comparison of a task's deadline with `reach` stands in
-`seams.waits`, and again in C (``_io_socket.c``).
+`seams.waits`, and again in C (``_io_receive.c``).
 """
 
 from __future__ import annotations

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
+from uring import abi
 from uring.errors import RingClosed, RingUnavailable
 from uring.kernel.inflight import Table
 
 from .. import seams
-from .buffers import ReceiveBuffers
+from .buffers import RECEIVE_GROUP, ReceiveBuffers
 from .cancels import Cancels
 from .deadlines import reach
 from .opening import open_ring, unavailable
@@ -46,6 +47,8 @@ _log = logging.getLogger("uring_trio.run")
 _log.addHandler(logging.NullHandler())  # silent in a program that sets up no logging
 
 _EINVAL = -errno.EINVAL
+_RECV = int(abi.IORING_OP_RECV)
+_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 
 FOREIGN = 3 << 62
 """Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
@@ -228,8 +231,11 @@ class Engine:
         op.template = self.ring.template(op.user_data, 0, 0, -1)
         return op
 
-    def receive_in_c(self, op: Operation, size: int) -> Any:
-        """What receives as this operation is set up to, in C; None where the run has no ticks in C."""
+    def receive_from(self, op: Operation, fd: int, size: int) -> Any:
+        """Sets an operation up to receive so much into provided buffers. What does that in C; None where the
+        run has no ticks in C."""
+        op.template = self.ring.template(op.user_data, _RECV, _SELECT, fd, 0, 0, size, 0, RECEIVE_GROUP)
+        return None
 
     def reschedule(self, task: Any) -> None:
         """Resumes a task that is parked with nothing in flight of its own."""

@@ -284,14 +284,28 @@ class Manager(Engine):
             offset = seams.clock_offset(runner)
             if offset is not None:
                 self.compiled = seams.make_ticks(
-                    Operation, self.table.entries, self.ring.addresses(), offset, self._quiet, self.stray
+                    Operation,
+                    self.table.entries,
+                    self.owners,
+                    self.foreign,
+                    self.ring.addresses(),
+                    offset,
+                    self._quiet,
+                    self.stray,
                 )
         return self.compiled
 
-    def receive_in_c(self, op: Operation, size: int) -> Any:
-        if self._make_ticks() is None:
-            return None
-        return seams.make_receive(self.compiled, op, size, op.fd, self.ring, self.buffers)
+    def receive_from(self, op: Operation, fd: int, size: int) -> Any:
+        receive = op.receive
+        if receive is None:
+            super().receive_from(op, fd, size)
+            if self._make_ticks() is None:
+                return None
+            receive = seams.make_receive(self.compiled, op, op.template, self.ring, self.buffers)
+            op.receive = receive
+        receive.aim(op.user_data, fd, size)
+        op.template = receive.template
+        return receive
 
     def _quiet(self) -> float:
         """How many seconds the ring may be waited for without anything else to look after; negative: there is

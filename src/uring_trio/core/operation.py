@@ -63,6 +63,7 @@ class Operation(Entry):
         "queue",
         "queue_at",
         "reach",
+        "receive",
         "retired",
         "runner",
         "task",
@@ -87,6 +88,7 @@ class Operation(Entry):
         self.reach: float | None = engine.reach
         self.until: float = inf  # when the timer that is linked to it fires, on the monotonic clock
         self.deadline: KernelDeadline | None = None
+        self.receive: Any = None  # what receives by it in C, which is kept for the next socket
         self.retired: bool = False
         self.name: str = ""
         self.now: bool = False  # whether to submit it at once

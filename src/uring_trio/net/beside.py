@@ -19,6 +19,8 @@ import socket as _stdlib
 import struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import seams
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,11 +53,12 @@ def has_no_more(sock: _stdlib.socket) -> bool:
     Raises:
         OSError: it is not open.
     """
-    return (
-        _type(sock) == _stdlib.SOCK_STREAM
-        and not any(sock.getsockopt(_stdlib.SOL_SOCKET, option) for option in _ERROR_QUEUES)
-        and not fcntl.fcntl(sock.fileno(), fcntl.F_GETOWN)
-    )
+    if _type(sock) != _stdlib.SOCK_STREAM:
+        return False
+    if seams.is_plain is not None:
+        return seams.is_plain(sock.fileno())
+    queues = any(sock.getsockopt(_stdlib.SOL_SOCKET, option) for option in _ERROR_QUEUES)
+    return not queues and not fcntl.fcntl(sock.fileno(), fcntl.F_GETOWN)
 
 
 def makes_error_queue(args: tuple[Any, ...]) -> bool:

@@ -10,8 +10,9 @@ runs.
     others. So it does where the socket may have more than its stream; see `uring_trio.net.beside`.
   - Nothing is read ahead: ``is_readable``, ``MSG_PEEK``, ``detach`` and ``dup`` see what they should.
 
-While scheduler ticks run in C, the usual ``recv`` and ``send`` do too: `uring_trio.seams.calls` and
-``_io_socket.c``. A change of either belongs in both places.
+While scheduler ticks run in C, the usual ``accept``, ``recv``, ``send`` and ``close`` do too:
+`uring_trio.seams.calls` and ``_io_*.c``. A change of either belongs in both places. There a connection has no
+`Fd` until a receive of it has to wait.
 
 Invariant: ``_owner`` is the state for one run and one descriptor number; both are compared at each use,
 because a descriptor can be closed behind our back and its number given to another file.
@@ -28,11 +29,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from uring import abi
 from uring.kernel.memory import LENGTH_MAX
 
 from .. import seams
-from ..core.buffers import RECEIVE_GROUP, STREAMING
+from ..core.buffers import STREAMING
 from ..core.engine import Engine, current
 from ..core.fd import Fd
 from ..core.operation import Operation
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RingSocket", "adopt"]
 
-_RECV = int(abi.IORING_OP_RECV)
-_SELECT = int(abi.IOSQE_BUFFER_SELECT)
 _ENOBUFS = -errno.ENOBUFS
 
 T = TypeVar("T")
@@ -260,12 +258,17 @@ class RingSocket(seams.SocketType):
             raise seams.OtherRun
         self._check_alone(owner)
         op = owner.to_read("recv")
-        op.template = owner.engine.ring.template(
-            op.user_data, _RECV, _SELECT, owner.fd, 0, 0, min(buflen, LENGTH_MAX), 0, RECEIVE_GROUP
-        )
+        owner.receive = owner.engine.receive_from(op, owner.fd, min(buflen, LENGTH_MAX))
         owner.receive_size = buflen
-        owner.receive = owner.engine.receive_in_c(op, buflen)
         return op
+
+    def prepared(self, buflen: int) -> Fd | None:
+        """This descriptor's `Fd` with its reader set up to receive in the kernel; None: it may not."""
+        owner = self._attach()
+        if owner is None or not self._may_receive_in_kernel(owner) or owner.is_read():
+            return None
+        self._prepare_receive(owner, buflen)
+        return owner
 
     def _take_buffer(self, owner: Fd, op: Operation, res: int) -> bytes:
         """Copies what arrived out of the buffer that the kernel chose, and gives the buffer back."""
@@ -278,6 +281,7 @@ class RingSocket(seams.SocketType):
 
     # ---- accepting and connecting --------------------------------------------------------------------
 
+    @seams.compiled("accept", usual=0)
     @enable_ki_protection
     async def accept(self) -> tuple[Any, Any]:
         known = self._owner
@@ -408,6 +412,7 @@ class RingSocket(seams.SocketType):
 
     # ---- closing -------------------------------------------------------------------------------------
 
+    @seams.closing
     def close(self) -> None:
         self._owner = None
         super().close()
@@ -423,6 +428,7 @@ class RingSocket(seams.SocketType):
             owner.engine.ring.flush(0)
         super().shutdown(flag)
 
+    @seams.closing
     def __exit__(self, *exc_info: Any) -> None:
         self._let_go()
         super().__exit__(*exc_info)
@@ -482,7 +488,19 @@ class RingSocket(seams.SocketType):
         return self._owner
 
 
-seams.describe_sockets(RingSocket, Fd, Operation)
+@enable_ki_protection
+def _prepare(sock: RingSocket, buflen: int) -> Fd | None:
+    """For C, after the first receive that would block; None: the coroutine has to find out how to receive."""
+    return sock.prepared(buflen)
+
+
+@enable_ki_protection
+def _accepted(listener: _stdlib.socket, fd: int) -> Any:
+    """For C: the socket of a connection."""
+    return adopt(fd, _family(listener), _type(listener), _proto(listener))
+
+
+seams.describe_sockets(RingSocket, Fd, Operation, _prepare, _accepted)
 
 
 def _kept(items: Any) -> Any:

@@ -5,11 +5,12 @@ does without, in `NAMES_OF_TICKS`.
 and resumes them, ``attempts`` has the checkpoints of calls that do not wait, ``ticks`` runs the scheduler's
 usual steps in C and ``calls`` the usual way of methods, ``checkpoints`` and ``patches`` replace parts of
 Trio, ``anyio`` parts of AnyIO, ``protocols`` says what is expected of the rooms above. No Python module here
-knows what an operation does; ``_io_socket.c`` is the usual receive and send of `net.socket` once more, in C.
+knows what an operation does; ``_io_socket.c``, ``_io_receive.c`` and ``_io_connection.c`` are the usual
+calls of `net.socket` once more, in C.
 """
 
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause
-from .calls import compiled, describe_sockets, make_receive
+from .calls import closing, compiled, describe_sockets, is_plain, make_receive
 from .checkpoints import restore as restore_checkpoints
 from .names import (
     DEFAULT_RECEIVE_SIZE,
@@ -101,6 +102,7 @@ __all__ = [
     "choose_for_next_run",
     "choose_manager",
     "clock_offset",
+    "closing",
     "compiled",
     "current_manager",
     "current_runner",
@@ -111,6 +113,7 @@ __all__ = [
     "epoll_of",
     "inline",
     "interrupted",
+    "is_plain",
     "make_receive",
     "make_ticks",
     "manager_here",

@@ -386,7 +386,7 @@ static PyObject *method_call(PyObject *self, PyObject *const *args, size_t nargs
 static PyObject *method_get(PyObject *self, PyObject *obj, PyObject *type)
 {
     (void)type;
-    return bind(self, obj);
+    return bound(self, obj);
 }
 
 /* A method looks like its function, but for what makes it one. */
@@ -406,7 +406,7 @@ static PyObject **method_members(Method *m, int i)
 /* Method(kind, all, function, again, socket, guard, flag, unread, usual): None for what is not needed. */
 static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const struct kind *const kinds[] = { &kind_receive, &kind_send, &kind_send_all };
+    static const struct kind *const kinds[] = { &kind_receive, &kind_send, &kind_send_all, &kind_accept };
     const char *name;
     int all;
     PyObject *given[7], **at;
@@ -427,7 +427,7 @@ static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i]->name, name) == 0)
             m->kind = kinds[i];
-    if (m->kind && m->function && (m->again || m->kind == &kind_send))
+    if (m->kind && m->function && (m->again || m->kind == &kind_send || m->kind == &kind_accept))
         return (PyObject *)m;
     PyErr_SetString(PyExc_ValueError, "a method has a kind and two functions");
     Py_DECREF(m);
@@ -480,10 +480,12 @@ static PyType_Spec method_spec = {
 /* describe(objects, offsets): everything in `struct io`, once for the process. */
 static PyObject *describe(PyObject *module, PyObject *args)
 {
-    PyObject *given[5], *offsets, **at[] = { &io.socket_type, &io.fd_type, &io.plain_type, &io.done, &io.unwrap };
+    PyObject *given[7], *offsets;
+    PyObject **at[] = { &io.socket_type, &io.fd_type, &io.plain_type, &io.done, &io.unwrap, &io.prepare,
+                         &io.adopt };
     (void)module;
-    if (!PyArg_ParseTuple(args, "OOOOOO!", &given[0], &given[1], &given[2], &given[3], &given[4], &PyTuple_Type,
-                          &offsets))
+    if (!PyArg_ParseTuple(args, "OOOOOOOO!", &given[0], &given[1], &given[2], &given[3], &given[4], &given[5],
+                          &given[6], &PyTuple_Type, &offsets))
         return NULL;
     if (io.ready || PyTuple_Size(offsets) != IO_FIELDS) {
         PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)IO_FIELDS);
@@ -493,7 +495,7 @@ static PyObject *describe(PyObject *module, PyObject *args)
         io.at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
     if (PyErr_Occurred())
         return NULL;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) {
         Py_INCREF(given[i]);
         *at[i] = given[i];
     }
@@ -523,5 +525,7 @@ int load_io(PyObject *module)
     call_type = (PyTypeObject *)PyType_FromSpec(&call_spec);
     if (!call_type || PyModule_AddObjectRef(module, "Call", (PyObject *)call_type) < 0)
         return -1;
-    return PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0 ? -1 : 0;
+    if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0)
+        return -1;
+    return load_io_receive(module) < 0 || load_io_connection(module) < 0 ? -1 : 0;
 }

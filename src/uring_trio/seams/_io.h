@@ -6,7 +6,8 @@
 
 /* Where the fields lie in instances of our RingSocket, Fd and Operation. */
 enum io_field {
-    S_OWNER, S_PLAIN, S_STREAMING, F_READER, F_RECEIVE_SIZE, F_RECEIVE, F_RECEIVING, O_REACH, O_PARK,
+    S_OWNER, S_PLAIN, S_STREAMING, S_IDLE, F_READER, F_WRITER, F_OTHERS, F_LEAVING, F_RECEIVE_SIZE, F_RECEIVE,
+    F_RECEIVING, O_REACH, O_PARK,
     IO_FIELDS
 };
 
@@ -15,6 +16,8 @@ struct io {
     PyObject *socket_type, *fd_type, *plain_type;
     PyObject *done;   /* the outcome of an operation that nothing interrupted */
     PyObject *unwrap; /* unwraps any other, protected from Ctrl-C */
+    PyObject *prepare; /* sets a socket's reader up for a size, and answers with its owner; None: not this one */
+    PyObject *adopt; /* the socket of a connection, of its listener's plain socket and its descriptor */
     Py_ssize_t at[IO_FIELDS];
     int ready;
 };
@@ -59,12 +62,33 @@ struct call {
     long sent;               /* bytes that were sent, or the negative errno of either */
 };
 
-extern const struct kind kind_receive, kind_send, kind_send_all;
+extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept;
 
 /* Starts the method's second coroutine function; 0, or -1. */
 int go_on(Call *c, PyObject *with);
 
 int load_io_socket(PyObject *module);
+int load_io_receive(PyObject *module);
+int load_io_connection(PyObject *module);
+
+/* ---- sockets ---- */
+
+/* The descriptor of a socket of the standard library; -1: it is closed. Behind it is its address family. See
+ * `describe_sockets` in calls.py. */
+static inline int descriptor(PyObject *plain) { return *(int *)((char *)plain + sizeof(PyObject)); }
+static inline int family_of(PyObject *plain) { return ((int *)((char *)plain + sizeof(PyObject)))[1]; }
+
+/* The socket of a call, owned; NULL without an exception: it is none of ours, or not as usual. */
+PyObject *socket_of(Call *c);
+
+/* Whether an attribute is there and is that object. */
+int attribute_is(PyObject *obj, PyObject *name, PyObject *what);
+
+/* Takes the guard, if the method has one: 1, or 0 with nothing done. */
+int enter(Call *c);
+
+/* Gives up in `begin`: as if nothing had been done. 0, or -1. */
+int give_up(Call *c);
 
 /* Whether a checkpoint of the current task would let it pass. */
 static inline int passes(Ticks *t)

@@ -1,54 +1,25 @@
-/* Receiving and sending of sockets and the streams on them, as calls.
+/* Sockets as calls see them, and sending.
  *
- * A receive is usual where the socket's reader is set up to receive that many bytes into provided buffers, which a
- * `Receive` holds the addresses of; a send, where the socket takes data at once. Everything else is the coroutine's:
- * another size, a flag, a socket that streams, a deadline that is near, a scope that is cancelled, another run.
+ * A send is usual where the socket takes data at once. Everything else is the coroutine's: a flag, a scope that is
+ * cancelled, another run. Receiving is in `_io_receive.c`.
  *
  * Invariants
- *  - An `Fd` whose `receive_size` is the very object that its `Receive` was made with has its reader set up as
- *    that says.
- *  - A buffer goes back to the kernel once its bytes are copied, whatever becomes of the copy.
  *  - Data that was sent is never sent again: nothing fails between send(2) and the message.
  */
 #include "_io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
-enum {
-    STREAMING = 16384,  /* as in uring_trio.core.buffers */
-    SHORT = 16384,      /* bytes that are sent without letting other threads run meanwhile */
-    LENGTH_MAX = 0x7ffff000,
-};
+enum { SHORT = 16384 }; /* bytes that are sent without letting other threads run meanwhile */
 
-/* Not in the limited API, though every CPython exports it. */
-PyAPI_FUNC(int) _PyBytes_Resize(PyObject **, Py_ssize_t);
-
-typedef struct {
-    PyObject_HEAD
-    Ticks *ticks;
-    PyObject *op, *size;
-    PyObject *template, *buffers; /* what the addresses belong to */
-    long long number;             /* the size */
-    void *ring, *entry, *group;
-    const char *memory;
-    long long each;               /* bytes of a buffer */
-    long count;                   /* of buffers */
-    int fd;
-    int (*space)(void *), (*queue)(void *), (*recycle)(void *, int);
-} Receive;
-
-static PyTypeObject *receive_type;
 static PyObject *s_shut;
 
 /* ---- sockets ---- */
 
-/* The descriptor of a socket of the standard library; -1: it is closed. See `describe_sockets` in calls.py. */
-static inline int descriptor(PyObject *plain) { return *(int *)((char *)plain + sizeof(PyObject)); }
-
-/* The socket of a call, owned; NULL without an exception: it is none of ours, or not as usual. */
-static PyObject *socket_of(Call *c)
+PyObject *socket_of(Call *c)
 {
     PyObject *sock = c->self, *plain;
     if (c->method->socket)
@@ -63,8 +34,7 @@ static PyObject *socket_of(Call *c)
     return NULL;
 }
 
-/* Whether an attribute is there and is that object. */
-static int attribute_is(PyObject *obj, PyObject *name, PyObject *what)
+int attribute_is(PyObject *obj, PyObject *name, PyObject *what)
 {
     PyObject *value = PyObject_GetAttr(obj, name);
     Py_XDECREF(value);
@@ -83,8 +53,7 @@ static PyObject *free_guard(Call *c)
     return NULL;
 }
 
-/* Takes the guard, if the method has one: 1, or 0 with nothing done. */
-static int enter(Call *c)
+int enter(Call *c)
 {
     if (!c->method->flag)
         return 1;
@@ -104,8 +73,7 @@ static int enter(Call *c)
     return 1;
 }
 
-/* Gives up in `begin`: as if nothing had been done. */
-static int give_up(Call *c)
+int give_up(Call *c)
 {
     if (c->guard) {
         PyObject *guard = c->guard;
@@ -116,190 +84,6 @@ static int give_up(Call *c)
     }
     return 0;
 }
-
-/* ---- receiving ---- */
-
-/* Whether the kernel is to hold this task's deadline, or might have to. */
-static int near_deadline(Ticks *t, PyObject *op)
-{
-    PyObject *reach = *field(op, io.at[O_REACH]), *heap = *field(t->deadlines, t->at[D_HEAP]);
-    if (reach == Py_None || !PyList_Size(heap))
-        return 0;
-    PyObject *first = PyTuple_GetItem(PyList_GetItem(heap, 0), 0);
-    int near = !first || PyFloat_AsDouble(first) <= PyFloat_AsDouble(reach) + now();
-    PyErr_Clear();
-    return near;
-}
-
-static int is_size(Receive *r, PyObject *size)
-{
-    if (size == r->size)
-        return 1;
-    if (!PyLong_CheckExact(size))
-        return 0;
-    int over;
-    return PyLong_AsLongLongAndOverflow(size, &over) == r->number && !over;
-}
-
-/* How this socket receives in C, borrowed; NULL: not in this run. */
-static Receive *receive_of(Ticks *t, PyObject *sock, PyObject *owner)
-{
-    if (!owner || (PyObject *)Py_TYPE(owner) != io.fd_type)
-        return NULL;
-    Receive *r = (Receive *)*field(owner, io.at[F_RECEIVE]);
-    if (!r || Py_TYPE((PyObject *)r) != receive_type || r->ticks != t || *field(owner, io.at[F_READER]) != r->op ||
-        *field(r->op, t->at[O_TASK]) != Py_None)
-        return NULL;
-    return descriptor(*field(sock, io.at[S_PLAIN])) == r->fd ? r : NULL;
-}
-
-/* Waits for data, without memory for it. */
-static int begin_waiting(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
-{
-    if (*field(c->owner, io.at[F_RECEIVE_SIZE]) != r->size || !is_size(r, size) || near_deadline(t, r->op) ||
-        r->space(r->ring) < 1 || !enter(c))
-        return 0;
-    if (r->queue(r->entry) < 0)
-        return give_up(c);
-    Py_INCREF(task_here);
-    put(r->op, t->at[O_TASK], task_here);
-    *message = *field(r->op, io.at[O_PARK]);
-    Py_INCREF(*message);
-    return 1;
-}
-
-/* recv(2) without waiting: how many bytes, in c->data; or a negative errno. */
-static long receive_now(Call *c, int fd, Py_ssize_t size)
-{
-    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
-    if (!data) {
-        PyErr_Clear();
-        return -EINTR; /* the coroutine finds out */
-    }
-    char *memory = PyBytes_AsString(data);
-    PyThreadState *state = PyEval_SaveThread();
-    long got = recv(fd, memory, (size_t)size, 0);
-    if (got < 0)
-        got = -errno;
-    PyEval_RestoreThread(state);
-    if (got < 0) {
-        Py_DECREF(data);
-        return got;
-    }
-    if (_PyBytes_Resize(&data, got) < 0) {
-        PyErr_Clear();
-        return -ENOMEM;
-    }
-    c->data = data;
-    return got;
-}
-
-/* A flow of data: more is likely to be there already. */
-static int begin_streaming(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
-{
-    int over = 1;
-    long long most = PyLong_CheckExact(size) ? PyLong_AsLongLongAndOverflow(size, &over) : 0;
-    if (over || most < 1 || most > LENGTH_MAX || *field(c->owner, io.at[F_RECEIVING]) != Py_None || !enter(c))
-        return 0;
-    long got = receive_now(c, r->fd, (Py_ssize_t)most);
-    if (got == -EINTR)
-        return give_up(c);
-    if (bump(task_here, t->at[T_CANCEL_POINTS]) < 0)
-        PyErr_Clear();
-    if (got < STREAMING) {
-        Py_INCREF(Py_False);
-        put(c->socket, io.at[S_STREAMING], Py_False);
-    }
-    if (got == -EAGAIN) {
-        PyObject *again = PyLong_FromLong(got);
-        int ret = again ? go_on(c, again) : -1;
-        Py_XDECREF(again);
-        return ret;
-    }
-    c->sent = got < 0 ? got : 0;
-    *message = t->yield_message;
-    Py_INCREF(*message);
-    return 1;
-}
-
-static int begin_receive(Call *c, Ticks *t, PyObject **message)
-{
-    PyObject *size = c->arg && c->arg != Py_None ? c->arg : c->method->usual;
-    if (!size || (c->method->unread && !attribute_is(c->self, c->method->unread, Py_None)) || !passes(t) ||
-        !(c->socket = socket_of(c)))
-        return 0;
-    PyObject *owner = *field(c->socket, io.at[S_OWNER]);
-    Receive *r = receive_of(t, c->socket, owner);
-    if (!r)
-        return 0;
-    Py_INCREF(owner);
-    c->owner = owner;
-    c->receive = (PyObject *)r;
-    Py_INCREF(c->receive);
-    if (*field(c->socket, io.at[S_STREAMING]) == Py_True)
-        return begin_streaming(c, t, r, size, message);
-    return begin_waiting(c, t, r, size, message);
-}
-
-/* Copies what arrived out of the buffer that the kernel chose, and gives the buffer back. */
-static PyObject *take_buffer(Receive *r, PyObject *flags, long res)
-{
-    unsigned long bid = PyLong_AsUnsignedLong(flags) >> 16;
-    if ((long)bid >= r->count || res > r->each) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_SystemError, "the kernel named a buffer that there is not");
-        return NULL;
-    }
-    PyObject *data = PyBytes_FromStringAndSize(r->memory + (size_t)bid * (size_t)r->each, res);
-    r->recycle(r->group, (int)bid);
-    return data;
-}
-
-/* The result of what did not wait. */
-static int end_streaming(Call *c, PyObject **result)
-{
-    if (c->data && (PyBytes_Size(c->data) || !c->method->all)) {
-        *result = c->data;
-        c->data = NULL;
-        return 1;
-    }
-    PyObject *number = PyLong_FromLong(c->sent);
-    int ret = number ? go_on(c, number) : -1;
-    Py_XDECREF(number);
-    return ret;
-}
-
-static int end_receive(Call *c, PyObject *got, PyObject **result)
-{
-    Receive *r = (Receive *)c->receive;
-    if (c->data || c->sent)
-        return end_streaming(c, result);
-    if (got != io.done) {
-        if (c->method->all)
-            return go_on(c, got);
-        PyObject *none = PyObject_CallFunctionObjArgs(io.unwrap, got, NULL);
-        if (!none)
-            return -1;
-        Py_DECREF(none);
-    }
-    PyObject *number = *field(r->op, r->ticks->at[O_RES]);
-    long res = PyLong_AsLong(number);
-    if (res < 0 || (!res && c->method->all)) {
-        if (PyErr_Occurred())
-            return -1;
-        return go_on(c, number);
-    }
-    *result = res ? take_buffer(r, *field(r->op, r->ticks->at[O_FLAGS]), res) : PyBytes_FromStringAndSize("", 0);
-    if (!*result)
-        return -1;
-    if (res >= STREAMING) {
-        Py_INCREF(Py_True);
-        put(c->socket, io.at[S_STREAMING], Py_True);
-    }
-    return 1;
-}
-
-const struct kind kind_receive = { "receive", begin_receive, end_receive };
 
 /* ---- sending ---- */
 
@@ -384,106 +168,38 @@ static int end_send_all(Call *c, PyObject *got, PyObject **result)
 const struct kind kind_send = { "send", begin_send, end_send };
 const struct kind kind_send_all = { "send_all", begin_send, end_send_all };
 
-/* ---- the type ---- */
-
-/* Receive(ticks, op, size, number, fd, (template, its address), (ring, space, queue),
- *         (buffers, group, recycle, memory, bytes of each, count)) */
-static PyObject *receive_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
-{
-    PyObject *ticks, *op, *size, *template, *buffers;
-    unsigned long long entry, ring, space, queue, group, recycle, memory;
-    long long number, each;
-    long count;
-    int fd;
-    (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OOOLi(OK)(KKK)(OKKKLl)", &ticks, &op, &size, &number, &fd, &template, &entry, &ring,
-                          &space, &queue, &buffers, &group, &recycle, &memory, &each, &count))
-        return NULL;
-    Receive *r = (Receive *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (!r)
-        return NULL;
-    Py_INCREF(ticks);
-    r->ticks = (Ticks *)ticks;
-    Py_INCREF(op);
-    r->op = op;
-    Py_INCREF(size);
-    r->size = size;
-    Py_INCREF(template);
-    r->template = template;
-    Py_INCREF(buffers);
-    r->buffers = buffers;
-    r->number = number;
-    r->fd = fd;
-    r->entry = (void *)(uintptr_t)entry;
-    r->ring = (void *)(uintptr_t)ring;
-    r->space = (int (*)(void *))(uintptr_t)space;
-    r->queue = (int (*)(void *))(uintptr_t)queue;
-    r->group = (void *)(uintptr_t)group;
-    r->recycle = (int (*)(void *, int))(uintptr_t)recycle;
-    r->memory = (const char *)(uintptr_t)memory;
-    r->each = each;
-    r->count = count;
-    return (PyObject *)r;
-}
-
-static int receive_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Receive *r = (Receive *)self;
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(r->ticks);
-    Py_VISIT(r->op);
-    Py_VISIT(r->size);
-    Py_VISIT(r->template);
-    Py_VISIT(r->buffers);
-    return 0;
-}
-
-static int receive_clear(PyObject *self)
-{
-    Receive *r = (Receive *)self;
-    Py_CLEAR(r->ticks);
-    Py_CLEAR(r->op);
-    Py_CLEAR(r->size);
-    Py_CLEAR(r->template);
-    Py_CLEAR(r->buffers);
-    return 0;
-}
-
-static void receive_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    receive_clear(self);
-    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
-    Py_DECREF(type);
-}
-
-static PyType_Slot receive_slots[] = {
-    { Py_tp_new, receive_new },     { Py_tp_dealloc, receive_dealloc }, { Py_tp_traverse, receive_traverse },
-    { Py_tp_clear, receive_clear }, { 0, NULL },
-};
-
-static PyType_Spec receive_spec = {
-    "uring_trio.seams._ticks.Receive", sizeof(Receive), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, receive_slots,
-};
-
-/* descriptor(socket): what is read where the descriptor of a socket of the standard library is expected. */
-static PyObject *read_descriptor(PyObject *module, PyObject *plain)
+/* numbers(socket): what is read where the descriptor and the family of a socket of the standard library are expected. */
+static PyObject *read_numbers(PyObject *module, PyObject *plain)
 {
     (void)module;
-    return PyLong_FromLong(descriptor(plain));
+    return Py_BuildValue("ii", descriptor(plain), family_of(plain));
+}
+
+/* is_plain(fd): whether a stream socket has nothing beside its stream: no option that fills its error queue, and nobody
+ * whom urgent data signals. See uring_trio.net.beside, which has the same in Python. */
+static PyObject *is_plain(PyObject *module, PyObject *number)
+{
+    static const int options[] = { SO_TIMESTAMPING, SO_ZEROCOPY };
+    int fd = (int)PyLong_AsLong(number), set = 0;
+    (void)module;
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    for (size_t i = 0; i < sizeof options / sizeof *options && !set; i++) {
+        socklen_t length = sizeof set;
+        if (getsockopt(fd, SOL_SOCKET, options[i], &set, &length) < 0)
+            return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return PyBool_FromLong(!set && !fcntl(fd, F_GETOWN));
 }
 
 static PyMethodDef functions[] = {
-    { "descriptor", read_descriptor, METH_O, "The int that is expected to be a socket's descriptor." },
+    { "numbers", read_numbers, METH_O, "The ints that are expected to be a socket's descriptor and family." },
+    { "is_plain", is_plain, METH_O, "Whether a stream socket has nothing beside its stream." },
     { NULL, NULL, 0, NULL },
 };
 
 int load_io_socket(PyObject *module)
 {
     s_shut = PyUnicode_InternFromString("_did_shutdown_SHUT_WR");
-    receive_type = s_shut ? (PyTypeObject *)PyType_FromSpec(&receive_spec) : NULL;
-    if (!receive_type || PyModule_AddObjectRef(module, "Receive", (PyObject *)receive_type) < 0)
-        return -1;
-    return PyModule_AddFunctions(module, functions);
+    return s_shut ? PyModule_AddFunctions(module, functions) : -1;
 }

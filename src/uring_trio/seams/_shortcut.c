@@ -39,7 +39,7 @@ PyObject *attribute_like(PyObject *self, PyObject *function, PyObject *name)
     return PyObject_GetAttr(function, name);
 }
 
-PyObject *bind(PyObject *self, PyObject *obj)
+PyObject *bound(PyObject *self, PyObject *obj)
 {
     if (obj)
         return PyMethod_New(self, obj);
@@ -62,7 +62,7 @@ static PyObject *shortcut_call(PyObject *self, PyObject *const *args, size_t nar
 static PyObject *shortcut_get(PyObject *self, PyObject *obj, PyObject *type)
 {
     (void)type;
-    return bind(self, obj);
+    return bound(self, obj);
 }
 
 static PyObject *shortcut_getattro(PyObject *self, PyObject *name)

@@ -15,6 +15,6 @@ PyObject *make_shortcut(usual_case *usual, PyObject *function);
 PyObject *attribute_like(PyObject *self, PyObject *function, PyObject *name);
 
 /* What binding such an object gives. */
-PyObject *bind(PyObject *self, PyObject *obj);
+PyObject *bound(PyObject *self, PyObject *obj);
 
 #endif

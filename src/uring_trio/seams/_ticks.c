@@ -449,7 +449,7 @@ static const struct { const char *name; size_t at; } MEMBERS[] = {
 #define MEMBER(name) { #name, offsetof(Ticks, name) }
     MEMBER(task_type), MEMBER(operation_type), MEMBER(runner), MEMBER(runq), MEMBER(task_exited), MEMBER(tasks),
     MEMBER(idle), MEMBER(deadlines), MEMBER(instruments), MEMBER(hooks), MEMBER(run_context), MEMBER(module),
-    MEMBER(yield_message), MEMBER(park_type), MEMBER(entries), MEMBER(done), MEMBER(again), MEMBER(value),
+    MEMBER(yield_message), MEMBER(park_type), MEMBER(entries), MEMBER(owners), MEMBER(registered), MEMBER(done), MEMBER(again), MEMBER(value),
     MEMBER(error), MEMBER(quiet), MEMBER(stray), MEMBER(foreign),
     MEMBER(shuffle),
 #undef MEMBER

@@ -32,6 +32,7 @@ typedef struct {
     PyObject *module;         /* the dict of the module of Trio's loop */
     PyObject *yield_message, *park_type;
     PyObject *entries;        /* the in-flight table's list */
+    PyObject *owners, *registered; /* the run's `Fd` of each descriptor; what waits in Trio's own manager */
     PyObject *done, *again;   /* what completed operations and shielded checkpoints are resumed with */
     PyObject *value, *error;  /* outcome.Value, outcome.Error */
     PyObject *resume;

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 
     import outcome
 
-__all__ = ["compiled", "describe_sockets", "make_receive"]
+__all__ = ["closing", "compiled", "describe_sockets", "is_plain", "make_receive"]
 
+S = TypeVar("S", bound="Callable[..., None]")
 F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, Any]]")
+
+is_plain: Callable[[int], bool] | None = None if C is None else C.is_plain
+"""Whether a stream socket has nothing beside its stream; see `uring_trio.net.beside`. None: there is no C."""
+
+_DESCRIPTOR = ("reader", "writer", "others", "_leaving", "receive_size", "receive", "receiving")
 
 
 def compiled(
@@ -43,7 +49,7 @@ def compiled(
     """A decorator of coroutine functions with one argument besides ``self``.
 
     Args:
-        kind: ``receive``, ``send`` or ``send_all``.
+        kind: ``receive``, ``send``, ``send_all`` or ``accept``.
         again: goes on after a result that is not usual, with self, the argument, the `Fd` (None for a
             send) and the result: a negative errno, or how much was sent.
         socket: the attribute that holds the socket; None: ``self`` is it.
@@ -63,32 +69,47 @@ def compiled(
     return decorate
 
 
+def closing(function: S) -> S:
+    """A decorator of a socket's methods that close it, and do nothing else."""
+    return function if C is None else C.closing(function)
+
+
 @enable_ki_protection
 def _unwrap(result: outcome.Outcome[Any]) -> Any:
     return result.unwrap()
 
 
-def describe_sockets(sockets: type, descriptors: type, operations: type) -> None:
-    """Says of which classes sockets, their descriptors and their operations are, once for the process."""
+def describe_sockets(
+    sockets: type,
+    descriptors: type,
+    operations: type,
+    prepare: Callable[[Any, int], Any],
+    adopt: Callable[[Any, int], Any],
+) -> None:
+    """Says of which classes sockets, their descriptors and their operations are, once for the process.
+
+    Args:
+        prepare: sets a socket's reader up for a size, and answers with its owner; None: not this one.
+        adopt: the socket of a connection, made of its listener's socket inside and its descriptor.
+    """
     if C is None or not tested() or not all(map(present, NAMES_OF_TICKS)):
         return
     offsets = find_offsets(
         [
-            *((sockets, name) for name in ("_owner", "_plain", "_streaming")),
-            *((descriptors, name) for name in ("reader", "receive_size", "receive", "receiving")),
+            *((sockets, name) for name in ("_owner", "_plain", "_streaming", "_idle")),
+            *((descriptors, name) for name in _DESCRIPTOR),
             *((operations, name) for name in ("reach", "park")),
         ]
     )
     plain = _stdlib.socket()
     with plain:
-        there = C.descriptor(plain) == plain.fileno()
-    if offsets is not None and there and C.descriptor(plain) == -1:
-        C.describe(sockets, descriptors, type(plain), DONE, _unwrap, offsets)
+        there = C.numbers(plain) == (plain.fileno(), plain.family)
+    if offsets is not None and there and C.numbers(plain) == (-1, plain.family):
+        C.describe(sockets, descriptors, type(plain), DONE, _unwrap, prepare, adopt, offsets)
 
 
-def make_receive(ticks: Any, op: Any, size: int, fd: int, ring: Any, buffers: Any) -> Any:
-    """What receives in C, by an operation whose template is set up to receive so much into these buffers."""
-    entry = op.template, ring.address_of(op.template)
-    return C.Receive(
-        ticks, op, size, size, fd, entry, ring.queue_addresses(), (buffers, *buffers.addresses())
-    )
+def make_receive(ticks: Any, op: Any, template: Any, ring: Any, buffers: Any) -> Any:
+    """What receives in C by an operation, with an entry that selects from these buffers; ``aim`` says from
+    where."""
+    entry = template, ring.address_of(template)
+    return C.Receive(ticks, op, entry, ring.queue_addresses(), (buffers, *buffers.addresses()))

@@ -62,6 +62,8 @@ _offsets: dict[type, tuple[int, ...] | None] = {}
 def make_ticks(
     operation: type,
     entries: list[Any],
+    owners: dict[int, Any],
+    foreign: Any,
     ring: tuple[int, int, int, int],
     offset: float,
     quiet: Callable[[], float],
@@ -71,6 +73,7 @@ def make_ticks(
 
     Args:
         operation: the class of ``entries``, the list of the in-flight table.
+        owners: the `Fd` of each descriptor in use; ``foreign``: Trio's own manager beside the ring's.
         ring: addresses of the mapped ring, of its pointer to completions, and of two functions of the shim:
             whether it is idle, and one cycle.
         offset: what Trio's clock is ahead of the monotonic clock.
@@ -84,7 +87,7 @@ def make_ticks(
     if offsets is None or type(runner.runq) is not deque:
         return None
 
-    def foreign(task: Any, message: Any) -> None:
+    def unusual(task: Any, message: Any) -> None:
         _unusual(runner, task, message)
 
     objects = {
@@ -103,13 +106,15 @@ def make_ticks(
         "yield_message": core_traps.CancelShieldedCheckpoint,
         "park_type": core_traps.WaitTaskRescheduled,
         "entries": entries,
+        "owners": owners,
+        "registered": foreign._registered,
         "done": DONE,
         "again": _again,
         "value": outcome.Value,
         "error": outcome.Error,
         "quiet": quiet,
         "stray": stray,
-        "foreign": foreign,
+        "foreign": unusual,
         "shuffle": _shuffle,
     }
     ticks = C.Ticks(objects, offsets, ring, offset)

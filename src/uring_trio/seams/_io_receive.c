@@ -1,0 +1,383 @@
+/* Receiving, as calls.
+ *
+ * A receive is usual where the socket's reader is set up to receive that many bytes into provided buffers, which a
+ * `Receive` holds the addresses of; or where a socket that never had to wait has data now. Everything else is the
+ * coroutine's: another size, a flag, a deadline that is near, a scope that is cancelled, another run.
+ *
+ * Invariants
+ *  - An `Fd` whose `receive_size` is the very object that its `Receive` was aimed with has its reader set up as
+ *    that says.
+ *  - A buffer goes back to the kernel once its bytes are copied, whatever becomes of the copy.
+ */
+#include "_io.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <structmember.h>
+#include <sys/socket.h>
+
+enum {
+    STREAMING = 16384,  /* as in uring_trio.core.buffers */
+    LENGTH_MAX = 0x7ffff000,
+};
+
+/* Not in the limited API, though every CPython exports it. */
+PyAPI_FUNC(int) _PyBytes_Resize(PyObject **, Py_ssize_t);
+
+typedef struct {
+    PyObject_HEAD
+    Ticks *ticks;
+    PyObject *op;
+    PyObject *template, *buffers; /* what the addresses belong to */
+    PyObject *size;               /* what it was aimed with; NULL: it never was */
+    long long number;             /* the size */
+    void *ring, *entry, *group;
+    const char *memory;
+    long long each;               /* bytes of a buffer */
+    long count;                   /* of buffers */
+    int fd;
+    int (*space)(void *), (*queue)(void *), (*recycle)(void *, int);
+    int (*aim)(void *, uint64_t, int, uint32_t);
+} Receive;
+
+static PyTypeObject *receive_type;
+
+/* ---- receiving ---- */
+
+/* Whether the kernel is to hold this task's deadline, or might have to. */
+static int near_deadline(Ticks *t, PyObject *op)
+{
+    PyObject *reach = *field(op, io.at[O_REACH]), *heap = *field(t->deadlines, t->at[D_HEAP]);
+    if (reach == Py_None || !PyList_Size(heap))
+        return 0;
+    PyObject *first = PyTuple_GetItem(PyList_GetItem(heap, 0), 0);
+    int near = !first || PyFloat_AsDouble(first) <= PyFloat_AsDouble(reach) + now();
+    PyErr_Clear();
+    return near;
+}
+
+/* How many bytes a call asks for; 0: not as many as a receive may. */
+static long long number_of(PyObject *size)
+{
+    int over;
+    long long number = PyLong_CheckExact(size) ? PyLong_AsLongLongAndOverflow(size, &over) : 0;
+    return number < 1 || over || number > LENGTH_MAX ? 0 : number;
+}
+
+/* How this socket receives in C, borrowed; NULL: not in this run. */
+static Receive *receive_of(Ticks *t, PyObject *sock, PyObject *owner)
+{
+    if (!owner || (PyObject *)Py_TYPE(owner) != io.fd_type)
+        return NULL;
+    Receive *r = (Receive *)*field(owner, io.at[F_RECEIVE]);
+    if (!r || Py_TYPE((PyObject *)r) != receive_type || r->ticks != t || *field(owner, io.at[F_READER]) != r->op ||
+        *field(r->op, t->at[O_TASK]) != Py_None)
+        return NULL;
+    return descriptor(*field(sock, io.at[S_PLAIN])) == r->fd ? r : NULL;
+}
+
+/* Waits for data, without memory for it. */
+static int begin_waiting(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
+{
+    if (*field(c->owner, io.at[F_RECEIVE_SIZE]) != r->size || (size != r->size && number_of(size) != r->number) || near_deadline(t, r->op) ||
+        r->space(r->ring) < 1 || !enter(c))
+        return 0;
+    if (r->queue(r->entry) < 0)
+        return give_up(c);
+    Py_INCREF(task_here);
+    put(r->op, t->at[O_TASK], task_here);
+    *message = *field(r->op, io.at[O_PARK]);
+    Py_INCREF(*message);
+    return 1;
+}
+
+/* recv(2) without waiting: how many bytes, in c->data; or a negative errno. */
+static long receive_now(Call *c, int fd, Py_ssize_t size)
+{
+    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
+    if (!data) {
+        PyErr_Clear();
+        return -EINTR; /* the coroutine finds out */
+    }
+    char *memory = PyBytes_AsString(data);
+    PyThreadState *state = PyEval_SaveThread();
+    long got = recv(fd, memory, (size_t)size, 0);
+    if (got < 0)
+        got = -errno;
+    PyEval_RestoreThread(state);
+    if (got < 0) {
+        Py_DECREF(data);
+        return got;
+    }
+    if (_PyBytes_Resize(&data, got) < 0) {
+        PyErr_Clear();
+        return -ENOMEM;
+    }
+    c->data = data;
+    return got;
+}
+
+/* A flow of data: more is likely to be there already. */
+static int begin_streaming(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
+{
+    long long most = number_of(size);
+    if (!most || *field(c->owner, io.at[F_RECEIVING]) != Py_None || !enter(c))
+        return 0;
+    long got = receive_now(c, r->fd, (Py_ssize_t)most);
+    if (got == -EINTR)
+        return give_up(c);
+    if (bump(task_here, t->at[T_CANCEL_POINTS]) < 0)
+        PyErr_Clear();
+    if (got < STREAMING) {
+        Py_INCREF(Py_False);
+        put(c->socket, io.at[S_STREAMING], Py_False);
+    }
+    if (got == -EAGAIN) {
+        PyObject *again = PyLong_FromLong(got);
+        int ret = again ? go_on(c, again) : -1;
+        Py_XDECREF(again);
+        return ret;
+    }
+    c->sent = got < 0 ? got : 0;
+    *message = t->yield_message;
+    Py_INCREF(*message);
+    return 1;
+}
+
+/* Sets a socket's reader up to receive that many bytes, by Python: its `Receive`, borrowed, with the owner in the call;
+ * NULL: the coroutine is to go on. */
+static Receive *prepare(Call *c, Ticks *t, PyObject *size)
+{
+    PyObject *owner = PyObject_CallFunctionObjArgs(io.prepare, c->socket, size, NULL);
+    if (owner)
+        c->owner = owner;
+    else
+        PyErr_Clear(); /* the coroutine finds out */
+    return owner ? receive_of(t, c->socket, owner) : NULL;
+}
+
+/* A socket that never had to wait has no `Fd`, and needs none as long as there is data. */
+static int begin_unowned(Call *c, Ticks *t, PyObject *size, PyObject **message)
+{
+    int fd = descriptor(*field(c->socket, io.at[S_PLAIN]));
+    long long most = number_of(size);
+    if (!most || fd < 0 || !enter(c))
+        return 0;
+    long got = receive_now(c, fd, (Py_ssize_t)most);
+    if (got == -EAGAIN) {
+        Receive *r = give_up(c) < 0 ? NULL : prepare(c, t, size);
+        c->receive = (PyObject *)r;
+        Py_XINCREF(c->receive);
+        return r ? begin_waiting(c, t, r, size, message) : PyErr_Occurred() ? -1 : 0;
+    }
+    if (got == -EINTR || got == -ENOBUFS)
+        return give_up(c);
+    if (bump(task_here, t->at[T_CANCEL_POINTS]) < 0)
+        PyErr_Clear();
+    c->sent = got < 0 ? got : 0;
+    *message = t->yield_message;
+    Py_INCREF(*message);
+    return 1;
+}
+
+static int begin_receive(Call *c, Ticks *t, PyObject **message)
+{
+    PyObject *size = c->arg && c->arg != Py_None ? c->arg : c->method->usual;
+    if (!size || (c->method->unread && !attribute_is(c->self, c->method->unread, Py_None)) || !passes(t) ||
+        !(c->socket = socket_of(c)))
+        return 0;
+    PyObject *owner = *field(c->socket, io.at[S_OWNER]);
+    if (owner == Py_None)
+        return begin_unowned(c, t, size, message);
+    Receive *r = receive_of(t, c->socket, owner);
+    if (!r)
+        return 0;
+    Py_INCREF(owner);
+    c->owner = owner;
+    c->receive = (PyObject *)r;
+    Py_INCREF(c->receive);
+    if (*field(c->socket, io.at[S_STREAMING]) == Py_True)
+        return begin_streaming(c, t, r, size, message);
+    return begin_waiting(c, t, r, size, message);
+}
+
+/* Copies what arrived out of the buffer that the kernel chose, and gives the buffer back. */
+static PyObject *take_buffer(Receive *r, PyObject *flags, long res)
+{
+    unsigned long bid = PyLong_AsUnsignedLong(flags) >> 16;
+    if ((long)bid >= r->count || res > r->each) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_SystemError, "the kernel named a buffer that there is not");
+        return NULL;
+    }
+    PyObject *data = PyBytes_FromStringAndSize(r->memory + (size_t)bid * (size_t)r->each, res);
+    r->recycle(r->group, (int)bid);
+    return data;
+}
+
+/* The result of what did not wait. */
+static int end_streaming(Call *c, PyObject **result)
+{
+    if (c->data && (PyBytes_Size(c->data) || !c->method->all)) {
+        *result = c->data;
+        c->data = NULL;
+        return 1;
+    }
+    PyObject *number = PyLong_FromLong(c->sent);
+    int ret = number ? go_on(c, number) : -1;
+    Py_XDECREF(number);
+    return ret;
+}
+
+static int end_receive(Call *c, PyObject *got, PyObject **result)
+{
+    Receive *r = (Receive *)c->receive;
+    if (c->data || c->sent)
+        return end_streaming(c, result);
+    if (got != io.done) {
+        if (c->method->all)
+            return go_on(c, got);
+        PyObject *none = PyObject_CallFunctionObjArgs(io.unwrap, got, NULL);
+        if (!none)
+            return -1;
+        Py_DECREF(none);
+    }
+    PyObject *number = *field(r->op, r->ticks->at[O_RES]);
+    long res = PyLong_AsLong(number);
+    if (res < 0 || (!res && c->method->all)) {
+        if (PyErr_Occurred())
+            return -1;
+        return go_on(c, number);
+    }
+    *result = res ? take_buffer(r, *field(r->op, r->ticks->at[O_FLAGS]), res) : PyBytes_FromStringAndSize("", 0);
+    if (!*result)
+        return -1;
+    if (res >= STREAMING) {
+        Py_INCREF(Py_True);
+        put(c->socket, io.at[S_STREAMING], Py_True);
+    }
+    return 1;
+}
+
+const struct kind kind_receive = { "receive", begin_receive, end_receive };
+
+/* ---- the type ---- */
+
+/* Receive(ticks, op, (template, its address), (ring, space, queue, aim),
+ *         (buffers, group, recycle, memory, bytes of each, count)) */
+static PyObject *receive_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *ticks, *op, *template, *buffers;
+    unsigned long long entry, ring, space, queue, aim, group, recycle, memory;
+    long long each;
+    long count;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "OO(OK)(KKKK)(OKKKLl)", &ticks, &op, &template, &entry, &ring, &space, &queue, &aim,
+                          &buffers, &group, &recycle, &memory, &each, &count))
+        return NULL;
+    Receive *r = (Receive *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (!r)
+        return NULL;
+    Py_INCREF(ticks);
+    r->ticks = (Ticks *)ticks;
+    Py_INCREF(op);
+    r->op = op;
+    Py_INCREF(template);
+    r->template = template;
+    Py_INCREF(buffers);
+    r->buffers = buffers;
+    r->fd = -1;
+    r->entry = (void *)(uintptr_t)entry;
+    r->ring = (void *)(uintptr_t)ring;
+    r->space = (int (*)(void *))(uintptr_t)space;
+    r->queue = (int (*)(void *))(uintptr_t)queue;
+    r->aim = (int (*)(void *, uint64_t, int, uint32_t))(uintptr_t)aim;
+    r->group = (void *)(uintptr_t)group;
+    r->recycle = (int (*)(void *, int))(uintptr_t)recycle;
+    r->memory = (const char *)(uintptr_t)memory;
+    r->each = each;
+    r->count = count;
+    return (PyObject *)r;
+}
+
+/* aim(user_data, fd, size) */
+static PyObject *receive_aim(PyObject *self, PyObject *args)
+{
+    Receive *r = (Receive *)self;
+    unsigned long long user_data;
+    PyObject *size;
+    int fd;
+    if (!PyArg_ParseTuple(args, "KiO", &user_data, &fd, &size))
+        return NULL;
+    long long number = number_of(size);
+    if (!number) {
+        PyErr_SetString(PyExc_ValueError, "a receive is of 1 to 0x7ffff000 bytes");
+        return NULL;
+    }
+    r->aim(r->entry, user_data, fd, (uint32_t)number);
+    PyObject *before = r->size;
+    Py_INCREF(size);
+    r->size = size;
+    r->number = number;
+    r->fd = fd;
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef receive_methods[] = {
+    { "aim", receive_aim, METH_VARARGS, "Makes the entry receive under a user_data, from a descriptor, so much." },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyMemberDef receive_members[] = {
+    { "template", T_OBJECT, offsetof(Receive, template), READONLY, "The entry." },
+    { NULL, 0, 0, 0, NULL },
+};
+
+static int receive_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Receive *r = (Receive *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(r->ticks);
+    Py_VISIT(r->op);
+    Py_VISIT(r->size);
+    Py_VISIT(r->template);
+    Py_VISIT(r->buffers);
+    return 0;
+}
+
+static int receive_clear(PyObject *self)
+{
+    Receive *r = (Receive *)self;
+    Py_CLEAR(r->ticks);
+    Py_CLEAR(r->op);
+    Py_CLEAR(r->size);
+    Py_CLEAR(r->template);
+    Py_CLEAR(r->buffers);
+    return 0;
+}
+
+static void receive_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    receive_clear(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot receive_slots[] = {
+    { Py_tp_new, receive_new },     { Py_tp_dealloc, receive_dealloc }, { Py_tp_traverse, receive_traverse },
+    { Py_tp_clear, receive_clear }, { Py_tp_methods, receive_methods },
+    { Py_tp_members, receive_members }, { 0, NULL },
+};
+
+static PyType_Spec receive_spec = {
+    "uring_trio.seams._ticks.Receive", sizeof(Receive), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, receive_slots,
+};
+
+int load_io_receive(PyObject *module)
+{
+    receive_type = (PyTypeObject *)PyType_FromSpec(&receive_spec);
+    return receive_type ? PyModule_AddObjectRef(module, "Receive", (PyObject *)receive_type) : -1;
+}
