@@ -144,6 +144,7 @@ def uninstall() -> None:
     seams.set_default_manager(None)
     seams.restore_checkpoints()
     seams.restore_scopes()
+    seams.restore_tasks()
     if _parts is not None:
         _parts.files(on_ring=False)
 

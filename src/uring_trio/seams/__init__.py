@@ -16,6 +16,7 @@ from .names import (
     DEFAULT_RECEIVE_SIZE,
     NAMES,
     NAMES_OF_SCOPES,
+    NAMES_OF_TASKS,
     NAMES_OF_TICKS,
     TESTED,
     SocketType,
@@ -60,6 +61,7 @@ from .runs import (
     writes_by,
 )
 from .scopes import restore as restore_scopes
+from .tasks import restore as restore_tasks
 from .ticks import make_ticks
 from .waits import (
     CANCELLED,
@@ -86,6 +88,7 @@ __all__ = [
     "INTERRUPTED",
     "NAMES",
     "NAMES_OF_SCOPES",
+    "NAMES_OF_TASKS",
     "NAMES_OF_TICKS",
     "TESTED",
     "Abort",
@@ -130,6 +133,7 @@ __all__ = [
     "resolve",
     "restore_checkpoints",
     "restore_scopes",
+    "restore_tasks",
     "run_sync_soon",
     "runs_on",
     "scheduled_from",

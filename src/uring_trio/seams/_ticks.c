@@ -32,7 +32,7 @@ _Thread_local Ticks *ticks_here;
 _Thread_local PyObject *task_here;
 
 static PyObject *s_task, *s_run, *s_abort_func, *s_settle, *s_random, *s_call, *s_deliver, *s_deliver_ki,
-    *s_r, *s_deterministic, *s_before, *s_after, *s_value, *s_name, *s_prune;
+    *s_r, *s_deterministic, *s_before, *s_after, *s_value, *s_name, *s_prune, *s_task_exited;
 
 /* ---- scheduling ---- */
 
@@ -197,10 +197,13 @@ static int park(Ticks *t, PyObject *task, PyObject *message)
 static int after_step(Ticks *t, PyObject *task, PySendResult status, PyObject *result)
 {
     if (status != PYGEN_NEXT) {
+        int left = status == PYGEN_RETURN ? leave_task(t, task) : 0;
+        if (left)
+            return left < 0 ? -1 : 0;
         PyObject *final = status == PYGEN_RETURN ? PyObject_CallFunctionObjArgs(t->value, result, NULL) : caught(t);
         if (!final)
             return -1;
-        PyObject *none = PyObject_CallFunctionObjArgs(t->task_exited, task, final, NULL);
+        PyObject *none = PyObject_CallMethodObjArgs(t->runner, s_task_exited, task, final, NULL);
         Py_DECREF(final);
         Py_XDECREF(none);
         return none ? 0 : -1;
@@ -447,7 +450,7 @@ static PyObject *ticks_resume(PyObject *self, PyObject *value)
 
 static const struct { const char *name; size_t at; } MEMBERS[] = {
 #define MEMBER(name) { #name, offsetof(Ticks, name) }
-    MEMBER(task_type), MEMBER(operation_type), MEMBER(runner), MEMBER(runq), MEMBER(task_exited), MEMBER(tasks),
+    MEMBER(task_type), MEMBER(operation_type), MEMBER(runner), MEMBER(runq), MEMBER(tasks),
     MEMBER(idle), MEMBER(deadlines), MEMBER(instruments), MEMBER(hooks), MEMBER(run_context), MEMBER(module),
     MEMBER(yield_message), MEMBER(park_type), MEMBER(entries), MEMBER(owners), MEMBER(registered), MEMBER(done), MEMBER(again), MEMBER(value),
     MEMBER(error), MEMBER(quiet), MEMBER(stray), MEMBER(foreign),
@@ -601,7 +604,7 @@ static int load(PyObject *module)
         { &s_deliver_ki, "_attempt_delivery_of_pending_ki" }, { &s_r, "_r" },
         { &s_deterministic, "_ALLOW_DETERMINISTIC_SCHEDULING" }, { &s_before, "before_task_step" },
         { &s_after, "after_task_step" }, { &s_value, "value" }, { &s_name, "__name__" },
-        { &s_prune, "_prune" },
+        { &s_prune, "_prune" }, { &s_task_exited, "task_exited" },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].at = PyUnicode_InternFromString(names[i].text)))
@@ -612,7 +615,7 @@ static int load(PyObject *module)
     Py_DECREF(type);
     if (load_shortcut(module) < 0 || load_io(module) < 0 || load_checkpoint(module) < 0)
         return -1;
-    return load_scope(module);
+    return load_scope(module) < 0 ? -1 : load_task(module);
 }
 
 static PyModuleDef_Slot slots[] = { { Py_mod_exec, load }, { 0, NULL } };

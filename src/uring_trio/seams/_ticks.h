@@ -25,7 +25,7 @@ enum field {
 typedef struct {
     PyObject_HEAD
     PyObject *task_type, *operation_type;
-    PyObject *runner, *runq, *append, *clear, *task_exited, *tasks, *idle, *deadlines;
+    PyObject *runner, *runq, *append, *clear, *tasks, *idle, *deadlines;
     PyObject *instruments;    /* of the runner; `call` is called on it */
     PyObject *hooks;          /* its dict: one entry while there is no instrument */
     PyObject *run_context;    /* the dict of GLOBAL_RUN_CONTEXT in this thread */
@@ -106,10 +106,15 @@ extern _Thread_local PyObject *task_here;
 /* Makes a parked task runnable, to be resumed with `with`. */
 int schedule(Ticks *t, PyObject *task, PyObject *with);
 
+/* The usual end of a task that has returned. 1: it is over; 0: nothing was done, it is for Trio's `task_exited` to do;
+ * -1: an exception is set. */
+int leave_task(Ticks *t, PyObject *task);
+
 /* The other files' part of the module. */
 int load_io(PyObject *module);
 int load_checkpoint(PyObject *module);
 int load_scope(PyObject *module);
 int load_shortcut(PyObject *module);
+int load_task(PyObject *module);
 
 #endif

@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_RECEIVE_SIZE",
     "NAMES",
     "NAMES_OF_SCOPES",
+    "NAMES_OF_TASKS",
     "NAMES_OF_TICKS",
     "TESTED",
     "SocketType",
@@ -121,6 +122,21 @@ NAMES_OF_SCOPES = (
 )
 """What cancel scopes in C rely on besides: the fields of their classes, all of them, and no others. Without
 one of these, or beside another, scopes stay Trio's."""
+
+NAMES_OF_TASKS = (
+    "trio._core._run.CancelStatus._tasks",
+    "trio._core._run.CancelStatus.abandoned_by_misnesting",
+    "trio._core._run.GLOBAL_PARKING_LOT_BREAKER",
+    "trio._core._run.Nursery._check_nursery_closed",
+    "trio._core._run.Nursery._child_finished",
+    "trio._core._run.Runner.spawn_impl",
+    "trio._core._run.Task._activate_cancel_status",
+    "trio._core._run.Task._child_nurseries",
+    "trio._core._run.Task._eventual_parent_nursery",
+    "trio._core._run.Task._ki_protected",
+    "trio._core._run.Task._parent_nursery",
+)
+"""What tasks that start and end in C rely on besides: the fields of their class, and no others."""
 
 
 class UnsupportedTrio(RuntimeError):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import outcome
 
-from . import checkpoints, scopes
+from . import checkpoints, scopes, tasks
 from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, tested
 from .waits import DONE
 
@@ -95,7 +95,6 @@ def make_ticks(
         "operation_type": operation,
         "runner": runner,
         "runq": runner.runq,
-        "task_exited": runner.task_exited,
         "tasks": runner.tasks,
         "idle": runner.waiting_for_idle,
         "deadlines": runner.deadlines,
@@ -120,6 +119,7 @@ def make_ticks(
     ticks = C.Ticks(objects, offsets, ring, offset)
     checkpoints.exchange(C)
     scopes.exchange(C, find_offsets)
+    tasks.exchange(C, find_offsets)
     return ticks
 
 

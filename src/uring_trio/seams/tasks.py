@@ -1,0 +1,157 @@
+"""The start and the end of tasks in C, for runs whose scheduler ticks are in C.
+
+Shortcuts stand in Trio's classes for ``Nursery.start_soon`` and for ``Runner.spawn_impl``, which
+``nursery.start`` calls too. In a step in C they start the usual task, and such a task ends in C: one of a
+coroutine function, in an open nursery that is not cancelled, which returns. Everything else is Trio's: an
+error, a system task, a run with instruments, the main task, a nursery that is left open.
+
+The shortcuts know every field of a task and every attribute of a nursery. A Trio whose classes have others
+keeps its functions. Nothing is done in C for as long as a program has replaced a function of Trio's that the
+shortcuts do the work of.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import types
+from typing import TYPE_CHECKING, Any
+
+from .names import NAMES_OF_TASKS, core_run, present
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["exchange", "restore"]
+
+_TASK = (
+    "_parent_nursery",
+    "coro",
+    "_runner",
+    "name",
+    "context",
+    "_counter",
+    "_ki_protected",
+    "_next_send_fn",
+    "_next_send",
+    "_abort_func",
+    "custom_sleep_data",
+    "_child_nurseries",
+    "_eventual_parent_nursery",
+    "_cancel_points",
+    "_schedule_points",
+    "_cancel_status",
+)
+_NURSERY = {
+    "_parent_task",
+    "_strict_exception_groups",
+    "_cancel_status",
+    "cancel_scope",
+    "_children",
+    "_pending_excs",
+    "_nested_child_running",
+    "_parent_waiting_in_aexit",
+    "_pending_starts",
+    "_closed",
+}
+_USED_BY_NURSERIES = {"_child_nurseries", "append", "set"}
+_SHORTCUTS = (("Nursery", "start_soon"), ("Runner", "spawn_impl"))
+_STOOD_FOR = (
+    ("Nursery", "_check_nursery_closed"),
+    ("Nursery", "_child_finished"),
+    ("Runner", "reschedule"),
+    ("Runner", "task_exited"),
+    ("Task", "__init__"),
+    ("Task", "_activate_cancel_status"),
+)
+"""The functions that the shortcuts and the end of a task do the work of besides."""
+_ARGUMENTS = {
+    "_check_nursery_closed": 1,
+    "_child_finished": 3,
+    "reschedule": 3,
+    "spawn_impl": 7,
+    "start_soon": 3,
+    "task_exited": 3,
+    "_activate_cancel_status": 2,
+}
+_before: list[tuple[Any, str, Any, Any]] = []
+_undo: list[Callable[[], object]] = []
+
+
+def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]], Any]) -> None:
+    """Puts the shortcuts into Trio's classes. Idempotent."""
+    if _before or not all(map(present, NAMES_OF_TASKS)) or not _expected():
+        return
+    statuses = core_run.CancelStatus
+    wanted = [(core_run.Task, name) for name in _TASK]
+    wanted += [(statuses, name) for name in ("effectively_cancelled", "_tasks", "abandoned_by_misnesting")]
+    offsets = find_offsets(wanted)
+    if offsets is None:
+        return
+    kinds = [getattr(core_run, kind) for kind, _ in _SHORTCUTS]
+    functions = tuple(vars(kind)[name] for kind, (_, name) in zip(kinds, _SHORTCUTS))
+    count = next(each.default.factory for each in core_run.Task.__attrs_attrs__ if each.name == "_counter")
+    shortcuts = extension.use_tasks(
+        core_run.Nursery,
+        statuses,
+        functools.partial,
+        core_run.GLOBAL_PARKING_LOT_BREAKER,
+        count,
+        offsets,
+        functions,
+    )
+    for kind, (_, name), function, shortcut in zip(kinds, _SHORTCUTS, functions, shortcuts):
+        _before.append((kind, name, function, shortcut))
+        setattr(kind, name, shortcut)
+    watched = [_place(getattr(core_run, kind), name) for kind, name in (*_STOOD_FOR, _SHORTCUTS[1])]
+    extension.watch_tasks(watched if None not in watched else [])
+    _undo.append(functools.partial(extension.watch_tasks, []))
+
+
+def restore() -> None:
+    """Undoes `exchange`. What something else was put in the place of stays."""
+    while _undo:
+        _undo.pop()()
+    while _before:
+        kind, name, function, shortcut = _before.pop()
+        if vars(kind)[name] is shortcut:
+            setattr(kind, name, function)
+
+
+def _expected() -> bool:
+    """Whether the classes have these fields, and the functions are as Trio has them."""
+    fields = core_run.Task.__attrs_attrs__
+    plain = all(each.converter is None and each.validator is None for each in fields)
+    defaults = [each.default for each in fields if each.name == "_counter"]
+    return (
+        plain
+        and tuple(each.name for each in fields) == _TASK
+        and isinstance(getattr(defaults[0], "factory", None), types.MethodWrapperType)
+        and set(core_run.Nursery.__init__.__code__.co_names) == _NURSERY | _USED_BY_NURSERIES
+        and all(_is_trios(getattr(core_run, kind), name) for kind, name in (*_SHORTCUTS, *_STOOD_FOR))
+    )
+
+
+def _is_trios(kind: Any, name: str) -> bool:
+    """Whether this is the function as Trio has it, and not what a program has put in its place. The
+    constructor's code was generated by attrs."""
+    function = vars(kind).get(name)
+    if type(function) is not types.FunctionType:
+        return False
+    code = function.__code__
+    if name == "__init__":
+        return code.co_filename.startswith("<attrs generated") and "__attrs_post_init__" not in vars(kind)
+    return (
+        code.co_filename == inspect.getfile(core_run)
+        and code.co_argcount + code.co_kwonlyargcount == _ARGUMENTS[name]
+    )
+
+
+def _place(kind: Any, name: str) -> tuple[dict[str, Any], str, Any] | None:
+    """The dict of a class that holds this name, with the name and what lies there."""
+    value = vars(kind)[name]
+    for found in gc.get_referents(vars(kind)):
+        if type(found) is dict and found.get(name) is value:
+            return found, name, value
+    return None
