@@ -1,9 +1,11 @@
 """Copies a file by chains of linked requests: python examples/uring/linked_copy.py [SOURCE TARGET]
 
 Each chain reads a piece and writes it: the kernel starts the write when the read has succeeded in full,
-without a step of the program in between. Eight chains are in flight at a time.
+without a step of the program in between. Eight chains are in flight at a time. At the end the copy is put on
+storage.
 """
 
+import errno
 import os
 import sys
 import tempfile
@@ -21,14 +23,23 @@ def copy(source: int, target: int) -> int:
     chains = 0
     with Ring(entries=4 * CHAINS) as ring:
         for start in range(0, size, CHAINS * PIECE):
+            pairs = []
             for i, offset in enumerate(range(start, min(size, start + CHAINS * PIECE), PIECE)):
                 piece = memoryview(buffers[i])[: size - offset]
                 with ring.chain():
-                    ring.read(source, piece, offset=offset)
-                    ring.write(target, piece, offset=offset)
+                    read = ring.read(source, piece, offset=offset)
+                    write = ring.write(target, piece, offset=offset)
+                pairs.append((read, write, len(piece)))
                 chains += 1
-            for cqe in ring.completions():
-                cqe.result()  # raises what went wrong
+            for _ in ring.completions():
+                pass  # until nothing is in flight
+            for read, write, length in pairs:
+                # A result raises the error of its request. Less than was asked for is none.
+                if read.result() < length:
+                    raise EOFError("the source has become shorter")
+                if write.result() < length:
+                    raise OSError(errno.ENOSPC, "the target has no room for all of it")
+        ring.fsync(target).wait()
     return chains
 
 

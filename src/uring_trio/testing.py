@@ -157,7 +157,10 @@ def no_leaks() -> Iterator[None]:
     yield
     now = process_totals()
     if now["runs"] == totals["runs"]:
-        raise AssertionError("no ring run ended here: it did not run on a ring")
+        raise AssertionError(
+            "no ring run ended here: call uring_trio.run, or put trio.run on the ring by URING_TRIO=1 or "
+            "pytest --uring"
+        )
     if now["leaked"] > totals["leaked"]:
         raise AssertionError(f"{now['leaked'] - totals['leaked']} operations did not end with their run")
     if _open_files() != files:

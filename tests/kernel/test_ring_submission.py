@@ -48,6 +48,9 @@ def test_chains_at_once(ring):
     assert [found[i] for i in range(8)] == [0, 0, -5] + [-errno.ECANCELED] * 5
     ring.submit_linked([(ops.nop(result=-5), 1), (ops.nop(), 2)], hard=True)
     assert {c.user_data: c.res for c in take(ring, 2)} == {1: -5, 2: 0}
+    for not_pairs in ([ops.nop(), ops.nop()], [(ops.nop(),)]):
+        with pytest.raises(TypeError, match="pairs of a request and its context"):
+            ring.submit_linked(not_pairs)
     for bad in ([], [(ops.nop(), i) for i in range(9)]):
         with pytest.raises(ValueError, match="1 to 8"):
             ring.submit_linked(bad)

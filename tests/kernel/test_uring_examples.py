@@ -121,6 +121,20 @@ def test_an_example_does_what_it_says(name: str) -> None:
     assert (done.stdout, done.stderr, done.returncode) == (SAYS[name], "", 0)
 
 
+def test_a_copy_that_finds_no_room_says_so(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(100_000))
+    # The last write comes short, and no request follows it in its chain.
+    limited = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (99_000, 99_000)); "
+        "sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", limited, str(EXAMPLES / "linked_copy.py"), str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("the target has no room for all of it\n")
+
+
 def exchange(address: tuple[str, int], data: bytes) -> bytes:
     """All that the server answers to ``data`` and the end of the stream."""
     answer = bytearray()

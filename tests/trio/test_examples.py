@@ -87,29 +87,6 @@ def test_udp_echoes() -> None:
         server.stop()
 
 
-def test_file_server(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    content = {"empty": b"", "small": b"text", "large": os.urandom(3_000_000)}
-    for name, data in content.items():
-        (root / name).write_bytes(data)
-    (tmp_path / "secret").write_text("not below the root")
-    with started(path("file_server.py"), "--root", str(root)) as server:
-        for name, data in content.items():
-            assert exchange(server.address, f"{name}\n".encode()) == b"%d\n" % len(data) + data
-        every = "".join(f"{name}\n" for name in content).encode()
-        assert exchange(server.address, every) == b"".join(
-            b"%d\n" % len(data) + data for data in content.values()
-        )
-        for name in (b"none", b".", b"../secret", str(tmp_path / "secret").encode(), b"a\0b"):
-            assert exchange(server.address, name + b"\n") == b"-1\n"
-        with socket.create_connection(server.address, timeout=SECONDS) as client:
-            client.sendall(b"large\n")
-        assert exchange(server.address, b"small\n") == b"4\ntext"
-        assert server.has_ring()
-        server.stop()
-
-
 def test_proxy() -> None:
     messages = [os.urandom(size) for size in (0, 1, 1000, 3_000_000)]
     with started(path("echo_multishot.py")) as target:
@@ -164,8 +141,8 @@ SERVERS = [
     "deadlines.py",
     "echo_multishot.py",
     "echo_trio.py",
-    "file_server.py",
     "proxy.py",
+    "static_files.py",
     "two_threads.py",
     "udp_echo.py",
 ]

@@ -7,12 +7,13 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-SECONDS = 60
+from tests.trio.programs import EXAMPLES, SECONDS, exchange, path, started
 
 
 def run(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -134,29 +135,50 @@ for _ in range(2):
 def test_static_files(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    data = os.urandom(1_000_000)
-    (root / "a file").write_bytes(data)
+    content = {"a file": os.urandom(5_000_000), "empty": b"", "small": b"text"}
+    for name, data in content.items():
+        (root / name).write_bytes(data)
     (tmp_path / "secret").write_text("not below the root")
     (root / "way-out").symlink_to(tmp_path / "secret")
-    command = [sys.executable, str(EXAMPLES / "static_files.py"), "--root", str(root), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        host, _, port = server.stdout.readline().removeprefix("listening on ").strip().rpartition(":")
-        client = http.client.HTTPConnection(host, int(port), timeout=SECONDS)
-        for _ in range(3):
-            client.request("GET", "/a%20file")
+    (root / "circle").symlink_to("circle")
+    os.mkfifo(root / "fifo")
+    with started(path("static_files.py"), "--root", str(root)) as server:
+        client = http.client.HTTPConnection(*server.address, timeout=SECONDS)
+        for name, data in content.items():
+            client.request("GET", "/" + quote(name))
             response = client.getresponse()
             assert (response.status, response.read()) == (200, data)
-        for name in ("/missing", "/", "/../secret", "/way-out", "/%2e%2e/secret"):
-            client.request("GET", name)
+        for name in (
+            "missing",
+            "",
+            "../secret",
+            "way-out",
+            "circle",
+            "fifo",
+            "%2e%2e/secret",
+            "%00",
+            "a%00b",
+        ):
+            client.request("GET", f"/{name}")
             response = client.getresponse()
-            assert (response.status, response.read()) == (404, b"")
+            assert (response.status, response.read()) == (404, b""), name
         client.request("DELETE", "/a%20file")
         assert client.getresponse().status == 405
         client.close()
-        assert len(os.listdir(f"/proc/{server.pid}/task")) <= 1 + count_workers(server.pid)
-        server.send_signal(signal.SIGINT)
-        assert server.wait(SECONDS) == 0
+        # Requests that come at once are answered in turn; one of HTTP/1.0 is the last.
+        asked = b"GET /small HTTP/1.1\r\n\r\nGET /empty?query HTTP/1.1\r\n\r\nGET /small HTTP/1.0\r\n\r\n"
+        with socket.create_connection(server.address, timeout=SECONDS) as client_of_old:
+            client_of_old.sendall(asked)
+            found = b"".join(iter(lambda: client_of_old.recv(4096), b""))
+        assert found.count(b"200 OK") == 3
+        assert found.endswith(b"text")
+        with socket.create_connection(server.address, timeout=SECONDS) as leaver:
+            leaver.sendall(b"GET /a%20file HTTP/1.1\r\n\r\n")
+        assert exchange(server.address, b"GET /small HTTP/1.1\r\n\r\n").endswith(b"text")
+        assert server.has_ring()
+        pid = server.process.pid
+        assert len(os.listdir(f"/proc/{pid}/task")) <= 1 + count_workers(pid)
+        server.stop()
 
 
 def count_workers(pid: int) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import runpy
 import signal
 import socket
 import ssl
@@ -14,8 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 import trustme
 
+import uring_trio
 from tests.trio.programs import EXAMPLES, RESET, SECONDS, exchange, path, started
 
 README = (EXAMPLES.parent / "README.md").read_text()
@@ -126,6 +129,29 @@ def test_workers_share_a_port() -> None:
     for pid in workers:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_a_worker_that_ends_is_started_anew(tmp_path: Path) -> None:
+    began = tmp_path / "began"
+    worker = """
+import os, sys, time
+first = not os.path.exists(sys.argv[1])
+open(sys.argv[1], "a").close()
+if not first:
+    os.write(int(sys.argv[2]), b"r")
+    time.sleep(60)
+"""
+
+    async def main() -> None:
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                # Not before one is ready.
+                await nursery.start(supervise, [sys.executable, "-c", worker, str(began)])
+                assert began.exists()
+                nursery.cancel_scope.cancel()
+
+    supervise = runpy.run_path(path("prefork.py"))["supervise"]
+    uring_trio.run(main)
 
 
 def test_tls_echoes(tmp_path: Path) -> None:

@@ -142,9 +142,11 @@ class Submission(Requesting):
                 then.
         """
         chain = list(requests)
-        for op, _ in chain:
-            if not isinstance(op, Op):
-                raise no_request(op)
+        for pair in chain:
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise TypeError(f"a chain is pairs of a request and its context or None, not {pair!r}")
+            if not isinstance(pair[0], Op):
+                raise no_request(pair[0])
         with self._lock:
             self._check_usable()
             linked = self._linked([op for op, _ in chain], hard)

@@ -8,6 +8,7 @@ the file.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import mmap
@@ -172,6 +173,8 @@ async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666)
     try:
         fd = await open_descriptor(absolute(path), flags | os.O_DIRECT, mode)
     except OSError as exc:
+        if exc.errno == errno.EINVAL:
+            raise OSError(exc.errno, "this file cannot be opened with O_DIRECT", os.fspath(path)) from None
         raise renamed(exc, path) from None
     try:
         found = await perform(ops.statx("", flags=abi.AT_EMPTY_PATH, mask=_STATX_DIOALIGN, dir_fd=fd))

@@ -132,6 +132,12 @@ async def test_the_rest_of_the_ring(path: Path) -> None:
         assert await file.stat() == os.fstat(file.fileno())
 
 
+async def test_no_direct_reads_of_what_is_made_up() -> None:
+    with pytest.raises(OSError, match="cannot be opened with O_DIRECT: '/proc/version'") as caught:
+        await open_direct("/proc/version")
+    assert caught.value.errno == errno.EINVAL
+
+
 async def test_direct(path: Path) -> None:
     data = path.read_bytes()
     try:
