@@ -82,7 +82,7 @@ class DirectFile:
         """
         if type(buffer) is RegisteredBuffer:
             self._check_aligned(buffer.address, len(buffer), offset)
-            return await buffer.transfer(self._file, READ, offset, self.align)
+            return await buffer._transfer(self._file, READ, offset, self.align)
         address, size, view = pin_writable(buffer)
         self._check_aligned(address, size, offset)
         return await self._read_whole(address, size, offset, view)
@@ -96,7 +96,7 @@ class DirectFile:
         """
         if type(data) is RegisteredBuffer:
             self._check_aligned(data.address, len(data), offset)
-            return await data.transfer(self._file, WRITE, offset)
+            return await data._transfer(self._file, WRITE, offset)
         with memoryview(data).cast("B") as octets:
             size = len(octets)
             if offset < 0 or offset % self.align or size % self.align:

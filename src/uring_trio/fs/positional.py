@@ -100,7 +100,7 @@ class Positional(ABC):
         the end of the file. A `RegisteredBuffer` is cheaper for large pieces."""
         self._check_open()
         if type(buffer) is RegisteredBuffer:
-            return await buffer.transfer(self._file, READ, _offset(offset))
+            return await buffer._transfer(self._file, READ, _offset(offset))
         address, size, held = pin_writable(buffer)
         return await self._fully(READ, address, size, _offset(offset), held)
 
@@ -110,7 +110,7 @@ class Positional(ABC):
         pwrite(2), also for files opened with ``"a"``, where Linux appends."""
         self._check_open()
         if type(data) is RegisteredBuffer:
-            return await data.transfer(self._file, WRITE, _offset(offset))
+            return await data._transfer(self._file, WRITE, _offset(offset))
         address, size, held = pin(data)
         return await self._fully(WRITE, address, size, _offset(offset), (held, data))
 

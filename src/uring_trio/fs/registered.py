@@ -236,7 +236,7 @@ class RegisteredBuffer:
         return pool
 
     @enable_ki_protection
-    async def transfer(
+    async def _transfer(
         self, file: Descriptor, opcode: int, offset: int, align: int = 1, begun: int = 0
     ) -> int:
         """Reads or writes what is behind the first ``begun`` bytes; returns how much is done then, which is
@@ -273,7 +273,7 @@ class RegisteredBuffer:
                 return done
             if file.regular and not begun:
                 # What a regular file has begun is not torn.
-                rest = self.transfer(file, opcode, offset, align, done)
+                rest = self._transfer(file, opcode, offset, align, done)
                 with trio.CancelScope(shield=True):
                     return await rest
 

@@ -221,7 +221,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    def receiving_owner(self) -> Fd:
+    def _receiving_owner(self) -> Fd:
         """For a subscription that takes what arrives; see `RingSocket.receiving_owner`."""
         owner = self._open()
         if owner.receiving is not None:

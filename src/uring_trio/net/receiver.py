@@ -43,10 +43,10 @@ class ByteReceiver(ABC):
         """See `trio.abc.ReceiveStream.receive_some`."""
 
     @abstractmethod
-    def receiving_owner(self) -> Fd:
+    def _receiving_owner(self) -> Fd:
         """The `Fd` to receive from, which no other task receives from now."""
 
-    def coalescing(self, engine: Engine, room: int) -> Coalescing | None:
+    def _coalescing(self, engine: Engine, room: int) -> Coalescing | None:
         """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
         return None
 
@@ -131,7 +131,7 @@ class _StreamChunks(ByteItems[Any]):
     def __init__(self, stream: ByteReceiver, copy: bool, bundle: bool, size: int, count: int) -> None:
         self._bundle = bundle and bundles_work()
         fields = partial(recv_fields, bundle=self._bundle)
-        super().__init__(stream.receiving_owner, fields, "recv_multishot", size, count, copy, stream._keep)
+        super().__init__(stream._receiving_owner, fields, "recv_multishot", size, count, copy, stream._keep)
         self._stream = stream
         self._single = False
         self._piece = min(size, _PIECE) if copy else size
@@ -161,7 +161,7 @@ class _StreamChunks(ByteItems[Any]):
         subscription = super()._open()
         owner = subscription.owner
         owner.receiving = subscription
-        subscription.coalescing = self._stream.coalescing(owner.engine, self._size * self._count)
+        subscription.coalescing = self._stream._coalescing(owner.engine, self._size * self._count)
         return subscription
 
     @enable_ki_protection

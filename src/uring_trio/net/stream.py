@@ -246,11 +246,11 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         except OSError as exc:
             raise stream_error(exc) from exc
 
-    def receiving_owner(self) -> Fd:
+    def _receiving_owner(self) -> Fd:
         """For a subscription that takes what arrives; see `RingSocket.receiving_owner`."""
         return self.socket.receiving_owner()
 
-    def coalescing(self, engine: Engine, room: int) -> Coalescing:
+    def _coalescing(self, engine: Engine, room: int) -> Coalescing:
         return Coalescing(engine, seams.stdlib_socket(self.socket), room)
 
     def _check_open(self) -> None:
