@@ -66,8 +66,8 @@ if TYPE_CHECKING:
     )
     from .machines.machine import IllegalEvent
     from .machines.multishot import MultishotSubscription, SubscriptionState
+    from .machines.receive_queue import ZCRXCopies, ZCRXOffsets, ZCRXQueue
     from .machines.received import ZCRXBuffer, ZCRXConfig, ZCRXHandler
-    from .machines.refill import ZCRXOffsets, ZCRXQueue
     from .machines.steps import MultishotAction, MultishotHandler, MultishotStep
     from .machines.zcrx import ZCRXReceiver, ZCRXState
     from .machines.zerocopy import ZCHandler, ZCTracker
@@ -163,6 +163,7 @@ __all__ = [
     "ZCHandler",
     "ZCRXBuffer",
     "ZCRXConfig",
+    "ZCRXCopies",
     "ZCRXHandler",
     "ZCRXOffsets",
     "ZCRXQueue",
@@ -224,7 +225,7 @@ _HOMES = {
     ),
     "machines.machine": "IllegalEvent",
     "machines.multishot": "MultishotSubscription SubscriptionState",
-    "machines.refill": "ZCRXOffsets ZCRXQueue",
+    "machines.receive_queue": "ZCRXCopies ZCRXOffsets ZCRXQueue",
     "machines.received": "ZCRXBuffer ZCRXConfig ZCRXHandler",
     "machines.steps": "MultishotAction MultishotHandler MultishotStep",
     "machines.zcrx": "ZCRXReceiver ZCRXState",

@@ -380,3 +380,106 @@ def test_any_life(events, end):
     assert sorted(returned) == [(i | TOKEN, 1 + i) for i in range(delivered)]
     assert ring.names().count("async_cancel") <= 1
     assert ring.pools.extended_available == 1
+
+
+# ---- an area that is used up ---------------------------------------------------------------------------
+
+
+def test_it_goes_on_when_memory_comes_back(ring, card):
+    log = Log(keep=True)
+    receiver, ctx = started(ring, card, log)
+    dispatch(ring.complete(ctx, 10, MORE, big=0))
+    dispatch(ring.complete(ctx, -errno.ENOMEM))
+    assert (receiver.state, receiver.active, log.errors) == (ZCRXState.STARVED, True, [])
+    assert ring.names() == ["recv_zero_copy"]
+    with pytest.raises(BlockingIOError, match="STARVED"):
+        receiver.close()
+    log.kept[0].release()
+    assert receiver.state is ZCRXState.ACTIVE
+    assert ring.names() == ["recv_zero_copy"] * 2
+    assert ring.queued[-1][1] == ctx
+    dispatch(ring.complete(ctx, 0))
+    assert (log.data[-1], receiver.stopped, log.stopped) == (b"", True, 1)
+
+
+def test_memory_that_came_back_before_the_end(ring, card):
+    """The kernel had used the area up when it ended, and the handler had released all of it since."""
+    log = Log()
+    receiver, ctx = started(ring, card, log)
+    dispatch(ring.complete(ctx, 10, MORE, big=0))
+    dispatch(ring.complete(ctx, -errno.ENOMEM))
+    assert receiver.state is ZCRXState.ACTIVE
+    assert ring.names() == ["recv_zero_copy"] * 2
+    dispatch(ring.complete(ctx, -errno.ENOMEM))  # no progress, and nothing on loan: it is the kernel's memory
+    assert (receiver.stopped, log.errors, log.stopped) == (True, [errno.ENOMEM], 1)
+
+
+def test_a_full_completion_queue(ring, card):
+    log = Log()
+    receiver, ctx = started(ring, card, log)
+    dispatch(ring.complete(ctx, -errno.ENOSPC))
+    assert (receiver.state, log.errors, ring.names()) == (ZCRXState.ACTIVE, [], ["recv_zero_copy"] * 2)
+
+
+def test_a_stop_while_it_waits_for_memory(ring, card):
+    log = Log(keep=True)
+    receiver, ctx = started(ring, card, log)
+    dispatch(ring.complete(ctx, 10, MORE, big=0))
+    dispatch(ring.complete(ctx, -errno.ENOMEM))
+    receiver.stop()
+    assert (receiver.stopped, log.stopped, ring.pools.extended_available) == (True, 1, 1)
+    log.kept[0].release()
+    assert ring.names() == ["recv_zero_copy"]
+
+
+def test_an_area_used_up_while_it_stops(ring, card):
+    log = Log(keep=True)
+    receiver, ctx = started(ring, card, log)
+    dispatch(ring.complete(ctx, 10, MORE, big=0))
+    receiver.stop()
+    dispatch(ring.complete(ctx, -errno.ENOMEM))
+    assert (receiver.stopped, log.stopped, log.errors) == (True, 1, [])
+
+
+def test_a_handler_that_wants_no_more_of_a_full_queue(ring, card):
+    log = Log(answer=False)
+    receiver, ctx = started(ring, card, log)
+    ring.refuse = True
+    dispatch(ring.complete(ctx, 10, MORE, big=0))
+    assert receiver.active
+    dispatch(ring.complete(ctx, -errno.ENOMEM))
+    assert (receiver.stopped, log.stopped) == (True, 1)
+
+
+def test_no_room_to_go_on(ring, card):
+    log = Log(keep=True)
+    receiver, ctx = started(ring, card, log)
+    dispatch(ring.complete(ctx, 10, MORE, big=0))
+    dispatch(ring.complete(ctx, -errno.ENOMEM))
+    ring.refuse = True
+    log.kept[0].release()
+    assert (receiver.stopped, log.stopped, log.errors) == (True, 1, [errno.ENOBUFS])
+
+
+def test_a_full_refill_ring_is_flushed(ring):
+    card = Card(entries=2)
+    flushes = []
+    offsets = ZCRXOffsets(head=HEAD, tail=TAIL, rqes=RQES)
+    card.queue = ZCRXQueue(
+        7, card.area, card.region, 2, offsets, TOKEN, flush=lambda: flushes.append(card.taken())
+    )
+    card.queue.flush()
+    assert flushes == []  # there is nothing to take
+    for i in range(3):
+        card.queue.refill(i, 1)
+    assert flushes == [[(TOKEN, 1), (1 | TOKEN, 1)]]
+    card.queue.flush()
+    assert flushes[1] == [(2 | TOKEN, 1)]
+    assert card.queue.room == 2
+
+
+def test_a_queue_without_a_card_is_number_zero():
+    assert ZCRXConfig(None).rx_queue == 0
+    for bad in ({"rx_queue": 1}, {"chunk_size": 8192}):
+        with pytest.raises(ValueError, match="without a card"):
+            ZCRXConfig(None, **bad)

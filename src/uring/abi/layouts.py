@@ -35,6 +35,7 @@ __all__ = [
     "QUERY_OPCODE",
     "QUERY_SCQ",
     "QUERY_ZCRX",
+    "QUERY_ZCRX_EVENT",
     "RECVMSG_OUT",
     "REGION_DESC",
     "REG_WAIT",
@@ -48,8 +49,10 @@ __all__ = [
     "ZCRX_AREA_REG",
     "ZCRX_CQE",
     "ZCRX_CTRL",
+    "ZCRX_EVENT_DESC",
     "ZCRX_IFQ_REG",
     "ZCRX_RQE",
+    "ZCRX_STATS",
     "Layout",
 ]
 
@@ -228,6 +231,13 @@ STRUCTS: Final[dict[str, Layout]] = {
             "rq_hdr_size": (24, 4), "rq_hdr_alignment": (28, 4), "__resv": (32, 8),
         },
     ),
+    "io_uring_query_zcrx_event": Layout(
+        48,
+        {
+            "event_flags": (0, 4), "stats_size": (4, 4), "stats_off_alignment": (8, 4), "__resv1": (12, 4),
+            "__resv2": (16, 32),
+        },
+    ),
     "io_uring_query_scq": Layout(16, {"hdr_size": (0, 8), "hdr_alignment": (8, 8)}),
     # Zero-copy receive.
     "io_uring_zcrx_rqe": Layout(16, {"off": (0, 8), "len": (8, 4), "__pad": (12, 4)}),
@@ -249,18 +259,38 @@ STRUCTS: Final[dict[str, Layout]] = {
         96,
         {
             "if_idx": (0, 4), "if_rxq": (4, 4), "rq_entries": (8, 4), "flags": (12, 4), "area_ptr": (16, 8),
-            "region_ptr": (24, 8), "offsets": (32, 32), "zcrx_id": (64, 4), "__resv2": (68, 4),
-            "__resv": (72, 24),
+            "region_ptr": (24, 8), "offsets": (32, 32), "zcrx_id": (64, 4), "rx_buf_len": (68, 4),
+            "event_desc": (72, 8), "__resv": (80, 16),
         },
     ),
     "zcrx_ctrl_flush_rq": Layout(48, {"__resv": (0, 48)}),
     "zcrx_ctrl_export": Layout(48, {"zcrx_fd": (0, 4), "__resv1": (4, 44)}),
+    "zcrx_ctrl_arm_event": Layout(48, {"event_type": (0, 4), "__resv": (4, 44)}),
     "zcrx_ctrl": Layout(
         72,
         {
             "zcrx_id": (0, 4), "op": (4, 4), "__resv": (8, 16), "zc_export": (24, 48), "zc_flush": (24, 48),
+            "zc_arm_event": (24, 48),
         },
     ),
+    "zcrx_event_desc": Layout(
+        96,
+        {
+            "user_data": (0, 8), "type_mask": (8, 4), "flags": (12, 4), "stats_offset": (16, 8),
+            "__resv2": (24, 72),
+        },
+    ),
+    "zcrx_stats": Layout(16, {"copy_count": (0, 8), "copy_bytes": (8, 8)}),
+    # Filters of requests.
+    "io_uring_bpf_filter": Layout(
+        64,
+        {
+            "opcode": (0, 4), "flags": (4, 4), "filter_len": (8, 4), "pdu_size": (12, 1), "resv": (13, 3),
+            "filter_ptr": (16, 8), "resv2": (24, 40),
+        },
+    ),
+    "io_uring_bpf": Layout(72, {"cmd_type": (0, 2), "cmd_flags": (2, 2), "resv": (4, 4), "filter": (8, 64)}),
+    "sock_filter": Layout(8, {"code": (0, 2), "jt": (2, 1), "jf": (3, 1), "k": (4, 4)}),
     # Structures that operations point to.
     "io_uring_recvmsg_out": Layout(
         16,
@@ -324,13 +354,17 @@ QUERY_HDR: Final = Struct("=QQIIi12x")  # next_entry, query_data, query_op, size
 QUERY_OPCODE: Final = Struct("=IIQQQQI4x")  # nr_request_opcodes, nr_register_opcodes, features, setup,
 #                                             enter and entry flags, nr_query_opcodes
 QUERY_ZCRX: Final = Struct("=QQIIII8x")  # register_flags, area_flags, nr_ctrl_opcodes, features, rq_hdr_*
+QUERY_ZCRX_EVENT: Final = Struct("=III36x")  # event_flags, stats_size, stats_off_alignment
 QUERY_SCQ: Final = Struct("=QQ")  # hdr_size, hdr_alignment
 ZCRX_RQE: Final = Struct("=QI4x")  # off, len
 ZCRX_CQE: Final = Struct("=Q8x")  # off
 ZCRX_AREA_REG: Final = Struct("=QQQII16x")  # addr, len, rq_area_token, flags, dmabuf_fd
-ZCRX_IFQ_REG: Final = Struct("=IIIIQQIII20xI28x")  # if_idx, if_rxq, rq_entries, flags, area_ptr, region_ptr,
-#                                                    head, tail, rqes, zcrx_id
-ZCRX_CTRL: Final = Struct("=II64x")  # zcrx_id, op; ZCRX_CTRL_EXPORT writes its fd at zc_export
+ZCRX_IFQ_REG: Final = Struct("=IIIIQQIII20xIIQ16x")  # if_idx, if_rxq, rq_entries, flags, area_ptr,
+#                        region_ptr, head, tail, rqes, zcrx_id, rx_buf_len, event_desc
+ZCRX_CTRL: Final = Struct("=II16xI44x")  # zcrx_id, op, the first word of the request's own: event_type, or
+#                                          the zcrx_fd that ZCRX_CTRL_EXPORT answers
+ZCRX_EVENT_DESC: Final = Struct("=QIIQ72x")  # user_data, type_mask, flags, stats_offset
+ZCRX_STATS: Final = Struct("=QQ")  # copy_count, copy_bytes
 
 # What operations point to.
 ATTR_PI: Final = Struct("=HHIQQ8x")  # flags, app_tag, len, addr, seed

@@ -9,6 +9,7 @@ from typing import Final
 __all__ = [
     "IORING_MEM_REGION_REG_WAIT_ARG",
     "IORING_MEM_REGION_TYPE_USER",
+    "IORING_REGISTER_BPF_FILTER",
     "IORING_REGISTER_BUFFERS",
     "IORING_REGISTER_BUFFERS2",
     "IORING_REGISTER_BUFFERS_UPDATE",
@@ -60,6 +61,9 @@ __all__ = [
     "IORING_ZCRX_AREA_SHIFT",
     "IOU_PBUF_RING_INC",
     "IOU_PBUF_RING_MMAP",
+    "IO_URING_BPF_CMD_FILTER",
+    "IO_URING_BPF_FILTER_DENY_REST",
+    "IO_URING_BPF_FILTER_SZ_STRICT",
     "IO_URING_NAPI_REGISTER_OP",
     "IO_URING_NAPI_STATIC_ADD_ID",
     "IO_URING_NAPI_STATIC_DEL_ID",
@@ -70,11 +74,21 @@ __all__ = [
     "IO_URING_QUERY_OPCODES",
     "IO_URING_QUERY_SCQ",
     "IO_URING_QUERY_ZCRX",
+    "IO_URING_QUERY_ZCRX_EVENT",
     "IO_WQ_BOUND",
     "IO_WQ_UNBOUND",
+    "ZCRX_CTRL_ARM_EVENT",
     "ZCRX_CTRL_EXPORT",
     "ZCRX_CTRL_FLUSH_RQ",
+    "ZCRX_EVENT_ALLOC_FAIL",
+    "ZCRX_EVENT_COPY",
+    "ZCRX_EVENT_DESC_FLAG_STATS",
+    "ZCRX_FEATURE_EVENT",
+    "ZCRX_FEATURE_RX_PAGE_SIZE",
     "ZCRX_REG_IMPORT",
+    "ZCRX_REG_NODEV",
+    "BpfCommand",
+    "BpfFilter",
     "CloneBuffers",
     "IoWq",
     "MemRegion",
@@ -89,6 +103,9 @@ __all__ = [
     "RsrcRegister",
     "ZcrxArea",
     "ZcrxCtrl",
+    "ZcrxEvent",
+    "ZcrxEventDesc",
+    "ZcrxFeature",
     "ZcrxReg",
 ]
 
@@ -133,6 +150,7 @@ class Register(IntEnum):
     IORING_REGISTER_MEM_REGION = 34
     IORING_REGISTER_QUERY = 35
     IORING_REGISTER_ZCRX_CTRL = 36  # 6.19
+    IORING_REGISTER_BPF_FILTER = 37  # 7.0
 
 
 IORING_REGISTER_BUFFERS: Final = Register.IORING_REGISTER_BUFFERS
@@ -172,6 +190,7 @@ IORING_REGISTER_RESIZE_RINGS: Final = Register.IORING_REGISTER_RESIZE_RINGS
 IORING_REGISTER_MEM_REGION: Final = Register.IORING_REGISTER_MEM_REGION
 IORING_REGISTER_QUERY: Final = Register.IORING_REGISTER_QUERY
 IORING_REGISTER_ZCRX_CTRL: Final = Register.IORING_REGISTER_ZCRX_CTRL
+IORING_REGISTER_BPF_FILTER: Final = Register.IORING_REGISTER_BPF_FILTER
 
 
 class RsrcRegister(IntFlag):
@@ -290,11 +309,13 @@ class Query(IntEnum):
     IO_URING_QUERY_OPCODES = 0
     IO_URING_QUERY_ZCRX = 1  # 6.19
     IO_URING_QUERY_SCQ = 2  # 6.19
+    IO_URING_QUERY_ZCRX_EVENT = 3  # 7.2
 
 
 IO_URING_QUERY_OPCODES: Final = Query.IO_URING_QUERY_OPCODES
 IO_URING_QUERY_ZCRX: Final = Query.IO_URING_QUERY_ZCRX
 IO_URING_QUERY_SCQ: Final = Query.IO_URING_QUERY_SCQ
+IO_URING_QUERY_ZCRX_EVENT: Final = Query.IO_URING_QUERY_ZCRX_EVENT
 
 
 class ZcrxArea(IntFlag):
@@ -310,9 +331,11 @@ class ZcrxReg(IntFlag):
     """io_uring_zcrx_ifq_reg.flags."""
 
     ZCRX_REG_IMPORT = 1 << 0  # 6.19
+    ZCRX_REG_NODEV = 1 << 1  # 7.1
 
 
 ZCRX_REG_IMPORT: Final = ZcrxReg.ZCRX_REG_IMPORT
+ZCRX_REG_NODEV: Final = ZcrxReg.ZCRX_REG_NODEV
 
 
 class ZcrxCtrl(IntEnum):
@@ -320,10 +343,63 @@ class ZcrxCtrl(IntEnum):
 
     ZCRX_CTRL_FLUSH_RQ = 0  # 6.19
     ZCRX_CTRL_EXPORT = 1  # 6.19
+    ZCRX_CTRL_ARM_EVENT = 2  # 7.2
 
 
 ZCRX_CTRL_FLUSH_RQ: Final = ZcrxCtrl.ZCRX_CTRL_FLUSH_RQ
 ZCRX_CTRL_EXPORT: Final = ZcrxCtrl.ZCRX_CTRL_EXPORT
+ZCRX_CTRL_ARM_EVENT: Final = ZcrxCtrl.ZCRX_CTRL_ARM_EVENT
+
+
+class ZcrxFeature(IntFlag):
+    """io_uring_query_zcrx.features."""
+
+    ZCRX_FEATURE_RX_PAGE_SIZE = 1 << 0  # 7.0
+    ZCRX_FEATURE_EVENT = 1 << 1  # 7.2
+
+
+ZCRX_FEATURE_RX_PAGE_SIZE: Final = ZcrxFeature.ZCRX_FEATURE_RX_PAGE_SIZE
+ZCRX_FEATURE_EVENT: Final = ZcrxFeature.ZCRX_FEATURE_EVENT
+
+
+class ZcrxEvent(IntEnum):
+    """zcrx_ctrl_arm_event.event_type; the bits of zcrx_event_desc.type_mask and of an event's result."""
+
+    ZCRX_EVENT_ALLOC_FAIL = 0  # 7.2
+    ZCRX_EVENT_COPY = 1  # 7.2
+
+
+ZCRX_EVENT_ALLOC_FAIL: Final = ZcrxEvent.ZCRX_EVENT_ALLOC_FAIL
+ZCRX_EVENT_COPY: Final = ZcrxEvent.ZCRX_EVENT_COPY
+
+
+class ZcrxEventDesc(IntFlag):
+    """zcrx_event_desc.flags."""
+
+    ZCRX_EVENT_DESC_FLAG_STATS = 1 << 0  # 7.2
+
+
+ZCRX_EVENT_DESC_FLAG_STATS: Final = ZcrxEventDesc.ZCRX_EVENT_DESC_FLAG_STATS
+
+
+class BpfFilter(IntFlag):
+    """io_uring_bpf_filter.flags."""
+
+    IO_URING_BPF_FILTER_DENY_REST = 1 << 0  # 7.0
+    IO_URING_BPF_FILTER_SZ_STRICT = 1 << 1  # 7.1
+
+
+IO_URING_BPF_FILTER_DENY_REST: Final = BpfFilter.IO_URING_BPF_FILTER_DENY_REST
+IO_URING_BPF_FILTER_SZ_STRICT: Final = BpfFilter.IO_URING_BPF_FILTER_SZ_STRICT
+
+
+class BpfCommand(IntEnum):
+    """io_uring_bpf.cmd_type."""
+
+    IO_URING_BPF_CMD_FILTER = 1  # 7.0
+
+
+IO_URING_BPF_CMD_FILTER: Final = BpfCommand.IO_URING_BPF_CMD_FILTER
 
 
 IORING_REGISTER_USE_REGISTERED_RING: Final = 1 << 31  # or-ed into the opcode: fd is a registered index

@@ -12,7 +12,7 @@ from ..ops.base import check_int
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .refill import ZCRXQueue
+    from .receive_queue import ZCRXQueue
 
 __all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler"]
 
@@ -25,30 +25,34 @@ class ZCRXConfig:
     """A receive queue of a network card, and the memory for it.
 
     Attributes:
-        if_name: of the interface.
-        rx_queue: of the interface.
+        if_name: of the interface; None: a queue without a card, into which the kernel copies what any TCP
+            connection receives (Linux 7.1).
+        rx_queue: of the interface; 0 without one.
         area_size: bytes for received data: whole chunks.
         rq_entries: of the refill ring; a power of two.
-        chunk_size: bytes that the card fills at a time: a page, or a power of two times that (Linux 6.20).
+        chunk_size: bytes that the card fills at a time: a page, or a power of two times that (Linux 7.0,
+            with a card).
         use_huge_pages: make the area of huge pages; its size is then whole ones.
 
     Raises:
         TypeError, ValueError: a field out of range.
     """
 
-    if_name: str
-    rx_queue: int
+    if_name: str | None
+    rx_queue: int = 0
     area_size: int = 16 << 20
     rq_entries: int = 4096
     chunk_size: int = _PAGE
     use_huge_pages: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.if_name, str):
-            raise TypeError(f"if_name is a str, not {type(self.if_name).__name__}")
-        if not self.if_name:
+        if self.if_name is not None and not isinstance(self.if_name, str):
+            raise TypeError(f"if_name is a str or None, not {type(self.if_name).__name__}")
+        if self.if_name == "":
             raise ValueError("if_name is the name of an interface, not empty")
         check_int("rx_queue", self.rx_queue, 0, (1 << 32) - 1)
+        if self.if_name is None and (self.rx_queue, self.chunk_size) != (0, _PAGE):
+            raise ValueError(f"a queue without a card is number 0 with chunks of {_PAGE} bytes")
         check_int("rq_entries", self.rq_entries, 1, 32768)
         check_int("chunk_size", self.chunk_size, _PAGE, 1 << 30)
         for name, value in (("rq_entries", self.rq_entries), ("chunk_size", self.chunk_size)):

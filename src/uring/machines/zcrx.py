@@ -1,11 +1,15 @@
-"""Zero-copy receive from a network card, through a dedicated queue (Linux 6.15).
+"""Zero-copy receive from a network card, through a dedicated queue (Linux 6.15), or without a card (7.1).
 
     IDLE ─start─▶ ACTIVE ─stop─▶ STOPPING ─last completion─▶ RETIRING ─told─▶ STOPPED
-                     │  ◀─stop refused─┘                         ▲
-                     └──────────────── last completion ──────────┘
+                   ▲ │  ◀─stop refused─┘                      ▲   ▲
+          refilled │ ├──────────────── last completion ───────┘   │
+                   │ └─area used up─▶ STARVED ─stop───────────────┘
+                   └─────────────────────┘
 
 Invariants
-  - Only the last completion enters RETIRING; the handler is called once, in that state.
+  - RETIRING is entered when nothing is in flight; the handler is called once, in that state.
+  - The kernel ends a receive that finds no memory in the area, and the data stays in the socket. It is
+    submitted again when memory was given back; the handler is not told.
   - Memory of a buffer is the caller's from `ZCRXHandler.on_data` to `ZCRXBuffer.release`, the kernel's else.
     A release that finds no room changes nothing.
   - Area and refill ring go after the ring, which owns the card's queue: `ZCRXReceiver.close` is refused
@@ -27,13 +31,14 @@ from ..ops.base import check_fd
 from .dispatch import CompletionOwner
 from .machine import Table
 from .received import ZCRXBuffer, ZCRXConfig, ZCRXHandler
-from .refill import ZCRXMethods, ZCRXQueue, check_zcrx_mode
+from .refill import ZCRXMethods, check_zcrx_mode
 
 if TYPE_CHECKING:
     from ..contexts.context import ExtSQE
     from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from ..ops.base import Fd
+    from .receive_queue import ZCRXQueue
 
 __all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler", "ZCRXReceiver", "ZCRXState"]
 
@@ -48,6 +53,8 @@ class ZCRXState(IntEnum):
 
     IDLE = 0
     ACTIVE = 1
+    STARVED = 5
+    """The handler has all of the area; it goes on when a buffer is released."""
     STOPPING = 2
     """A cancel is queued; data still comes."""
     RETIRING = 3
@@ -62,6 +69,8 @@ class Event(Enum):
     START_REFUSED = auto()
     MORE = auto()
     LAST = auto()
+    USED_UP = auto()
+    REFILLED = auto()
     STOP = auto()
     STOP_REFUSED = auto()
     RETIRED = auto()
@@ -79,13 +88,14 @@ class Action(Flag):
     FREE = auto()
 
 
-_IDLE, _ACTIVE, _STOPPING, _RETIRING, _STOPPED = ZCRXState
+_IDLE, _ACTIVE, _STARVED, _STOPPING, _RETIRING, _STOPPED = ZCRXState
 _NOTHING = Action.NOTHING
 _DELIVER = Action.DELIVER
 _LAST = (_RETIRING, Action.DELIVER | Action.RETIRE)
 _NOT_STARTED, _STARTED = "it was not started", "a receiver starts once"
 _NOT_STARTING, _NOT_STOPPING = "no start is being queued", "no cancel is being queued"
 _NOT_RETIRING, _ENDED = "the last completion was not seen", "the last completion was seen"
+_NOT_STARVED = "it does not wait for memory"
 _IN_FLIGHT = "the receive is in flight: stop it, and take completions until it is STOPPED"
 
 # fmt: off
@@ -94,17 +104,25 @@ TABLE: Table[ZCRXState, Event, Action] = Table(
     ZCRXState,
     Event,
     {
-        #           START, START_REFUSED, MORE, LAST,
+        #           START, START_REFUSED, MORE, LAST, USED_UP, REFILLED,
         #           STOP, STOP_REFUSED, RETIRED, CLOSE
         _IDLE:     ((_ACTIVE, Action.SUBMIT), _NOT_STARTING, _NOT_STARTED, _NOT_STARTED,
+                    _NOT_STARTED, _NOT_STARTED,
                     (_STOPPED, _NOTHING), _NOT_STOPPING, _NOT_RETIRING, (_STOPPED, Action.FREE)),
         _ACTIVE:   (_STARTED, (_IDLE, _NOTHING), (_ACTIVE, _DELIVER), _LAST,
+                    (_STARVED, _NOTHING), _NOT_STARVED,
                     (_STOPPING, Action.CANCEL), _NOT_STOPPING, _NOT_RETIRING, _IN_FLIGHT),
+        _STARVED:  (_STARTED, _NOT_STARTING, _ENDED, _ENDED,
+                    _ENDED, (_ACTIVE, Action.SUBMIT),
+                    (_RETIRING, Action.RETIRE), _NOT_STOPPING, _NOT_RETIRING, _IN_FLIGHT),
         _STOPPING: (_STARTED, _NOT_STARTING, (_STOPPING, _DELIVER), _LAST,
+                    (_RETIRING, Action.RETIRE), _NOT_STARVED,
                     (_STOPPING, _NOTHING), (_ACTIVE, _NOTHING), _NOT_RETIRING, _IN_FLIGHT),
         _RETIRING: (_STARTED, _NOT_STARTING, _ENDED, _ENDED,
+                    _ENDED, _NOT_STARVED,
                     (_RETIRING, _NOTHING), _NOT_STOPPING, (_STOPPED, _NOTHING), _IN_FLIGHT),
         _STOPPED:  (_STARTED, _NOT_STARTING, _ENDED, _ENDED,
+                    _ENDED, _NOT_STARVED,
                     (_STOPPED, _NOTHING), _NOT_STOPPING, _ENDED, (_STOPPED, Action.FREE)),
     },
 )
@@ -150,6 +168,8 @@ class ZCRXReceiver(CompletionOwner):
         self._ext: ExtSQE | None = None
         self._handler = ZCRXHandler()
         self._stop_wanted = False
+        self._fd: Fd = -1
+        self._refilled = 0  # how much had come back when it was submitted
 
     @property
     def queue(self) -> ZCRXQueue | None:
@@ -163,8 +183,8 @@ class ZCRXReceiver(CompletionOwner):
 
     @property
     def active(self) -> bool:
-        """Whether it receives, and no stop was asked for."""
-        return self._state is ZCRXState.ACTIVE
+        """Whether it receives, or waits for memory to, and no stop was asked for."""
+        return self._state in (ZCRXState.ACTIVE, ZCRXState.STARVED)
 
     @property
     def stopped(self) -> bool:
@@ -172,7 +192,8 @@ class ZCRXReceiver(CompletionOwner):
         return self._state is ZCRXState.STOPPED
 
     def start(self, fd: Fd, handler: ZCRXHandler) -> None:
-        """Queues the receive on a TCP connection whose data the card steers to the queue. Once.
+        """Queues the receive on a TCP connection. Its data arrives in the area if the card steers it to the
+        queue, and is copied there if not. Once.
 
         Args:
             fd: the connection, a descriptor or an object with ``fileno()``.
@@ -195,11 +216,10 @@ class ZCRXReceiver(CompletionOwner):
         self._advance(Event.START)
         ext = None
         try:
-            assert self._queue is not None  # only close, which makes it STOPPED, lets it go
             ext = self._pool.extended()
             ext.sidecar[0] = self
-            self._ext, self._handler = ext, handler
-            self._ring.submit(ops.recv_zero_copy(fd, self._queue.zcrx_id), ext.context)
+            self._ext, self._handler, self._fd = ext, handler, fd
+            self._submit()
         except BaseException:
             self._advance(Event.START_REFUSED)
             self._ext = None
@@ -208,12 +228,16 @@ class ZCRXReceiver(CompletionOwner):
             raise
 
     def stop(self) -> None:
-        """Queues a cancel; more stops do nothing. Take completions until it is `stopped`.
+        """Queues a cancel; more stops do nothing. Take completions until it is `stopped`: at once where it
+        waits for memory.
 
         Raises:
             PoolExhausted: the queue is full. RingClosed: the ring was stopped. It stays active then.
         """
-        if self._advance(Event.STOP) is Action.CANCEL:
+        action = self._advance(Event.STOP)
+        if action is Action.RETIRE:
+            self._retire()
+        elif action is Action.CANCEL:
             assert self._ext is not None  # from the start to the last completion
             try:
                 # Silent unless it comes too late.
@@ -249,6 +273,9 @@ class ZCRXReceiver(CompletionOwner):
         """
         if self._ext is None or cqe[0] != self._ext.context:
             return False
+        if not cqe.has_more and self._passes(cqe.res):
+            self._used_up()
+            return True
         expected = self._state is ZCRXState.STOPPING and cqe.res == -errno.ECANCELED
         action = self._advance(Event.MORE if cqe.has_more else Event.LAST)
         try:
@@ -256,10 +283,53 @@ class ZCRXReceiver(CompletionOwner):
                 self._stop_wanted = True
         finally:
             if Action.RETIRE in action:
-                self._retire(self._ext)
+                self._retire()
             elif self._stop_wanted:
                 self._try_stop()
         return True
+
+    def _submit(self) -> None:
+        """Queues the receive, now or again."""
+        queue, ext = self._queue, self._ext
+        assert queue is not None  # close, which makes it STOPPED, lets it go
+        assert ext is not None  # from the start to the end
+        self._refilled = queue.refilled
+        self._ring.submit(ops.recv_zero_copy(self._fd, queue.zcrx_id), ext.context)
+
+    def _passes(self, res: int) -> bool:
+        """Whether a receive that ended so can go on: the area was used up, or the completion queue was full.
+        Not where nothing is on loan and nothing came back: then the kernel itself has no memory."""
+        queue = self._queue
+        if res == -errno.ENOMEM and queue is not None:
+            return queue.on_loan > 0 or queue.refilled != self._refilled
+        return res == -errno.ENOSPC
+
+    def _used_up(self) -> None:
+        queue = self._queue
+        assert queue is not None
+        if Action.RETIRE in self._advance(Event.USED_UP):
+            self._retire()
+        elif self._stop_wanted:
+            self.stop()
+        elif queue.refilled != self._refilled or not queue.on_loan:
+            self._go_on()
+        else:
+            queue.when_refilled(self._go_on)
+
+    def _go_on(self) -> None:
+        """Submits the receive again, if it still waits for memory."""
+        if self._state is not ZCRXState.STARVED or self._queue is None:
+            return
+        self._advance(Event.REFILLED)
+        try:
+            self._queue.flush()
+            self._submit()
+        except OSError as error:
+            self._advance(Event.LAST)
+            try:
+                self._handler.on_error(error)
+            finally:
+                self._retire()
 
     def _deliver(self, cqe: Completion) -> bool | None:
         """Tells the handler; False when it wants no more."""
@@ -275,8 +345,9 @@ class ZCRXReceiver(CompletionOwner):
             return self._handler.on_error(error)
         return self._handler.on_data(ZCRXBuffer(view, self._queue, offset))
 
-    def _retire(self, ext: ExtSQE) -> None:
-        self._ext = None
+    def _retire(self) -> None:
+        ext, self._ext = self._ext, None
+        assert ext is not None
         self._pool.put_extended(ext)
         try:
             self._handler.on_stopped()
@@ -301,7 +372,7 @@ class ZCRXReceiver(CompletionOwner):
 def _open_queue(ring: ZCRXMethods, config: ZCRXConfig) -> ZCRXQueue:
     """Registers a queue with new memory."""
     try:
-        index = socket.if_nametoindex(config.if_name)
+        index = 0 if config.if_name is None else socket.if_nametoindex(config.if_name)
     except OSError as error:
         raise OSError(errno.ENODEV, f"there is no network interface {config.if_name!r}") from error
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_MAP_HUGETLB if config.use_huge_pages else 0)
@@ -312,4 +383,5 @@ def _open_queue(ring: ZCRXMethods, config: ZCRXConfig) -> ZCRXQueue:
         raise OSError(error.errno, f"no memory for {config.area_size} bytes{pages}") from error
     region = mmap.mmap(-1, _PAGE + -(-config.rq_entries * ZCRX_RQE.size // _PAGE) * _PAGE)
     chunk = 0 if config.chunk_size == _PAGE else config.chunk_size
-    return ring.register_zcrx_ifq(index, config.rx_queue, config.rq_entries, area, region, chunk)
+    flags = int(abi.ZCRX_REG_NODEV) if config.if_name is None else 0
+    return ring.register_zcrx_ifq(index, config.rx_queue, config.rq_entries, area, region, chunk, flags=flags)
