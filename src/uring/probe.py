@@ -155,7 +155,7 @@ def _can_set_up(flag: Setup, wq_fd: int) -> bool:
             cq_entries=2 * _ENTRIES if flag & Setup.IORING_SETUP_CQSIZE else 0,
             wq_fd=wq_fd if flag & Setup.IORING_SETUP_ATTACH_WQ else 0,
         ).close()
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True
 

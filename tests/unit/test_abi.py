@@ -114,6 +114,7 @@ NESTED = {
     "ts": "__kernel_timespec",
     "timeout": "__kernel_timespec",
     "offsets": "io_uring_zcrx_offsets",
+    "filter": "io_uring_bpf_filter",
     "stx_atime": "statx_timestamp",
     "stx_btime": "statx_timestamp",
     "stx_ctime": "statx_timestamp",

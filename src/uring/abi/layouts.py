@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 __all__ = [
     "ATTR_PI",
+    "BPF",
     "BUF",
     "BUF_REG",
     "BUF_STATUS",
@@ -43,6 +44,7 @@ __all__ = [
     "RSRC_REGISTER",
     "RSRC_UPDATE",
     "RSRC_UPDATE2",
+    "SOCK_FILTER",
     "STATX",
     "STRUCTS",
     "SYNC_CANCEL_REG",
@@ -363,6 +365,8 @@ ZCRX_IFQ_REG: Final = Struct("=IIIIQQIII20xIIQ16x")  # if_idx, if_rxq, rq_entrie
 #                        region_ptr, head, tail, rqes, zcrx_id, rx_buf_len, event_desc
 ZCRX_CTRL: Final = Struct("=II16xI44x")  # zcrx_id, op, the first word of the request's own: event_type, or
 #                                          the zcrx_fd that ZCRX_CTRL_EXPORT answers
+BPF: Final = Struct("=HH4xIIIB3xQ40x")  # cmd_type, cmd_flags; opcode, flags, filter_len, pdu_size, filter_ptr
+SOCK_FILTER: Final = Struct("=HBBI")  # code, jt, jf, k
 ZCRX_EVENT_DESC: Final = Struct("=QIIQ72x")  # user_data, type_mask, flags, stats_offset
 ZCRX_STATS: Final = Struct("=QQ")  # copy_count, copy_bytes
 

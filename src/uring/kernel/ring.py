@@ -46,6 +46,8 @@ _CQSIZE = 1 << 3
 _SQE128 = 1 << 10
 _REGISTERED_FD_ONLY = 1 << 15
 _RESIZE_RINGS = 33
+_OTHER_QUEUES = {1 << 19: "IORING_SETUP_SQE_MIXED", 1 << 20: "IORING_SETUP_SQ_REWIND"}
+"""Set-up flags by which the kernel reads the submission queue in another way than the shim writes it."""
 _GETEVENTS = 1 << 0
 _EXT_ARG = 1 << 3
 _ENTER_REGISTERED_RING = 1 << 4
@@ -101,6 +103,7 @@ class KernelRing:
         RingUnavailable: this machine refuses io_uring, or one of its three system calls; the message names
             the setting to change.
         OSError: the kernel refused these arguments.
+        ValueError: ``SQE_MIXED`` or ``SQ_REWIND``, whose queues are not written here.
 
     See io_uring_setup(2).
     """
@@ -144,6 +147,9 @@ class KernelRing:
     ) -> None:
         if lib is None:
             raise RingUnavailable(errno.ENOSYS, NOT_BUILT)
+        for bit, name in _OTHER_QUEUES.items():
+            if flags & bit:
+                raise ValueError(f"{name}: the queue of this ring is a ring of entries of one size")
         handle = ffi.new("struct ur_ring *")
         params = ffi.new("struct ur_params *")
         params.flags = flags

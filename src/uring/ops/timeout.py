@@ -10,6 +10,8 @@ import struct
 from typing import TYPE_CHECKING
 
 from .. import abi
+from ..errors import NotSupported
+from ..kernel.immediate import takes_immediate_times
 from ..kernel.memory import zeroed
 from .base import UINT_MAX, check_flags, check_int, check_user_data, make
 
@@ -29,6 +31,7 @@ _REALTIME = int(abi.IORING_TIMEOUT_REALTIME)
 _CLOCKS = _BOOTTIME | _REALTIME
 _ETIME_SUCCESS = int(abi.IORING_TIMEOUT_ETIME_SUCCESS)
 _MULTISHOT = int(abi.IORING_TIMEOUT_MULTISHOT)
+_IMMEDIATE = int(abi.IORING_TIMEOUT_IMMEDIATE_ARG)
 _UPDATE = int(abi.IORING_TIMEOUT_UPDATE)
 _LINK_UPDATE = int(abi.IORING_LINK_TIMEOUT_UPDATE)
 
@@ -42,6 +45,7 @@ def timeout(
     realtime: bool = False,
     etime_success: bool = False,
     multishot: bool = False,
+    immediate: bool = False,
     timeout_flags: int = 0,
     sqe_flags: int = 0,
     personality: int = 0,
@@ -58,6 +62,7 @@ def timeout(
         realtime: the clock is ``CLOCK_REALTIME``.
         etime_success: firing does not break a chain of linked operations (Linux 5.16).
         multishot: fires again and again (Linux 6.4).
+        immediate: the entry has the time itself, as nanoseconds, and no memory is kept for it (Linux 7.1).
         timeout_flags: more ``IORING_TIMEOUT_*`` bits; the keywords before are such bits by name.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
@@ -76,6 +81,7 @@ def timeout(
         `timeout_remove` and `async_cancel` end it at once with ``ECANCELED``.
 
     Raises:
+        NotSupported: the kernel has no ``immediate``.
         TypeError, ValueError: an argument has the wrong type or is out of range; two clocks; a multishot with
             an absolute time; one with no count and less than 100 µs, which no cancel could stop in time.
 
@@ -89,7 +95,7 @@ def timeout(
     flags |= (_ETIME_SUCCESS if etime_success else 0) | (_MULTISHOT if multishot else 0)
     if flags & _MULTISHOT and flags & _ABS:
         raise ValueError("a multishot timeout fires at intervals, not at an absolute time")
-    spec = timespec(duration)
+    spec = _time(duration, immediate)
     if flags & _MULTISHOT and not count and duration < SHORTEST_PERIOD:
         raise ValueError(
             f"a multishot timeout with no count is {SHORTEST_PERIOD} seconds or more, not {duration}: "
@@ -98,11 +104,11 @@ def timeout(
     return make(
         "timeout",
         abi.IORING_OP_TIMEOUT,
-        addr=spec.address,
+        addr=spec if isinstance(spec, int) else spec.address,
         length=1,
         off=check_int("count", count, 0, UINT_MAX),
-        op_flags=flags,
-        pins=spec,
+        op_flags=flags | (_IMMEDIATE if immediate else 0),
+        pins=None if immediate else spec,
     ).with_options(sqe_flags, personality)
 
 
@@ -181,6 +187,7 @@ def link_timeout(
     absolute: bool = False,
     boottime: bool = False,
     realtime: bool = False,
+    immediate: bool = False,
     timeout_flags: int = 0,
     sqe_flags: int = 0,
     personality: int = 0,
@@ -197,6 +204,7 @@ def link_timeout(
         absolute: ``duration`` is a time of the clock, not an interval.
         boottime: the clock is ``CLOCK_BOOTTIME``, which counts suspended time; else ``CLOCK_MONOTONIC``.
         realtime: the clock is ``CLOCK_REALTIME``.
+        immediate: the entry has the time itself, as nanoseconds, and no memory is kept for it (Linux 7.1).
         timeout_flags: more ``IORING_TIMEOUT_*`` bits; the keywords before are such bits by name.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
@@ -214,6 +222,7 @@ def link_timeout(
         It ends with its operation. `async_cancel` does not find it; cancel the operation.
 
     Raises:
+        NotSupported: the kernel has no ``immediate``.
         TypeError, ValueError: an argument has the wrong type or is out of range; two clocks.
 
     Since:
@@ -222,14 +231,15 @@ def link_timeout(
     Source:
         io_uring_enter(2), ``IORING_OP_LINK_TIMEOUT``; io_uring_prep_link_timeout(3).
     """
-    spec = timespec(duration)
+    flags = _flags(absolute, boottime, realtime, timeout_flags)
+    spec = _time(duration, immediate)
     return make(
         "link_timeout",
         abi.IORING_OP_LINK_TIMEOUT,
-        addr=spec.address,
+        addr=spec if isinstance(spec, int) else spec.address,
         length=1,
-        op_flags=_flags(absolute, boottime, realtime, timeout_flags),
-        pins=spec,
+        op_flags=flags | (_IMMEDIATE if immediate else 0),
+        pins=None if immediate else spec,
     ).with_options(sqe_flags, personality)
 
 
@@ -285,9 +295,22 @@ def timespec(seconds: float) -> Zeroed:
     return memory
 
 
+def _time(seconds: float, immediate: bool) -> Zeroed | int:
+    """A time in memory, or as nanoseconds."""
+    spec = timespec(seconds)
+    if not immediate:
+        return spec
+    if not takes_immediate_times():
+        raise NotSupported("IORING_TIMEOUT_IMMEDIATE_ARG", "Linux 7.1")
+    whole, nanoseconds = _TIMESPEC.unpack(spec.view)
+    return int(whole * 1_000_000_000 + nanoseconds)
+
+
 def _flags(absolute: bool, boottime: bool, realtime: bool, timeout_flags: int) -> int:
     flags = check_flags("timeout_flags", timeout_flags)
     flags |= (_ABS if absolute else 0) | (_BOOTTIME if boottime else 0) | (_REALTIME if realtime else 0)
+    if flags & _IMMEDIATE:
+        raise ValueError("IORING_TIMEOUT_IMMEDIATE_ARG says where the time is: give immediate=True")
     if flags & _CLOCKS == _CLOCKS:
         raise ValueError("a timeout has one clock: boottime or realtime")
     return flags

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from .. import abi
 from ..abi import layouts
+from ..errors import NotSupported
 from ..kernel.memory import zeroed
 from ..ops.base import check_fd, check_int
+from .queries import query_opcodes
 from .tables import Tables
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Settings"]
 
 _UINT_MAX = (1 << 32) - 1
+_PARTS = ("code", "jt", "jf", "k")
+_MOST = (0xFFFF, 0xFF, 0xFF, _UINT_MAX)
 
 
 class Settings(Tables):
@@ -91,6 +95,65 @@ class Settings(Tables):
         self._kernel.register(
             int(abi.IORING_REGISTER_RESTRICTIONS), memory.address, len(pairs), "register restrictions"
         )
+
+    def register_bpf_filter(
+        self,
+        opcode: int,
+        program: Iterable[tuple[int, int, int, int]],
+        *,
+        deny_rest: bool = False,
+        pdu_size: int | None = None,
+    ) -> None:
+        """Registers a classic BPF program that sees each request of one kind before the kernel starts it, and
+        denies it with ``EACCES`` by returning 0. Filters cannot be removed. A request passes if all
+        filters of its kind let it.
+
+        The program reads ``struct io_uring_bpf_ctx`` in words of 32 bits: user_data at 0, opcode at 8, the
+        entry's flags at 9, and from 16 on what the kernel tells of the request: family, type and
+        protocol of a ``SOCKET``; flags, mode and resolve, 64 bits each, of an ``OPENAT`` or ``OPENAT2``;
+        family, port and address of a ``CONNECT``.
+
+        Args:
+            opcode: the kind of requests, ``IORING_OP_*``, 0 to 255.
+            program: 1 to 4096 instructions as (code, jt, jf, k), see bpf(4) of BSD and linux/bpf_common.h.
+            deny_rest: kinds of requests without a filter are denied from now on.
+            pdu_size: bytes that the program expects from 16 on; None: whatever the kernel has.
+
+        Raises:
+            NotSupported: the kernel is older.
+            TypeError, ValueError: an instruction is no such tuple, or there is none or too many.
+            OSError: ``EINVAL`` for a program or an opcode that the kernel does not take, ``EMSGSIZE`` for
+                another ``pdu_size`` than the kernel's, ``EACCES`` without CAP_SYS_ADMIN and
+                ``PR_SET_NO_NEW_PRIVS``.
+
+        Since:
+            Linux 7.0; ``pdu_size`` 7.1.
+
+        Source:
+            io_uring_register(2), ``IORING_REGISTER_BPF_FILTER``; linux/io_uring/bpf_filter.h.
+        """
+        self._check_owner()
+        check_int("opcode", opcode, 0, 0xFF)
+        instructions = list(program)
+        check_int("the number of instructions", len(instructions), 1, 4096)
+        size = 0 if pdu_size is None else check_int("pdu_size", pdu_size, 0, 0xFF)
+        code = zeroed(len(instructions) * layouts.SOCK_FILTER.size)
+        for i, instruction in enumerate(instructions):
+            if not isinstance(instruction, tuple) or len(instruction) != 4:
+                raise TypeError(f"an instruction is a tuple (code, jt, jf, k), not {instruction!r}")
+            for name, value, most in zip(_PARTS, instruction, _MOST, strict=True):
+                check_int(f"{name} of an instruction", value, 0, most)
+            layouts.SOCK_FILTER.pack_into(code.view, i * layouts.SOCK_FILTER.size, *instruction)
+        if query_opcodes().nr_register_opcodes <= int(abi.IORING_REGISTER_BPF_FILTER):
+            raise NotSupported("IORING_REGISTER_BPF_FILTER", "Linux 7.0")
+        flags = int(abi.IO_URING_BPF_FILTER_DENY_REST) if deny_rest else 0
+        flags |= 0 if pdu_size is None else int(abi.IO_URING_BPF_FILTER_SZ_STRICT)
+        memory = zeroed(layouts.BPF.size)
+        command = int(abi.IO_URING_BPF_CMD_FILTER)
+        layouts.BPF.pack_into(
+            memory.view, 0, command, 0, opcode, flags, len(instructions), size, code.address
+        )
+        self._kernel.register(int(abi.IORING_REGISTER_BPF_FILTER), memory.address, 1, "register BPF filter")
 
     def register_iowq_affinity(self, cpus: Iterable[int]) -> None:
         """Binds the kernel workers to processors.
