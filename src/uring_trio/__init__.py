@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .net.stream import UringStream, open_tcp_stream
     from .net.udp import Datagram, UringDatagrams, open_udp
     from .net.unix import listen_unix, open_unix_stream, serve_unix
+    from .net.zerocopy_queue import ZeroCopyQueue
     from .options import RingOptions
     from .seams import UnsupportedTrio
 
@@ -79,6 +80,7 @@ __all__ = [
     "UringDatagrams",
     "UringListener",
     "UringStream",
+    "ZeroCopyQueue",
     "copy_file",
     "futex_wait",
     "futex_wake",
@@ -143,6 +145,7 @@ _HOMES = {
     "net.stream": "UringStream open_tcp_stream",
     "net.udp": "Datagram UringDatagrams open_udp",
     "net.unix": "listen_unix open_unix_stream serve_unix",
+    "net.zerocopy_queue": "ZeroCopyQueue",
     "options": "RingOptions",
     "seams": "UnsupportedTrio",
 }

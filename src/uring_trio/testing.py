@@ -130,8 +130,12 @@ def leased() -> int:
     Raises:
         RuntimeError: not in a task of a ring run.
     """
-    groups = current().groups
-    return 0 if groups is None else sum(group.in_use - group.available for group in groups.open)
+    engine = current()
+    groups = () if engine.groups is None else engine.groups.open
+    on_loan: int = sum(queue.on_loan for queue in engine.queues)
+    for group in groups:
+        on_loan += group.in_use - group.available
+    return on_loan
 
 
 def assert_no_leases() -> None:

@@ -22,6 +22,8 @@ import pytest
 import trio
 
 import uring_trio
+from tests.newer import since
+from tests.trio.helpers import streams
 from uring import ops
 from uring_trio import metrics
 from uring_trio.testing import no_leaks
@@ -169,6 +171,17 @@ async def received(block: str) -> None:
     assert b"".join(use.values) == b"over TCP"
 
 
+@since(7, 1, r"ZCRX_REG_NODEV.*Linux 7\.1")
+async def received_without_copies(block: str) -> None:
+    taken: list[bytes] = []
+    near, far = await streams()
+    async with near, far:
+        await near.send_all(b"over TCP")
+        await near.send_eof()
+        await run(block, Used(), stream=far, queue=None, use=lambda data: taken.append(bytes(data)))
+    assert b"".join(taken) == b"over TCP"
+
+
 async def datagrams(block: str) -> None:
     async with await uring_trio.open_udp(("127.0.0.1", 0)) as udp, trio.open_nursery() as nursery:
         nursery.start_soon(partial(run, block, Used(), udp=udp))
@@ -188,6 +201,7 @@ CASES: dict[str, Callable[[str], Awaitable[None]]] = {
     "uring_trio/net/chunks:read_chunks": pipe,
     "uring_trio/net/listener:connections": connections,
     "uring_trio/net/receiver:chunks": received,
+    "uring_trio/net/stream:zero_copy_chunks": received_without_copies,
     "uring_trio/net/udp:datagrams": datagrams,
 }
 

@@ -5,7 +5,7 @@ import pickle
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.machines import MORE, FakeRing
@@ -339,6 +339,7 @@ def test_configurations_that_cannot_be(changes, error):
         ZCRXConfig(**{"if_name": "eth0", "rx_queue": 0, **changes})
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.sampled_from(["data", "error", "stop", "refused", "release", "take"]), max_size=25),
     st.sampled_from([0, -errno.ECANCELED, -errno.EIO]),

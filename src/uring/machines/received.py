@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import mmap
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import abi
+from ..abi.layouts import ZCRX_RQE
 from ..ops.base import check_int
 
 if TYPE_CHECKING:
@@ -14,10 +17,11 @@ if TYPE_CHECKING:
 
     from .receive_queue import ZCRXQueue
 
-__all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler"]
+__all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler", "open_queue"]
 
 _PAGE = mmap.PAGESIZE
 _HUGE_PAGE = 2 << 20
+_MAP_HUGETLB = 0x40000
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +194,21 @@ class _Callbacks(ZCRXHandler):
     def on_stopped(self) -> None:
         if self._stopped is not None:
             self._stopped()
+
+
+def open_queue(register: Callable[..., ZCRXQueue], config: ZCRXConfig) -> ZCRXQueue:
+    """Registers a queue with new memory, by `uring.Ring.register_zcrx_ifq` or what takes the same."""
+    try:
+        index = 0 if config.if_name is None else socket.if_nametoindex(config.if_name)
+    except OSError as error:
+        raise OSError(errno.ENODEV, f"there is no network interface {config.if_name!r}") from error
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_MAP_HUGETLB if config.use_huge_pages else 0)
+    try:
+        area = mmap.mmap(-1, config.area_size, flags=flags)
+    except OSError as error:
+        pages = " in huge pages (sysctl vm.nr_hugepages reserves them)" if config.use_huge_pages else ""
+        raise OSError(error.errno, f"no memory for {config.area_size} bytes{pages}") from error
+    region = mmap.mmap(-1, _PAGE + -(-config.rq_entries * ZCRX_RQE.size // _PAGE) * _PAGE)
+    chunk = 0 if config.chunk_size == _PAGE else config.chunk_size
+    kind = int(abi.ZCRX_REG_NODEV) if config.if_name is None else 0
+    return register(index, config.rx_queue, config.rq_entries, area, region, chunk, flags=kind)

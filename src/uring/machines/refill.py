@@ -150,7 +150,7 @@ class ZCRXMethods(Registrations):
             Linux 7.2.
 
         Source:
-            linux/io_uring/zcrx.h, ``ZCRX_CTRL_ARM_EVENT``.
+            io_uring_register(2), ``IORING_REGISTER_ZCRX_CTRL``; linux/io_uring/zcrx.h.
         """
         self._check_owner()
         check_int("event", event, 0, max(abi.ZcrxEvent))

@@ -19,18 +19,15 @@ Invariants
 from __future__ import annotations
 
 import errno
-import mmap
-import socket
 from enum import Enum, Flag, IntEnum, auto
 from typing import TYPE_CHECKING
 
 from .. import abi, ops
-from ..abi.layouts import ZCRX_RQE
 from ..errors import error_from_result
 from ..ops.base import check_fd
 from .dispatch import CompletionOwner
 from .machine import Table
-from .received import ZCRXBuffer, ZCRXConfig, ZCRXHandler
+from .received import ZCRXBuffer, ZCRXConfig, ZCRXHandler, open_queue
 from .refill import ZCRXMethods, check_zcrx_mode
 
 if TYPE_CHECKING:
@@ -42,9 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler", "ZCRXReceiver", "ZCRXState"]
 
-_PAGE = mmap.PAGESIZE
-_MAP_HUGETLB = 0x40000
-_HUGE_PAGE = 2 << 20
 _SILENT = int(abi.IOSQE_CQE_SKIP_SUCCESS)
 
 
@@ -163,7 +157,7 @@ class ZCRXReceiver(CompletionOwner):
         check_zcrx_mode(ring)
         self._ring = ring
         self._pool = pool
-        self._queue = queue if config is None else _open_queue(ring, config)
+        self._queue = queue if config is None else open_queue(ring.register_zcrx_ifq, config)
         self._state = ZCRXState.IDLE
         self._ext: ExtSQE | None = None
         self._handler = ZCRXHandler()
@@ -367,21 +361,3 @@ class ZCRXReceiver(CompletionOwner):
 
     def __repr__(self) -> str:
         return f"<ZCRXReceiver {self._state.name}>"
-
-
-def _open_queue(ring: ZCRXMethods, config: ZCRXConfig) -> ZCRXQueue:
-    """Registers a queue with new memory."""
-    try:
-        index = 0 if config.if_name is None else socket.if_nametoindex(config.if_name)
-    except OSError as error:
-        raise OSError(errno.ENODEV, f"there is no network interface {config.if_name!r}") from error
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (_MAP_HUGETLB if config.use_huge_pages else 0)
-    try:
-        area = mmap.mmap(-1, config.area_size, flags=flags)
-    except OSError as error:
-        pages = " in huge pages (sysctl vm.nr_hugepages reserves them)" if config.use_huge_pages else ""
-        raise OSError(error.errno, f"no memory for {config.area_size} bytes{pages}") from error
-    region = mmap.mmap(-1, _PAGE + -(-config.rq_entries * ZCRX_RQE.size // _PAGE) * _PAGE)
-    chunk = 0 if config.chunk_size == _PAGE else config.chunk_size
-    flags = int(abi.ZCRX_REG_NODEV) if config.if_name is None else 0
-    return ring.register_zcrx_ifq(index, config.rx_queue, config.rq_entries, area, region, chunk, flags=flags)

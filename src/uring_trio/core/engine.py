@@ -114,6 +114,7 @@ class Engine:
         receive_buffers, buffers: of single-shot receives; their ring.
         provide, volley: what makes buffers and volleys.
         groups: buffers of subscriptions, made for the first one.
+        queues: open queues of zero-copy receives.
         registered: free slots of the table of registered buffers, once there is one.
         slots: direct descriptors, made for the first one.
         foreign: Trio's own engine, where tasks wait for descriptors that others own.
@@ -151,6 +152,7 @@ class Engine:
         self.provide: Callable[..., Any] = provide
         self.volley: Callable[[Any, int], Any] = volley
         self.groups: Lending | None = None
+        self.queues: set[Any] = set()
         self.registered: list[int] | None = None
         self.slots: Any = None
         self.foreign: Any = None

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..core.engine import Engine
 
-__all__ = ["Group", "Lease", "borrow_group"]
+__all__ = ["Group", "Lease", "Lender", "borrow_group"]
 
 _BUFFER = int(abi.IORING_CQE_F_BUFFER)
 _SPARE = 16
@@ -64,7 +65,7 @@ class Lease:
 
     __slots__ = ("_bid", "_code", "_data", "_group", "_instruction")
 
-    def __init__(self, data: memoryview, group: Group | None = None, bid: int = 0) -> None:
+    def __init__(self, data: memoryview, group: Lender | None = None, bid: int = 0) -> None:
         self._data: memoryview | None = data
         self._group = group
         self._bid = bid
@@ -137,7 +138,38 @@ class Lease:
             )
 
 
-class Group:
+class Lender(ABC):
+    """Memory that leases are of.
+
+    Attributes:
+        closed: nothing goes back any more.
+        thread: the one that the run is in.
+    """
+
+    __slots__ = ("_lost", "_run_soon", "closed", "thread")
+
+    def __init__(self, run_soon: Callable[[Callable[[], object]], None]) -> None:
+        self._run_soon = run_soon
+        self._lost: dict[int, weakref.ref[memoryview]] = {}  # memory in use whose lease is garbage
+        self.thread: int = get_ident()
+        self.closed: bool = False
+
+    @abstractmethod
+    def recycle(self, bid: int) -> None:
+        """Gives a buffer to the kernel; after the run it does nothing."""
+
+    def expect(self, data: memoryview, bid: int) -> None:
+        """Recycles a buffer whose lease is garbage, as soon as its memory is not used any more."""
+        lost, soon = self._lost, partial(self._run_soon, partial(self.recycle, bid))
+
+        def unused(ref: weakref.ref[memoryview]) -> None:
+            lost.pop(bid, None)
+            soon()
+
+        lost[bid] = weakref.ref(data, unused)
+
+
+class Group(Lender):
     """The buffers of one consumer.
 
     Attributes:
@@ -145,34 +177,29 @@ class Group:
         in_use: how many there are, so far.
         on_return: called after a buffer was recycled.
         idle: whether a trim found it as it is and nothing has changed since.
-        thread: the one that the run is in.
     """
 
     __slots__ = (
         "_bundles",
         "_give",
         "_groups",
-        "_lost",
-        "_run_soon",
         "available",
         "buffers",
-        "closed",
         "first",
         "idle",
         "in_use",
         "on_return",
         "order",
         "size",
-        "thread",
         "used",
         "views",
     )
 
     def __init__(self, groups: Groups, buffers: Any) -> None:
+        super().__init__(groups.run_soon)
         self._groups = groups
         self.buffers: Any = buffers
         self._give: Callable[[int], int] = buffers.put
-        self.thread: int = get_ident()
         self.size: int = buffers.size
         self.views: list[memoryview] = buffers.views
         self.first: int = buffers.in_use
@@ -180,12 +207,9 @@ class Group:
         self.available: int = self.first
         self.order: deque[int] = deque(range(self.first))
         self._bundles: dict[int, list[int]] = {}
-        self._run_soon = groups.run_soon
-        self._lost: dict[int, weakref.ref[memoryview]] = {}  # memory in use whose lease is garbage
         self.on_return: Callable[[], None] | None = None
         self.used: bool = True
         self.idle: bool = False
-        self.closed: bool = False
 
     @property
     def number(self) -> int:
@@ -232,16 +256,6 @@ class Group:
     def lease(self, bid: int, size: int) -> Lease:
         """The bytes of a buffer, on loan."""
         return Lease(self.views[bid][:size], self, bid)
-
-    def expect(self, data: memoryview, bid: int) -> None:
-        """Recycles a buffer whose lease is garbage, as soon as its memory is not used any more."""
-        lost, soon = self._lost, partial(self._run_soon, partial(self.recycle, bid))
-
-        def unused(ref: weakref.ref[memoryview]) -> None:
-            lost.pop(bid, None)
-            soon()
-
-        lost[bid] = weakref.ref(data, unused)
 
     def take(self) -> int:
         """The buffer that was recycled last, which the processor's cache still has, for a receive of the

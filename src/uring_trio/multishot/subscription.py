@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
     from ..core.fd import Fd
     from ..core.operation import Operation
-    from .leases import Group
 
-__all__ = ["Pacer", "Subscription"]
+__all__ = ["Pacer", "Subscription", "Supply"]
 
 _MORE = int(abi.IORING_CQE_F_MORE)
 _ECANCELED = -errno.ECANCELED
@@ -59,6 +58,25 @@ class Pacer(Protocol):
 
     def close(self) -> None:
         """Ends coalescing finally."""
+
+
+class Supply(Protocol):
+    """Where the memory of a subscription comes from; see `uring_trio.multishot.leases.Group`."""
+
+    on_return: Callable[[], None] | None
+
+    @property
+    def available(self) -> int:
+        """How many buffers the kernel has; 0: it would find none."""
+
+    def consume(self, res: int, flags: int) -> None:
+        """Notes what a completion took."""
+
+    def grow(self) -> None:
+        """The kernel found no buffer."""
+
+    def give_back(self) -> None:
+        """The consumer is done."""
 
 
 class Subscription:
@@ -108,12 +126,12 @@ class Subscription:
         limit: int = 256,
         *,
         pins: object = None,
-        group: Group | None = None,
+        group: Supply | None = None,
         ends: Callable[[int], bool] | None = None,
         merge: Callable[[int, int], int] | None = None,
     ) -> None:
         self.owner: Fd = owner
-        self.group: Group | None = group
+        self.group: Supply | None = group
         self.coalescing: Pacer | None = None
         self.state: State = S.IDLE
         self.name: str = name

@@ -24,6 +24,8 @@ from .zerocopy import send_zero_copy
 if TYPE_CHECKING:
     from ..core.engine import Engine
     from ..core.fd import Fd
+    from .zerocopy_chunks import ZeroCopyChunks
+    from .zerocopy_queue import ZeroCopyQueue
 
 __all__ = ["UringStream", "open_tcp_stream"]
 
@@ -233,6 +235,43 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
             return await self.socket.recv_into(buffer)
         except OSError as exc:
             raise stream_error(exc) from exc
+
+    def zero_copy_chunks(self, queue: ZeroCopyQueue | None = None) -> ZeroCopyChunks:
+        """As ``chunks(copy=False)``, by a zero-copy receive of a TCP connection:
+
+            async with stream.zero_copy_chunks(queue) as chunks:
+                async for lease in chunks:
+                    with lease:
+                        use(lease.data)
+
+        Each item is a `Lease` of up to a page of the queue's memory, where the network card put the data.
+        Data that came another way is copied there by the kernel. The iteration ends with the peer's end of
+        stream. It stops receiving while leases, and what was not taken, have all of the memory, and goes on
+        when a lease is released. When the block is left, data that had arrived and was not taken comes
+        first from `receive_some` and the next ``chunks``.
+
+        It never falls back to another way: where the kernel cannot do it, entering raises.
+
+        Args:
+            queue: the memory of a card's receive queue, open in this run; None: 4 MiB of its own, which any
+                connection is copied into (Linux 7.1).
+
+        Raises:
+            NotSupported: on entering, what the kernel or the card lacks.
+            PermissionError: on entering without a queue, and without CAP_NET_ADMIN.
+            OperationRestricted: on entering, the run's restrictions leave out ``recv_zc``.
+            ValueError: this is no TCP connection.
+            trio.BusyResourceError: on entering, another task or ``chunks`` is receiving; while iterating,
+                another task iterates.
+            trio.BrokenResourceError: while iterating, the connection is gone.
+            trio.ClosedResourceError: the stream, the block or the queue was closed.
+            RuntimeError: iterated without ``async with``.
+        """
+        if self.socket.family not in (_stdlib.AF_INET, _stdlib.AF_INET6):
+            raise ValueError("zero_copy_chunks needs a TCP connection")
+        from .zerocopy_chunks import ZeroCopyChunks  # few programs receive so
+
+        return ZeroCopyChunks(self, queue)
 
     async def send_eof(self) -> None:
         """Ends this side's data; the peer can still send. Idempotent. Errors as for `send_all`."""
