@@ -43,6 +43,8 @@ BASELINES: dict[str, str | None] = {
     "uvloop-streams": "trio-streams",
     "uvloop-protocols": "trio-streams",
     "c-ring": "trio-streams",
+    "looking-50us": "ring-sockets",
+    "looking-500us": "ring-sockets",
     "within-30s-cancel": "uring-streams",
     "within-30s-auto": "within-30s-cancel",
     "within-30s-link": "within-30s-cancel",
@@ -59,7 +61,7 @@ LARGE = dict.fromkeys(SMALL, 1.05)
 LATENCY = dict.fromkeys(SMALL, 1.05)
 CHURN = {"uring-streams": 0.77, "uring-multishot": 0.77}
 
-SPECIAL = ("anyio-", "hypercorn-", "within-")
+SPECIAL = ("anyio-", "hypercorn-", "looking-", "within-")
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ def workloads() -> list[Workload]:
     idle = {"connections": 1, "size": 1024, "think": 300}
     text = "1 connection, 1 KiB, client idle 300 µs between requests"
     found.append(Workload("latency", text, idle, LATENCY, metric="p50", least_rounds=9))
+    only = ("looking-", "ring-sockets", "trio-sockets")
+    found.append(Workload("looking", text, idle, metric="p50", only=only))
+    one = {"connections": 1, "size": 1024}
+    text = "1 connection, 1 KiB, one request after the other"
+    found.append(Workload("looking-busy", text, one, metric="p50", only=only))
     return found
 
 

@@ -274,6 +274,8 @@ SERVERS: dict[str, Callable[[], None]] = {
     "uring-streams": functools.partial(on_ring, serve_uring_streams),
     "uring-multishot": functools.partial(on_ring, serve_multishot),
     "uring-direct": functools.partial(on_ring, functools.partial(serve_multishot, direct=True)),
+    "looking-50us": functools.partial(on_ring, serve_sockets, spin_us=50),
+    "looking-500us": functools.partial(on_ring, serve_sockets, spin_us=500),
     "within-30s-cancel": functools.partial(within, 30, "cancel"),
     "within-30s-auto": functools.partial(within, 30, "auto"),
     "within-30s-link": functools.partial(within, 30, "link"),

@@ -51,6 +51,14 @@ class RingOptions:
         gather_us: microseconds, up to 10 s, for which the socket may coalesce the data of a TCP stream while
             ``chunks()`` yields many MiB fast, into fewer and larger pieces; 0: never. The last bytes before a
             pause may be delayed by that time, once in 8 MiB; the end of the stream is not delayed.
+        spin_us: microseconds, up to 10 ms, for which a wait looks for completions before it sleeps; 0: it
+            sleeps at once. A process that sleeps takes longer to answer, one that looks keeps its processor
+            busy. A deadline or a timeout that is due ends the looking, as do a signal, a wake-up from another
+            thread and any completion. A guest run waits in its host's thread, and does not look.
+        napi_us: microseconds, up to 10 s, for which a wait polls the queues of the network devices that the
+            run's sockets receive from (NAPI busy poll, Linux 6.9), in place of waiting for their interrupts;
+            0: never. Without effect over loopback. Where the kernel refuses it no run starts:
+            `RingUnavailable` says so.
         direct_slots: how many direct descriptors a run may have, 32 to 1048576; ``RLIMIT_NOFILE`` bounds it.
         deadlines: what ends an operation when the deadline of its cancel scope passes. Either way Trio
             raises `trio.Cancelled`, and a result that arrived is delivered.
@@ -89,6 +97,8 @@ class RingOptions:
     workers: int = 0
     direct_slots: int = 4096
     gather_us: int = 500
+    spin_us: int = 0
+    napi_us: int = 0
     compiled: bool = field(default_factory=_compiled)
     monitor: bool = False
     restrictions: tuple[str, ...] | None = None
@@ -103,6 +113,8 @@ class RingOptions:
             ("group_memory", 4096, 16 << 30),
             ("direct_slots", 32, 1 << 20),
             ("gather_us", 0, 10_000_000),
+            ("spin_us", 0, 10_000),
+            ("napi_us", 0, 10_000_000),
         ):
             value = getattr(self, name)
             if type(value) is not int:

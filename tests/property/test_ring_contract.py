@@ -25,10 +25,24 @@ ENOBUFS = -errno.ENOBUFS
 
 LINK = int(abi.IOSQE_IO_LINK)
 
-STAGES: dict[str, Callable[..., Any]] = {"kernel": KernelStage, "scripted": ScriptedStage}
+
+def spinning_stage(**sizes: int) -> KernelStage:
+    """The kernel's ring, which looks for completions before it sleeps."""
+    stage = KernelStage(**sizes)
+    stage.ring.spin_us = 2000
+    return stage
 
 
-@pytest.fixture(params=[pytest.param("kernel", marks=pytest.mark.ring), "scripted"])
+STAGES: dict[str, Callable[..., Any]] = {
+    "kernel": KernelStage,
+    "spinning": spinning_stage,
+    "scripted": ScriptedStage,
+}
+
+
+@pytest.fixture(
+    params=[*(pytest.param(kind, marks=pytest.mark.ring) for kind in ("kernel", "spinning")), "scripted"]
+)
 def make_stage(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     made: list[Stage] = []
 

@@ -127,6 +127,35 @@ int ur_wait(struct ur_ring *r, double timeout)
     return enter_and_wait(r, 0, ENTER_GETEVENTS, timeout);
 }
 
+static inline double seconds(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+/* Submits, then looks for completions for a while without sleeping; what is left of the timeout is written there.
+ * 1: there are some, or work that makes some; 0: none yet; -ETIME: none, and the timeout is over; or another errno. */
+static int look_first(struct ur_ring *r, uint32_t to_submit, uint32_t flags, double *timeout)
+{
+    double start = seconds(), now = start, limit = r->spin_us * 1e-6;
+    int ret = to_submit ? ur_enter(r, to_submit, 0, flags, NULL, 0) : 0;
+    if (ret < 0)
+        return ret;
+    if (*timeout >= 0 && *timeout < limit)
+        limit = *timeout;
+    do {
+        if (*(volatile uint32_t *)r->cq_head != load_acquire(r->cq_tail) ||
+            (load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW)))
+            return 1;
+        now = seconds();
+    } while (now - start < limit);
+    if (*timeout < 0)
+        return 0;
+    *timeout -= now - start;
+    return *timeout > 0 ? 0 : -ETIME;
+}
+
 int ur_cycle(struct ur_ring *r, double timeout)
 {
     if (r->fd < 0)
@@ -152,8 +181,10 @@ int ur_cycle(struct ur_ring *r, double timeout)
         }
         if (ready || timeout == 0 || r->lost) {
             ret = ur_enter(r, to_submit, 0, flags, NULL, 0);
-        } else {
+        } else if (!r->spin_us) {
             ret = enter_and_wait(r, to_submit, flags, timeout);
+        } else if (!(ret = look_first(r, to_submit, flags, &timeout))) {
+            ret = enter_and_wait(r, unsubmitted(r), flags, timeout);
         }
     }
     n = drain(r, 0);

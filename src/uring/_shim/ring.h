@@ -102,6 +102,7 @@ struct ur_ring {
     uint32_t volley_generation;
     uint32_t lookalikes;     /* values in flight (after ur_track) that could be taken for a volley's member */
     uint32_t lost;           /* not 0: the kernel has dropped completions, which it says once */
+    uint32_t spin_us;        /* how long a cycle looks for completions before it sleeps */
 };
 
 /* Requests that go to the kernel together and are handed out as one completion, after the last of them. */
@@ -164,8 +165,9 @@ int ur_pending(struct ur_ring *ring);
 int ur_ready(struct ur_ring *ring);
 int ur_flush(struct ur_ring *ring, int run_work);
 
-/* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. -EBADR: the kernel
- * has dropped completions, and there are no others now; so it is from then on. */
+/* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. A wait looks for
+ * ring->spin_us, or until its timeout, before it sleeps. -EBADR: the kernel has dropped completions, and there are no
+ * others now; so it is from then on. */
 int ur_cycle(struct ur_ring *ring, double timeout);
 int ur_poll(struct ur_ring *ring); /* ur_cycle(ring, 0), at the price of one argument */
 /* Where the kernel takes no entries: moves to ring->out, as ur_cycle does, the completions of those that were taken

@@ -211,6 +211,16 @@ class KernelRing:
     def eager(self, value: bool) -> None:
         self._handle.eager = int(value)
 
+    @property
+    def spin_us(self) -> int:
+        """Microseconds for which a wait of `cycle` looks for completions before it sleeps; 0: it sleeps at
+        once. The timeout of the wait ends both."""
+        return int(self._handle.spin_us)
+
+    @spin_us.setter
+    def spin_us(self, value: int) -> None:
+        self._handle.spin_us = value
+
     @staticmethod
     def now() -> float:
         """The monotonic clock, by which the kernel's timers go, in seconds."""

@@ -9,7 +9,9 @@ import errno
 from typing import TYPE_CHECKING
 
 from uring import abi
+from uring.abi.layouts import NAPI
 from uring.errors import RingUnavailable, unavailable_from_errno
+from uring.kernel.memory import zeroed
 from uring.kernel.ring import KernelRing
 
 from .restrictions import numbers, restrict
@@ -43,17 +45,34 @@ def open_ring(options: RingOptions) -> KernelRing:
             cq_entries=options.cq_entries,
             enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
         )
-        if options.restrictions is not None:
-            try:
+        try:
+            ring.spin_us = options.spin_us
+            if options.napi_us:
+                _poll_devices(ring, options.napi_us)
+            if options.restrictions is not None:
                 restrict(ring, numbers(options.restrictions))
-            except BaseException:
-                ring.close()
-                raise
+        except BaseException:
+            ring.close()
+            raise
         return ring
     except RingUnavailable:
         raise
     except (OSError, MemoryError) as exc:
         raise unavailable(exc, "io_uring_setup", options) from exc
+
+
+def _poll_devices(ring: KernelRing, microseconds: int) -> None:
+    """Waits poll the queues of network devices for so long."""
+    memory = zeroed(NAPI.size)
+    NAPI.pack_into(memory.view, 0, microseconds, 0, int(abi.IO_URING_NAPI_REGISTER_OP), 0)
+    try:
+        ring.register(int(abi.IORING_REGISTER_NAPI), memory.address, 1, "register NAPI")
+    except OSError as exc:
+        raise RingUnavailable(
+            exc.errno or errno.EIO,
+            f"RingOptions(napi_us={microseconds}) was refused: it needs a kernel with "
+            "CONFIG_NET_RX_BUSY_POLL, and no filter of io_uring_register; 0 does without",
+        ) from exc
 
 
 def unavailable(exc: OSError | MemoryError, call: str, options: RingOptions) -> RingUnavailable:
