@@ -25,6 +25,7 @@ def swap() -> None:
     seams.patch_socket_type(RingSocket)
     seams.patch_pipe_type(RingPipe)
     seams.patch_stream_methods(trio_stream.receive_some, trio_stream.send_all)
+    seams.patch_forceful_close(trio_stream.forceful_close)
 
 
 def create_manager(ring: RingOptions | None) -> Manager:

@@ -28,6 +28,7 @@ from .names import (
 from .patches import (
     Subclassable,
     anyio_is_on_trio,
+    patch_forceful_close,
     patch_pipe_type,
     patch_socket_type,
     patch_stream_methods,
@@ -121,6 +122,7 @@ __all__ = [
     "make_ticks",
     "manager_here",
     "park_message",
+    "patch_forceful_close",
     "patch_pipe_type",
     "patch_socket_type",
     "patch_stream_methods",

@@ -139,13 +139,18 @@ static int usual_close(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *
     if (!io.ready || (n != 1 && n != 4) || keywords || (PyObject *)Py_TYPE(args[0]) != io.socket_type)
         return 0;
     PyObject *sock = args[0], *plain = *field(sock, io.at[S_PLAIN]);
-    if (!plain || (PyObject *)Py_TYPE(plain) != io.plain_type || descriptor(plain) < 0)
+    if (!plain || (PyObject *)Py_TYPE(plain) != io.plain_type)
         return 0;
-    int done = retire(t, descriptor(plain));
+    int open = descriptor(plain) >= 0, done = open ? retire(t, descriptor(plain)) : 1;
     if (done <= 0)
         return done;
     put_none(sock, io.at[S_OWNER]);
-    *result = PyObject_CallMethodObjArgs(plain, s_close, NULL);
+    if (open) {
+        *result = PyObject_CallMethodObjArgs(plain, s_close, NULL);
+    } else {
+        *result = Py_None;
+        Py_INCREF(Py_None);
+    }
     return *result ? 1 : -1;
 }
 

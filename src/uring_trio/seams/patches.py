@@ -10,16 +10,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from .names import socket_module, stream_class, subprocess_module
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
-    import trio
+    from collections.abc import Awaitable, Callable
 
 __all__ = [
     "Subclassable",
     "anyio_is_on_trio",
+    "patch_forceful_close",
     "patch_pipe_type",
     "patch_socket_type",
     "patch_stream_methods",
@@ -27,6 +28,9 @@ __all__ = [
     "sending",
     "stdlib_socket",
 ]
+
+
+_OURS = "__uring_trio__"
 
 
 def patch_socket_type(cls: Any) -> None:
@@ -60,6 +64,16 @@ def patch_stream_methods(receive_some: Any, send_all: Any) -> None:
     """Makes every `trio.SocketStream` receive and send with these methods."""
     stream_class.receive_some = receive_some
     stream_class.send_all = send_all
+
+
+def patch_forceful_close(replace: Callable[[Any], Any]) -> None:
+    """Makes Trio's servers close streams by what ``replace`` makes of `trio.aclose_forcefully`. A program
+    that has imported the function before keeps Trio's."""
+    function = trio.aclose_forcefully
+    if not hasattr(function, _OURS):
+        instead = replace(function)
+        setattr(instead, _OURS, True)
+        trio.aclose_forcefully = instead
 
 
 def sending(stream: trio.SocketStream) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import socket
 import subprocess
@@ -119,6 +120,23 @@ async def everything() -> list[Any]:
             near.socket.close()
             far.socket.close()
     seen.append(scope.cancelled_caught)
+    for kind in (None, Borrowed):
+        for cancelled in (False, True):
+            near, far = await streams(kind)
+            with trio.CancelScope() as scope:
+                if cancelled:
+                    scope.cancel()
+                for _ in range(2):
+                    before = trio.lowlevel.current_task()._schedule_points
+                    await trio.aclose_forcefully(near)
+                    seen.append(trio.lowlevel.current_task()._schedule_points > before)
+            seen += [scope.cancelled_caught, near.socket.fileno()]
+            if not cancelled:
+                seen.append(await outcome(far.receive_some))
+            far.socket.close()
+    ended = trio.testing.memory_stream_pair()[0]
+    await trio.aclose_forcefully(ended)
+    seen.append(await outcome(ended.send_all, b"x"))
     return seen
 
 
@@ -145,4 +163,6 @@ def test_on_epoll_in_the_same_process(stock: Any) -> None:
 
     uring_trio.run(nothing)
     assert trio.SocketStream.send_all.__module__ == "uring_trio.net.trio_stream"
+    assert trio.aclose_forcefully.__module__ == "trio"
+    assert inspect.iscoroutinefunction(trio.aclose_forcefully)
     assert json.loads(json.dumps(trio.run(everything))) == stock
