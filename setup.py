@@ -62,13 +62,14 @@ class BuildOrExplain(build_ext):
 on_linux = sys.platform == "linux"
 EXTENSIONS = {
     "uring._cached": ["src/uring/_shim/cached.c"],
+    "uring._requests": sorted(map(str, Path("src/uring/_shim").glob("handles_*.c"))),
     "uring_trio.seams._ticks": sorted(map(str, Path("src/uring_trio/seams").glob("_*.c"))),
 }
 extensions = [
     Extension(
         name,
         sources,
-        depends=["src/uring_trio/seams/_ticks.h"],
+        depends=["src/uring/_shim/handles.h", "src/uring/_shim/ring.h", "src/uring_trio/seams/_ticks.h"],
         define_macros=[("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", "1")],
         extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration"],
         py_limited_api=True,

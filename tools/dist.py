@@ -25,7 +25,7 @@ DIST = ROOT / "dist"
 TOOLS = Path(sys.executable).parent
 NEWEST = (2, 28)
 # Outside of the stable ABI of 3.11, though every CPython from then on exports them. One without them would
-# not load `_ticks`, and runs would have no ticks in C.
+# not load `_ticks` and `_requests`: runs would have no ticks in C, rings no requests in C.
 OUTSIDE = {
     "PyContext_Enter",
     "PyContext_Exit",

@@ -27,7 +27,7 @@ PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 BEGIN = "<!-- picture: written by python -m tools.picture -->"
 END = "<!-- end of the picture -->"
 PACKAGES = ("uring_trio", "uring")
-EXTENSIONS = {"uring._cached", "uring._ffi", "uring_trio.seams._ticks"}
+EXTENSIONS = {"uring._cached", "uring._ffi", "uring._requests", "uring_trio.seams._ticks"}
 WIDTH = 110
 IMAGE = PAGE.with_name("layers.svg")
 # Of the drawing, in pixels.

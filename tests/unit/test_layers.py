@@ -49,7 +49,7 @@ LAYERS = [
     ["uring.options"],
     ["uring.cached", "uring.errors", "uring.opcodes"],
     ["uring._names", "uring._version", "uring.abi", "uring.advice"],
-    ["uring._cached", "uring._ffi"],
+    ["uring._cached", "uring._ffi", "uring._requests"],
 ]
 FOLDERS = {
     "launch": {"core", "fs", "ipc", "live", "multishot", "net", "options", "seams"},
@@ -88,7 +88,7 @@ PATHS = {
     for path in sorted((SRC / package).rglob("*.py"))
     if not {"_shim", "_moved"} & {*path.parts}
 }
-KNOWN = {*PATHS, "uring._cached", "uring._ffi", "uring_trio.seams._ticks"}
+KNOWN = {*PATHS, "uring._cached", "uring._ffi", "uring._requests", "uring_trio.seams._ticks"}
 modules = pytest.mark.parametrize("module", PATHS)
 
 

@@ -9,7 +9,9 @@ import pytest
 from uring import Ring, ops
 from uring.session.methods import OperationMethods
 
-METHODS = {name: value for name, value in vars(OperationMethods).items() if inspect.isfunction(value)}
+METHODS = [
+    name for name, value in vars(OperationMethods).items() if inspect.isfunction(inspect.unwrap(value))
+]
 OPERATIONS = {name: getattr(ops, name) for name in ops.__all__ if inspect.isfunction(getattr(ops, name))}
 HAVE_NO_METHOD = {"release_provided"}
 """It makes no request."""

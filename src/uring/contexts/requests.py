@@ -12,16 +12,17 @@ Invariants
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol
+import inspect
+import types
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, final
 
 from ..errors import RingClosed, error_from_result
-from ..kernel.op import failure
+from ..kernel.op import Op, failure
+from .compiled import C, usual
 from .context import POOL_SHIFT, REQUEST_VALUES, SQEContext
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
-
-    from ..kernel.op import Op
 
     T_co = TypeVar("T_co", covariant=True, default=object)
 else:
@@ -45,6 +46,7 @@ class Requester(Protocol):
     def _cancel_request(self, request: Request[object]) -> Request[int]: ...
 
 
+@final
 class Request(Generic[T_co]):
     """One operation in flight, or ended.
 
@@ -82,10 +84,12 @@ class Request(Generic[T_co]):
         """What its completions carry: names it to `uring.Ring.async_cancel` and the like."""
         return int.__new__(SQEContext, self.value)
 
+    @usual("Request.done")
     def done(self) -> bool:
         """Whether its last completion was taken from the ring, by whatever wait."""
         return self._op is None
 
+    @usual("Request.result")
     def result(self) -> T_co:
         """The result, once. What the kernel made (a descriptor, a pipe) is the caller's then.
 
@@ -159,12 +163,12 @@ class Request(Generic[T_co]):
         """Takes a completion; returns what it means, as `meaning_of`."""
         op = self._op
         told = None if res >= 0 and op.decode is None else meaning_of(op, res)  # type: ignore[union-attr,arg-type]
+        self.flags = flags
         if not flags:
             self.res, self._told, self._op = res, told, None
             return told
         if not flags & _NOTIF:
             self.res, self._told = res, told
-        self.flags = flags
         if not flags & _MORE:
             self._op = None
         return told
@@ -218,3 +222,19 @@ def _value_of(res: int, told: Any) -> Any:
     if res < 0:
         raise error_from_result(res) if told is None else failure(res, *told)
     return res if told is None else told(res)
+
+
+def _compiled(reference: Any) -> Any:
+    """The type in C, with the methods of the reference that are not."""
+    made = C.Request
+    for name in ("result", "done", "wait", "cancel", "context", "_pending", "_end", "_abandon"):
+        setattr(made, name, vars(reference)[name])
+    made.__doc__, made.__repr__, made.valid = reference.__doc__, reference.__repr__, reference.valid
+    made.__signature__ = inspect.signature(reference)
+    made.__class_getitem__ = classmethod(types.GenericAlias)
+    C.describe(_TAKEN, meaning_of, Op)
+    return made
+
+
+if not TYPE_CHECKING and C is not None:
+    Request = _compiled(Request)

@@ -1,8 +1,9 @@
 """Completions as the program sees them.
 
 A completion is a tuple (user_data, res, flags), with two numbers more on a ring with 32-byte completions, and
-behind them the meaning of its result where that is more than a number. Its attributes are computed from that
-on access, so that a completion costs only the tuple.
+behind them the meaning of its result where that is more than a number, and its request. A request that is all
+there is more stands behind the flags. Attributes are computed from that on access, so that a completion costs
+only the tuple.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _FD_MASK = (1 << 30) - 1
 
 _TOLD = 5
 """Where a completion carries how to decode its result, or what failed, if anything."""
-_REQUEST = 6
-"""Where it carries its request, if any."""
+_REQUEST = {4: 3, 7: 6}
+"""Where it carries its request, by its length."""
 
 _getters: Any = namedtuple("_getters", "user_data res")
 """A named tuple's attributes are read faster than any property."""
@@ -71,7 +72,8 @@ class Completion(tuple[int, ...]):
     @property
     def request(self) -> Request[object] | None:
         """The request that was made without a context, and that this is a completion of; else None."""
-        carried: Any = self[_REQUEST] if len(self) > _REQUEST else None
+        place = _REQUEST.get(len(self))
+        carried: Any = None if place is None else self[place]
         return carried  # type: ignore[no-any-return]
 
     def result(self) -> object:
@@ -122,7 +124,7 @@ class Completion(tuple[int, ...]):
     @property
     def big_cqe(self) -> tuple[int, int]:
         """The second half of a 32-byte completion; zeros where there is none."""
-        return (self[3], self[4]) if len(self) > 3 else (0, 0)
+        return (self[3], self[4]) if len(self) > 4 else (0, 0)
 
     def __repr__(self) -> str:
         whose = self.request or SQEContext(self[0])

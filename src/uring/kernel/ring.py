@@ -413,6 +413,12 @@ class KernelRing:
         handle, space, queue, aim = (int(ffi.cast("uintptr_t", each)) for each in (self._handle, *functions))
         return handle, space, queue, aim
 
+    def put_addresses(self) -> tuple[int, int, int]:
+        """As `addresses`: the mapped ring, and the functions ``ur_put`` and ``ur_put_packed``."""
+        pointers = self._handle, ffi.addressof(lib, "ur_put"), ffi.addressof(lib, "ur_put_packed")
+        handle, put, put_packed = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
+        return handle, put, put_packed
+
     @staticmethod
     def address_of(template: Any) -> int:
         """Where an entry made by `template` lies, for as long as that lives."""

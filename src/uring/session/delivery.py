@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..abi import IORING_CQE_F_MORE, IORING_OP_PIPE
+from ..contexts.compiled import usual
 from ..contexts.requests import meaning_of
 from ..contexts.views import Completion
 from ..kernel.op import descriptor
@@ -41,14 +42,14 @@ class Delivery(RingState):
 
     def _collect(self, kind: type[C], n: int) -> list[C]:
         """Completions of the last cycle as objects; whatever ended by them is released."""
-        out = self._kernel.out[: n * self._cqe_size]
-        cqes = self._deliver(kind, out) if self._requests else list(map(kind, self._unpack(out)))
+        cqes = self._deliver(kind, n)
         if self._waking:
             found = len(cqes)
             cqes = [cqe for cqe in cqes if cqe[0] != WAKE]
             with self._lock:  # another thread may add to it
                 self._waking -= found - len(cqes)
         if self._held or self._slots or self._guarded or self._batches:
+            out = self._kernel.out[: n * self._cqe_size]
             if self._decoding or min(out.cast("i")[2 :: self._cqe_size // 4].tolist()) < 0:
                 self._tell(kind, cqes)
             ended = self._release(cqes)
@@ -60,9 +61,12 @@ class Delivery(RingState):
             cqes = self._drop_late(cqes, ())
         return cqes
 
-    def _deliver(self, kind: type[C], out: memoryview[int]) -> list[C]:
-        """Completions as objects, where some are of requests without a context."""
-        requests = self._requests
+    @usual("Ring._deliver")
+    def _deliver(self, kind: type[C], n: int) -> list[C]:
+        """Completions as objects; requests without a context take theirs."""
+        out, requests = self._kernel.out[: n * self._cqe_size], self._requests
+        if not requests:
+            return list(map(kind, self._unpack(out)))
         take = requests.pop
         narrow = self._cqe_size == CQE.size
         cqes: list[Any] = []
@@ -72,12 +76,17 @@ class Delivery(RingState):
                 res, flags = raw[1], raw[2]
                 op, told = request._op, None
                 if not flags and res >= 0 and op is not None and op.decode is None:
-                    request.res, request._op = res, None  # the common case by itself, for speed
+                    request.res, request.flags, request._op = res, 0, None  # by itself, for speed
                 else:
                     told = request._complete(res, flags)
                     if flags & _MORE:
                         requests[raw[0]] = request
-                raw = (raw[0], res, flags, 0, 0, told, request) if narrow else (*raw, told, request)
+                if not narrow:
+                    raw = (*raw, told, request)
+                elif told is None:
+                    raw = (raw[0], res, flags, request)
+                else:
+                    raw = (raw[0], res, flags, 0, 0, told, request)
             cqes.append(raw)
         return list(map(kind, cqes))
 

@@ -291,7 +291,7 @@ class RingCore(BatchSubmission, Waiting):
                 self._quiet.wait(0.01)
 
     def _leak(self, left: int) -> None:
-        _leaked.append((self._kernel, self._held, self._slots, self.__dict__))
+        _leaked.append((self._kernel, self._requests, self.__dict__))
         warnings.warn(
             f"{left} operations did not end within {self.options.drain_timeout:g} s; their memory and the "
             "ring are leaked because the kernel may still write there",

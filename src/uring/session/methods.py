@@ -17,6 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .. import ops
+from ..contexts.compiled import usual
 from ..contexts.context import SQEContext
 from .life import RingCore
 
@@ -72,7 +73,7 @@ class Method(Generic[P, T]):
         self.op: Callable[P, Op[T]] = op
 
     def __set_name__(self, owner: type, name: str) -> None:
-        setattr(owner, name, _function(self.op, owner, name))
+        setattr(owner, name, usual(name)(_function(self.op, owner, name)))
 
     # What type checkers see; nothing of it is left when the class is made.
     @overload

@@ -10,11 +10,11 @@ Contexts that a program gives are not known here: see `uring.session.submission`
 from __future__ import annotations
 
 import errno
-from array import array
 from threading import get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import abi, ops
+from ..contexts.compiled import usual
 from ..contexts.context import POOL_SHIFT, REQUEST_VALUES
 from ..contexts.requests import Request
 from ..errors import PoolExhausted
@@ -42,6 +42,7 @@ SPECIAL = _LINKS | _SKIP | _DRAIN
 class Requesting(Chains):
     """The ways into a ring that give no context."""
 
+    @usual("Ring.request")
     def request(self, op: Op[T]) -> Request[T]:
         """Queues a request under a value of its own: `submit` without a context.
 
@@ -96,31 +97,7 @@ class Requesting(Chains):
         """
         with self._lock:
             self._check_usable()
-            made = [*ops]
-            unusual = self._chain or self._guarded or self._drained or self._linking
-            try:
-                packed = not unusual and all(
-                    op.entry and self._plain[op.fields[0]] and not op.fields[1] & SPECIAL for op in made
-                )
-            except AttributeError:
-                packed = False
-            if not packed or self._serial + len(made) >= _LAST_REQUEST:
-                return [self._queue_request(op) for op in made]
-            # Entries that were written before are copied by one call into C.
-            first = self._serial + 1
-            requests = [Request(self, first + i, op) for i, op in enumerate(made)]
-            self._serial += len(made)
-            pairs = array("Q")
-            for op, request in zip(made, requests, strict=True):
-                self._requests[request.value] = request
-                pairs.append(op.entry)
-                pairs.append(request.value)
-            done = self._kernel.put_many(pairs.tobytes(), len(made))
-            if done < len(made):
-                for request in requests[done:]:
-                    del self._requests[request.value]
-                raise self._refused(-errno.EBUSY)
-            return requests
+            return self._queue_all([*ops])
 
     def chain(self, *, hard: bool = False, drain: bool = False) -> Chain:
         """A block whose requests start one after the other: ``with ring.chain() as chain: ring.write(…);
@@ -175,6 +152,10 @@ class Requesting(Chains):
         self._make_room(len(chain))
         link = int(abi.IOSQE_IO_HARDLINK) if hard else _LINK
         return [op.with_flags(link) for op in chain[:-1]] + chain[-1:]
+
+    @usual("Ring._queue_all")
+    def _queue_all(self, made: list[Op[T]]) -> list[Request[T]]:
+        return [self._queue_request(op) for op in made]
 
     def _next_value(self) -> int:
         self._serial = value = self._serial + 1 if self._serial < _LAST_REQUEST else REQUEST_VALUES

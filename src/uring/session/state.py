@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .. import abi, ops
 from ..abi.layouts import PROBE, PROBE_OP
+from ..contexts.compiled import C, Queue, Table
 from ..contexts.context import REQUEST_VALUES
 from ..contexts.pools import ContextPools
 from ..errors import CQOverflow, RingClosed, error_from_result
@@ -87,7 +88,7 @@ class Features:
     user_data_byte_order: str
 
 
-class RingState:
+class RingState(Queue):
     """The ring's parts, figures and checks."""
 
     def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
@@ -124,7 +125,7 @@ class RingState:
         # Pipes that share a value in flight with others, and whose ends were handed out.
         self._given: set[Op] = set()
         # What is in flight without a context, by its value, and the last value; chains being made, by thread.
-        self._requests: dict[int, Request[object]] = {}
+        self._requests: dict[int, Request[object]] = Table()
         self._serial = REQUEST_VALUES
         self._linking: dict[int, Chain] = {}
         # Batches of which something is in flight.
@@ -253,6 +254,8 @@ class RingState:
         self._put = kernel.put
         self._put_packed = kernel.put_packed
         self._cycle = kernel.cycle
+        if C is not None:
+            self._attach(kernel, *kernel.put_addresses())
         wide = self.options.cqe32 or self.options.cqe_mixed
         self._unpack = CQE_BIG.iter_unpack if wide else CQE.iter_unpack
         self._cqe_size = CQE_BIG.size if wide else CQE.size

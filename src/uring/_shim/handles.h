@@ -1,0 +1,109 @@
+/* What the files of the extension uring._requests share: requests as objects, the table of those in flight, and the
+ * part of a ring that queues and ends them.
+ *
+ * It is the usual case of `uring.contexts.requests`, `uring.session.requesting` and `uring.session.delivery`, in C: one
+ * completion, a number for a result, no chain, no other thread. Everything else is left to the functions there, which
+ * also say what the usual case has to do.
+ *
+ * Invariants
+ *  - The table owns a request from before its entry is queued until after its last completion. The request owns the
+ *    buffer whose address the entry has. So the memory stays, whoever drops the request.
+ *  - Memory of a request in flight is never released, not by the collector either: it is leaked rather.
+ *  - All of this runs with the interpreter's lock, but for system calls.
+ */
+#ifndef URING_HANDLES_H
+#define URING_HANDLES_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <structmember.h>
+
+#include "ring.h"
+
+/* The operations that are queued here without an `Op`. */
+struct kind {
+    const char *name;      /* of the method, and of the request */
+    int opcode, memory;    /* memory: 0 none, 1 read by the kernel, 2 written by it */
+    int placed;            /* it has an offset */
+    int64_t most;          /* bytes */
+};
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *weakrefs;
+    PyObject *ring;
+    PyObject *op;          /* the Op in flight; NULL: ended, or made here */
+    PyObject *told;        /* what its result means; NULL: the number is all */
+    PyObject *name;
+    PyObject *fields;      /* NULL: to be made of the next four when asked for */
+    const struct kind *kind;
+    uint64_t off, addr;
+    int32_t fd;
+    uint32_t len;
+    Py_buffer memory;      /* its obj is NULL where there is none */
+    uint64_t value;
+    int32_t res;
+    uint32_t flags;
+    char flying, decodes;  /* not ended; a result is more than its number */
+} Request;
+
+/* Requests in flight by their values: open addressing, linear probing, at most half full. */
+typedef struct {
+    PyObject_HEAD
+    Request **places;      /* mask + 1 of them, each with a reference; NULL is free */
+    uint64_t mask, used;
+} Table;
+
+/* `ur_put` and `ur_put_packed` of the shim, which is another extension. */
+typedef int put_entry(struct ur_ring *, uint64_t, int, int64_t, int, uint64_t, uint64_t, uint32_t, uint32_t, int, int,
+                      uint64_t);
+typedef int put_copy(struct ur_ring *, uint64_t, uint64_t);
+
+/* The part of a ring that is in C; the base of its class. */
+typedef struct {
+    PyObject_HEAD
+    struct ur_ring *ring;  /* NULL before `_attach` */
+    put_entry *put;
+    put_copy *put_packed;
+    PyObject *kernel;      /* keeps the ring where it is */
+    PyObject *requests, *plain, *guarded, *linking;
+    long long owner;
+    unsigned long long serial;
+    char chain, drained;
+} Queue;
+
+extern PyTypeObject *request_type, *table_type, *queue_type;
+/* What stands in the place of a result that was taken; uring.contexts.requests.meaning_of; uring.kernel.op.Op. */
+extern PyObject *taken, *meaning_of, *op_class;
+/* The slots of an Op that are looked at here. */
+enum op_slot { OP_NAME, OP_FIELDS, OP_DECODE, OP_ENTRY, OP_SLOTS };
+PyObject *op_slot(PyObject *op, enum op_slot slot); /* borrowed; NULL: no Op, or not set */
+extern const struct kind kinds[];
+extern const size_t kind_count;
+
+/* The usual case of a function: 1, and `*result` is a new reference; 0: nothing was done, the function has to do it;
+ * -1: an exception is set. `n` counts the positional arguments; the values of `keywords` follow them. */
+typedef int usual_case(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
+usual_case usual_result, usual_done, usual_request, usual_many, usual_deliver;
+int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
+
+/* A request of an Op: a new reference, in flight and in no table. */
+Request *request_of(PyObject *ring, uint64_t value, PyObject *op);
+/* One of a kind, with nothing but that. */
+Request *request_bare(PyObject *ring, uint64_t value, const struct kind *kind);
+/* Takes a completion: 0, and `*told` is a new reference to what it means, or NULL; -1: an exception is set. */
+int request_complete(Request *request, int32_t res, uint32_t flags, PyObject **told);
+/* Ends it: its memory is free. */
+void request_end(Request *request);
+
+int table_add(Table *table, Request *request);           /* 0, or -1 and an exception */
+Request *table_take(Table *table, uint64_t value);        /* the table's reference, or NULL */
+
+int load_request(PyObject *module), load_table(PyObject *module), load_queue(PyObject *module);
+int load_deliver(void);
+
+#endif

@@ -1,0 +1,107 @@
+/* Completions as objects: what `uring.session.delivery` makes of a cycle, where completions have 16 bytes. */
+#include "handles.h"
+
+enum { AT_ONCE = 128, MORE = 2 };
+
+static newfunc tuple_new; /* NULL where an instance may be filled in by hand */
+
+/* A new instance of a class of tuples with these items, whose references are given away. */
+static PyObject *completion(PyTypeObject *kind, PyObject **items, Py_ssize_t n)
+{
+    PyObject *made, *plain = NULL, *args;
+    int whole = 1;
+    for (Py_ssize_t i = 0; i < n; i++)
+        whole &= items[i] != NULL;
+    if (!whole)
+        made = NULL;
+    else if (tuple_new)
+        made = plain = PyTuple_New(n);
+    else
+        made = PyType_GenericAlloc(kind, n);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (made)
+            PyTuple_SetItem(made, i, items[i]);
+        else
+            Py_XDECREF(items[i]);
+    }
+    if (!plain)
+        return made;
+    args = PyTuple_Pack(1, plain);
+    Py_DECREF(plain);
+    made = args ? tuple_new(kind, args, NULL) : NULL;
+    Py_XDECREF(args);
+    return made;
+}
+
+/* One completion, and what ends by it. */
+static PyObject *deliver(Table *requests, PyTypeObject *kind, const struct ur_cqe *cqe)
+{
+    Request *r = table_take(requests, cqe->user_data); /* its reference goes into the completion */
+    PyObject *told = NULL;
+    if (r && (cqe->flags & MORE) && table_add(requests, r) < 0) {
+        Py_DECREF(r);
+        return NULL;
+    }
+    if (r && request_complete(r, cqe->res, cqe->flags, &told) < 0) {
+        Py_DECREF(r);
+        return NULL;
+    }
+    PyObject *items[7] = { PyLong_FromUnsignedLongLong(cqe->user_data), PyLong_FromLong(cqe->res),
+                           PyLong_FromUnsignedLong(cqe->flags), (PyObject *)r };
+    if (!r || !told)
+        return completion(kind, items, r ? 4 : 3);
+    items[3] = PyLong_FromLong(0);
+    items[4] = PyLong_FromLong(0);
+    items[5] = told;
+    items[6] = (PyObject *)r;
+    return completion(kind, items, 7);
+}
+
+/* _deliver(kind, n): the completions of the last cycle. */
+int usual_deliver(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    if (n != 3 || keywords || !PyType_Check(args[1]) || !PyObject_TypeCheck(args[0], queue_type))
+        return 0;
+    Queue *q = (Queue *)args[0];
+    PyTypeObject *kind = (PyTypeObject *)args[1];
+    Py_ssize_t count = PyLong_AsSsize_t(args[2]);
+    if (!q->ring || q->ring->out_size != sizeof(struct ur_cqe) || !PyType_IsSubtype(kind, &PyTuple_Type) ||
+        !q->requests || !Py_IS_TYPE(q->requests, table_type) || count < 0 || count > q->ring->out_cap) {
+        PyErr_Clear();
+        return 0;
+    }
+    /* Copied: a collection may run code which waits on this ring. */
+    struct ur_cqe few[AT_ONCE], *cqes = count > AT_ONCE ? PyMem_Malloc((size_t)count * sizeof *cqes) : few;
+    PyObject *requests = Py_NewRef(q->requests), *made = cqes ? PyList_New(count) : PyErr_NoMemory();
+    if (cqes)
+        memcpy(cqes, q->ring->out, (size_t)count * sizeof *cqes);
+    for (Py_ssize_t i = 0; made && i < count; i++) {
+        PyObject *cqe = deliver((Table *)requests, kind, &cqes[i]);
+        if (cqe)
+            PyList_SetItem(made, i, cqe);
+        else
+            Py_CLEAR(made);
+    }
+    if (cqes != few)
+        PyMem_Free(cqes);
+    Py_DECREF(requests);
+    *result = made;
+    return made ? 1 : -1;
+}
+
+/* Newer tuples have more than their items: whether one of a subclass that is filled in by hand has the hash of its
+ * items tells. */
+int load_deliver(void)
+{
+    PyObject *kind = PyObject_CallFunction((PyObject *)&PyType_Type, "s(O){s()}", "kind", &PyTuple_Type, "__slots__");
+    PyObject *items[1] = { PyLong_FromLong(7) }, *plain = Py_BuildValue("(i)", 7);
+    PyObject *made = kind ? completion((PyTypeObject *)kind, items, 1) : NULL;
+    Py_hash_t wanted = plain ? PyObject_Hash(plain) : -1, found = made ? PyObject_Hash(made) : -1;
+    int failed = wanted == -1 || found == -1;
+    if (!failed && wanted != found)
+        tuple_new = (newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new);
+    Py_XDECREF(kind);
+    Py_XDECREF(plain);
+    Py_XDECREF(made);
+    return failed ? -1 : 0;
+}

@@ -1,0 +1,349 @@
+/* A request as an object. `uring.contexts.requests` gives this type the methods that are not in C. */
+#include "handles.h"
+
+PyTypeObject *request_type;
+PyObject *taken, *meaning_of, *op_class;
+
+/* Where the slots of an Op lie in it. */
+static size_t op_at[OP_SLOTS];
+
+/* ---- operations ---- */
+
+static const char *const op_names[OP_SLOTS] = { "name", "fields", "decode", "entry" };
+
+PyObject *op_slot(PyObject *op, enum op_slot slot)
+{
+    if (!op_class || !PyObject_TypeCheck(op, (PyTypeObject *)op_class))
+        return NULL;
+    return *(PyObject **)((char *)op + op_at[slot]);
+}
+
+/* Finds where the slot of a name is by what is put there: 0 for nowhere. Other slots have other things in them. */
+static size_t find_slot(PyObject *probe, const char *name, size_t size)
+{
+    PyObject *marker = PyList_New(0);
+    size_t at = 0;
+    if (marker && PyObject_SetAttrString(probe, name, marker) == 0)
+        for (size_t i = sizeof(PyObject); i + sizeof(PyObject *) <= size; i += sizeof(PyObject *))
+            if (*(PyObject **)((char *)probe + i) == marker)
+                at = i;
+    Py_XDECREF(marker);
+    return at;
+}
+
+static int find_slots(PyObject *class)
+{
+    PyObject *probe = PyObject_CallFunction(class, "s()", "probe"), *number = NULL;
+    size_t size = 0;
+    if (probe && (number = PyObject_GetAttrString(class, "__basicsize__")))
+        size = PyLong_AsSize_t(number);
+    int found = probe && !PyErr_Occurred();
+    for (int i = 0; found && i < OP_SLOTS; i++)
+        found = (op_at[i] = find_slot(probe, op_names[i], size)) != 0;
+    if (!found && !PyErr_Occurred())
+        PyErr_SetString(PyExc_ImportError, "the slots of an Op are not where they are expected");
+    Py_XDECREF(number);
+    Py_XDECREF(probe);
+    return found ? 0 : -1;
+}
+
+/* ---- making ---- */
+
+/* Everything but the object's head and its two owners is zero. */
+static Request *allocate(PyObject *ring, uint64_t value)
+{
+    Request *r = PyObject_GC_New(Request, request_type);
+    if (!r)
+        return NULL;
+    memset((char *)r + sizeof(PyObject), 0, sizeof *r - sizeof(PyObject));
+    r->ring = Py_NewRef(ring);
+    r->value = value;
+    r->flying = 1;
+    return r;
+}
+
+Request *request_of(PyObject *ring, uint64_t value, PyObject *op)
+{
+    PyObject *name = op_slot(op, OP_NAME), *fields = op_slot(op, OP_FIELDS), *decode = op_slot(op, OP_DECODE);
+    if (!name || !fields || !decode) {
+        PyErr_Format(PyExc_AttributeError, "a request is of an Op");
+        return NULL;
+    }
+    Request *r = allocate(ring, value);
+    if (!r)
+        return NULL;
+    r->name = Py_NewRef(name);
+    r->fields = Py_NewRef(fields);
+    r->decodes = decode != Py_None;
+    r->op = Py_NewRef(op);
+    PyObject_GC_Track((PyObject *)r);
+    return r;
+}
+
+Request *request_bare(PyObject *ring, uint64_t value, const struct kind *kind)
+{
+    Request *r = allocate(ring, value);
+    if (!r)
+        return NULL;
+    r->kind = kind;
+    r->fd = -1;
+    PyObject_GC_Track((PyObject *)r);
+    return r;
+}
+
+static PyObject *request_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = { "ring", "value", "op", NULL };
+    PyObject *ring, *number, *op;
+    (void)type;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:Request", names, &ring, &number, &op))
+        return NULL;
+    unsigned long long value = PyLong_AsUnsignedLongLong(number);
+    if (value == UINT64_MAX && PyErr_Occurred())
+        return NULL;
+    return (PyObject *)request_of(ring, value, op);
+}
+
+/* ---- what it is of ---- */
+
+static PyObject *name_of(Request *r)
+{
+    if (!r->name)
+        r->name = PyUnicode_InternFromString(r->kind->name);
+    return r->name;
+}
+
+static PyObject *fields_of(Request *r)
+{
+    if (!r->fields)
+        r->fields = Py_BuildValue("iiiKKIiiii", r->kind->opcode, 0, (int)r->fd, (unsigned long long)r->off,
+                                  (unsigned long long)r->addr, (unsigned int)r->len, 0, 0, 0, 0);
+    return r->fields;
+}
+
+static PyObject *get_name(PyObject *self, void *closure)
+{
+    (void)closure;
+    return Py_XNewRef(name_of((Request *)self));
+}
+
+static PyObject *get_fields(PyObject *self, void *closure)
+{
+    (void)closure;
+    return Py_XNewRef(fields_of((Request *)self));
+}
+
+/* The operation in flight, None when it has ended. One that was made here has none: it looks like another of its kind
+ * that keeps the request. */
+static PyObject *get_op(PyObject *self, void *closure)
+{
+    Request *r = (Request *)self;
+    (void)closure;
+    if (!r->flying)
+        Py_RETURN_NONE;
+    if (r->op)
+        return Py_NewRef(r->op);
+    PyObject *name = name_of(r), *fields = name ? fields_of(r) : NULL;
+    return fields ? PyObject_CallFunctionObjArgs(op_class, name, fields, self, NULL) : NULL;
+}
+
+static int set_op(PyObject *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    if (value != Py_None) {
+        PyErr_SetString(PyExc_TypeError, "the operation of a request ends, and does not change");
+        return -1;
+    }
+    request_end((Request *)self);
+    return 0;
+}
+
+/* ---- its end ---- */
+
+void request_end(Request *r)
+{
+    PyObject *op = r->op;
+    Py_buffer memory = r->memory;
+    r->flying = 0;
+    r->op = NULL;
+    r->memory.obj = NULL; /* before the memory goes: that may run code which looks here */
+    if (memory.obj)
+        PyBuffer_Release(&memory);
+    Py_XDECREF(op);
+}
+
+/* As uring.contexts.requests.meaning_of: a new reference, or NULL, with an exception or where the number is all. */
+static PyObject *meaning(Request *r, int32_t res)
+{
+    PyObject *told;
+    if (r->op) {
+        told = PyObject_CallFunction(meaning_of, "Oi", r->op, (int)res);
+    } else {
+        PyObject *name = name_of(r), *fields = name ? fields_of(r) : NULL;
+        told = fields ? Py_BuildValue("OOO()", name, fields, Py_None) : NULL;
+    }
+    if (told != Py_None)
+        return told;
+    Py_DECREF(told);
+    return NULL;
+}
+
+int request_complete(Request *r, int32_t res, uint32_t flags, PyObject **told)
+{
+    *told = NULL;
+    if (res < 0 || r->decodes) {
+        *told = meaning(r, res);
+        if (!*told && PyErr_Occurred())
+            return -1;
+    }
+    r->flags = flags;
+    if (!(flags & 8)) { /* CQE_F_NOTIF tells nothing of a result */
+        PyObject *old = r->told;
+        r->res = res;
+        r->told = Py_XNewRef(*told);
+        Py_XDECREF(old);
+    }
+    if (!(flags & 2)) /* CQE_F_MORE */
+        request_end(r);
+    return 0;
+}
+
+static PyObject *complete(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2)
+        return PyErr_Format(PyExc_TypeError, "_complete takes 2 arguments");
+    long res = PyLong_AsLong(args[0]);
+    unsigned long flags = res == -1 && PyErr_Occurred() ? 0 : PyLong_AsUnsignedLong(args[1]);
+    PyObject *told;
+    if (PyErr_Occurred() || request_complete((Request *)self, (int32_t)res, (uint32_t)flags, &told) < 0)
+        return NULL;
+    return told ? told : Py_NewRef(Py_None);
+}
+
+static Request *alone(PyObject *const *args, Py_ssize_t n, PyObject *keywords)
+{
+    return n == 1 && !keywords && Py_IS_TYPE(args[0], request_type) ? (Request *)args[0] : NULL;
+}
+
+int usual_result(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    Request *r = alone(args, n, keywords);
+    if (!r || r->flying || r->told || r->res < 0)
+        return 0;
+    if (!(*result = PyLong_FromLong(r->res)))
+        return -1;
+    r->told = Py_NewRef(taken);
+    return 1;
+}
+
+int usual_done(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    Request *r = alone(args, n, keywords);
+    if (!r)
+        return 0;
+    *result = PyBool_FromLong(!r->flying);
+    return 1;
+}
+
+/* ---- the type ---- */
+
+static int request_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Request *r = (Request *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(r->ring);
+    Py_VISIT(r->op);
+    Py_VISIT(r->told);
+    Py_VISIT(r->fields);
+    Py_VISIT(r->memory.obj);
+    return 0;
+}
+
+/* The operation and the memory of one in flight stay: the kernel may still write there. */
+static int request_clear(PyObject *self)
+{
+    Request *r = (Request *)self;
+    if (!r->flying)
+        Py_CLEAR(r->op);
+    Py_CLEAR(r->ring);
+    Py_CLEAR(r->told);
+    return 0;
+}
+
+static void request_dealloc(PyObject *self)
+{
+    Request *r = (Request *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (r->weakrefs)
+        PyObject_ClearWeakRefs(self);
+    /* In flight without a table to keep it: of a chain that was left, or made by hand. It has an Op then, whose memory
+     * goes with it. A buffer of our own is leaked: its address is known to the kernel. */
+    Py_XDECREF(r->op);
+    Py_XDECREF(r->ring);
+    Py_XDECREF(r->told);
+    Py_XDECREF(r->name);
+    Py_XDECREF(r->fields);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMemberDef request_members[] = {
+    { "__weaklistoffset__", T_PYSSIZET, offsetof(Request, weakrefs), READONLY, NULL },
+    { "_ring", T_OBJECT, offsetof(Request, ring), READONLY, NULL },
+    { "_told", T_OBJECT, offsetof(Request, told), 0, NULL },
+    { "value", T_ULONGLONG, offsetof(Request, value), READONLY, NULL },
+    { "res", T_INT, offsetof(Request, res), 0, NULL },
+    { "flags", T_UINT, offsetof(Request, flags), 0, NULL },
+    { NULL, 0, 0, 0, NULL },
+};
+
+static PyGetSetDef request_getset[] = {
+    { "name", get_name, NULL, NULL, NULL },
+    { "fields", get_fields, NULL, NULL, NULL },
+    { "_op", get_op, set_op, NULL, NULL },
+    { NULL, NULL, NULL, NULL, NULL },
+};
+
+static PyMethodDef request_methods[] = {
+    { "_complete", (PyCFunction)(void (*)(void))complete, METH_FASTCALL, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot request_slots[] = {
+    { Py_tp_new, request_new },          { Py_tp_dealloc, request_dealloc }, { Py_tp_traverse, request_traverse },
+    { Py_tp_clear, request_clear },      { Py_tp_members, request_members }, { Py_tp_getset, request_getset },
+    { Py_tp_methods, request_methods },  { 0, NULL },
+};
+
+static PyType_Spec request_spec = {
+    "uring.contexts.requests.Request", sizeof(Request), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, request_slots,
+};
+
+/* describe(taken, meaning_of, op_class): what the type has of Python, once. */
+static PyObject *describe(PyObject *module, PyObject *args)
+{
+    PyObject *given[3], **at[] = { &taken, &meaning_of, &op_class };
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OOO!", &given[0], &given[1], &PyType_Type, &given[2]) || find_slots(given[2]) < 0)
+        return NULL;
+    for (int i = 0; i < 3; i++) {
+        PyObject *old = *at[i];
+        *at[i] = Py_NewRef(given[i]);
+        Py_XDECREF(old);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    { "describe", describe, METH_VARARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+int load_request(PyObject *module)
+{
+    request_type = (PyTypeObject *)PyType_FromSpec(&request_spec);
+    if (!request_type || PyModule_AddObjectRef(module, "Request", (PyObject *)request_type) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, functions);
+}
