@@ -132,7 +132,7 @@ $(SANITIZED)/ready: pyproject.toml $(SHIM) $(wildcard src/*/*.py src/*/*/*.py sr
 	@$(PYTHON) -m venv $(SANITIZED)
 	@mkdir $(SANITIZED)/source
 	@cp -r pyproject.toml setup.py README.md LICENSE src $(SANITIZED)/source
-	@rm -rf $(SANITIZED)/source/src/uring/_ffi* $(SANITIZED)/source/src/uring/_cached* $(SANITIZED)/source/src/*.egg-info
+	@rm -rf $(SANITIZED)/source/src/uring/_ffi* $(SANITIZED)/source/src/uring/_cached* $(SANITIZED)/source/src/uring/_requests* $(SANITIZED)/source/src/*.egg-info
 	@$(SANITIZED)/bin/python -m $(INSTALL) 'pip>=25.1'
 	@CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
 		$(SANITIZED)/bin/python -m $(INSTALL) $(SANITIZED)/source --group test
