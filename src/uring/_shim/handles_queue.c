@@ -181,7 +181,7 @@ int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n
     r->off = off;
     /* A descriptor may be asked of any code, which may use the ring; the function asks for it again then. */
     if (kind->memory && !(is_memory(r, args[2], kind->memory == WRITABLE ? PyBUF_WRITABLE : PyBUF_SIMPLE) &&
-                          is_descriptor(args[1], &r->fd) && is_free(q, 1))) {
+                          is_descriptor(args[1], &r->fd) && (PyLong_Check(args[1]) || is_free(q, 1)))) {
         request_end(r);
         Py_DECREF(r);
         return 0;
@@ -213,18 +213,19 @@ static int is_field(PyObject *fields, int i, int bits, int is_signed, uint64_t *
     return (*number != UINT64_MAX || !PyErr_Occurred()) && (bits == 64 || *number <= UINT32_MAX);
 }
 
+/* Of an entry that was written before just what decides whether it is usual. */
 static int read_fields(PyObject *fields, struct entry *e)
 {
     static const struct { char bits, is_signed; } kinds_of[10] = {
         { 32, 1 }, { 64, 1 }, { 32, 1 }, { 64, 0 }, { 64, 0 }, { 32, 0 }, { 32, 0 }, { 32, 1 }, { 32, 1 }, { 64, 0 },
     };
-    uint64_t n[10];
+    uint64_t n[10] = { 0 };
     if (!PyTuple_CheckExact(fields) || PyTuple_Size(fields) != 10)
         return 0;
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < (e->packed ? 2 : 10); i++)
         if (!is_field(fields, i, kinds_of[i].bits, kinds_of[i].is_signed, &n[i]))
             return 0;
-    *e = (struct entry){ .opcode = (int)n[0], .flags = (int64_t)n[1], .fd = (int)n[2], .off = n[3], .addr = n[4],
+    *e = (struct entry){ .packed = e->packed, .opcode = (int)n[0], .flags = (int64_t)n[1], .fd = (int)n[2], .off = n[3], .addr = n[4],
                          .len = (uint32_t)n[5], .op_flags = (uint32_t)n[6], .buf_index = (int)n[7],
                          .file_index = (int)n[8], .addr3 = n[9] };
     return 1;
@@ -234,15 +235,15 @@ static int read_fields(PyObject *fields, struct entry *e)
 static int is_usual(Queue *q, PyObject *op, struct entry *e)
 {
     PyObject *fields = op_slot(op, OP_FIELDS), *address = op_slot(op, OP_ENTRY);
-    int usual = fields && address && PyLong_CheckExact(address) && read_fields(fields, e) && is_plain(q, e->opcode) &&
-                !(e->flags & SPECIAL);
-    if (usual)
+    int usual = fields && address && PyLong_CheckExact(address);
+    if (usual) {
         e->packed = PyLong_AsUnsignedLongLong(address);
-    if (!usual || (e->packed == UINT64_MAX && PyErr_Occurred())) {
-        PyErr_Clear();
-        return 0;
+        usual = (e->packed != UINT64_MAX || !PyErr_Occurred()) && read_fields(fields, e) && is_plain(q, e->opcode) &&
+                !(e->flags & SPECIAL);
     }
-    return 1;
+    if (!usual)
+        PyErr_Clear();
+    return usual;
 }
 
 static PyObject *queue_op(Queue *q, PyObject *op, const struct entry *e)
