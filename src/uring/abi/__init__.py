@@ -1,4 +1,4 @@
-"""The io_uring user API of Linux 6.18 as Python numbers, with what 6.19 adds.
+"""The io_uring user API of Linux 6.18 as Python numbers, with what later kernels up to 7.2 add.
 
 Every constant is a member of an IntEnum or IntFlag and also a name of this package, under its kernel
 spelling; the few that stand alone (shifts, masks, sizes) are plain integers. Names that are our own are in
