@@ -1,4 +1,5 @@
-/* Trio's checkpoints as awaitables in C: `checkpoint`, `cancel_shielded_checkpoint`, `checkpoint_if_cancelled`.
+/* Trio's checkpoints as awaitables in C: `checkpoint`, `cancel_shielded_checkpoint`, `checkpoint_if_cancelled`; and
+ * `wait_task_rescheduled`, by which every task parks.
  *
  * uring_trio/seams/checkpoints.py puts a call of the functions below into the code of Trio's functions. In a step of
  * `_ticks.c` the call returns an awaitable that does the usual case. Anywhere else it returns the coroutine of
@@ -10,7 +11,8 @@
  * debuggers see are those of Trio's function.
  *
  * Invariants
- *  - `coro` is set if and only if `state` is DELEGATED, and the object is tracked by the collector only then.
+ *  - `coro` is set if and only if `state` is DELEGATED. The object is tracked by the collector only then, or if it
+ *    has an `argument`.
  *  - Objects on the free list hold no references but that to nothing: their type is counted while they live.
  */
 #include "_ticks.h"
@@ -18,12 +20,13 @@
 #include <structmember.h>
 
 enum state { CREATED, YIELDED, DONE, DELEGATED };
-enum kind { CHECKPOINT, SHIELDED, IF_CANCELLED, KINDS };
+enum kind { CHECKPOINT, SHIELDED, IF_CANCELLED, RESCHEDULED, KINDS };
 enum { KEPT = 64, CO_COROUTINE = 0x80, CO_ITERABLE_COROUTINE = 0x100 };
 
 typedef struct checkpoint {
     PyObject_HEAD
     PyObject *coro;        /* of Trio's function */
+    PyObject *argument;    /* of its call, if it takes one; dropped at the end */
     PyObject *weak;        /* the list of weak references */
     enum state state;
     enum kind kind;
@@ -31,11 +34,27 @@ typedef struct checkpoint {
 
 static PyObject *stock[KINDS]; /* functions with the code of Trio's */
 static PyTypeObject *checkpoint_type;
-static PyObject *coroutine_type;
+static PyObject *coroutine_type, *nothing, *s_abort_func;
+static Py_ssize_t value_at, unwrapped_at; /* in instances of outcome.Value */
 static Checkpoint *kept[KEPT];
 static int kept_count;
 
 /* ---- becoming Trio's coroutine ---- */
+
+/* The coroutine of the call that this awaitable stands for. */
+static PyObject *make_coroutine(Checkpoint *self)
+{
+    PyObject *argument = self->kind == RESCHEDULED && !self->argument ? Py_None : self->argument;
+    return PyObject_CallFunctionObjArgs(stock[self->kind], argument, NULL);
+}
+
+/* It is over, without a coroutine. */
+static void finish(Checkpoint *self)
+{
+    self->state = DONE;
+    PyObject_GC_UnTrack(self);
+    Py_CLEAR(self->argument);
+}
 
 /* Lets a new coroutine yield for the first time: what it yields has been answered already. */
 static int advance(PyObject *coro)
@@ -64,13 +83,14 @@ static int delegate(Checkpoint *self)
 {
     if (self->state == DELEGATED)
         return 0;
-    PyObject *coro = PyObject_CallNoArgs(stock[self->kind]);
+    PyObject *coro = make_coroutine(self);
     if (!coro)
         return -1;
     enum state state = self->state;
     self->coro = coro;
     self->state = DELEGATED;
-    PyObject_GC_Track(self);
+    if (!self->argument)
+        PyObject_GC_Track(self);
     return state == YIELDED ? advance(coro) : state == DONE ? close_coroutine(coro) : 0;
 }
 
@@ -85,19 +105,61 @@ static int passes(Ticks *t, PyObject *task)
     return bump(task, t->at[T_CANCEL_POINTS]) < 0 ? -1 : 1;
 }
 
+/* The message that parks the task, owned. */
+static PyObject *park_message(Ticks *t, PyObject *abort_func)
+{
+    newfunc make = (newfunc)PyType_GetSlot((PyTypeObject *)t->park_type, Py_tp_new);
+    PyObject *message = make((PyTypeObject *)t->park_type, nothing, NULL);
+    if (message && PyObject_GenericSetAttr(message, s_abort_func, abort_func) < 0)
+        Py_CLEAR(message);
+    return message;
+}
+
+/* What an outcome that was not looked at before holds, owned; NULL without an exception: that is Trio's to say. */
+static PyObject *unwrap(Ticks *t, PyObject *value)
+{
+    PyObject *found = value == t->again ? Py_None : NULL;
+    if ((PyObject *)Py_TYPE(value) == t->value && *field(value, unwrapped_at) == Py_False) {
+        Py_INCREF(Py_True);
+        put(value, unwrapped_at, Py_True);
+        found = *field(value, value_at);
+    }
+    Py_XINCREF(found);
+    return found;
+}
+
+/* A step of `wait_task_rescheduled` while ticks run in C. 1: `*result` is set to what it returns; 0: it is Trio's to
+ * do; -1: with an exception; 2: it parks by `*result`. */
+static int rescheduled(Checkpoint *self, Ticks *t, PyObject *value, PyObject **result)
+{
+    if (self->state == CREATED && value == Py_None) {
+        if (!(*result = park_message(t, self->argument)))
+            return -1;
+        self->state = YIELDED;
+        return 2;
+    }
+    if (self->state != YIELDED || !(*result = unwrap(t, value)))
+        return 0;
+    finish(self);
+    return 1;
+}
+
 static PySendResult checkpoint_send(PyObject *obj, PyObject *value, PyObject **result)
 {
     Checkpoint *self = (Checkpoint *)obj;
     Ticks *t = ticks_here;
     PyObject *task = task_here;
     *result = NULL;
-    if (task && self->state == CREATED && self->kind != IF_CANCELLED && value == Py_None) {
+    if (task && self->kind == RESCHEDULED) {
+        int done = rescheduled(self, t, value, result);
+        if (done)
+            return done < 0 ? PYGEN_ERROR : done == 1 ? PYGEN_RETURN : PYGEN_NEXT;
+    } else if (task && self->state == CREATED && self->kind != IF_CANCELLED && value == Py_None) {
         self->state = YIELDED;
         Py_INCREF(t->yield_message);
         *result = t->yield_message;
         return PYGEN_NEXT;
-    }
-    if (task && ((self->state == YIELDED && value == t->again) ||
+    } else if (task && ((self->state == YIELDED && value == t->again) ||
                  (self->state == CREATED && self->kind == IF_CANCELLED && value == Py_None))) {
         int passed = self->kind == SHIELDED ? 1 : passes(t, task);
         if (passed < 0)
@@ -118,10 +180,10 @@ static PySendResult checkpoint_send(PyObject *obj, PyObject *value, PyObject **r
     return PyIter_Send(self->coro, value, result);
 }
 
-static PyObject *make(enum kind kind)
+static PyObject *make(enum kind kind, PyObject *argument)
 {
     if (!task_here)
-        return PyObject_CallNoArgs(stock[kind]);
+        return PyObject_CallFunctionObjArgs(stock[kind], argument, NULL);
     Checkpoint *self;
     if (kept_count) {
         self = kept[--kept_count];
@@ -132,6 +194,10 @@ static PyObject *make(enum kind kind)
     self->coro = self->weak = NULL;
     self->state = CREATED;
     self->kind = kind;
+    Py_XINCREF(argument);
+    self->argument = argument;
+    if (argument)
+        PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
@@ -176,7 +242,7 @@ static PyObject *checkpoint_close(PyObject *obj, PyObject *unused)
     if (self->state == DELEGATED && close_coroutine(self->coro) < 0)
         return NULL;
     if (self->state != DELEGATED)
-        self->state = DONE;
+        finish(self);
     Py_RETURN_NONE;
 }
 
@@ -251,6 +317,7 @@ static int checkpoint_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((Checkpoint *)self)->coro);
+    Py_VISIT(((Checkpoint *)self)->argument);
     return 0;
 }
 
@@ -260,7 +327,7 @@ static int checkpoint_clear(PyObject *self)
     if (checkpoint->coro)
         checkpoint->state = DONE;
     Py_CLEAR(checkpoint->coro);
-    return 0;
+    return 0; /* the argument is needed for as long as the call is not over */
 }
 
 /* Trio's coroutine in the place of this one lets the interpreter warn as it warns of every coroutine. Ctrl-C may
@@ -270,7 +337,7 @@ static void warn_never_awaited(Checkpoint *self)
     PyObject *type, *exc, *traceback;
     PyErr_Fetch(&type, &exc, &traceback);
     if (!type || !PyErr_GivenExceptionMatches(type, PyExc_KeyboardInterrupt)) {
-        PyObject *coro = PyObject_CallNoArgs(stock[self->kind]);
+        PyObject *coro = make_coroutine(self);
         Py_XDECREF(coro);
         PyErr_Clear();
     }
@@ -287,6 +354,7 @@ static void checkpoint_dealloc(PyObject *obj)
     if (self->state == CREATED)
         warn_never_awaited(self);
     Py_CLEAR(self->coro);
+    Py_CLEAR(self->argument);
     if (kept_count < KEPT)
         kept[kept_count++] = self;
     else
@@ -326,28 +394,34 @@ static PyObject *checkpoint(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    return make(CHECKPOINT);
+    return make(CHECKPOINT, NULL);
 }
 
 static PyObject *cancel_shielded_checkpoint(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    return make(SHIELDED);
+    return make(SHIELDED, NULL);
 }
 
 static PyObject *checkpoint_if_cancelled(PyObject *module, PyObject *unused)
 {
     (void)module;
     (void)unused;
-    return make(IF_CANCELLED);
+    return make(IF_CANCELLED, NULL);
+}
+
+static PyObject *wait_task_rescheduled(PyObject *module, PyObject *abort_func)
+{
+    (void)module;
+    return make(RESCHEDULED, abort_func);
 }
 
 static PyObject *use_checkpoints(PyObject *module, PyObject *args)
 {
     PyObject *given[KINDS];
     (void)module;
-    if (!PyArg_ParseTuple(args, "OOO", &given[0], &given[1], &given[2]))
+    if (!PyArg_ParseTuple(args, "nnOOOO", &value_at, &unwrapped_at, &given[0], &given[1], &given[2], &given[3]))
         return NULL;
     for (int i = 0; i < KINDS; i++) {
         PyObject *old = stock[i];
@@ -362,7 +436,9 @@ static PyMethodDef functions[] = {
     { "checkpoint", checkpoint, METH_NOARGS, "What the function of that name calls." },
     { "cancel_shielded_checkpoint", cancel_shielded_checkpoint, METH_NOARGS, "As above." },
     { "checkpoint_if_cancelled", checkpoint_if_cancelled, METH_NOARGS, "As above." },
-    { "use_checkpoints", use_checkpoints, METH_VARARGS, "Takes functions with Trio's code, in that order." },
+    { "wait_task_rescheduled", wait_task_rescheduled, METH_O, "As above." },
+    { "use_checkpoints", use_checkpoints, METH_VARARGS,
+      "Takes where the fields of outcome.Value lie, and functions with Trio's code, in that order." },
     { NULL, NULL, 0, NULL },
 };
 
@@ -373,6 +449,8 @@ int load_checkpoint(PyObject *module)
         return -1;
     coroutine_type = PyObject_GetAttrString(types, "CoroutineType");
     Py_DECREF(types);
+    if (!(nothing = PyTuple_New(0)) || !(s_abort_func = PyUnicode_InternFromString("abort_func")))
+        return -1;
     if (!coroutine_type || !(checkpoint_type = (PyTypeObject *)PyType_FromSpec(&checkpoint_spec)))
         return -1;
     return PyModule_AddFunctions(module, functions);

@@ -1,4 +1,4 @@
-/* Tasks: the start of one by a nursery, and its end, in a step of `_ticks.c`.
+/* Tasks: the start of one by a nursery, its wake-ups, and its end, in a step of `_ticks.c`.
  *
  * The usual task is a coroutine function, or a method or a `functools.partial` of one, in an open nursery. It ends by
  * returning while no nursery of its own is open. The fields that Trio's functions write are written here in place, so
@@ -31,7 +31,7 @@ enum task_field {
 enum { WATCHED = 12, NAMES = 64, CO_COROUTINE = 0x80 };
 
 /* Set once; references are owned for ever. */
-static PyObject *nursery_type, *status_type, *partial_type, *breakers, *count, *nothing;
+static PyObject *nursery_type, *status_type, *partial_type, *breakers, *count, *no_send, *nothing;
 static Py_ssize_t at[TASK_FIELDS];
 
 /* What has to lie in the dicts of Trio's classes; none while the shortcuts are not in place. */
@@ -237,6 +237,22 @@ static int spawn_impl(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *k
     return spawn(t, args[3], args[1], NULL, 0, args[2], args[4], result);
 }
 
+/* ---- a wake-up ---- */
+
+/* Runner.reschedule */
+static int reschedule(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    PyObject *task = n > 1 ? args[1] : NULL;
+    if (n < 2 || n > 3 || keywords || args[0] != t->runner || !is(task, t->task_type) ||
+        get(task, K_RUNNER) != t->runner || get(task, K_SEND_FN) != Py_None || PyDict_Size(t->hooks) != 1)
+        return 0;
+    if (schedule(t, task, n == 2 || args[2] == no_send ? t->again : args[2]) < 0)
+        return -1;
+    Py_INCREF(Py_None);
+    *result = Py_None;
+    return 1;
+}
+
 /* ---- the end ---- */
 
 /* Wakes the task that waits for the end of this nursery, if nothing else is in it. */
@@ -291,17 +307,17 @@ int leave_task(Ticks *t, PyObject *task)
 
 /* ---- the functions ---- */
 
-/* use_tasks(nursery class, status class, partial, breakers of parking lots, counter, offsets, functions): the
- * shortcuts of `Nursery.start_soon` and `Runner.spawn_impl`. */
+/* use_tasks(nursery class, status class, partial, breakers of parking lots, counter, sentinel, offsets, functions):
+ * the shortcuts of `Nursery.start_soon`, `Runner.spawn_impl` and `Runner.reschedule`. */
 static PyObject *use_tasks(PyObject *module, PyObject *args)
 {
-    static usual_case *const cases[] = { start_soon, spawn_impl };
-    enum { CASES = sizeof cases / sizeof *cases, GIVEN = 5 };
-    PyObject *given[GIVEN], **keep[] = { &nursery_type, &status_type, &partial_type, &breakers, &count };
+    static usual_case *const cases[] = { start_soon, spawn_impl, reschedule };
+    enum { CASES = sizeof cases / sizeof *cases, GIVEN = 6 };
+    PyObject *given[GIVEN], **keep[] = { &nursery_type, &status_type, &partial_type, &breakers, &count, &no_send };
     PyObject *offsets, *functions[CASES];
     (void)module;
-    if (!PyArg_ParseTuple(args, "OOOO!OO!(OO)", &given[0], &given[1], &given[2], &PyDict_Type, &given[3], &given[4],
-                          &PyTuple_Type, &offsets, &functions[0], &functions[1]))
+    if (!PyArg_ParseTuple(args, "OOOO!OOO!(OOO)", &given[0], &given[1], &given[2], &PyDict_Type, &given[3], &given[4],
+                          &given[5], &PyTuple_Type, &offsets, &functions[0], &functions[1], &functions[2]))
         return NULL;
     if (PyTuple_Size(offsets) != TASK_FIELDS)
         return PyErr_Format(PyExc_TypeError, "tasks need %d offsets", (int)TASK_FIELDS);
@@ -354,7 +370,7 @@ static PyObject *watch_tasks(PyObject *module, PyObject *list)
 }
 
 static PyMethodDef methods[] = {
-    { "use_tasks", use_tasks, METH_VARARGS, "Says where the fields of tasks lie; shortcuts of two functions." },
+    { "use_tasks", use_tasks, METH_VARARGS, "Says where the fields of tasks lie; shortcuts of three functions." },
     { "watch_tasks", watch_tasks, METH_O, "Says what has to lie in Trio's classes." },
     { NULL, NULL, 0, NULL },
 };

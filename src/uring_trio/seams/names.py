@@ -135,6 +135,7 @@ NAMES_OF_TASKS = (
     "trio._core._run.Task._eventual_parent_nursery",
     "trio._core._run.Task._ki_protected",
     "trio._core._run.Task._parent_nursery",
+    "trio._core._run._NO_SEND",
 )
 """What tasks that start and end in C rely on besides: the fields of their class, and no others."""
 

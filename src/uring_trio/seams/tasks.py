@@ -1,9 +1,10 @@
-"""The start and the end of tasks in C, for runs whose scheduler ticks are in C.
+"""Starts, wake-ups and ends of tasks in C, for runs whose scheduler ticks are in C.
 
-Shortcuts stand in Trio's classes for ``Nursery.start_soon`` and for ``Runner.spawn_impl``, which
-``nursery.start`` calls too. In a step in C they start the usual task, and such a task ends in C: one of a
-coroutine function, in an open nursery that is not cancelled, which returns. Everything else is Trio's: an
-error, a system task, a run with instruments, the main task, a nursery that is left open.
+Shortcuts stand in Trio's classes for ``Nursery.start_soon``, for ``Runner.spawn_impl``, which
+``nursery.start`` calls too, and for ``Runner.reschedule``. In a step in C they start the usual task and wake
+it, and such a task ends in C: one of a coroutine function, in an open nursery that is not cancelled, which
+returns. Everything else is Trio's: an error, a system task, a run with instruments, the main task, a nursery
+that is left open.
 
 The shortcuts know every field of a task and every attribute of a nursery. A Trio whose classes have others
 keeps its functions. Nothing is done in C for as long as a program has replaced a function of Trio's that the
@@ -56,11 +57,10 @@ _NURSERY = {
     "_closed",
 }
 _USED_BY_NURSERIES = {"_child_nurseries", "append", "set"}
-_SHORTCUTS = (("Nursery", "start_soon"), ("Runner", "spawn_impl"))
+_SHORTCUTS = (("Nursery", "start_soon"), ("Runner", "spawn_impl"), ("Runner", "reschedule"))
 _STOOD_FOR = (
     ("Nursery", "_check_nursery_closed"),
     ("Nursery", "_child_finished"),
-    ("Runner", "reschedule"),
     ("Runner", "task_exited"),
     ("Task", "__init__"),
     ("Task", "_activate_cancel_status"),
@@ -98,13 +98,14 @@ def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]],
         functools.partial,
         core_run.GLOBAL_PARKING_LOT_BREAKER,
         count,
+        core_run._NO_SEND,
         offsets,
         functions,
     )
     for kind, (_, name), function, shortcut in zip(kinds, _SHORTCUTS, functions, shortcuts):
         _before.append((kind, name, function, shortcut))
         setattr(kind, name, shortcut)
-    watched = [_place(getattr(core_run, kind), name) for kind, name in (*_STOOD_FOR, _SHORTCUTS[1])]
+    watched = [_place(getattr(core_run, kind), name) for kind, name in (*_STOOD_FOR, *_SHORTCUTS[1:])]
     extension.watch_tasks(watched if None not in watched else [])
     _undo.append(functools.partial(extension.watch_tasks, []))
 

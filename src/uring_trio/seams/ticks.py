@@ -117,7 +117,7 @@ def make_ticks(
         "shuffle": _shuffle,
     }
     ticks = C.Ticks(objects, offsets, ring, offset)
-    checkpoints.exchange(C)
+    checkpoints.exchange(C, find_offsets)
     scopes.exchange(C, find_offsets)
     tasks.exchange(C, find_offsets)
     return ticks

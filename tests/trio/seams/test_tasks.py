@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 COMPILED = RingOptions(compiled=True)
-PLACES = [(core_run.Nursery, "start_soon"), (core_run.Runner, "spawn_impl")]
+PLACES = [(getattr(core_run, kind), name) for kind, name in tasks._SHORTCUTS]
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("VAR", default="none")
 
 
