@@ -109,6 +109,10 @@ check: $(READY)
 	@$(BIN)/mypy tests/typing
 	@$(BIN)/pyright --pythonpath $(BIN)/python tests/typing
 	@$(BIN)/python tools/verifytypes.py uring uring_trio
+	@$(BIN)/python -m tools.pages build/programs
+	@$(BIN)/ruff check --quiet --select F --per-file-ignores 'docs_howto_anyio_*:F401' build/programs/*.py
+	@$(BIN)/mypy examples build/programs
+	@$(BIN)/pyright --pythonpath $(BIN)/python --project tests/typing/programs.json
 
 # Needs no network. The packages of the builder go into the environment of the tests.
 .PHONY: docs

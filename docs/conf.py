@@ -113,6 +113,20 @@ def name_manual_pages(
     lines[:] = [MANUAL.sub(r":manpage:`\1(\2)`", line) for line in lines]
 
 
+def made_later(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    """A default that a dataclass makes for each object is shown as ``...``. With ``<factory>`` a signature is
+    no Python, and would be broken at each comma."""
+    return (signature.replace("<factory>", "..."), returns) if signature else None
+
+
 def only_of_this_project(
     app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
 ) -> bool | None:
@@ -180,6 +194,7 @@ def under_public_name(
 def setup(app: Sphinx) -> None:
     app.connect("source-read", link_to_repository)
     app.connect("autodoc-process-docstring", name_manual_pages)
+    app.connect("autodoc-process-signature", made_later)
     app.connect("autodoc-skip-member", only_of_this_project)
     for change in (link_code, public_classes, draw_states):
         app.connect("doctree-read", change)

@@ -37,7 +37,7 @@ async def main(pattern: str, roots: list[str]) -> int:
 
 
 async def matches(expression: re.Pattern[str], path: str) -> list[str]:
-    lines = []
+    lines: list[str] = []
     number = 0
     try:
         async with await uring_trio.open_file(path) as file:

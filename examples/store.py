@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import trio
@@ -59,7 +59,7 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: str) -> AsyncIterator[Store]:
+async def open_store(path: str) -> AsyncGenerator[Store]:
     try:
         file = await uring_trio.open_file(path, "r+b", buffering=0)
     except FileNotFoundError:
@@ -85,7 +85,7 @@ def checksum(record: bytes) -> int:
 
 def parse(data: bytes) -> tuple[list[bytes], int]:
     """The records that are whole, and where they end."""
-    records = []
+    records: list[bytes] = []
     end = 0
     while len(data) >= end + HEADER.size:
         length, expected = HEADER.unpack_from(data, end)

@@ -32,8 +32,8 @@ class Digests:
     """The other thread, as the tasks of this one see it."""
 
     def __init__(self) -> None:
-        self._jobs, jobs = uring_trio.open_ring_channel(WAITING)
-        results, self._results = uring_trio.open_ring_channel(WAITING)
+        self._jobs, jobs = uring_trio.open_ring_channel[tuple[int, bytes]](WAITING)
+        results, self._results = uring_trio.open_ring_channel[tuple[int, str]](WAITING)
         self._sending = trio.Lock()
         self._numbers = count()
         self._expected: dict[int, trio.Event | str] = {}

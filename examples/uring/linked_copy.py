@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 
-from uring import Ring
+from uring import Request, Ring
 
 PIECE = 64 * 1024
 CHAINS = 8
@@ -23,7 +23,7 @@ def copy(source: int, target: int) -> int:
     chains = 0
     with Ring(entries=4 * CHAINS) as ring:
         for start in range(0, size, CHAINS * PIECE):
-            pairs = []
+            pairs: list[tuple[Request[int], Request[int], int]] = []
             for i, offset in enumerate(range(start, min(size, start + CHAINS * PIECE), PIECE)):
                 piece = memoryview(buffers[i])[: size - offset]
                 with ring.chain():

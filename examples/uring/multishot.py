@@ -39,7 +39,7 @@ def receive(ring: Ring, fds: list[int]) -> None:
     """Each receive takes buffers of the group, and ends by itself at the end of its stream."""
     buffers = ring.register_buf_ring(8, GROUP, 16)
     texts = dict.fromkeys(fds, b"")
-    stopped = []
+    stopped: list[OSError | None] = []
     for fd in fds:
 
         def on_step(step: MultishotStep, fd: int = fd) -> MultishotAction:

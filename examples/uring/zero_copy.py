@@ -32,7 +32,7 @@ def by_hand(ring: Ring, near: socket.socket, far: socket.socket) -> None:
 def tracked(ring: Ring, near: socket.socket, far: socket.socket) -> None:
     """A tracker pairs the completions of many sends, and tells a handler."""
     tracker = ZCTracker(ring, ring.pools)
-    told = []
+    told: list[tuple[str, int]] = []
     handler = ZCHandler.from_callbacks(
         on_completed=lambda result: told.append(("sent", result)),
         on_notification=lambda result: told.append(("free", result)),

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+from tools.pages import PAGES, PROGRAM, ROOT, line, name
+
 FENCE = re.compile(r"^ *([`~]{3,})([^\n`]*)\n(.*?)^ *\1$", re.DOTALL | re.MULTILINE)
-PROGRAM = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 # Of Python there are programs and included examples. The other languages have no programs to run.
 LANGUAGES = {"python", "text", "sh", "toml", "ini", "yaml", "json", "mermaid", "dockerfile", "promql"}
 DIRECTIVES = {"{literalinclude}", "{toctree}", "{eval-rst}", "{image}", "{note}"}
@@ -23,17 +22,9 @@ ELSEWHERE = {("README.md", "type: nc localhost")}
 SECONDS = 100
 
 
-def name(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
-def place(page: Path, match: re.Match[str]) -> str:
-    return f"{name(page)}:{match.string.count(chr(10), 0, match.start()) + 1}"
-
-
 def programs() -> list[object]:
     return [
-        pytest.param(match[1], match[2], id=place(page, match))
+        pytest.param(match[1], match[2], id=f"{name(page)}:{line(match)}")
         for page in PAGES
         for match in PROGRAM.finditer(page.read_text())
         if page.name != "uring.md"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+from tools.pages import PAGES as DOCUMENTS
+from tools.pages import ROOT
+
 FENCE = re.compile(r"^```([\w{}-]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 REPOSITORY = "https://github.com/uring-trio/uring-trio"
 SHELL = {"", "sh", "bash", "console", "shell"}

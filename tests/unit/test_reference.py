@@ -1,5 +1,6 @@
 """The reference of the site has every public name of both packages once, and each name has a docstring."""
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -70,3 +71,19 @@ def test_every_public_name_has_a_docstring(module: str) -> None:
 
 def is_definition(value: object) -> bool:
     return inspect.isclass(value) or inspect.isfunction(value) or inspect.ismodule(value)
+
+
+RECORDS = [
+    getattr(importlib.import_module(module), name)
+    for module in MODULES
+    if module.startswith("uring_trio")
+    for name in importlib.import_module(module).__all__
+    if dataclasses.is_dataclass(getattr(importlib.import_module(module), name))
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
+def test_every_field_is_explained(record: type) -> None:
+    told = set(re.findall(r"^    (\w+): ", inspect.getdoc(record) or "", re.MULTILINE))
+    fields = [field.name for field in dataclasses.fields(record) if not field.name.startswith("_")]
+    assert [name for name in fields if name not in told] == []

@@ -16,11 +16,27 @@ __all__ = ["ProcessTotals", "RingStatistics", "process_totals", "totals", "total
 class RingStatistics:
     """``trio.lowlevel.current_statistics().io_statistics`` of a ring run.
 
-    ``in_flight`` counts operations by name. ``cancels_won`` are requests after which the operation came
-    back cancelled, ``cancels_lost`` found it finished, ``cancels_running`` found it in a kernel worker;
-    ``cancels_unsent`` never reached the kernel because their operation had not either. ``workers`` is how
-    many kernel workers may run at once for files and paths. ``restrictions`` are the operations of
-    ``RingOptions(restrictions=)`` with those that a run needs; None: the ring may do any.
+    Counts grow from the beginning of the run.
+
+    Attributes:
+        tasks_waiting_read: tasks in ``trio.lowlevel.wait_readable``, as on stock Trio.
+        tasks_waiting_write: tasks in ``trio.lowlevel.wait_writable``.
+        in_flight: operations with a task parked on them, by name; the two above are among them.
+        submitted: entries that the kernel has taken.
+        completed: completions taken from the kernel. A multishot operation has many.
+        enters: calls of io_uring_enter.
+        overflows: completions that found the completion queue full. The kernel keeps them.
+        late: completions that belonged to no operation any more, and reached nobody.
+        cancels_requested: cancels of operations, sent to the kernel.
+        cancels_won: cancels after which the operation came back cancelled.
+        cancels_lost: cancels that found the operation finished.
+        cancels_running: cancels that found the operation in a kernel worker.
+        cancels_unsent: cancels that never reached the kernel because their operation had not either.
+        workers: how many kernel workers may run at once for files and paths.
+        compiled_ticks: scheduler ticks that ran in C.
+        backend: ``"io_uring"``.
+        restrictions: the operations of ``RingOptions(restrictions=)`` with those that a run needs; None: the
+            ring may do any.
     """
 
     tasks_waiting_read: int

@@ -26,12 +26,26 @@ OnCancel = Literal["cancel", "running", "uncancellable"]
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One entry as the kernel took it: the arguments of ``put``, and what a script may set.
+    """One entry as the kernel took it: the fields of ``struct io_uring_sqe``, and what a script may set.
 
-    ``on_cancel`` is how it answers a cancel request: ``"cancel"`` ends with ``-ECANCELED``; ``"running"`` is
-    in a kernel worker: the cancel gets ``-EALREADY`` and the script completes it; ``"uncancellable"`` is file
-    I/O that is in no list: ``-ENOENT``. ``interrupted`` counts the cancels that found it. ``timeout`` and
-    ``followers`` are what is linked to it.
+    Attributes:
+        user_data: what its completions carry.
+        opcode: a member of ``uring.abi.Op``.
+        flags: bits 0 to 7 are ``IOSQE_*``, bits 8 to 23 the field ``ioprio``, bits 24 and up the personality.
+        fd: the descriptor, or the slot of the ring's table where ``fixed`` is true.
+        off: an offset in a file, or what else the operation has there, such as a second address.
+        addr: the address of the memory.
+        length: the size of the memory, or what else the operation has there, such as flags of a poll.
+        op_flags: the operation's own flags.
+        buf_index: the registered buffer, or the group of buffers.
+        file_index: the slot for what it opens, counted from 1; 0: none.
+        addr3: a third address.
+        on_cancel: how it answers a request to cancel it. ``"cancel"``: it ends with ``-ECANCELED``.
+            ``"running"``: a kernel worker has it, the cancel gets ``-EALREADY``, and the script completes it.
+            ``"uncancellable"``: file I/O that is in no list, the cancel gets ``-ENOENT``.
+        interrupted: how many cancels have found it.
+        timeout: the ``link_timeout`` behind it, or None.
+        followers: what starts when it has succeeded.
     """
 
     user_data: int
