@@ -28,8 +28,7 @@ sys.path.insert(0, str(HERE))
 from diagrams import as_table  # noqa: E402
 from inventories import written  # noqa: E402
 
-urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {})
-SOURCE = urls.get("Homepage", "https://github.com/uring-trio/uring-trio")
+SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
 
 project = "uring-trio"
 author = "the uring-trio authors"

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tools.pages import PAGES as DOCUMENTS
 from tools.pages import ROOT
 
 FENCE = re.compile(r"^```([\w{}-]*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-REPOSITORY = "https://github.com/uring-trio/uring-trio"
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
 SHELL = {"", "sh", "bash", "console", "shell"}
 
 
