@@ -23,7 +23,10 @@
 #   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
 #                      and UBSan; make sanitize ARGS="--calls 1000000 --seed 7"
 #   make dist          builds the source distribution and the wheel into dist/, and checks them
-#   make bench         the benchmarks; make bench ARGS="--help"; just the tables of the pages: ARGS=--pages
+#   make bench         the benchmarks; make bench ARGS="--help"; ARGS=--pages measures what the pages show, and writes the
+#                      page of benchmarks
+#   make count         instructions of what is done most often, by valgrind, against the kept figures; half a minute;
+#                      make count ARGS=--record keeps new ones
 #   make clean         removes everything the other targets made
 
 PYTHON ?= python3
@@ -156,6 +159,10 @@ $(DIST)/ready: pyproject.toml
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: count
+count: $(READY)
+	@$(BIN)/python -m benchmarks.counts $(ARGS)
 
 clean:
 	@rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache src/*.egg-info

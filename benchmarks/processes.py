@@ -60,8 +60,8 @@ def cores() -> tuple[int, int]:
     return available[0], available[-1]
 
 
-def build(name: str) -> Path:
-    """Compile `name`.c once per source text and return the program.
+def build(name: str, *flags: str) -> Path:
+    """Compile `name`.c once per source text and return the program, or what else `flags` make of it.
 
     Raises:
         BenchmarkError: there is no compiler, or it lacks the headers.
@@ -75,7 +75,7 @@ def build(name: str) -> Path:
         raise BenchmarkError(NO_COMPILER)
     CACHE.mkdir(parents=True, exist_ok=True)
     unfinished = program.with_suffix(f".{os.getpid()}")
-    command = [compiler, "-O2", "-o", str(unfinished), str(source)]
+    command = [compiler, "-O2", *flags, "-o", str(unfinished), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         if "No such file" in done.stderr:
@@ -186,7 +186,8 @@ class Server(Process):
 class Load(Process):
     """A load generator: connected when its `with` block is entered, and idle until `start`.
 
-    Messages of ``size`` bytes that come back, or HTTP requests for one of `BODIES` on connections kept alive.
+    Messages of ``size`` bytes that come back, or HTTP requests for one of `BODIES` on connections kept alive;
+    ``http2`` asks without TLS.
     """
 
     def __init__(
@@ -199,10 +200,12 @@ class Load(Process):
         think: int = 0,
         churn: bool = False,
         http: str | None = None,
+        http2: bool = False,
         progress_ms: int = 0,
         core: int | None = None,
     ) -> None:
-        command = [str(build("load")), "--port", str(port), "--connections", str(connections)]
+        program = [sys.executable, "-m", "benchmarks.load_h2"] if http2 else [str(build("load"))]
+        command = [*program, "--port", str(port), "--connections", str(connections)]
         command += ["--size", str(size), "--seconds", str(seconds), "--think", str(think)]
         command += ["--progress", str(progress_ms)] + ["--churn"] * churn
         if http is not None:
