@@ -8,8 +8,6 @@ it does not depend on how well the two processes share the machine.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,12 +17,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import trio
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import boundary, flows, micro, pages
-from .figures import Comparison, Contender, report
+from . import boundary, counts, flows, kept, local, micro, pages, report
+from .figures import Comparison, Contender
 from .processes import BenchmarkError, Load, Server, cores, exit_on_terminate
 
 if TYPE_CHECKING:
@@ -35,6 +32,7 @@ BASELINES: dict[str, str | None] = {
     "trio-sockets": None,
     "ring-sockets": "trio-sockets",
     "trio-streams": None,
+    "again-trio-streams": "trio-streams",
     "ring-streams": "trio-streams",
     "uring-streams": "trio-streams",
     "uring-multishot": "trio-streams",
@@ -53,6 +51,8 @@ BASELINES: dict[str, str | None] = {
     "anyio-trio": None,
     "anyio-uring": "anyio-trio",
     "anyio-asyncio": "anyio-trio",
+    "h11-trio": None,
+    "h11-uring": "h11-trio",
     "hypercorn-trio": None,
     "hypercorn-uring": "hypercorn-trio",
 }
@@ -61,7 +61,8 @@ LARGE = dict.fromkeys(SMALL, 1.05)
 LATENCY = dict.fromkeys(SMALL, 1.05)
 CHURN = {"uring-streams": 0.77, "uring-multishot": 0.77}
 
-SPECIAL = ("anyio-", "hypercorn-", "looking-", "within-")
+SPECIAL = ("again-", "anyio-", "h11-", "hypercorn-", "looking-", "within-")
+PEERS = ("trio-streams", "ring-streams", "asyncio-", "uvloop-", "c-ring")
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,15 @@ class Workload:
     limits: dict[str, float] = field(default_factory=dict)
     metric: str = "cpu"
     least_rounds: int = 1
+    most_rounds: int = 100
     quick: bool = False
     only: tuple[str, ...] = ()  # prefixes of its contenders; those of `SPECIAL` run nowhere else
+    also: tuple[str, ...] = ()  # prefixes out of `SPECIAL`
 
     def takes(self, name: str) -> bool:
-        return name.startswith(self.only) if self.only else not name.startswith(SPECIAL)
+        if self.only:
+            return name.startswith(self.only)
+        return name.startswith(self.also or ()) or not name.startswith(SPECIAL)
 
 
 def workloads() -> list[Workload]:
@@ -89,12 +94,25 @@ def workloads() -> list[Workload]:
             text = f"echo, {connections} connection{'s' * (connections > 1)}, {size} KiB"
             load = {"connections": connections, "size": size * 1024}
             quick = connections == 20 and size != 10
-            found.append(Workload(f"echo-{connections}x{size}KiB", text, load, limits, quick=quick))
+            also = ("again-",) if (connections, size) == (20, 1) else ()
+            name = f"echo-{connections}x{size}KiB"
+            found.append(Workload(name, text, load, limits, quick=quick, also=also))
+    for size, label in ((64, "64 B"), (1 << 20, "1 MiB")):
+        load = {"connections": 20, "size": size}
+        name = f"echo-20x{label.replace(' ', '')}"
+        found.append(Workload(name, f"echo, 20 connections, {label}", load, only=PEERS))
+    for connections in (2_000, MOST):
+        load = {"connections": connections, "size": 1024}
+        text = f"echo, {connections:,} connections, 1 KiB"
+        found.append(Workload(f"echo-{connections}x1KiB", text, load, only=PEERS, most_rounds=3))
     churn = {"connections": 20, "size": 1024, "churn": True}
     found.append(
         Workload("churn", "connect, one exchange of 1 KiB, close; 20 at a time", churn, CHURN, quick=True)
     )
     many = {"connections": 50, "size": 1024}
+    plain = {"connections": 50, "http": "text"}
+    text = "HTTP/1.1 by h11 on a stream, 50 connections kept alive, plain text"
+    found.append(Workload("h11-text", text, plain, only=("h11-",)))
     text = "echo over AnyIO, 50 connections, 1 KiB"
     found.append(Workload("anyio-50x1KiB", text, many, {"anyio-uring": 0.70}, only=("anyio-",)))
     text = "echo, 50 connections, 1 KiB, each request under a deadline"
@@ -109,6 +127,9 @@ def workloads() -> list[Workload]:
         text = f"hypercorn with Starlette, {connections} connections kept alive, {what}"
         aims = {"hypercorn-uring": limit}
         found.append(Workload(f"hypercorn-{name}", text, kept, aims, only=("hypercorn-",)))
+    text = "hypercorn with Starlette, 20 connections kept alive, plain text by HTTP/2 without TLS"
+    multiplexed = {"connections": 20, "http": "text", "http2": True}
+    found.append(Workload("hypercorn-http2", text, multiplexed, only=("hypercorn-",)))
     idle = {"connections": 1, "size": 1024, "think": 300}
     text = "1 connection, 1 KiB, client idle 300 µs between requests"
     found.append(Workload("latency", text, idle, LATENCY, metric="p50", least_rounds=9))
@@ -121,6 +142,8 @@ def workloads() -> list[Workload]:
 
 
 PRINTED_WIDTH = 120
+MOST = 18_000
+"""As many connections as a process that may have 20 000 descriptors can hold, with some to spare."""
 UNITS = {"cpu": "µs/request", "p50": "µs", "p99": "µs", "rate": "per s", "client": "% busy"}
 
 
@@ -181,14 +204,9 @@ async def ring_facts() -> dict[str, Any]:
 
 
 def machine(with_ring: bool) -> dict[str, Any]:
-    """What the figures depend on: kernel, Python, Trio, and how the ring was set up."""
-    facts: dict[str, Any] = {
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "python": sys.version,
-        "trio": trio.__version__,
-        "cores": cores(),
-    }
+    """What the figures depend on, and how the ring was set up."""
+    facts = kept.machine()
+    facts["instructions"] = {"with": counts.versions(), "figures": counts.kept_for(counts.versions())}
     if with_ring:
         import uring_trio
 
@@ -204,18 +222,20 @@ def arguments() -> argparse.Namespace:
     add("--seconds", type=float, help="seconds for each contender and round (1)")
     add("--only", action="append", metavar="PATTERN", help="workloads, as echo-20x* or operation-50")
     add("--contenders", action="append", metavar="PATTERN", help="as ring-*; their baselines run too")
-    add("--pages", action="store_true", help="just the tables of README.md and the pages on costs")
+    add("--pages", action="store_true", help="what the pages show; writes the page of benchmarks")
     add("--list", action="store_true", help="list workloads and contenders")
-    add("--json", type=Path, metavar="FILE", help="also write everything as JSON")
+    add("--json", type=Path, metavar="FILE", help="keep every sample as JSON")
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
     if options.pages:
-        options.only, options.contenders = pages.WORKLOADS, pages.CONTENDERS
+        options.only = [*pages.WORKLOADS, *report.WORKLOADS]
+        options.contenders = [*pages.CONTENDERS, *report.CONTENDERS]
+        options.json = options.json or report.PAGE.with_suffix(".json")
     rounds = options.rounds or (3 if options.quick else 5)
-    seconds = options.seconds or (0.3 if options.quick else 1.0)
+    seconds = options.seconds or (0.3 if options.quick else 0.5 if options.pages else 1.0)
 
     def wanted(name: str, patterns: list[str] | None) -> bool:
         return patterns is None or any(fnmatch(name, pattern) for pattern in patterns)
@@ -231,8 +251,14 @@ def main() -> None:
         console.print("uvloop is not installed: its contenders are left out")
         names = [name for name in names if not name.startswith("uvloop")]
     served = [w for w in workloads() if wanted(w.name, options.only) and (w.quick or all_sizes)]
+    if find_spec("h2") is None:
+        console.print("h2 is not installed: HTTP/2 is left out")
+        served = [w for w in served if not w.load.get("http2")]
     tasks = [n for n in (1, 50) if wanted(f"operation-{n}", options.only)]
     flowing = [flow for flow in flows.FLOWS if wanted(flow.name, options.only) and all_sizes]
+    if not local.has_redis():
+        console.print("redis-server or coredis is not installed: Redis is left out")
+        flowing = [flow for flow in flowing if flow.measure is not local.commands]
     if find_spec("hypercorn") is None or find_spec("starlette") is None:
         console.print("hypercorn or Starlette is not installed: their workloads are left out")
         names = [name for name in names if not name.startswith("hypercorn")]
@@ -254,35 +280,60 @@ def main() -> None:
         with_ring=any(name.startswith(("ring-", "uring-")) or name.endswith("-uring") for name in names)
     )
     comparisons: list[Comparison] = []
+    failures: list[str] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
         for name, steps in by_itself:
             bar = progress.add_task(name, total=rounds)
-            for step in steps():
-                if isinstance(step, Comparison):
-                    comparisons.append(step)
-                    if not options.pages:
-                        progress.print(step.table())
-                else:
-                    progress.advance(bar)
+            try:
+                for step in steps():
+                    if isinstance(step, Comparison):
+                        comparisons.append(step)
+                        if not options.pages:
+                            progress.print(step.table())
+                    else:
+                        progress.advance(bar)
+            except BenchmarkError as error:
+                failures.append(f"{name}: {error}")
         for workload in served:
             takers = [name for name in names if workload.takes(name)]
+            if options.pages and workload.name not in pages.ECHOES and not workload.only:
+                takers = [name for name in takers if name.startswith(PEERS)]
             if not takers:
                 continue
-            turns = max(rounds, 0 if options.quick else workload.least_rounds)
+            turns = max(min(rounds, workload.most_rounds), 0 if options.quick else workload.least_rounds)
             bar = progress.add_task(workload.name, total=turns * len(takers))
-            comparisons.append(compare(workload, takers, turns, seconds, partial(progress.advance, bar)))
+            try:
+                comparisons.append(compare(workload, takers, turns, seconds, partial(progress.advance, bar)))
+            except BenchmarkError as error:
+                failures.append(str(error))
+                continue
             if not options.pages:
                 progress.print(comparisons[-1].table())
+    if options.json:
+        kept.save(options.json, facts, comparisons)
     if options.pages:
         print(pages.tables(comparisons))
-    if options.json:
-        options.json.write_text(json.dumps(report(comparisons, facts), indent=1, ensure_ascii=False) + "\n")
+        report.write(options.json)
+    if failures:
+        raise BenchmarkError("; ".join(["left out, for their errors", *failures]))
+
+
+def compare_kept(files: list[str]) -> None:
+    """Print what differs between two kept runs."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks compare", description=kept.__doc__)
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path)
+    options = parser.parse_args(files)
+    verdicts = kept.compare(kept.load(options.before)[1], kept.load(options.after)[1])
+    if not verdicts:
+        raise BenchmarkError("the two runs have no figure in common")
+    print(kept.told(verdicts))
 
 
 if __name__ == "__main__":
     try:
-        main()
+        compare_kept(sys.argv[2:]) if sys.argv[1:2] == ["compare"] else main()
     except BenchmarkError as error:
         sys.exit(f"benchmarks: {error}")
     except KeyboardInterrupt:

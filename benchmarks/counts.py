@@ -326,7 +326,7 @@ def play(name: str, marks: ctypes.CDLL) -> None:
         given = kind.prepare(stack)
         if name == ALONE:
             try:
-                request(measure, None).send(None)  # type: ignore[attr-defined]
+                request(measure, None).send(None)
             except StopIteration:
                 return
         # The order of a batch of tasks is drawn from these numbers. Trio's deterministic scheduling would

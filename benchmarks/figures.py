@@ -1,4 +1,4 @@
-"""From samples to what is printed: rows, medians with their spread, ratios paired by round, limits.
+"""From samples to what is printed: medians with their spread, ratios paired by round, limits.
 
 A ratio is taken within each round, where both contenders met the same machine, and the median of those ratios
 is reported: a noisy neighbour then moves one sample and not the figure.
@@ -6,24 +6,14 @@ is reported: a noisy neighbour then moves one sample and not the figure.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure of the report."""
-
-    name: str
-    value: float
-    unit: str
-    description: str
 
 
 @dataclass(frozen=True)
@@ -65,33 +55,19 @@ class Comparison:
     def main(self) -> str:
         return next(iter(self.metrics))
 
-    def ratio(self, contender: Contender) -> Summary | None:
-        """The contender's main metric against its baseline's; None without a baseline in this run."""
+    def ratios(self, contender: Contender) -> list[float]:
+        """The main metric against the baseline's, by round; none without a baseline in this run."""
         main = self.main
         for other in self.contenders:
             if other.name == contender.baseline:
                 pairs = zip(contender.samples[main], other.samples[main], strict=True)
-                return Summary.of([mine / its for mine, its in pairs])
-        return None
+                return [mine / its for mine, its in pairs]
+        return []
 
-    def rows(self) -> list[Row]:
-        rows = []
-        for contender in self.contenders:
-            name = f"{self.workload}.{contender.name}"
-            for metric, unit in self.metrics.items():
-                samples = contender.samples[metric]
-                summary = Summary.of(samples)
-                spread = f"median of {len(samples)}, {number(summary.low)} to {number(summary.high)}"
-                text = f"{metric}, {self.description}; {spread}"
-                rows.append(Row(f"{name}.{metric}", round(summary.median, 4), unit, text))
-            ratio = self.ratio(contender)
-            if ratio is not None:
-                text = f"{self.main} against {contender.baseline}, median of the rounds' ratios, "
-                text += f"{number(ratio.low)} to {number(ratio.high)}"
-                if contender.limit is not None:
-                    text += f"; aim: at most {contender.limit}"
-                rows.append(Row(f"{name}.ratio", round(ratio.median, 4), "×", text))
-        return rows
+    def ratio(self, contender: Contender) -> Summary | None:
+        """What `ratios` come to; None without a baseline in this run."""
+        ratios = self.ratios(contender)
+        return Summary.of(ratios) if ratios else None
 
     def table(self) -> Table:
         table = Table(title=f"{self.workload}: {self.description}", title_justify="left", title_style="bold")
@@ -123,8 +99,3 @@ def number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
-
-
-def report(comparisons: Sequence[Comparison], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything as plain data for JSON."""
-    return {**machine, "rows": [asdict(row) for comparison in comparisons for row in comparison.rows()]}

@@ -1,8 +1,9 @@
-"""What only multishot requests can do: `python -m benchmarks.flows WORKLOAD CONTENDER` prints one sample.
+"""Measured in the process that works: `python -m benchmarks.flows WORKLOAD CONTENDER` prints one sample.
 
 `stream-in` receives one connection's bytes, `udp-echo` answers datagrams of 64 bytes, 64 of them under way,
-`idle-memory` has many connections that are silent. Each sample is a process of its own with a peer on the
-other core; CPU time of this process is the figure, or its resident memory.
+`idle-memory` has many connections that are silent; the workloads of `benchmarks.local` need no peer. Each
+sample is a process of its own with a peer on the other core; CPU time of this process is the figure, or its
+resident memory.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 import trio.testing
 
+from . import local
 from .figures import Comparison, Contender
 from .processes import Process, cores
 
@@ -216,7 +218,7 @@ class Flow:
     name: str
     description: str
     unit: str
-    peer: Callable[[int], None]
+    peer: Callable[[int], None] | None
     measure: Callable[[Any], Awaitable[float]]
     contenders: Mapping[str, Callable[[Any], Awaitable[Any]]]
     aims: Mapping[str, float] = field(default_factory=dict)
@@ -262,6 +264,34 @@ FLOWS = [
         {"ring-streams": 1.0, "uring-streams": 1.0},
         "memory",
     ),
+    Flow(
+        "read-4KiB",
+        "4 KiB out of the page cache, 64 tasks",
+        "µs/read",
+        None,
+        local.read_pieces,
+        {
+            "trio-files": local.seek_and_read,
+            "trio-threads": local.read_in_threads,
+            "uring-files": local.read_in_place,
+        },
+    ),
+    Flow(
+        "memory-channel",
+        "a value from one task to another, which waits",
+        "µs/value",
+        None,
+        local.values,
+        {"trio-channel": local.exchange, "ring-channel": local.exchange},
+    ),
+    Flow(
+        "redis-get",
+        "coredis, GET of 1 KiB from a Redis server, 20 tasks",
+        "µs/command",
+        None,
+        local.commands,
+        {"trio-coredis": local.get_values, "ring-coredis": local.get_values},
+    ),
 ]
 
 
@@ -294,6 +324,7 @@ def main() -> None:
     flow = next(flow for flow in FLOWS if flow.name == sys.argv[1])
     name = sys.argv[2]
     if name == "peer":
+        assert flow.peer
         flow.peer(int(sys.argv[3]))
         return
     contender = flow.contenders[name]

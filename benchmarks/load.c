@@ -37,7 +37,8 @@
 
 #define PATTERN 65536u
 #define RECEIVE (256 * 1024)
-#define DRAIN_NS 3000000000ll /* how long answers may take after the end before they count as lost */
+#define SET_UP_NS 100000000000ll /* how long all connections together may take before the first answer on each */
+#define DRAIN_NS 5000000000ll    /* how long answers may take after the end before they count as lost */
 
 enum state { CLOSED, CONNECTING, BUSY, IDLE };
 
@@ -319,9 +320,9 @@ static void wait_and_handle(int64_t timeout)
         handle(events[i].data.ptr, events[i].events);
 }
 
-static void drain(void)
+static void drain(int64_t allowed)
 {
-    int64_t limit = now_ns(CLOCK_MONOTONIC) + DRAIN_NS, now;
+    int64_t limit = now_ns(CLOCK_MONOTONIC) + allowed, now;
     accepting_work = 0;
     while (outstanding && (now = now_ns(CLOCK_MONOTONIC)) < limit)
         wait_and_handle(limit - now);
@@ -345,7 +346,7 @@ static void work(void)
             report = now + progress;
         }
     }
-    drain();
+    drain(DRAIN_NS);
 }
 
 static int by_value(const void *a, const void *b)
@@ -439,7 +440,7 @@ int main(int argc, char **argv)
         die("set-up");
     for (int i = 0; !churn && i < connections; i++)
         open_connection(&all[i]);
-    drain();
+    drain(SET_UP_NS);
     requests = bytes = sample_count = 0;
     puts("ready");
     if (!fgets(line, sizeof line, stdin))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".cache" / "benchmarks"
 ANSWER_SECONDS = 30
+SET_UP_SECONDS = 120  # many connections on a busy machine
 NO_COMPILER = (
     "A C compiler and the C library's headers are needed: install the packages gcc and libc6-dev "
     "(Debian, Ubuntu: apt install gcc libc6-dev; Fedora: dnf install gcc glibc-devel)."
@@ -215,7 +216,7 @@ class Load(Process):
 
     def __enter__(self) -> Self:
         try:
-            if self.line() != "ready":
+            if self.line(SET_UP_SECONDS) != "ready":
                 raise BenchmarkError("the load generator is not the one this harness knows")
         except BaseException:
             self.__exit__()

@@ -227,6 +227,38 @@ def on_anyio(backend: str) -> None:
     anyio.run(anyio_main, backend=backend)
 
 
+# HTTP/1.1 by h11, without a framework -----------------------------------------------------------------
+
+
+async def answer_h11(stream: trio.abc.Stream) -> None:
+    """Plain text to each request of a connection that is kept alive."""
+    import h11
+
+    connection = h11.Connection(h11.SERVER)
+    answer = body("text").read_bytes()
+    head = h11.Response(status_code=200, headers=[("Content-Length", str(len(answer)))])
+    async with stream:
+        try:
+            while True:
+                event = connection.next_event()
+                if event is h11.NEED_DATA:
+                    connection.receive_data(await stream.receive_some(CHUNK))
+                elif isinstance(event, h11.EndOfMessage):
+                    parts = [connection.send(each) for each in (head, h11.Data(answer), h11.EndOfMessage())]
+                    await stream.send_all(b"".join(filter(None, parts)))
+                    connection.start_next_cycle()
+                elif isinstance(event, h11.ConnectionClosed):
+                    return
+        except trio.BrokenResourceError:
+            return
+
+
+async def serve_h11(nursery: trio.Nursery) -> None:
+    serve = functools.partial(trio.serve_tcp, answer_h11, 0, host=HOST, backlog=BACKLOG)
+    listeners = await nursery.start(serve)
+    announce(listeners[0].socket.getsockname()[1])
+
+
 # hypercorn with Starlette -----------------------------------------------------------------------------
 
 
@@ -287,6 +319,9 @@ SERVERS: dict[str, Callable[[], None]] = {
     "anyio-trio": functools.partial(on_anyio, "trio"),
     "anyio-uring": functools.partial(on_anyio, "uring"),
     "anyio-asyncio": functools.partial(on_anyio, "asyncio"),
+    "again-trio-streams": functools.partial(on_trio, serve_streams),
+    "h11-trio": functools.partial(on_trio, serve_h11),
+    "h11-uring": functools.partial(on_ring, serve_h11),
     "hypercorn-trio": functools.partial(on_hypercorn, "trio"),
     "hypercorn-uring": functools.partial(on_hypercorn, "uring"),
 }

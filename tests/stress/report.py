@@ -14,7 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PAGE", "Report", "Result", "load", "told", "write"]
+from benchmarks.plots import Lines, draw
+
+__all__ = ["PAGE", "Report", "Result", "image", "load", "panels", "told", "write"]
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/promises.md"
 
@@ -63,7 +65,7 @@ def write(page: Path, report: Report) -> None:
     page.write_text(text(report))
     for result in report.results:
         if result.samples:
-            (page.parent / image(result)).write_text(picture(result))
+            draw(page.parent / image(result), panels(result), columns=3, size=(3.6, 2.8))
 
 
 def image(result: Result) -> str:
@@ -102,43 +104,19 @@ def text(report: Report) -> str:
     return "\n".join([*lines, ""])
 
 
-WIDTH, HEIGHT, LEFT, TOP = 640, 110, 90, 30
-COLOURS = {"ring": "#0b6e4f", "stock": "#b5651d"}
-
-
-def picture(result: Result) -> str:
-    """A plot for each thing that was measured, from 0 up, one line for the ring and one for stock Trio."""
-    measured = list(next(iter(result.samples.values())))
-    tall = TOP + len(measured) * (HEIGHT + 50)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + LEFT + 20}" height="{tall}" '
-        'font-family="sans-serif" font-size="13">',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for row, what in enumerate(measured):
-        top = TOP + row * (HEIGHT + 50)
-        lines = {who: samples[what] for who, samples in result.samples.items() if any(samples[what])}
-        most = max((max(samples) for samples in lines.values()), default=1)
-        scale, unit = (1 << 20, " MiB") if what == "memory" else (1, "")
-        bottom = top + HEIGHT
-        parts += [
-            f'<text x="{LEFT}" y="{top - 8}">{what} over {result.seconds:.0f} s</text>',
-            f'<text x="{LEFT - 8}" y="{top + 10}" text-anchor="end">{most / scale:.0f}{unit}</text>',
-            f'<text x="{LEFT - 8}" y="{bottom}" text-anchor="end">0</text>',
-            f'<path d="M{LEFT} {top}V{bottom}H{LEFT + WIDTH}" fill="none" stroke="#888"/>',
-        ]
-        for place, (who, samples) in enumerate(lines.items()):
-            step = WIDTH / max(1, len(samples) - 1)
-            points = " ".join(
-                f"{LEFT + number * step:.1f},{bottom - sample / most * HEIGHT:.1f}"
-                for number, sample in enumerate(samples)
-            )
-            parts += [
-                f'<polyline points="{points}" fill="none" stroke="{COLOURS[who]}" stroke-width="2"/>',
-                f'<text x="{LEFT + WIDTH - 120 * (place + 1)}" y="{top - 8}" '
-                f'fill="{COLOURS[who]}">{who}</text>',
-            ]
-    return "\n".join([*parts, "</svg>", ""])
+def panels(result: Result) -> list[Lines]:
+    """A panel for each measure: a line for the ring, and one for stock Trio where it has any."""
+    found = []
+    for what in next(iter(result.samples.values())):
+        scale = 1 << 20 if what == "memory" else 1
+        series = {}
+        for who, samples in result.samples.items():
+            values = [value / scale for value in samples[what]]
+            step = result.seconds / max(1, len(values) - 1)
+            if any(values):
+                series[who] = [(number * step, value, value, value) for number, value in enumerate(values)]
+        found.append(Lines(what, "seconds", "MiB" if what == "memory" else "number", series))
+    return found
 
 
 if __name__ == "__main__":
