@@ -18,7 +18,8 @@
 #                      20 minutes;
 #                      make stress ARGS="--minutes 3 --seed 7", ARGS="--only soak", ARGS="--report PAGE"
 #   make newer-kernel  the doctor and the tests under Debian's newest kernel, in an emulated machine: an hour; root
-#   make check         linter, formatter, type checkers
+#   make check         linter, formatter, type checkers; the C by gcc and clang, where each warning is an error
+#   make analyse       the C by clang's analyser
 #   make docs          the site, in build/docs; warnings are errors
 #   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
 #                      and UBSan; make sanitize ARGS="--calls 1000000 --seed 7"
@@ -47,7 +48,7 @@ SHIM := setup.py src/uring_trio.pth $(wildcard src/uring/_shim/* src/uring_trio/
 # The interpreter is part of the stamp's name, so that another one makes another environment.
 READY := $(VENV)/ready-$(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 
-.PHONY: demo test test-all conformance versions older check sanitize dist bench clean
+.PHONY: demo test test-all conformance versions older check analyse sanitize refcounts dist bench clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -116,6 +117,10 @@ check: $(READY)
 	@$(BIN)/ruff check --quiet --select F --per-file-ignores 'docs_howto_anyio_*:F401' build/programs/*.py
 	@$(BIN)/mypy examples build/programs
 	@$(BIN)/pyright --pythonpath $(BIN)/python --project tests/typing/programs.json
+	@$(BIN)/python -m tools.strict_c
+
+analyse: $(READY)
+	@$(BIN)/python -m tools.strict_c --analyse
 
 # Needs no network. The packages of the builder go into the environment of the tests.
 .PHONY: docs

@@ -69,8 +69,9 @@ static int is_number(PyObject *arg, int64_t *number)
     return *number != -1 || !PyErr_Occurred();
 }
 
-static PyObject *read_into(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *read_into(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
+    (void)module;
     if (count != 4)
         return PyErr_Format(PyExc_TypeError, "read_cached takes 4 arguments");
     int64_t fd;
@@ -89,8 +90,9 @@ static PyObject *read_into(PyObject *self, PyObject *const *args, Py_ssize_t cou
     return PyLong_FromLongLong(res);
 }
 
-static PyObject *read_piece(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *read_piece(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
+    (void)module;
     if (count != 3)
         return PyErr_Format(PyExc_TypeError, "read_piece takes 3 arguments");
     int64_t fd, len, off;
@@ -144,8 +146,9 @@ static uint32_t read_places(int fd, struct place *places, uint32_t n)
     return i;
 }
 
-static PyObject *read_pieces(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *read_pieces(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
+    (void)module;
     if (count != 3 || !PyList_CheckExact(args[1]))
         return PyErr_Format(PyExc_TypeError, "read_pieces takes 3 arguments, of which the second is a list");
     int64_t fd, most;
@@ -235,7 +238,7 @@ static int find(const char *path, int follow, struct stat *st)
 static PyTypeObject *stat_type; /* os.stat_result */
 static Py_ssize_t stat_fields;  /* how many it has; newer Pythons may have some that are not known here */
 
-/* As os.fstat makes it of what it is told. */
+/* As os.fstat makes it of what it is told; a new reference. The fields that are set in it are given away. */
 static PyObject *stat_result(const struct stat *st)
 {
     const struct timespec times[3] = { st->st_atim, st->st_mtim, st->st_ctim };
@@ -273,8 +276,9 @@ static int is_near(const struct timespec *when)
     return when->tv_sec > -9200000000 && when->tv_sec < 9200000000;
 }
 
-static PyObject *find_stat(PyObject *self, PyObject *const *args, Py_ssize_t count)
+static PyObject *find_stat(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
+    (void)module;
     if (count != 2)
         return PyErr_Format(PyExc_TypeError, "find_stat takes 2 arguments");
     int follow = PyObject_IsTrue(args[1]), res;
@@ -288,7 +292,7 @@ static PyObject *find_stat(PyObject *self, PyObject *const *args, Py_ssize_t cou
         Py_RETURN_NONE;
     }
     const char *path = PyBytes_AsString(name);
-    struct stat st;
+    struct stat st = { 0 };
     Py_BEGIN_ALLOW_THREADS
     res = find(path, follow, &st);
     Py_END_ALLOW_THREADS
@@ -300,8 +304,9 @@ static PyObject *find_stat(PyObject *self, PyObject *const *args, Py_ssize_t cou
     return stat_result(&st);
 }
 
-static PyObject *stat_is_local(PyObject *self, PyObject *number)
+static PyObject *stat_is_local(PyObject *module, PyObject *number)
 {
+    (void)module;
     long fd = PyLong_AsLong(number);
     if (PyErr_Occurred())
         return NULL;
@@ -329,6 +334,9 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__cached(void)
 {
+    /* The type of a stat is this interpreter's. From 3.12 on Python itself refuses an interpreter with its own GIL. */
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0)
+        return PyErr_Format(PyExc_ImportError, "uring._cached is for the main interpreter of a process");
     PyObject *os = PyImport_ImportModule("os"), *type, *fields, *made;
     if (!os)
         return NULL;

@@ -180,6 +180,7 @@ static PySendResult checkpoint_send(PyObject *obj, PyObject *value, PyObject **r
     return PyIter_Send(self->coro, value, result);
 }
 
+/* A new reference: in a step to an awaitable, elsewhere to a coroutine of Trio's. */
 static PyObject *make(enum kind kind, PyObject *argument)
 {
     if (!task_here)
@@ -203,7 +204,7 @@ static PyObject *make(enum kind kind, PyObject *argument)
 
 /* ---- what coroutines have ---- */
 
-/* The result of a send as methods return it. */
+/* The result of a send as methods return it; takes its reference. */
 static PyObject *sent(PySendResult status, PyObject *result)
 {
     if (status != PYGEN_RETURN)

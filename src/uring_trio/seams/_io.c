@@ -50,6 +50,7 @@ static void leave(Call *c)
     Py_CLEAR(c->delegate);
 }
 
+/* What the function itself answers; a new reference. */
 static PyObject *coroutine_of(Call *c)
 {
     return PyObject_CallFunctionObjArgs(c->method->function, c->self, c->arg, NULL);
@@ -192,10 +193,13 @@ static PyObject *call_close(PyObject *self, PyObject *unused)
     (void)unused;
     Call *c = (Call *)self;
     PyObject *none = Py_None;
-    Py_INCREF(none);
     if (c->state == DELEGATED) {
-        Py_DECREF(none);
-        none = PyObject_CallMethodObjArgs(c->delegate, s_close, NULL);
+        PyObject *delegate = c->delegate; /* over this call of it */
+        Py_INCREF(delegate);
+        none = PyObject_CallMethodObjArgs(delegate, s_close, NULL);
+        Py_DECREF(delegate);
+    } else {
+        Py_INCREF(none);
     }
     if (c->state != OVER)
         leave(c);
@@ -397,6 +401,7 @@ static PyObject *method_getattro(PyObject *self, PyObject *name)
 
 static PyObject *method_repr(PyObject *self) { return PyObject_Repr(((Method *)self)->function); }
 
+/* Where the i-th of the references lies that a method owns; NULL after the last. */
 static PyObject **method_members(Method *m, int i)
 {
     PyObject **members[] = { &m->function, &m->again, &m->socket, &m->guard, &m->flag, &m->unread, &m->usual };

@@ -27,7 +27,7 @@ union address {
     struct sockaddr_un un;
 };
 
-/* An address as accept(2) gave it, the way the standard library has it. */
+/* An address as accept(2) gave it, the way the standard library has it; a new reference. */
 static PyObject *address_of(const union address *a, socklen_t length)
 {
     char text[INET6_ADDRSTRLEN];
@@ -44,7 +44,7 @@ static PyObject *address_of(const union address *a, socklen_t length)
     return PyUnicode_DecodeFSDefaultAndSize(a->un.sun_path, (Py_ssize_t)strnlen(a->un.sun_path, there));
 }
 
-/* The socket and the address of a connection, or NULL with an exception and the connection closed. */
+/* The socket and the address of a connection, owned, or NULL with an exception and the connection closed. */
 static PyObject *connection(PyObject *listener, int fd, const union address *a, socklen_t length)
 {
     PyObject *address = address_of(a, length), *number = address ? PyLong_FromLong(fd) : NULL;

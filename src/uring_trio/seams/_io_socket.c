@@ -19,6 +19,7 @@ static PyObject *s_shut;
 
 /* ---- sockets ---- */
 
+/* Owned, or NULL without an exception. */
 PyObject *socket_of(Call *c)
 {
     PyObject *sock = c->self, *plain;

@@ -106,6 +106,7 @@ static PyType_Spec shortcut_spec = {
     shortcut_slots,
 };
 
+/* Owns the function. */
 PyObject *make_shortcut(usual_case *usual, PyObject *function)
 {
     Shortcut *s = PyObject_GC_New(Shortcut, shortcut_type);

@@ -8,13 +8,13 @@
  * 1: `*result` is a new reference; 0: nothing was done, the function has to do all of it; -1: an exception is set. */
 typedef int usual_case(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
 
-/* An object that looks like `function`, and is called and bound like it. */
+/* An object that looks like `function`, and is called and bound like it; a new reference. */
 PyObject *make_shortcut(usual_case *usual, PyObject *function);
 
-/* An attribute of an object that looks like a function. */
+/* An attribute of an object that looks like a function; a new reference. */
 PyObject *attribute_like(PyObject *self, PyObject *function, PyObject *name);
 
-/* What binding such an object gives. */
+/* What binding such an object gives; a new reference. */
 PyObject *bound(PyObject *self, PyObject *obj);
 
 #endif

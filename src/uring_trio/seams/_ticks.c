@@ -124,6 +124,7 @@ static int is_send_of(PyObject *fn, PyObject *coro)
     return ret;
 }
 
+/* Sends a value to a coroutine in its context. *result is a new reference, or NULL with an exception. */
 static PySendResult send_in_context(PyObject *context, PyObject *coro, PyObject *value, PyObject **result)
 {
     *result = NULL;
@@ -137,7 +138,7 @@ static PySendResult send_in_context(PyObject *context, PyObject *coro, PyObject 
     return status;
 }
 
-/* Any other way to resume a task, as Trio does it. */
+/* Any other way to resume a task, as Trio does it. Owners as above. */
 static PySendResult run_in_context(PyObject *context, PyObject *fn, PyObject *value, PyObject **result)
 {
     *result = PyObject_CallMethodObjArgs(context, s_run, fn, value, NULL);
@@ -155,7 +156,7 @@ static PySendResult run_in_context(PyObject *context, PyObject *fn, PyObject *va
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
-/* The current exception as an outcome, with the traceback as it stands: no frame of ours is in it. */
+/* The current exception as an outcome, owned, with the traceback as it stands: no frame of C is in it. */
 static PyObject *caught(Ticks *t)
 {
     PyObject *type, *exc, *traceback;
@@ -597,6 +598,11 @@ static PyMethodDef functions[] = {
 
 static int load(PyObject *module)
 {
+    /* What is kept between calls is the process's. From 3.12 on the interpreter itself refuses one with its own GIL. */
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+        PyErr_SetString(PyExc_ImportError, "uring_trio.seams._ticks is for the main interpreter of a process");
+        return -1;
+    }
     static const struct { PyObject **at; const char *text; } names[] = {
         { &s_task, "task" }, { &s_run, "run" }, { &s_abort_func, "abort_func" }, { &s_settle, "settle" },
         { &s_random, "random" }, { &s_call, "call" },

@@ -103,7 +103,7 @@ static inline double now(void)
 extern _Thread_local Ticks *ticks_here;
 extern _Thread_local PyObject *task_here;
 
-/* Makes a parked task runnable, to be resumed with `with`. */
+/* Makes a parked task runnable, to be resumed with `with`: both are borrowed. */
 int schedule(Ticks *t, PyObject *task, PyObject *with);
 
 /* The usual end of a task that has returned. 1: it is over; 0: nothing was done, it is for Trio's `task_exited` to do;

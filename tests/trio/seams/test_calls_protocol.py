@@ -145,6 +145,36 @@ def test_the_protocol_of_coroutines() -> None:
     assert "ValueError: while it waits" in log
 
 
+def test_a_coroutine_that_closes_its_own_call_stays_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call holds the only reference to it."""
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    log = []
+
+    class Holder:
+        async def send(self, data: bytes) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                with pytest.raises(ValueError, match="already executing"):
+                    call.close()
+                log.append(data)
+
+    async def program() -> None:
+        nonlocal call
+        await trio.lowlevel.checkpoint()
+        call = method.__get__(Holder())(b"its own")
+        assert type(call) is CALL
+        call.send(None)
+        call.close()
+
+    call: Any = None
+    method = seams.ticks.C.Method("send", False, Holder.send, None, None, None, None, None, None)
+    uring_trio.run(program, ring=RingOptions(compiled=True))
+    assert log == [b"its own"]
+    assert not unraisable
+
+
 def test_a_call_can_be_a_task() -> None:
     async def program() -> list[bytes]:
         async with pair() as (near, far):
