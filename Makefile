@@ -21,8 +21,11 @@
 #   make check         linter, formatter, type checkers; the C by gcc and clang, where each warning is an error
 #   make analyse       the C by clang's analyser
 #   make docs          the site, in build/docs; warnings are errors
-#   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer
-#                      and UBSan; make sanitize ARGS="--calls 1000000 --seed 7"
+#   make sanitize      random calls, the kernel tests and those of ticks in C, in extensions built by AddressSanitizer,
+#                      UBSan and LeakSanitizer; make sanitize ARGS="--calls 1000000 --seed 7", ARGS="--suite trio",
+#                      ARGS="--everything" for all tests that reach the C, and Trio's and AnyIO's: hours
+#   make refcounts     each path through the C leaves as many references and blocks as it found, by a debug build of
+#                      Python; make refcounts ARGS="--operations 1000000"
 #   make dist          builds the source distribution and the wheel into dist/, and checks them
 #   make bench         the benchmarks; make bench ARGS="--help"; ARGS=--pages measures what the pages show, and writes the
 #                      page of benchmarks
@@ -132,22 +135,47 @@ $(VENV)/docs: docs/requirements.txt $(READY)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r docs/requirements.txt
 	@touch $@
 
-# In an environment of its own: the package is installed there, not linked, so that the shim in src stays as it is.
+# In environments of their own: the package is installed there, not linked, so that the shim in src stays as it is.
+define environment
+	@echo "Setting up $(1)"
+	@rm -rf $(1)
+	@$(2) -m venv $(1)
+	@mkdir $(1)/source
+	@cp -r pyproject.toml setup.py README.md LICENSE src $(1)/source
+	@cd $(1)/source/src && rm -rf uring/_*.so uring/_ffi* uring_trio/seams/_ticks.*so *.egg-info
+	@$(1)/bin/python -W ignore -m $(INSTALL) 'pip>=25.1'
+endef
+SOURCES := pyproject.toml $(SHIM) $(wildcard src/*/*.py src/*/*/*.py src/*/*/*/*.py)
+
 SANITIZED := .venv-sanitize
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
-sanitize: $(SANITIZED)/ready
+sanitize: $(SANITIZED)/ready $(if $(filter --suite% --everything,$(ARGS)),$(SANITIZED)/whole)
 	@$(SANITIZED)/bin/python -m tests.sanitize $(ARGS)
 
-$(SANITIZED)/ready: pyproject.toml $(SHIM) $(wildcard src/*/*.py src/*/*/*.py src/*/*/*/*.py)
-	@echo "Setting up $(SANITIZED)"
-	@rm -rf $(SANITIZED)
-	@$(PYTHON) -m venv $(SANITIZED)
-	@mkdir $(SANITIZED)/source
-	@cp -r pyproject.toml setup.py README.md LICENSE src $(SANITIZED)/source
-	@rm -rf $(SANITIZED)/source/src/uring/_ffi* $(SANITIZED)/source/src/uring/_cached* $(SANITIZED)/source/src/uring/_requests* $(SANITIZED)/source/src/*.egg-info
-	@$(SANITIZED)/bin/python -m $(INSTALL) 'pip>=25.1'
+$(SANITIZED)/ready: $(SOURCES) tests/sanitize/launcher.c tests/sanitize/interpreter.py
+	$(call environment,$(SANITIZED),$(PYTHON))
 	@CFLAGS="$(SANITIZERS)" LDFLAGS="$(SANITIZERS)" \
 		$(SANITIZED)/bin/python -m $(INSTALL) $(SANITIZED)/source --group test
+	@$(SANITIZED)/bin/python -m tests.sanitize.interpreter
+	@touch $@
+
+$(SANITIZED)/whole: $(SANITIZED)/ready
+	@ASAN_OPTIONS=detect_leaks=0 $(SANITIZED)/bin/python -m $(INSTALL) --group apps --group conformance
+	@touch $@
+
+# The extensions, and cffi, are compiled for the debug build: those of other builds do not count.
+DEBUG ?= python3-dbg
+COUNTED := .venv-refcounts
+refcounts: $(if $(shell command -v $(DEBUG)),$(COUNTED)/ready)
+ifeq ($(shell command -v $(DEBUG)),)
+	@echo "refcounts: left out, because there is no $(DEBUG) (Debian, Ubuntu: apt-get install python3-dbg python3-venv libffi-dev)"
+else
+	@$(COUNTED)/bin/python -W ignore -m tests.sanitize.references $(ARGS)
+endif
+
+$(COUNTED)/ready: $(SOURCES)
+	$(call environment,$(COUNTED),$(DEBUG))
+	@$(COUNTED)/bin/python -W ignore -m $(INSTALL) --no-binary cffi $(COUNTED)/source
 	@touch $@
 
 DIST := .venv-dist

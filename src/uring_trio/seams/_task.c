@@ -137,7 +137,7 @@ static PyObject *coroutine_of(PyObject *fn, PyObject *const *args, Py_ssize_t n,
     return NULL;
 }
 
-/* A task that nothing knows of yet; NULL with an exception. The arguments stay the caller's. */
+/* A task that nothing knows of yet, owned; NULL with an exception. The arguments stay the caller's. */
 static PyObject *make_task(Ticks *t, PyObject *nursery, PyObject *status, PyObject *coro, PyObject *name)
 {
     PyObject *context = PyContext_CopyCurrent(), *number = NULL, *children = NULL, *zero = NULL, *task = NULL;
