@@ -359,6 +359,20 @@ def test_start_twice(ring):
         ring.start()
 
 
+def test_a_forked_child_frees_its_copy_of_the_tables(ring):
+    handle = ring._kernel._handle
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        there = bool(handle.out)
+        ring.stop()
+        os._exit(0 if there and not handle.out else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    ring.nop(2)
+    assert ring.wait(timeout=30.0)[0].user_data == 2
+
+
 def test_in_a_forked_child(ring):
     read, write = os.pipe()
     with warnings.catch_warnings():

@@ -8,6 +8,9 @@
 
 #include <stdlib.h>
 
+#ifndef REPORTS
+#define REPORTS "."
+#endif
 #define TO ":log_path=" REPORTS "/report"
 
 const char *__asan_default_options(void);

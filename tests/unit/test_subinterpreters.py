@@ -58,13 +58,17 @@ else:
     raise AssertionError("it was loaded")
 """
 RING = """
-import uring
 try:
-    uring.Ring(entries=8)
-except uring.RingUnavailable as error:
-    assert "a ring takes the main interpreter of a process, and this is a subinterpreter" in str(error), error
+    import uring
+except ImportError as error:  # one with its own GIL cannot import ctypes either, in Python 3.12
+    assert "interpreter" in str(error), error
 else:
-    raise AssertionError("it was opened")
+    try:
+        uring.Ring(entries=8)
+    except uring.RingUnavailable as error:
+        assert "main interpreter of a process, and this is a subinterpreter" in str(error), error
+    else:
+        raise AssertionError("it was opened")
 """
 
 

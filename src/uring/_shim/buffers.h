@@ -125,8 +125,8 @@ int ur_buffers_close(struct ur_buffers *b)
         struct buf_reg reg = { .bgid = b->group };
         ret = ring_register(b->ring, UNREGISTER_PBUF_RING, &reg, 1);
     }
-    /* Not in a forked child (there the ring is closed but out is not freed): the mapping stayed behind. */
-    if (b->ring->fd >= 0 || !b->ring->out)
+    /* Not in a forked child: the mapping stayed behind. */
+    if (!b->ring->forked)
         munmap(b->ring_map, b->ring_len);
     free(b->places);
     b->entries = NULL;

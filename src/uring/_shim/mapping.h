@@ -157,8 +157,23 @@ int ur_remap(struct ur_ring *r, struct ur_params *p)
     return 0;
 }
 
+static void free_tables(struct ur_ring *r)
+{
+    free(r->out);
+    free(r->idents);
+    free(r->ended);
+    free(r->volleys);
+    r->out = NULL;
+    r->idents = NULL;
+    r->ended = NULL;
+    r->volleys = NULL;
+    r->volley_slots = 0;
+}
+
 int ur_close(struct ur_ring *r)
 {
+    if (r->forked)
+        free_tables(r);
     if (r->fd < 0)
         return 0;
     int fd = r->fd, ret = 0;
@@ -170,24 +185,18 @@ int ur_close(struct ur_ring *r)
     } else if (close(fd) < 0) {
         ret = -errno;
     }
-    free(r->out);
-    free(r->idents);
-    free(r->ended);
-    r->out = NULL;
-    r->idents = NULL;
-    r->ended = NULL;
-    free(r->volleys);
-    r->volleys = NULL;
-    r->volley_slots = 0;
+    free_tables(r);
     return ret < 0 ? ret : 0;
 }
 
-/* In a forked child: the mappings are not there (MADV_DONTFORK) and the ring is the parent's. */
+/* In a forked child: the mappings are not there (MADV_DONTFORK) and the ring is the parent's. What was
+ * allocated here is the child's: ur_close frees it. */
 int ur_forked(struct ur_ring *r)
 {
     if (r->fd >= 0 && !(r->setup_flags & SETUP_REGISTERED_FD_ONLY))
         close(r->fd);
     r->fd = r->enter_fd = -1;
     r->ring_map = r->sqe_map = NULL;
+    r->forked = 1;
     return 0;
 }

@@ -103,6 +103,7 @@ struct ur_ring {
     uint32_t lookalikes;     /* values in flight (after ur_track) that could be taken for a volley's member */
     uint32_t lost;           /* not 0: the kernel has dropped completions, which it says once */
     uint32_t spin_us;        /* how long a cycle looks for completions before it sleeps */
+    uint32_t forked;         /* not 0: opened by the parent process, and closed here by the fork */
 };
 
 /* Requests that go to the kernel together and are handed out as one completion, after the last of them. */

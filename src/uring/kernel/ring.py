@@ -439,9 +439,9 @@ class KernelRing:
         What is in flight is not waited for: the owner drains first (``inflight``), because kernel workers
         go on writing to memory after the ring is gone.
         """
-        if not self.closed:
+        if not self.closed or self._forked:
             self.out.release()
-            lib.ur_close(self._handle)
+            lib.ur_close(self._handle)  # in a forked child it just frees what the child has a copy of
         open_rings.discard(self)
 
     def closed_error(self) -> RingClosed:
@@ -463,4 +463,5 @@ class KernelRing:
             return
         if not closed:
             warnings.warn(f"unclosed ring (fd {self.fd})", ResourceWarning, stacklevel=1, source=self)
+        if not closed or getattr(self, "_forked", False):
             self.close()
