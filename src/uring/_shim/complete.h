@@ -138,7 +138,7 @@ static inline double seconds(void)
  * 1: there are some, or work that makes some; 0: none yet; -ETIME: none, and the timeout is over; or another errno. */
 static int look_first(struct ur_ring *r, uint32_t to_submit, uint32_t flags, double *timeout)
 {
-    double start = seconds(), now = start, limit = r->spin_us * 1e-6;
+    double start = seconds(), now, limit = r->spin_us * 1e-6;
     int ret = to_submit ? ur_enter(r, to_submit, 0, flags, NULL, 0) : 0;
     if (ret < 0)
         return ret;
