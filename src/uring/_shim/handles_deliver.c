@@ -33,7 +33,7 @@ static PyObject *completion(PyTypeObject *kind, PyObject **items, Py_ssize_t n)
     return made;
 }
 
-/* One completion, and what ends by it. */
+/* One completion, a new reference, and what ends by it. */
 static PyObject *deliver(Table *requests, PyTypeObject *kind, const struct ur_cqe *cqe)
 {
     Request *r = table_take(requests, cqe->user_data); /* its reference goes into the completion */
@@ -72,9 +72,12 @@ int usual_deliver(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObj
     }
     /* Copied: a collection may run code which waits on this ring. */
     struct ur_cqe few[AT_ONCE], *cqes = count > AT_ONCE ? PyMem_Malloc((size_t)count * sizeof *cqes) : few;
-    PyObject *requests = Py_NewRef(q->requests), *made = cqes ? PyList_New(count) : PyErr_NoMemory();
-    if (cqes)
-        memcpy(cqes, q->ring->out, (size_t)count * sizeof *cqes);
+    if (!cqes) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(cqes, q->ring->out, (size_t)count * sizeof *cqes);
+    PyObject *requests = Py_NewRef(q->requests), *made = PyList_New(count);
     for (Py_ssize_t i = 0; made && i < count; i++) {
         PyObject *cqe = deliver((Table *)requests, kind, &cqes[i]);
         if (cqe)

@@ -246,6 +246,7 @@ static int is_usual(Queue *q, PyObject *op, struct entry *e)
     return usual;
 }
 
+/* Queues what an operation says: its request, a new reference. */
 static PyObject *queue_op(Queue *q, PyObject *op, const struct entry *e)
 {
     Request *r = request_of((PyObject *)q, q->serial + 1, op);
@@ -275,12 +276,16 @@ int usual_many(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject
     if (!q || !is_free(q, (uint64_t)count))
         return 0;
     struct entry *entries = PyMem_Calloc((size_t)count + 1, sizeof *entries);
-    for (i = 0; entries && i < count; i++)
+    if (!entries) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (i = 0; i < count; i++)
         if (!is_usual(q, PyList_GetItem(args[1], i), &entries[i])) {
             PyMem_Free(entries);
             return 0;
         }
-    PyObject *made = entries ? PyList_New(count) : PyErr_NoMemory();
+    PyObject *made = PyList_New(count);
     for (i = 0; made && i < count; i++) {
         PyObject *request = queue_op(q, PyList_GetItem(args[1], i), &entries[i]);
         if (request)
@@ -295,6 +300,7 @@ int usual_many(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject
 
 /* ---- the type ---- */
 
+/* Where the objects are that a queue owns. */
 static PyObject **queue_member(Queue *q, int i)
 {
     PyObject **members[] = { &q->kernel, &q->requests, &q->plain, &q->guarded, &q->linking };

@@ -11,6 +11,7 @@ static size_t op_at[OP_SLOTS];
 
 static const char *const op_names[OP_SLOTS] = { "name", "fields", "decode", "entry" };
 
+/* Borrowed. */
 PyObject *op_slot(PyObject *op, enum op_slot slot)
 {
     if (!op_class || !PyObject_TypeCheck(op, (PyTypeObject *)op_class))
@@ -106,6 +107,7 @@ static PyObject *request_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 
 /* ---- what it is of ---- */
 
+/* The request owns both, and makes them when they are asked for. */
 static PyObject *name_of(Request *r)
 {
     if (!r->name)
@@ -113,6 +115,7 @@ static PyObject *name_of(Request *r)
     return r->name;
 }
 
+/* Owned by the request. */
 static PyObject *fields_of(Request *r)
 {
     if (!r->fields)
@@ -188,6 +191,7 @@ static PyObject *meaning(Request *r, int32_t res)
     return NULL;
 }
 
+/* `*told` is a new reference, or NULL. */
 int request_complete(Request *r, int32_t res, uint32_t flags, PyObject **told)
 {
     *told = NULL;

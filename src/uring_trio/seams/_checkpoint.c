@@ -41,7 +41,7 @@ static int kept_count;
 
 /* ---- becoming Trio's coroutine ---- */
 
-/* The coroutine of the call that this awaitable stands for. */
+/* The coroutine of the call that this awaitable stands for, a new reference. */
 static PyObject *make_coroutine(Checkpoint *self)
 {
     PyObject *argument = self->kind == RESCHEDULED && !self->argument ? Py_None : self->argument;
@@ -129,7 +129,7 @@ static PyObject *unwrap(Ticks *t, PyObject *value)
 }
 
 /* A step of `wait_task_rescheduled` while ticks run in C. 1: `*result` is set to what it returns; 0: it is Trio's to
- * do; -1: with an exception; 2: it parks by `*result`. */
+ * do; -1: with an exception; 2: it parks by `*result`. The reference is new. */
 static int rescheduled(Checkpoint *self, Ticks *t, PyObject *value, PyObject **result)
 {
     if (self->state == CREATED && value == Py_None) {
