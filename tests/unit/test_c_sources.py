@@ -22,7 +22,8 @@ HEAD = re.compile(
 SAID_ELSEWHERE = re.compile(
     r"(?:PyObject|PyTypeObject) \*(?:self|obj|module|type)\b"  # the interpreter calls it, and CPython says it
     r"|Call \*c, .*PyObject \*\*(?:message|result)$"  # at `struct kind`
-    r"|(?:Ticks \*t, |const struct kind \*kind, )?PyObject \*const \*args, .*PyObject \*\*result$"  # at `usual_case`
+    # at `usual_case`
+    r"|(?:Ticks \*t, |const struct kind \*kind, )?PyObject \*const \*args, .*PyObject \*\*result$"
 )
 """Parameters of functions that are called through a pointer, at whose type the rule stands."""
 

@@ -80,7 +80,7 @@ def program_of(name: str) -> str:
 
 @pytest.mark.ring
 @pytest.mark.parametrize("kind", ["legacy", "isolated"])
-@pytest.mark.parametrize("what", ["uring._cached", "uring_trio.seams._ticks", "ring"])
+@pytest.mark.parametrize("what", ["uring._cached", "uring._requests", "uring_trio.seams._ticks", "ring"])
 def test_it_is_refused(what: str, kind: str) -> None:
     program = RING if what == "ring" else program_of(what)
     ran = subprocess.run(

@@ -328,35 +328,33 @@ static PyMethodDef functions[] = {
     { NULL, NULL, 0, NULL },
 };
 
-static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, .m_name = "_cached", .m_size = -1, .m_methods = functions,
-};
-
-PyMODINIT_FUNC PyInit__cached(void)
+static int load(PyObject *module)
 {
     /* The type of a stat is this interpreter's. From 3.12 on Python itself refuses an interpreter with its own GIL. */
-    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0)
-        return PyErr_Format(PyExc_ImportError, "uring._cached is for the main interpreter of a process");
-    PyObject *os = PyImport_ImportModule("os"), *type, *fields, *made;
-    if (!os)
-        return NULL;
-    type = PyObject_GetAttrString(os, "stat_result");
-    Py_DECREF(os);
-    if (!type)
-        return NULL;
-    fields = PyObject_GetAttrString(type, "n_fields");
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+        PyErr_SetString(PyExc_ImportError, "uring._cached is for the main interpreter of a process");
+        return -1;
+    }
+    PyObject *os = PyImport_ImportModule("os");
+    PyObject *type = os ? PyObject_GetAttrString(os, "stat_result") : NULL;
+    PyObject *fields = type ? PyObject_GetAttrString(type, "n_fields") : NULL;
     stat_fields = fields ? PyLong_AsSsize_t(fields) : -1;
+    Py_XDECREF(os);
+    Py_XDECREF(fields);
     if (stat_fields < STAT_FIELDS) {
-        Py_XDECREF(fields);
-        Py_DECREF(type);
-        return PyErr_Format(PyExc_ImportError, "os.stat_result has less fields than are known");
+        Py_XDECREF(type);
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ImportError, "os.stat_result has less fields than are known");
+        return -1;
     }
-    Py_DECREF(fields);
-    stat_type = (PyTypeObject *)type;
-    made = PyModule_Create(&module);
-    if (made && PyModule_AddIntConstant(made, "PART", PART) < 0) {
-        Py_DECREF(made);
-        return NULL;
-    }
-    return made;
+    stat_type = (PyTypeObject *)type; /* for ever */
+    return PyModule_AddIntConstant(module, "PART", PART);
 }
+
+static PyModuleDef_Slot slots[] = { { Py_mod_exec, load }, { 0, NULL } };
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_cached", .m_methods = functions, .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__cached(void) { return PyModuleDef_Init(&definition); }

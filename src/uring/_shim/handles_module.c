@@ -134,20 +134,24 @@ static PyMethodDef functions[] = {
     { NULL, NULL, 0, NULL },
 };
 
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_requests", .m_size = -1, .m_methods = functions,
-};
-
-PyMODINIT_FUNC PyInit__requests(void)
+static int load(PyObject *module)
 {
-    PyObject *module = PyModule_Create(&definition);
-    if (!module)
-        return NULL;
+    /* Its types are the process's. From 3.12 on Python itself refuses an interpreter with its own GIL. */
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0 || shortcut_type) {
+        PyErr_SetString(PyExc_ImportError, "uring._requests is for the main interpreter of a process, and once");
+        return -1;
+    }
     shortcut_spec.flags |= (unsigned int)HAVE_VECTORCALL;
     shortcut_type = (PyTypeObject *)PyType_FromSpec(&shortcut_spec);
-    if (shortcut_type && load_table(module) == 0 && load_request(module) == 0 && load_queue(module) == 0 &&
-        load_deliver() == 0)
-        return module;
-    Py_DECREF(module);
-    return NULL;
+    if (!shortcut_type || load_table(module) < 0 || load_request(module) < 0 || load_queue(module) < 0)
+        return -1;
+    return load_deliver();
 }
+
+static PyModuleDef_Slot slots[] = { { Py_mod_exec, load }, { 0, NULL } };
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_requests", .m_methods = functions, .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__requests(void) { return PyModuleDef_Init(&definition); }

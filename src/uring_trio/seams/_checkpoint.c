@@ -129,7 +129,7 @@ static PyObject *unwrap(Ticks *t, PyObject *value)
 }
 
 /* A step of `wait_task_rescheduled` while ticks run in C. 1: `*result` is set to what it returns; 0: it is Trio's to
- * do; -1: with an exception; 2: it parks by `*result`. The reference is new. */
+ * do; -1: with an exception; 2: it parks by `*result`. That is a new reference. */
 static int rescheduled(Checkpoint *self, Ticks *t, PyObject *value, PyObject **result)
 {
     if (self->state == CREATED && value == Py_None) {
