@@ -369,7 +369,7 @@ static PyObject *method_call(PyObject *self, PyObject *const *args, size_t nargs
 {
     Method *m = (Method *)self;
     size_t n = nargsf & ~ARGUMENTS_OFFSET;
-    if (!ticks_here || keywords || n - 1 > 1 || (n == 1 && !m->usual))
+    if (!ticks_here || keywords || n - 1 > m->kind->arguments || (n == 1 && !m->usual))
         return PyObject_Vectorcall(m->function, args, nargsf, keywords);
     Call *c = PyObject_GC_New(Call, call_type);
     if (!c)

@@ -29,6 +29,7 @@ typedef struct call Call;
  * go on, `again` if `go_on` was called, else from the beginning: nothing was done; -1: an exception is set. */
 struct kind {
     const char *name;
+    size_t arguments; /* besides the object, at most */
     int (*begin)(Call *, Ticks *, PyObject **message);
     int (*end)(Call *, PyObject *got, PyObject **result);
 };

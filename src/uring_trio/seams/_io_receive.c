@@ -259,7 +259,7 @@ static int end_receive(Call *c, PyObject *got, PyObject **result)
     return 1;
 }
 
-const struct kind kind_receive = { "receive", begin_receive, end_receive };
+const struct kind kind_receive = { "receive", 1, begin_receive, end_receive };
 
 /* ---- the type ---- */
 

@@ -302,3 +302,13 @@ def test_a_number_that_was_closed_without_notice() -> None:
         return log
 
     assert same(program) == [b"data", "closed"]
+
+
+def test_an_argument_too_many_is_refused_by_the_call() -> None:
+    async def main() -> None:
+        with trio.socket.socket() as sock:
+            await turns()
+            with pytest.raises(TypeError, match="2 were given"):
+                sock.accept(5)  # type: ignore[call-arg]
+
+    same(main)
