@@ -1,6 +1,6 @@
 """Builds the extensions on the stable ABI, one wheel for CPython 3.11 and later: ``uring._ffi`` by cffi, and
-``uring._cached`` and ``uring_trio.seams._ticks``, which are written by hand. Puts ``uring_trio.pth`` beside
-the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
+``uring._cached``, ``uring._requests`` and ``uring_trio.seams._ticks``, which are written by hand. Puts
+``uring_trio.pth`` beside the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
 
 Where the compiler fails and tools/preflight.py knows what is missing, the build ends with that sentence.
 
