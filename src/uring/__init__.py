@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .contexts.pools import ContextPools, ScopedExtSQE
     from .contexts.requests import Request
     from .contexts.shapes import Ctx
-    from .contexts.userdata import context_user_data, context_with_user_data
+    from .contexts.values import context_user_data, context_with_user_data
     from .contexts.views import CQEView, DirectCQE, ExtCQE
     from .errors import (
         CQOverflow,
@@ -83,8 +83,8 @@ if TYPE_CHECKING:
     from .ring import Ring
     from .session.batch import Batch
     from .session.bundles import BundleIterator
+    from .session.chains import Chain
     from .session.groups import BufferGroup
-    from .session.linking import Chain
     from .session.pools import BufferPool, RegisterBufferPool
     from .session.provided import BufferGroups
     from .session.queries import (
@@ -206,7 +206,7 @@ _HOMES = {
     "contexts.pools": "ContextPools ScopedExtSQE",
     "contexts.requests": "Request",
     "contexts.shapes": "Ctx",
-    "contexts.userdata": "context_user_data context_with_user_data",
+    "contexts.values": "context_user_data context_with_user_data",
     "contexts.entry": "SQEView view_ext_sqe view_sqe",
     "contexts.views": "CQEView DirectCQE ExtCQE",
     "errors": (
@@ -238,7 +238,7 @@ _HOMES = {
     "session.batch": "Batch",
     "session.bundles": "BundleIterator",
     "session.groups": "BufferGroup",
-    "session.linking": "Chain",
+    "session.chains": "Chain",
     "session.pools": "BufferPool RegisterBufferPool",
     "session.provided": "BufferGroups",
     "session.queries": "QueryOpcode QuerySCQ QueryZCRX query_opcodes query_scq query_zcrx send_msg_ring",

@@ -5,7 +5,7 @@ from enum import Enum
 import pytest
 
 from uring import IllegalEvent
-from uring.machines import listening, multishot, zcrx, zerocopy
+from uring.machines import listener_setup, multishot, zcrx, zerocopy
 from uring.machines.machine import Table
 
 # Every legal transition, written down again: "STATE EVENT -> STATE does", the rest is illegal.
@@ -26,7 +26,7 @@ LEGAL = {
         SENT LAST_RESULT -> DONE COMPLETED NOTIFIED
         NOTIFYING NOTIFICATION -> DONE NOTIFIED
     """,
-    listening.TABLE: """
+    listener_setup.TABLE: """
         INIT SOCKET_DONE -> SOCKET KEEP_FD
         INIT ERROR -> FAILED
         INIT CLOSE_PENDING -> CLOSING CLOSE_FD
@@ -79,7 +79,7 @@ LEGAL = {
 SHAPES = {
     multishot.TABLE: (multishot.SubscriptionState, multishot.Event),
     zerocopy.TABLE: (zerocopy.State, zerocopy.Event),
-    listening.TABLE: (listening.ListenerState, listening.Event),
+    listener_setup.TABLE: (listener_setup.ListenerState, listener_setup.Event),
     zcrx.TABLE: (zcrx.ZCRXState, zcrx.Event),
 }
 tables = pytest.mark.parametrize("table", LEGAL, ids=lambda table: table.name)

@@ -1,4 +1,4 @@
-"""A listener and the manager that starts listeners; `uring.machines.listening` has their set-up."""
+"""A listener and the manager that starts listeners; `uring.machines.listener_setup` has their set-up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..contexts.packing import for_fd
 from ..errors import ListenerNotReady
 from .dispatch import CompletionOwner
-from .listening import (
+from .listener_setup import (
     OP_BIND,
     OP_SOCKET,
     Action,

@@ -27,12 +27,6 @@ from .accepting import (
     accept_direct_multishot,
     accept_multishot,
 )
-from .basic import (
-    close,
-    close_direct,
-    nop,
-    nop128,
-)
 from .buffers import (
     provide_buffers,
     release_provided,
@@ -71,6 +65,12 @@ from .fixed import (
 from .message import (
     msg_ring,
     msg_ring_fd,
+)
+from .nop_close import (
+    close,
+    close_direct,
+    nop,
+    nop128,
 )
 from .opening import (
     openat,

@@ -14,8 +14,8 @@ from ..abi import layouts
 from ..kernel.memory import zeroed
 from ..ops.base import check_int
 from .arrays import packed
+from .blocks import Registered
 from .life import RingCore
-from .registered import Registered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,8 +18,8 @@ from ..contexts.compiled import usual
 from ..contexts.context import POOL_SHIFT, REQUEST_VALUES
 from ..contexts.requests import Request
 from ..errors import PoolExhausted
-from .chains import Chains
-from .linking import Chain
+from .chains import Chain
+from .checks import Checks
 from .state import NO_THREAD
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _LAST_REQUEST = REQUEST_VALUES + (1 << POOL_SHIFT) - 1
 SPECIAL = _LINKS | _SKIP | _DRAIN
 
 
-class Requesting(Chains):
+class Requesting(Checks):
     """The ways into a ring that give no context."""
 
     @usual("Ring.request")

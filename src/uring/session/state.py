@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..kernel.op import Op
     from ..options import OptionFields
     from .batch import Batch
-    from .linking import Chain
+    from .chains import Chain
 
 __all__ = ["NOT_STARTED", "NO_THREAD", "STOPPED", "TARGETING", "Features", "RingState", "WrongThread"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 from .. import abi, ops
 from ..contexts.context import SQEContext
 from ..kernel.op import Op
-from .chains import is_context, no_context
+from .checks import is_context, no_context
 from .requesting import SPECIAL, Requesting, no_request
 from .state import NO_THREAD
 

@@ -16,9 +16,9 @@ from ..kernel.memory import zeroed
 from ..ops.base import check_int
 from ..options import REGISTER_BUFFERS_MOST
 from .arrays import vectors
+from .blocks import Registered
 from .filetable import FileTable
 from .pools import BufferPool
-from .registered import Registered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
     from ..options import RingOptions
 
-__all__ = ["FIRST_BUFFERS", "RECEIVE_GROUP", "SCARCE", "STREAMING", "ReceiveBuffers"]
+__all__ = ["FIRST_BUFFERS", "IDLE_SECONDS", "RECEIVE_GROUP", "SCARCE", "STREAMING", "ReceiveBuffers"]
 
 FIRST_BUFFERS = 16
 """Buffers of single-shot receives to begin with; there are twice as many whenever a receive finds none."""
 
 SCARCE = 4096
 """Bytes of its own that a receive waits with which found no buffer: thousands may in one tick."""
+
+IDLE_SECONDS = 10.0
+"""How long what buffers grew by must be idle before it is given back; those of subscriptions too."""
 
 RECEIVE_GROUP = 0
 """The group that single-shot receives select from."""

@@ -26,6 +26,7 @@ from uring.errors import RingClosed, RingUnavailable
 from uring.kernel.inflight import Table
 
 from .. import seams
+from . import buffers
 from .buffers import RECEIVE_GROUP, ReceiveBuffers
 from .cancels import Cancels
 from .deadlines import reach
@@ -52,9 +53,6 @@ _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 
 FOREIGN = 3 << 62
 """Bits of ``user_data`` that mark a completion another ring posted for a slot of this one."""
-
-IDLE_SECONDS = 10.0
-"""How long what buffers grew by must be idle before it is given back."""
 
 
 class Delayed(Protocol):
@@ -351,7 +349,7 @@ class Engine:
     def schedule_trim(self) -> None:
         """Something has memory that it may not need for long."""
         if self._trim_at == inf:
-            self._trim_at = time.monotonic() + IDLE_SECONDS
+            self._trim_at = time.monotonic() + buffers.IDLE_SECONDS
 
     def delay(self, what: Delayed) -> bool:
         """Calls ``on_timeout`` once ``RingOptions.gather_us`` have passed from the next tick on. Called again
@@ -398,7 +396,7 @@ class Engine:
             self.tell_overflows(self.ring.counters()["overflows"])
             more = self.groups is not None and self.groups.trim()
             more = self.receive_buffers.trim() or more
-            self._trim_at = now + IDLE_SECONDS if more else inf
+            self._trim_at = now + buffers.IDLE_SECONDS if more else inf
         return min(self._trim_at, end) - now
 
 

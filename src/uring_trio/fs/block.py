@@ -23,9 +23,9 @@ import trio
 
 from uring.kernel.memory import pin, pin_writable
 
-from .conveying import StatefulFile
 from .handle import READ, WRITE, Descriptor, joined
-from .stock import Stock, buffered_of, fill_buffer, raw_under
+from .handover import StatefulFile
+from .stdlib_file import Stock, buffered_of, fill_buffer, raw_under
 
 __all__ = ["BlockFile"]
 

@@ -19,7 +19,7 @@ from .descriptors import open_descriptor
 from .functions import absolute, renamed
 from .handle import Descriptor
 from .raw import RawFile
-from .stock import Stock, raw_under
+from .stdlib_file import Stock, raw_under
 from .text import TextFile
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from trio.lowlevel import enable_ki_protection
 
 from .. import seams
 from .base import exclusive
-from .coded import CodedFile
+from .coding import CodedFile
 from .raw import lines_of
 
 if TYPE_CHECKING:

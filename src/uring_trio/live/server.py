@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..net.unix import serve_unix
-from .places import socket_for_this_thread
 from .snapshot import Watcher
+from .socket_paths import socket_for_this_thread
 
 if TYPE_CHECKING:
     from ..core.engine import Engine

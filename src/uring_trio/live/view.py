@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from .places import sockets_of
+from .socket_paths import sockets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -32,7 +32,7 @@ from ..core.perform import check_timeout, perform, run_volley
 from ..core.restrictions import check
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
-from .advice import advise
+from .bind_errors import advise
 from .receiver import ByteReceiver, stream_error
 from .slots import Slots
 from .socket import adopt

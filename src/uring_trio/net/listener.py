@@ -22,7 +22,7 @@ from uring.errors import OperationRestricted, error_from_result
 from ..core.perform import perform
 from ..multishot.subscription import Subscription
 from .accept import CONNECTION_LOST, Connections
-from .advice import advise
+from .bind_errors import advise
 from .direct import DirectListener, open_direct_listener
 from .socket import adopt
 from .stream import UringStream

@@ -36,7 +36,7 @@ from ..core.buffers import STREAMING
 from ..core.engine import Engine, current
 from ..core.fd import Fd
 from ..core.operation import Operation
-from . import beside, full
+from . import beside, unix_retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -326,7 +326,7 @@ class RingSocket(seams.SocketType):
             except BlockingIOError as exc:
                 no_room = exc.errno == errno.EAGAIN and _family(sock) == _stdlib.AF_UNIX
             if no_room:
-                await full.connect(owner, partial(sock.connect, address))
+                await unix_retry.connect(owner, partial(sock.connect, address))
                 return
             await owner.until_writable("connect")
         except trio.Cancelled:
@@ -400,7 +400,7 @@ class RingSocket(seams.SocketType):
         sock = self._sock
         if address is None or _family(sock) != _stdlib.AF_UNIX or _type(sock) != _stdlib.SOCK_DGRAM:
             return await owner.when_writable(name, fn, *args)
-        return await full.send_to(owner, name, address, partial(fn, *args))
+        return await unix_retry.send_to(owner, name, address, partial(fn, *args))
 
     def setsockopt(self, *args: Any) -> None:
         super().setsockopt(*args)

@@ -23,7 +23,7 @@ from ..core.perform import check_timeout, perform
 from ..multishot.items import Items
 from ..multishot.leases import Group, borrow_group
 from ..multishot.subscription import Subscription
-from .advice import advise
+from .bind_errors import advise
 from .socket import RingSocket, adopt
 
 if TYPE_CHECKING:

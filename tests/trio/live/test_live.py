@@ -19,9 +19,9 @@ import trio.testing
 import uring_trio
 from uring import ops
 from uring_trio.core.engine import current
-from uring_trio.live.places import socket_for_this_thread, sockets_of
 from uring_trio.live.sightings import Sightings
 from uring_trio.live.snapshot import COUNTED
+from uring_trio.live.socket_paths import socket_for_this_thread, sockets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,6 @@ from trio.testing import wait_all_tasks_blocked
 import uring_trio
 from tests.trio.helpers import first, receive_exactly, streams
 from uring_trio import Lease
-from uring_trio.core import engine
 from uring_trio.core.engine import current
 from uring_trio.testing import leased
 
@@ -282,7 +281,7 @@ async def test_groups_are_used_again_and_given_up() -> None:
 async def test_groups_grow_when_exhausted_and_shrink_when_idle(
     monkeypatch: pytest.MonkeyPatch, bundle: bool
 ) -> None:
-    monkeypatch.setattr(engine, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr("uring_trio.core.buffers.IDLE_SECONDS", 0.02)
     near, far = await streams("unix")
     async with near, far:
         async with far.chunks(copy=False, bundle=bundle, chunk_size=1 << 18, buffers=20) as chunks:

@@ -325,7 +325,7 @@ def test_receivers_beyond_the_buffers() -> None:
 
 
 async def test_buffers_grow_when_exhausted_and_shrink_when_idle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "IDLE_SECONDS", 0.02)
+    monkeypatch.setattr("uring_trio.core.buffers.IDLE_SECONDS", 0.02)
     pairs = [await unix_sockets() for _ in range(100)]
     buffers = engine.current().buffers
     assert buffers.in_use == FIRST_BUFFERS

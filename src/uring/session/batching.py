@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ..contexts.context import SQEContext
 from ..contexts.requests import Request
 from .batch import Batch
-from .chains import GUARDED, is_context, no_context
+from .checks import GUARDED, is_context, no_context
 from .submission import ABSENT, Submission
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from .base import RingFile
 
 if TYPE_CHECKING:
     from .handle import Descriptor
-    from .stock import Stock
+    from .stdlib_file import Stock
 
 __all__ = ["StatefulFile"]
 

@@ -22,9 +22,9 @@ import trio
 
 from uring.kernel.memory import LENGTH_MAX
 
-from .conveying import StatefulFile
 from .handle import PIECE, joined
-from .stock import decode_again, fill_text, marks_streams, show_newlines, skip_mark
+from .handover import StatefulFile
+from .stdlib_file import decode_again, fill_text, marks_streams, show_newlines, skip_mark
 
 if TYPE_CHECKING:
     from .buffered import BufferedFile
