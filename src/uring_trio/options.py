@@ -42,8 +42,10 @@ class RingOptions:
             how much one system call can carry, not how much can be in flight.
         cq_entries: completion queue size, a power of two up to 65536. The kernel keeps completions that do
             not fit, and counts them as overflows.
-        buffers: provided receive buffers, 1 to 32768. They hold data only between its arrival and the
-            next step of the task that receives it.
+        buffers: provided receive buffers at most, 1 to 32768: how many receives may complete at one moment
+            without a second request each. They hold data only between its arrival and the next step of the
+            task that receives it. A run begins with 16, has twice as many whenever a receive finds none, and
+            gives back what was idle for ten seconds. Their addresses are reserved from the start.
         buffer_size: bytes in each, 64 to 16 MiB: the most that one receive returns through them.
         workers: how many kernel workers may run at once for paths, fsync and writes that wait; 0 leaves the
             kernel's bound of four times the processors.
@@ -90,7 +92,7 @@ class RingOptions:
 
     entries: int = 256
     cq_entries: int = 4096
-    buffers: int = 256
+    buffers: int = 2048
     buffer_size: int = 65536
     group_memory: int = 64 << 20
     deadlines: Literal["auto", "link", "cancel"] = "auto"

@@ -38,8 +38,8 @@ class BufferRing:
     """A registered ring of provided buffers.
 
     ``views[bid]`` is the memory of buffer ``bid``, to be read only between the completion that names it and
-    ``put(bid)``. Those in use number ``in_use``: `grow` adds more of them, `shrink` takes some back and frees
-    their memory.
+    ``put(bid)``; there is one of each that was ever in use. Those in use number ``in_use``: `grow` adds more,
+    `shrink` takes some back and frees their memory.
 
     Args:
         ring: the ring.
@@ -130,7 +130,7 @@ class BufferRing:
         self.closed: bool = False
         self._pins: dict[tuple[int, int], Any] = {}
         self.put: Callable[[int], int] = partial(lib.ur_buffers_put, handle)
-        self.views: list[memoryview] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
+        self.views: list[memoryview] = [self._view(bid) for bid in range(first)]
         self._unused: list[int] = list(range(count - 1, first - 1, -1))  # the next one is the last
 
     @property
@@ -144,8 +144,13 @@ class BufferRing:
             return []
         new = [self._unused.pop() for _ in range(min(self.in_use, len(self._unused)))]
         for bid in new:
+            if bid == len(self.views):  # never in use before: their numbers come in order
+                self.views.append(self._view(bid))
             self.put(bid)
         return new
+
+    def _view(self, bid: int) -> memoryview:
+        return self._memory[bid * self.size : (bid + 1) * self.size]
 
     def shrink(self, keep: int) -> list[int]:
         """Takes buffers out of use and frees their memory, until ``keep`` are in use or the kernel has none
