@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uring import abi, ops
+from uring import NotSupported, abi, ops
 from uring.kernel.messages import Message
 from uring.kernel.op import Op
 
@@ -24,7 +24,7 @@ MAKERS = {
     for name in ops.__all__
     if name[0] in string.ascii_lowercase and name != "release_provided"
 }
-REFUSALS = (TypeError, ValueError, OverflowError)
+REFUSALS = (TypeError, ValueError, OverflowError, NotSupported)
 
 edges = [
     0,
