@@ -20,7 +20,7 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g")
 LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 ERROR = re.compile(r"ERROR: AddressSanitizer|runtime error:")
 OURS = re.compile(
-    r"uring/_shim/|uring_trio/seams/_|/_ffi\.|/_cached\.|/_ticks\.|uring\._ffi\.c|tests/sanitize/"
+    r"uring/_shim/|uring_trio/seams/_|/_requests\.|/_ffi\.|/_cached\.|/_ticks\.|uring\._ffi\.c|tests/sanitize/"
 )
 """Frames of the extensions. CPython leaves objects behind at its end, and is built without frame pointers,
 so that its stacks end early: a leak counts where one of these frames has allocated it. References that
