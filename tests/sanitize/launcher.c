@@ -7,6 +7,7 @@
 #include <Python.h>
 
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 #ifndef REPORTS
 #define REPORTS "."
@@ -16,6 +17,7 @@
 const char *__asan_default_options(void);
 const char *__ubsan_default_options(void);
 const char *__lsan_default_options(void);
+int __lsan_is_turned_off(void);
 
 const char *__asan_default_options(void)
 {
@@ -26,6 +28,9 @@ const char *__asan_default_options(void)
 const char *__ubsan_default_options(void) { return "halt_on_error=1:print_stacktrace=1" TO; }
 
 const char *__lsan_default_options(void) { return "print_suppressions=0"; }
+
+/* A process that has become another user may not be looked at. */
+int __lsan_is_turned_off(void) { return prctl(PR_GET_DUMPABLE) != 1; }
 
 int main(int argc, char **argv)
 {
