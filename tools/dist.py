@@ -27,9 +27,13 @@ NEWEST = (2, 28)
 # Outside of the stable ABI of 3.11, though every CPython from then on exports them. One without them would
 # not load `_ticks` and `_requests`: runs would have no ticks in C, rings no requests in C.
 OUTSIDE = {
+    "PyContext_CopyCurrent",
     "PyContext_Enter",
     "PyContext_Exit",
+    "PyCoro_Type",
+    "PyFunction_Type",
     "PyMethod_New",
+    "PyMethod_Type",
     "PyObject_Vectorcall",
     "PyVectorcall_Call",
     "_PyBytes_Resize",
