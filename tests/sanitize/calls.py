@@ -75,7 +75,8 @@ RAW = {
 """Classes that the library makes itself."""
 
 WITHOUT_A_CARD = {
-    *("ZCRXBuffer.release", "ZCRXQueue.locate", "ZCRXQueue.refill", "ZCRXReceiver.close"),
+    *("ZCRXBuffer.release", "ZCRXQueue.flush", "ZCRXQueue.locate", "ZCRXQueue.refill"),
+    *("ZCRXQueue.when_refilled", "ZCRXReceiver.close"),
     *("ZCRXReceiver.handle_cqe", "ZCRXReceiver.start", "ZCRXReceiver.stop"),
 }
 """Methods of what only a network card with zero-copy receive can make."""
