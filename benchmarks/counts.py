@@ -305,7 +305,7 @@ def names(stock: bool) -> list[str]:
 
 
 def play(name: str, marks: ctypes.CDLL) -> None:
-    """In a process of its own: set one kind up, and count it."""
+    """Runs in a new process: sets one kind up, and counts it."""
     import uring_trio
     from uring_trio import seams
 

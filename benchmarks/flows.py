@@ -2,7 +2,7 @@
 
 `stream-in` receives one connection's bytes, `udp-echo` answers datagrams of 64 bytes, 64 of them under way,
 `idle-memory` has many connections that are silent; the workloads of `benchmarks.local` need no peer. Each
-sample is a process of its own with a peer on the other core; CPU time of this process is the figure, or its
+sample is a new process with a peer on the other core. The figure is the CPU time of this process, or its
 resident memory.
 """
 

@@ -6,6 +6,7 @@ them is checked here, and test_ops_coverage.py asks that together they are all t
 """
 
 import os
+import socket
 import time
 from dataclasses import dataclass, field
 
@@ -134,6 +135,16 @@ class Kernel:
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "opcodes(*names): the io_uring opcodes that the test exercises")
+
+
+@pytest.fixture
+def tcp_pair():
+    """The client's end of a connection, and the server's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    with client, server:
+        yield client, server
 
 
 @pytest.fixture

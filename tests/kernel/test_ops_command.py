@@ -20,18 +20,9 @@ TX_SOFTWARE_WITH_KEY = 1 << 1 | 1 << 4 | 1 << 7 | 1 << 11
 """TX_SOFTWARE, SOFTWARE, OPT_ID, OPT_TSONLY of linux/net_tstamp.h."""
 
 
-@pytest.fixture
-def pair():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    with client, server:
-        yield client, server
-
-
 @pytest.mark.opcodes("URING_CMD")
-def test_a_socket_says_how_much_is_queued(kernel, pair):
-    a, b = pair
+def test_a_socket_says_how_much_is_queued(kernel, tcp_pair):
+    a, b = tcp_pair
     a.sendall(b"12345")
     assert kernel.run(ops.siocinq(b)) == 5
     assert kernel.run(ops.siocoutq(b)) == 0
@@ -44,8 +35,8 @@ def test_a_socket_says_how_much_is_queued(kernel, pair):
 
 
 @pytest.mark.opcodes("URING_CMD")
-def test_socket_options_are_read_and_set(kernel, pair):
-    a, _ = pair
+def test_socket_options_are_read_and_set(kernel, tcp_pair):
+    a, _ = tcp_pair
     size = kernel.run(ops.getsockopt(a, socket.SOL_SOCKET, socket.SO_RCVBUF))
     assert size == a.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
     linger = struct.pack("ii", 1, 5)
@@ -58,8 +49,8 @@ def test_socket_options_are_read_and_set(kernel, pair):
 
 
 @pytest.mark.opcodes("URING_CMD")
-def test_socket_options_fail_as_their_system_calls_do(kernel, pair):
-    a, _ = pair
+def test_socket_options_fail_as_their_system_calls_do(kernel, tcp_pair):
+    a, _ = tcp_pair
     nodelay = ops.getsockopt(a, socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert kernel.result(nodelay) in (4, -errno.EOPNOTSUPP)
     assert kernel.result(ops.getsockopt(a, socket.SOL_SOCKET, 9999)) == -errno.ENOPROTOOPT
@@ -74,8 +65,8 @@ def test_socket_options_fail_as_their_system_calls_do(kernel, pair):
 
 
 @pytest.mark.opcodes("URING_CMD")
-def test_a_socket_says_its_names_where_the_kernel_can(kernel, pair):
-    a, b = pair
+def test_a_socket_says_its_names_where_the_kernel_can(kernel, tcp_pair):
+    a, b = tcp_pair
     for peer, expected in ((False, a.getsockname()), (True, b.getsockname())):
         op = ops.getsockname(a, peer=peer)
         res = kernel.result(op)
@@ -116,9 +107,9 @@ def test_timestamps_need_big_completions(kernel):
 
 @pytest.mark.opcodes("URING_CMD")
 @pytest.mark.parametrize(("flags", "room"), [(SETUP, 16), (SETUP | int(abi.IORING_SETUP_SQE128), 80)])
-def test_a_command_carries_data_as_long_as_the_entry(open_kernel, pair, flags, room):
+def test_a_command_carries_data_as_long_as_the_entry(open_kernel, tcp_pair, flags, room):
     kernel = open_kernel(flags)
-    a, b = pair
+    a, b = tcp_pair
     b.sendall(b"123")
     # A socket reads no data with this command, whatever it is, as long as it fits.
     assert kernel.run(ops.uring_cmd(a, abi.SOCKET_URING_OP_SIOCINQ)) == 3
@@ -151,9 +142,9 @@ def test_files_without_commands_say_so(kernel, tmp_path):
     assert caught.value.errno == errno.EOPNOTSUPP
 
 
-def test_uring_cmd128_runs_where_the_kernel_has_it(open_kernel, pair):
+def test_uring_cmd128_runs_where_the_kernel_has_it(open_kernel, tcp_pair):
     kernel = open_kernel(SETUP | int(abi.IORING_SETUP_SQE128))
-    res = kernel.result(ops.uring_cmd128(pair[0], abi.SOCKET_URING_OP_SIOCINQ, bytes(80)))
+    res = kernel.result(ops.uring_cmd128(tcp_pair[0], abi.SOCKET_URING_OP_SIOCINQ, bytes(80)))
     assert res in (0, -errno.EINVAL)
 
 

@@ -18,15 +18,6 @@ MORE = abi.IORING_CQE_F_MORE
 
 
 @pytest.fixture
-def pair():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    with client, server:
-        yield client, server
-
-
-@pytest.fixture
 def udp():
     with socket.socket(type=socket.SOCK_DGRAM) as a, socket.socket(type=socket.SOCK_DGRAM) as b:
         a.bind(("127.0.0.1", 0))
@@ -48,8 +39,8 @@ def taken(buffers, completion):
 
 
 @pytest.mark.opcodes("SEND", "RECV")
-def test_bytes_go_across(kernel, pair):
-    a, b = pair
+def test_bytes_go_across(kernel, tcp_pair):
+    a, b = tcp_pair
     room = bytearray(10)
     waiting = kernel.start(ops.recv(b, room))
     kernel.step()
@@ -66,8 +57,8 @@ def test_bytes_go_across(kernel, pair):
 
 
 @pytest.mark.opcodes("SEND")
-def test_a_send_that_waits_for_all_goes_on(kernel, pair):
-    a, b = pair
+def test_a_send_that_waits_for_all_goes_on(kernel, tcp_pair):
+    a, b = tcp_pair
     data = bytes(8 << 20)
     sending = kernel.start(ops.send(a, data, flags=socket.MSG_WAITALL))
     got = 0
@@ -78,8 +69,8 @@ def test_a_send_that_waits_for_all_goes_on(kernel, pair):
 
 
 @pytest.mark.opcodes("SEND", "RECV")
-def test_sends_and_receives_fail_as_their_system_calls_do(kernel, pair):
-    a, b = pair
+def test_sends_and_receives_fail_as_their_system_calls_do(kernel, tcp_pair):
+    a, b = tcp_pair
     with pytest.raises(BlockingIOError):
         kernel.run(ops.recv(b, bytearray(1), flags=socket.MSG_DONTWAIT))
     b.close()
@@ -94,8 +85,8 @@ def test_sends_and_receives_fail_as_their_system_calls_do(kernel, pair):
 
 
 @pytest.mark.opcodes("RECV", "SEND")
-def test_registered_sockets_send_and_receive(kernel, pair):
-    a, b = pair
+def test_registered_sockets_send_and_receive(kernel, tcp_pair):
+    a, b = tcp_pair
     kernel.register_files(a.fileno(), b.fileno())
     room = bytearray(4)
     assert kernel.run(ops.send(0, b"slot", fixed_file=True)) == 4
@@ -104,8 +95,8 @@ def test_registered_sockets_send_and_receive(kernel, pair):
 
 
 @pytest.mark.opcodes("RECV")
-def test_a_receive_takes_a_buffer_of_a_group(kernel, pair, group):
-    a, b = pair
+def test_a_receive_takes_a_buffer_of_a_group(kernel, tcp_pair, group):
+    a, b = tcp_pair
     a.sendall(b"x" * 100)
     request = kernel.start(ops.recv(b, buffer_group=5))
     kernel.finish(request)
@@ -116,8 +107,8 @@ def test_a_receive_takes_a_buffer_of_a_group(kernel, pair, group):
 
 
 @pytest.mark.opcodes("RECV")
-def test_a_multishot_receive_goes_on_to_the_end_of_the_stream(kernel, pair, group):
-    a, b = pair
+def test_a_multishot_receive_goes_on_to_the_end_of_the_stream(kernel, tcp_pair, group):
+    a, b = tcp_pair
     request = kernel.start(ops.recv_multishot(b, 5))
     kernel.step()
     for message in (b"one", b"two"):
@@ -129,8 +120,8 @@ def test_a_multishot_receive_goes_on_to_the_end_of_the_stream(kernel, pair, grou
 
 
 @pytest.mark.opcodes("RECV")
-def test_a_multishot_receive_has_bounds_and_ends_without_buffers(kernel, pair, group):
-    a, b = pair
+def test_a_multishot_receive_has_bounds_and_ends_without_buffers(kernel, tcp_pair, group):
+    a, b = tcp_pair
     a.sendall(b"0123456789abcdef")
     request = kernel.start(ops.recv_multishot(b, 5, read_buffer_size=4, total=10))
     kernel.finish(request)
@@ -142,8 +133,8 @@ def test_a_multishot_receive_has_bounds_and_ends_without_buffers(kernel, pair, g
 
 
 @pytest.mark.opcodes("RECV", "SEND")
-def test_bundles_fill_and_send_several_buffers(kernel, pair, group):
-    a, b = pair
+def test_bundles_fill_and_send_several_buffers(kernel, tcp_pair, group):
+    a, b = tcp_pair
     a.sendall(b"y" * 192)
     request = kernel.start(ops.recv_bundle(b, 5))
     assert kernel.finish(request) == 192
@@ -246,8 +237,8 @@ def test_messages_fail_as_their_system_calls_do(kernel, udp):
 
 
 @pytest.mark.opcodes("SEND_ZC", "SENDMSG_ZC")
-def test_zero_copy_sends_complete_twice(kernel, pair):
-    a, b = pair
+def test_zero_copy_sends_complete_twice(kernel, tcp_pair):
+    a, b = tcp_pair
     for op in (
         ops.send_zc(a, b"zero copy", report_usage=True),
         ops.send_zc(a, b"zero copy!", n=9, poll_first=True),
@@ -294,10 +285,10 @@ def test_a_failed_zero_copy_send_owes_its_notification_all_the_same(kernel):
 
 
 @pytest.mark.opcodes("RECV_ZC")
-def test_zero_copy_receive_without_a_queue_is_the_kernels_clear_error(open_kernel, pair):
+def test_zero_copy_receive_without_a_queue_is_the_kernels_clear_error(open_kernel, tcp_pair):
     for more in (abi.IORING_SETUP_CQE32, 0):
         kernel = open_kernel(SETUP | more)
-        op = ops.recv_zero_copy(pair[0], 0)
+        op = ops.recv_zero_copy(tcp_pair[0], 0)
         res = kernel.result(op)
         with pytest.raises(OSError, match="recv_zero_copy") as caught:
             kernel.value(op, res)

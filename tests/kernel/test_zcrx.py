@@ -61,15 +61,6 @@ def ring(request):
 
 
 @pytest.fixture
-def pair():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        left = socket.create_connection(listener.getsockname())
-        right, _ = listener.accept()
-    with left, right:
-        yield left, right
-
-
-@pytest.fixture
 def sent():
     """Sends in a thread, which the test does not wait for before it received."""
     threads = []
@@ -103,11 +94,11 @@ def run(ring, until):
 
 @without_card
 @pytest.mark.parametrize("size", [1, 100, PAGE, PAGE + 1, 3 * PAGE, 100_000, 3 << 20])
-def test_every_byte_in_order(ring, pair, sent, size):
+def test_every_byte_in_order(ring, tcp_pair, sent, size):
     receiver, log = receiver_of(ring), Log()
-    receiver.start(pair[1], log)
+    receiver.start(tcp_pair[1], log)
     data = os.urandom(size)
-    sent(pair[0], data, shut=True)
+    sent(tcp_pair[0], data, shut=True)
     run(ring, lambda: log.stopped)
     assert log.received == data
     assert (log.ended, log.errors, receiver.state) == (True, [], ZCRXState.STOPPED)
@@ -117,23 +108,23 @@ def test_every_byte_in_order(ring, pair, sent, size):
 
 @without_card
 @pytest.mark.parametrize(("pages", "entries"), [(2, 1), (1, 4), (8, 2), (3, 64)])
-def test_small_areas_and_refill_rings(ring, pair, sent, pages, entries):
+def test_small_areas_and_refill_rings(ring, tcp_pair, sent, pages, entries):
     """Memory is used again and again, also where the refill ring holds less than the area."""
     receiver, log = receiver_of(ring, pages, entries), Log()
-    receiver.start(pair[1], log)
+    receiver.start(tcp_pair[1], log)
     data = os.urandom(300_000)
-    sent(pair[0], data, shut=True)
+    sent(tcp_pair[0], data, shut=True)
     run(ring, lambda: log.stopped)
     assert log.received == data
     assert receiver.queue.refilled == len(log.sizes) > pages
 
 
 @without_card
-def test_a_handler_that_keeps_everything_waits(ring, pair, sent):
+def test_a_handler_that_keeps_everything_waits(ring, tcp_pair, sent):
     receiver, log = receiver_of(ring, pages=4), Log(keep=4)
-    receiver.start(pair[1], log)
+    receiver.start(tcp_pair[1], log)
     data = os.urandom(20 * PAGE)
-    sent(pair[0], data, shut=True)
+    sent(tcp_pair[0], data, shut=True)
     run(ring, lambda: receiver.state is ZCRXState.STARVED)
     assert receiver.active
     assert receiver.queue.on_loan == len(log.kept) == 4
@@ -149,33 +140,33 @@ def test_a_handler_that_keeps_everything_waits(ring, pair, sent):
 
 
 @without_card
-def test_a_reset(ring, pair):
+def test_a_reset(ring, tcp_pair):
     receiver, log = receiver_of(ring), Log()
-    receiver.start(pair[1], log)
-    pair[0].sendall(b"before")
+    receiver.start(tcp_pair[1], log)
+    tcp_pair[0].sendall(b"before")
     run(ring, lambda: log.received == b"before")
-    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    pair[0].close()
+    tcp_pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    tcp_pair[0].close()
     run(ring, lambda: log.stopped)
     assert log.errors == [errno.ECONNRESET]
 
 
 @without_card
 @pytest.mark.parametrize("starved", [False, True])
-def test_stop_with_buffers_outstanding(ring, pair, starved):
+def test_stop_with_buffers_outstanding(ring, tcp_pair, starved):
     """What was handed out stays readable; what was not taken stays in the socket."""
     receiver, log = receiver_of(ring, pages=2), Log(keep=2)
-    receiver.start(pair[1], log)
+    receiver.start(tcp_pair[1], log)
     data = os.urandom(5 * PAGE if starved else 100)
-    pair[0].sendall(data)
+    tcp_pair[0].sendall(data)
     run(ring, lambda: receiver.state is ZCRXState.STARVED if starved else log.received)
     receiver.stop()
     run(ring, lambda: receiver.stopped)
     receiver.stop()
     assert (log.stopped, log.errors) == (1, [])
-    pair[0].shutdown(socket.SHUT_WR)
+    tcp_pair[0].shutdown(socket.SHUT_WR)
     rest = b""
-    while piece := pair[1].recv(1 << 16):
+    while piece := tcp_pair[1].recv(1 << 16):
         rest += piece
     kept = b"".join(bytes(buffer.bytes) for buffer in log.kept)
     assert kept + rest == data
@@ -187,18 +178,18 @@ def test_stop_with_buffers_outstanding(ring, pair, starved):
 
 
 @without_card
-def test_a_full_completion_queue_ends_nothing(pair, sent):
+def test_a_full_completion_queue_ends_nothing(tcp_pair, sent):
     with Ring(entries=4, cq_entries=4, cqe32=True) as ring:
         receiver, log = receiver_of(ring, pages=64, entries=64), Log()
-        receiver.start(pair[1], log)
+        receiver.start(tcp_pair[1], log)
         data = os.urandom(1 << 20)
-        sent(pair[0], data, shut=True)
+        sent(tcp_pair[0], data, shut=True)
         run(ring, lambda: log.stopped)
         assert (log.received, log.errors) == (data, [])
 
 
 @without_card
-def test_two_connections_share_a_queue(ring, pair, sent):
+def test_two_connections_share_a_queue(ring, tcp_pair, sent):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         left = socket.create_connection(listener.getsockname())
         right, _ = listener.accept()
@@ -208,7 +199,7 @@ def test_two_connections_share_a_queue(ring, pair, sent):
         logs = Log(), Log()
         texts = os.urandom(200_000), os.urandom(150_000)
         for receiver, log, (near, far), text in zip(
-            (first, second), logs, (pair, (left, right)), texts, strict=True
+            (first, second), logs, (tcp_pair, (left, right)), texts, strict=True
         ):
             receiver.start(far, log)
             sent(near, text, shut=True)
@@ -217,7 +208,7 @@ def test_two_connections_share_a_queue(ring, pair, sent):
 
 
 @without_card
-def test_what_is_refused(ring, pair):
+def test_what_is_refused(ring, tcp_pair):
     area, region = mmap.mmap(-1, 2 * PAGE), mmap.mmap(-1, PAGE)
     queue = ring.register_zcrx_ifq(0, 0, 3, area, region, flags=NODEV)
     assert queue.entries == 4
@@ -228,7 +219,7 @@ def test_what_is_refused(ring, pair):
         for fd, number, wanted in (
             (left, queue.zcrx_id, errno.EPROTONOSUPPORT),
             (udp, queue.zcrx_id, errno.EPROTONOSUPPORT),
-            (pair[0], queue.zcrx_id + 1, errno.EINVAL),
+            (tcp_pair[0], queue.zcrx_id + 1, errno.EINVAL),
         ):
             ring.submit(ops.recv_zero_copy(fd, number))
             (cqe,) = ring.wait(timeout=60.0)
@@ -272,7 +263,7 @@ def test_export_and_flush(ring):
 
 
 @with_events
-def test_copies_are_told_once_and_counted(ring, pair):
+def test_copies_are_told_once_and_counted(ring, tcp_pair):
     """Without a card all is copied. An event is told again after it was armed."""
     queue = ring.register_zcrx_ifq(
         0,
@@ -288,11 +279,11 @@ def test_copies_are_told_once_and_counted(ring, pair):
     assert queue.copies == (0, 0)
     with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
         ring.zcrx_arm_event(queue.zcrx_id, abi.ZCRX_EVENT_COPY)  # it was not told
-    ring.submit(ops.recv_zero_copy(pair[1], queue.zcrx_id), 5)
+    ring.submit(ops.recv_zero_copy(tcp_pair[1], queue.zcrx_id), 5)
 
     def told(size):
         """Receives so much; the events that were told meanwhile."""
-        pair[0].sendall(bytes(size))
+        tcp_pair[0].sendall(bytes(size))
         events = []
         while size:
             for cqe in ring.wait(timeout=60.0):
@@ -312,7 +303,7 @@ def test_copies_are_told_once_and_counted(ring, pair):
     ring.zcrx_arm_event(queue.zcrx_id, abi.ZCRX_EVENT_COPY)
     assert told(50) == [(77, abi.ZCRX_EVENT_COPY)]
     assert queue.copies.size == 350
-    pair[0].close()
+    tcp_pair[0].close()
     (last,) = ring.wait(timeout=60.0)
     assert last.res == 0
 

@@ -42,13 +42,9 @@ def ring():
 
 
 @pytest.fixture
-def pair():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        left = socket.create_connection(listener.getsockname())
-        right, _ = listener.accept()
-    with left, right:
-        right.settimeout(30)
-        yield left, right
+def pair(tcp_pair):
+    tcp_pair[1].settimeout(30)
+    return tcp_pair
 
 
 def run(ring, until):

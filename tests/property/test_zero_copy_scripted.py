@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from uring_trio.core.manager import Manager
+    from uring_trio.net.zerocopy_chunks import ZeroCopyChunks
 
 PAGE = 4096
 RECV_ZC = int(abi.IORING_OP_RECV_ZC)
@@ -84,18 +85,23 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(4, monkeypatch)
 
 
-async def receiving(chunks: Any, outcome: Outcome, nursery: trio.Nursery, wide: WideRing) -> None:
-    nursery.start_soon(outcome.run, chunks.__anext__)
-    await until(lambda: bool(wide.receives))
+@asynccontextmanager
+async def receiving(
+    stream: UringStream, wide: WideRing, queue: ZeroCopyQueue | None = None
+) -> AsyncIterator[tuple[ZeroCopyChunks, Outcome]]:
+    """The iteration over a stream, and the outcome of its first step, which waits in the kernel."""
+    async with trio.open_nursery() as nursery, stream.zero_copy_chunks(queue) as chunks:
+        outcome = Outcome()
+        nursery.start_soon(outcome.run, chunks.__anext__)
+        await until(lambda: bool(wide.receives))
+        yield chunks, outcome
 
 
 def test_pieces_come_as_leases_and_go_back(world: World) -> None:
     async def main(manager: Manager, ring: ScriptedRing) -> None:
         wide = world.wide
-        async with world.stream() as stream, trio.open_nursery() as nursery:
-            async with stream.zero_copy_chunks() as chunks:
-                outcome = Outcome()
-                await receiving(chunks, outcome, nursery, wide)
+        async with world.stream() as stream:
+            async with receiving(stream, wide) as (chunks, outcome):
                 wide.receive(3, MORE, 2 * PAGE + 5)
                 wide.receive(2, MORE, PAGE)
                 await until(lambda: outcome.done)
@@ -120,9 +126,7 @@ def test_it_goes_on_when_memory_comes_back(world: World, order: tuple[str, ...])
     async def main(manager: Manager, ring: ScriptedRing) -> None:
         wide = world.wide
         async with world.stream() as stream, trio.open_nursery() as nursery:
-            async with stream.zero_copy_chunks() as chunks:
-                outcome = Outcome()
-                await receiving(chunks, outcome, nursery, wide)
+            async with receiving(stream, wide) as (chunks, outcome):
                 [before] = wide.receives
                 wide.receive(PAGE, MORE, 0)
                 await until(lambda: outcome.done)
@@ -150,10 +154,8 @@ def test_an_error_is_raised_once(world: World, res: int) -> None:
     """No memory with nothing on loan is the kernel's own lack of it."""
 
     async def main(manager: Manager, ring: ScriptedRing) -> None:
-        async with world.stream() as stream, trio.open_nursery() as nursery:
-            async with stream.zero_copy_chunks() as chunks:
-                outcome = Outcome()
-                await receiving(chunks, outcome, nursery, world.wide)
+        async with world.stream() as stream:
+            async with receiving(stream, world.wide) as (_, outcome):
                 world.wide.receive(res)
                 await until(lambda: outcome.done)
                 assert isinstance(outcome.error, trio.BrokenResourceError)
@@ -165,10 +167,8 @@ def test_an_error_is_raised_once(world: World, res: int) -> None:
 def test_a_passing_end_is_armed_again(world: World, res: int) -> None:
     async def main(manager: Manager, ring: ScriptedRing) -> None:
         wide = world.wide
-        async with world.stream() as stream, trio.open_nursery() as nursery:
-            async with stream.zero_copy_chunks() as chunks:
-                outcome = Outcome()
-                await receiving(chunks, outcome, nursery, wide)
+        async with world.stream() as stream:
+            async with receiving(stream, wide) as (_, outcome):
                 wide.receive(res)
                 await until(lambda: bool(wide.receives))
                 wide.receive(1, MORE, 0)
@@ -181,10 +181,8 @@ def test_a_passing_end_is_armed_again(world: World, res: int) -> None:
 def test_what_was_not_taken_is_kept_in_order(world: World) -> None:
     async def main(manager: Manager, ring: ScriptedRing) -> None:
         wide = world.wide
-        async with world.stream() as stream, trio.open_nursery() as nursery:
-            async with stream.zero_copy_chunks() as chunks:
-                outcome = Outcome()
-                await receiving(chunks, outcome, nursery, wide)
+        async with world.stream() as stream:
+            async with receiving(stream, wide) as (_, outcome):
                 for i in range(3):
                     wide.receive(1, MORE, i * PAGE)
                 await until(lambda: outcome.done)
@@ -198,10 +196,8 @@ def test_what_was_not_taken_is_kept_in_order(world: World) -> None:
 def test_data_that_meets_the_cancel_is_kept(world: World) -> None:
     async def main(manager: Manager, ring: ScriptedRing) -> None:
         wide = world.wide
-        async with world.stream() as stream, trio.open_nursery() as nursery:
-            async with stream.zero_copy_chunks() as chunks:
-                outcome = Outcome()
-                await receiving(chunks, outcome, nursery, wide)
+        async with world.stream() as stream:
+            async with receiving(stream, wide) as (_, outcome):
                 outcome.scope.cancel()
                 await until(lambda: outcome.done)
                 wide.receive(1, MORE, 3 * PAGE)  # no signal was looked at yet when the block is left
@@ -239,12 +235,10 @@ def test_a_run_that_ends_first(world: World) -> None:
     kept: list[Lease] = []
 
     async def main(manager: Manager, ring: ScriptedRing) -> None:
-        async with world.stream() as stream, trio.open_nursery() as nursery:
+        async with world.stream() as stream:
             queue = ZeroCopyQueue()
             queue.open()
-            async with stream.zero_copy_chunks(queue) as chunks:
-                outcome = Outcome()
-                await receiving(chunks, outcome, nursery, world.wide)
+            async with receiving(stream, world.wide, queue) as (_, outcome):
                 world.wide.receive(1, MORE, 0)
                 await until(lambda: outcome.done)
                 kept.append(outcome.value)

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 import uring_trio
+from tests.trio.bothways import connected
 from uring import Ring, cached, ops
 from uring_trio import RingOptions, UringStream
 from uring_trio.seams import ticks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
 ALLOWED = 200
 """References and blocks more after any number of operations: caches of the interpreter, and statistics."""
@@ -77,18 +78,6 @@ KINDS: dict[str, Callable[[Repeat], Awaitable[None]]] = {}
 def kind(function: Callable[[Repeat], Awaitable[None]]) -> Callable[[Repeat], Awaitable[None]]:
     KINDS[function.__name__] = function
     return function
-
-
-@contextlib.asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Any, Any]]:
-    with trio.socket.socket() as listener:
-        await listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        near = trio.socket.socket()
-        await near.connect(listener.getsockname())
-        far, _ = await listener.accept()
-    with near, far:
-        yield near, far
 
 
 def raises(*kinds: type[BaseException]) -> Any:

@@ -14,7 +14,19 @@ from uring_trio import RingOptions, UringStream, seams
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["CALL", "compared", "compiled_here", "kinds", "on_ring", "pair", "parked", "same", "turns", "warm"]
+__all__ = [
+    "CALL",
+    "compared",
+    "compiled_here",
+    "connected",
+    "kinds",
+    "on_ring",
+    "pair",
+    "parked",
+    "same",
+    "turns",
+    "warm",
+]
 
 CALL = seams.calls.C.Call
 
@@ -42,8 +54,8 @@ def on_ring(program: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def pair() -> AsyncIterator[tuple[Any, Any]]:
-    """Two connected TCP sockets, in which the second one has received before: its reader is set up."""
+async def connected() -> AsyncIterator[tuple[Any, Any]]:
+    """Two connected TCP sockets."""
     with trio.socket.socket() as listener:
         await listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -51,6 +63,13 @@ async def pair() -> AsyncIterator[tuple[Any, Any]]:
         await near.connect(listener.getsockname())
         far, _ = await listener.accept()
     with near, far:
+        yield near, far
+
+
+@contextlib.asynccontextmanager
+async def pair() -> AsyncIterator[tuple[Any, Any]]:
+    """Two connected TCP sockets, in which the second one has received before: its reader is set up."""
+    async with connected() as (near, far):
         await warm(near, far)
         yield near, far
 

@@ -381,7 +381,7 @@ class KernelRing:
         params.cq_entries = cq_entries
         params.flags = _CQSIZE
         lib.ur_show(self._handle)  # what the kernel does not see does not move over
-        self.register(_RESIZE_RINGS, int(ffi.cast("uintptr_t", params)), 1, "resize rings")
+        self.register(_RESIZE_RINGS, _number(params), 1, "resize rings")
         self.out.release()
         result = lib.ur_remap(self._handle, params)
         if result < 0:
@@ -398,36 +398,26 @@ class KernelRing:
     def addresses(self) -> tuple[int, int, int, int]:
         """For C code beside this one: where the mapped ring lies, where its pointer to the completions of
         the last cycle, and the functions ``ur_idle`` and ``ur_cycle``."""
-        pointers = (
-            self._handle,
-            ffi.addressof(self._handle, "out"),
-            ffi.addressof(lib, "ur_idle"),
-            ffi.addressof(lib, "ur_cycle"),
-        )
-        handle, out, idle, cycle = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
-        return handle, out, idle, cycle
+        out = _number(ffi.addressof(self._handle, "out"))
+        return _number(self._handle), out, _function("ur_idle"), _function("ur_cycle")
 
     def queue_addresses(self) -> tuple[int, int, int, int]:
         """As `addresses`: the mapped ring, and the functions ``ur_space``, ``ur_queue`` and ``ur_aim``."""
-        functions = (ffi.addressof(lib, name) for name in ("ur_space", "ur_queue", "ur_aim"))
-        handle, space, queue, aim = (int(ffi.cast("uintptr_t", each)) for each in (self._handle, *functions))
-        return handle, space, queue, aim
+        return _number(self._handle), _function("ur_space"), _function("ur_queue"), _function("ur_aim")
 
     def put_addresses(self) -> tuple[int, int, int]:
         """As `addresses`: the mapped ring, and the functions ``ur_put`` and ``ur_put_packed``."""
-        pointers = self._handle, ffi.addressof(lib, "ur_put"), ffi.addressof(lib, "ur_put_packed")
-        handle, put, put_packed = (int(ffi.cast("uintptr_t", pointer)) for pointer in pointers)
-        return handle, put, put_packed
+        return _number(self._handle), _function("ur_put"), _function("ur_put_packed")
 
     @staticmethod
     def address_of(template: Any) -> int:
         """Where an entry made by `template` lies, for as long as that lives."""
-        return int(ffi.cast("uintptr_t", template))
+        return _number(template)
 
     def register_eventfd(self, fd: int) -> None:
         """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting."""
         arg = ffi.new("int32_t *", fd)
-        self.register(4, int(ffi.cast("uintptr_t", arg)), 1, "register eventfd")
+        self.register(4, _number(arg), 1, "register eventfd")
 
     def unregister_eventfd(self) -> None:
         """Ends that."""
@@ -465,3 +455,13 @@ class KernelRing:
             warnings.warn(f"unclosed ring (fd {self.fd})", ResourceWarning, stacklevel=1, source=self)
         if not closed or getattr(self, "_forked", False):
             self.close()
+
+
+def _number(pointer: Any) -> int:
+    """An address as a number."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def _function(name: str) -> int:
+    """Where a function of the shim lies."""
+    return _number(ffi.addressof(lib, name))

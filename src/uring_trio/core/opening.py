@@ -19,9 +19,9 @@ from .restrictions import numbers, restrict
 if TYPE_CHECKING:
     from ..options import RingOptions
 
-__all__ = ["open_ring", "unavailable"]
+__all__ = ["SETUP", "open_ring", "unavailable"]
 
-_SETUP = int(
+SETUP = int(
     abi.IORING_SETUP_SINGLE_ISSUER
     | abi.IORING_SETUP_DEFER_TASKRUN
     | abi.IORING_SETUP_TASKRUN_FLAG
@@ -29,6 +29,7 @@ _SETUP = int(
     | abi.IORING_SETUP_NO_SQARRAY
     | abi.IORING_SETUP_CQSIZE
 )
+"""How a run's rings are set up: one thread submits, and work is deferred until it enters."""
 _DISABLED = int(abi.IORING_SETUP_R_DISABLED)
 
 
@@ -41,7 +42,7 @@ def open_ring(options: RingOptions) -> KernelRing:
     try:
         ring = KernelRing(
             options.entries,
-            _SETUP if options.restrictions is None else _SETUP | _DISABLED,
+            SETUP if options.restrictions is None else SETUP | _DISABLED,
             cq_entries=options.cq_entries,
             enter_flags=int(abi.IORING_ENTER_NO_IOWAIT),
         )

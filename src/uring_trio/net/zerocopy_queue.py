@@ -1,6 +1,6 @@
 """The memory that zero-copy receives arrive in, and the ring that they need beside that of the run.
 
-Completions of such receives have 32 bytes, those of a run's ring 16. So a queue has a ring of its own, which
+Completions of such receives have 32 bytes, those of a run's ring 16. So a queue opens a second ring, which
 signals an eventfd when it has work, and the run's ring polls that.
 
 Invariants
@@ -30,6 +30,7 @@ from uring.kernel.ring import CQE_BIG, KernelRing
 
 from .. import seams
 from ..core.engine import current
+from ..core.opening import SETUP
 from ..multishot.leases import Lender
 from ..multishot.subscription import Subscription
 
@@ -56,15 +57,7 @@ _ENTRIES = 64
 OFFSET_SHIFT = 32
 """Where a piece is, in a completion's flags: above the kernel's 32 bits."""
 
-_SETUP = int(
-    abi.IORING_SETUP_SINGLE_ISSUER
-    | abi.IORING_SETUP_DEFER_TASKRUN
-    | abi.IORING_SETUP_TASKRUN_FLAG
-    | abi.IORING_SETUP_SUBMIT_ALL
-    | abi.IORING_SETUP_NO_SQARRAY
-    | abi.IORING_SETUP_CQSIZE
-    | abi.IORING_SETUP_CQE32
-)
+_SETUP = SETUP | int(abi.IORING_SETUP_CQE32)
 
 
 def _open(config: ZCRXConfig, entries: int) -> tuple[KernelRing, ZCRXQueue]:

@@ -407,13 +407,7 @@ static PyObject *use_scopes(PyObject *module, PyObject *args)
         Py_INCREF(*place);
         Py_XDECREF(old);
     }
-    PyObject *shortcuts = PyTuple_New(CASES);
-    for (int i = 0; shortcuts && i < CASES; i++) {
-        PyObject *shortcut = make_shortcut(cases[i], functions[i]);
-        if (!shortcut || PyTuple_SetItem(shortcuts, i, shortcut) < 0)
-            Py_CLEAR(shortcuts);
-    }
-    return shortcuts;
+    return make_shortcuts(cases, functions, CASES);
 }
 
 static PyMethodDef methods[] = {

@@ -120,6 +120,18 @@ PyObject *make_shortcut(usual_case *usual, PyObject *function)
     return (PyObject *)s;
 }
 
+/* Owned by the caller. */
+PyObject *make_shortcuts(usual_case *const *usual, PyObject *const *functions, int n)
+{
+    PyObject *shortcuts = PyTuple_New(n);
+    for (int i = 0; shortcuts && i < n; i++) {
+        PyObject *shortcut = make_shortcut(usual[i], functions[i]);
+        if (!shortcut || PyTuple_SetItem(shortcuts, i, shortcut) < 0)
+            Py_CLEAR(shortcuts);
+    }
+    return shortcuts;
+}
+
 int load_shortcut(PyObject *module)
 {
     shortcut_spec.flags |= (unsigned int)HAVE_VECTORCALL;

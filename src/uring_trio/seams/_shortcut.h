@@ -11,6 +11,9 @@ typedef int usual_case(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *
 /* An object that looks like `function`, and is called and bound like it; a new reference. */
 PyObject *make_shortcut(usual_case *usual, PyObject *function);
 
+/* The same for several: a tuple, which is a new reference. */
+PyObject *make_shortcuts(usual_case *const *usual, PyObject *const *functions, int n);
+
 /* An attribute of an object that looks like a function; a new reference. */
 PyObject *attribute_like(PyObject *self, PyObject *function, PyObject *name);
 

@@ -331,13 +331,7 @@ static PyObject *use_tasks(PyObject *module, PyObject *args)
         *keep[i] = given[i];
         Py_XDECREF(old);
     }
-    PyObject *shortcuts = PyTuple_New(CASES);
-    for (int i = 0; shortcuts && i < CASES; i++) {
-        PyObject *shortcut = make_shortcut(cases[i], functions[i]);
-        if (!shortcut || PyTuple_SetItem(shortcuts, i, shortcut) < 0)
-            Py_CLEAR(shortcuts);
-    }
-    return shortcuts;
+    return make_shortcuts(cases, functions, CASES);
 }
 
 /* watch_tasks([(dict, name, value), ...]): what has to lie in the classes for tasks to start and end here. */

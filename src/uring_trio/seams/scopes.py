@@ -20,6 +20,7 @@ from heapq import heappush
 from typing import TYPE_CHECKING, Any
 
 from .names import NAMES_OF_SCOPES, core_run, present
+from .shortcuts import Places, has_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,18 +41,18 @@ _SCOPE = (
 _STATUS = ("_scope", "effectively_cancelled", "_parent", "_children", "_tasks", "abandoned_by_misnesting")
 _METHODS = ("__init__", "__enter__", "__exit__", "_close")
 _STAYING = {"__enter__"} if sys.version_info >= (3, 14) else set[str]()
-_before: dict[str, tuple[Any, Any]] = {}
+_places = Places()
 
 
 def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]], Any]) -> None:
     """Puts the shortcuts into Trio's class. Idempotent."""
-    if _before or not all(map(present, NAMES_OF_SCOPES)):
+    if _places or not all(map(present, NAMES_OF_SCOPES)):
         return
     scopes, statuses = core_run.CancelScope, core_run.CancelStatus
     methods = [vars(scopes).get(name) for name in _METHODS]
     if (
-        not _has_fields(scopes, _SCOPE)
-        or not _has_fields(statuses, _STATUS)
+        not has_fields(scopes, _SCOPE)
+        or not has_fields(statuses, _STATUS)
         or not all(map(_is_trios, methods))
     ):
         return
@@ -61,25 +62,14 @@ def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]],
         return
     initial = tuple(each.default for each in scopes.__attrs_attrs__)
     shortcuts = extension.use_scopes(scopes, statuses, heappush, initial, offsets, tuple(methods))
-    for name, method, shortcut in zip(_METHODS, methods, shortcuts):
+    for name, shortcut in zip(_METHODS, shortcuts):
         if name not in _STAYING:
-            _before[name] = method, shortcut
-            setattr(scopes, name, shortcut)
+            _places.put(scopes, name, shortcut)
 
 
 def restore() -> None:
     """Undoes `exchange`. What something else was put in the place of stays."""
-    while _before:
-        name, (method, shortcut) = _before.popitem()
-        if vars(core_run.CancelScope)[name] is shortcut:
-            setattr(core_run.CancelScope, name, method)
-
-
-def _has_fields(kind: Any, names: tuple[str, ...]) -> bool:
-    """Whether these are the fields of a class, in this order, all of them stored as they are given."""
-    fields = kind.__attrs_attrs__
-    plain = all(each.converter is None and each.validator is None for each in fields)
-    return plain and tuple(each.name for each in fields) == names
+    _places.restore()
 
 
 def _is_trios(method: Any) -> bool:

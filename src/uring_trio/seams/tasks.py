@@ -20,6 +20,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from .names import NAMES_OF_TASKS, core_run, present
+from .shortcuts import Places, has_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,13 +76,13 @@ _ARGUMENTS = {
     "task_exited": 3,
     "_activate_cancel_status": 2,
 }
-_before: list[tuple[Any, str, Any, Any]] = []
+_places = Places()
 _undo: list[Callable[[], object]] = []
 
 
 def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]], Any]) -> None:
     """Puts the shortcuts into Trio's classes. Idempotent."""
-    if _before or not all(map(present, NAMES_OF_TASKS)) or not _expected():
+    if _places or not all(map(present, NAMES_OF_TASKS)) or not _expected():
         return
     statuses = core_run.CancelStatus
     wanted = [(core_run.Task, name) for name in _TASK]
@@ -102,9 +103,8 @@ def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]],
         offsets,
         functions,
     )
-    for kind, (_, name), function, shortcut in zip(kinds, _SHORTCUTS, functions, shortcuts):
-        _before.append((kind, name, function, shortcut))
-        setattr(kind, name, shortcut)
+    for kind, (_, name), shortcut in zip(kinds, _SHORTCUTS, shortcuts):
+        _places.put(kind, name, shortcut)
     watched = [_place(getattr(core_run, kind), name) for kind, name in (*_STOOD_FOR, *_SHORTCUTS[1:])]
     extension.watch_tasks(watched if None not in watched else [])
     _undo.append(functools.partial(extension.watch_tasks, []))
@@ -114,20 +114,14 @@ def restore() -> None:
     """Undoes `exchange`. What something else was put in the place of stays."""
     while _undo:
         _undo.pop()()
-    while _before:
-        kind, name, function, shortcut = _before.pop()
-        if vars(kind)[name] is shortcut:
-            setattr(kind, name, function)
+    _places.restore()
 
 
 def _expected() -> bool:
     """Whether the classes have these fields, and the functions are as Trio has them."""
-    fields = core_run.Task.__attrs_attrs__
-    plain = all(each.converter is None and each.validator is None for each in fields)
-    defaults = [each.default for each in fields if each.name == "_counter"]
+    defaults = [each.default for each in core_run.Task.__attrs_attrs__ if each.name == "_counter"]
     return (
-        plain
-        and tuple(each.name for each in fields) == _TASK
+        has_fields(core_run.Task, _TASK)
         and isinstance(getattr(defaults[0], "factory", None), types.MethodWrapperType)
         and set(core_run.Nursery.__init__.__code__.co_names) == _NURSERY | _USED_BY_NURSERIES
         and all(_is_trios(getattr(core_run, kind), name) for kind, name in (*_SHORTCUTS, *_STOOD_FOR))
