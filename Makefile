@@ -65,12 +65,12 @@ test-all:
 	@found= elsewhere=; for version in $(VERSIONS); do \
 		if python=$$(tools/find-python $$version); then \
 			echo "--- Python $$version"; found=yes; \
-			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version WITH="test apps" || exit 1; \
+			$(MAKE) test PYTHON="$$python" VENV=.venv-$$version WITH="test apps bench" || exit 1; \
 		else \
 			elsewhere="$$elsewhere $$version"; \
 		fi; \
 	done; \
-	test -z "$$elsewhere" || WITH="test apps" ARGS='$(ARGS)' REQUIRE=$${found:+no} tools/newer-pythons $$elsewhere
+	test -z "$$elsewhere" || WITH="test apps bench" ARGS='$(ARGS)' REQUIRE=$${found:+no} tools/newer-pythons $$elsewhere
 
 # Each property in 10 000 orders, a storm of 100 000 operations, each busy loop 1 000 times.
 .PHONY: explore
