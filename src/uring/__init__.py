@@ -66,10 +66,10 @@ if TYPE_CHECKING:
     )
     from .machines.machine import IllegalEvent
     from .machines.multishot import MultishotSubscription, SubscriptionState
-    from .machines.receive_queue import ZCRXCopies, ZCRXOffsets, ZCRXQueue
-    from .machines.received import ZCRXBuffer, ZCRXConfig, ZCRXHandler
     from .machines.steps import MultishotAction, MultishotHandler, MultishotStep
     from .machines.zcrx import ZCRXReceiver, ZCRXState
+    from .machines.zcrx_parts import ZCRXBuffer, ZCRXConfig, ZCRXHandler
+    from .machines.zcrx_queue import ZCRXCopies, ZCRXOffsets, ZCRXQueue
     from .machines.zerocopy import ZCHandler, ZCTracker
     from .options import (
         BUFFER_SIZES,
@@ -225,8 +225,8 @@ _HOMES = {
     ),
     "machines.machine": "IllegalEvent",
     "machines.multishot": "MultishotSubscription SubscriptionState",
-    "machines.receive_queue": "ZCRXCopies ZCRXOffsets ZCRXQueue",
-    "machines.received": "ZCRXBuffer ZCRXConfig ZCRXHandler",
+    "machines.zcrx_queue": "ZCRXCopies ZCRXOffsets ZCRXQueue",
+    "machines.zcrx_parts": "ZCRXBuffer ZCRXConfig ZCRXHandler",
     "machines.steps": "MultishotAction MultishotHandler MultishotStep",
     "machines.zcrx": "ZCRXReceiver ZCRXState",
     "machines.zerocopy": "ZCHandler ZCTracker",

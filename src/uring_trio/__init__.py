@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from .multishot.events import poll_events, ticks
     from .multishot.items import Items, subscribe
     from .multishot.leases import Lease
-    from .net.accept import Connections
     from .net.chunks import read_chunks
+    from .net.connections import Connections
     from .net.direct import DirectListener, DirectStream
     from .net.listener import UringListener, listen_tcp, serve_tcp
     from .net.stream import UringStream, open_tcp_stream
@@ -138,7 +138,7 @@ _HOMES = {
     "multishot.events": "poll_events ticks",
     "multishot.items": "Items subscribe",
     "multishot.leases": "Lease",
-    "net.accept": "Connections",
+    "net.connections": "Connections",
     "net.chunks": "read_chunks",
     "net.direct": "DirectListener DirectStream",
     "net.listener": "UringListener listen_tcp serve_tcp",

@@ -314,7 +314,7 @@ def test_stop_closes_no_descriptor_that_may_be_anothers(first):
 
 def test_what_does_not_end_is_leaked_with_a_warning(tmp_path):
     """Opening a fifo blocks a kernel worker; a drain of no time at all cannot wait for it."""
-    from uring.session import life as core
+    from uring.session import start_stop as core
 
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -16,7 +16,7 @@ from tests.property.support import MORE, Outcome, scripted_run, ticks, until
 from uring import abi
 from uring.kernel.ring import CQE_BIG
 from uring.kernel.scripted import Request, ScriptedRing
-from uring.machines.receive_queue import ZCRXOffsets, ZCRXQueue
+from uring.machines.zcrx_queue import ZCRXOffsets, ZCRXQueue
 from uring_trio import Lease, UringStream, ZeroCopyQueue
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import uring
 from uring import Ring, ops
-from uring.session import life as core
+from uring.session import start_stop as core
 
 from .world import World, arguments
 

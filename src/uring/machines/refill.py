@@ -8,7 +8,7 @@ from .. import abi
 from ..errors import NotSupported
 from ..ops.base import check_int
 from ..session.registration import Registrations
-from .receive_queue import ZCRXQueue, control_queue, register_queue
+from .zcrx_queue import ZCRXQueue, control_queue, register_queue
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

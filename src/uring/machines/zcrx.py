@@ -27,15 +27,15 @@ from ..errors import error_from_result
 from ..ops.base import check_fd
 from .dispatch import CompletionOwner
 from .machine import Table
-from .received import ZCRXBuffer, ZCRXConfig, ZCRXHandler, open_queue
 from .refill import ZCRXMethods, check_zcrx_mode
+from .zcrx_parts import ZCRXBuffer, ZCRXConfig, ZCRXHandler, open_queue
 
 if TYPE_CHECKING:
     from ..contexts.context import ExtSQE
     from ..contexts.pools import ContextPools
     from ..contexts.views import Completion
     from ..ops.base import Fd
-    from .receive_queue import ZCRXQueue
+    from .zcrx_queue import ZCRXQueue
 
 __all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler", "ZCRXReceiver", "ZCRXState"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import abi
 from ..errors import NotSupported
-from ..kernel.immediate import takes_immediate_times
+from ..kernel.immediate_timeouts import takes_immediate_times
 from ..kernel.memory import zeroed
 from .base import UINT_MAX, check_flags, check_int, check_user_data, make
 

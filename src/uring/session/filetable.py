@@ -15,7 +15,7 @@ from ..kernel.memory import zeroed
 from ..ops.base import check_int
 from .arrays import packed
 from .blocks import Registered
-from .life import RingCore
+from .start_stop import RingCore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

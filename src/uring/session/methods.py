@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, Protocol, Type
 from .. import ops
 from ..contexts.compiled import usual
 from ..contexts.context import SQEContext
-from .life import RingCore
+from .start_stop import RingCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from uring import abi
 from uring.kernel.ring import CQE
 
-from .refusals import PASSING
+from .enter_refused import PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable

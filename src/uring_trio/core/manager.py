@@ -31,8 +31,8 @@ from .. import seams
 from ..options import RingOptions
 from .draining import drain, leak
 from .engine import Engine, current
+from .enter_refused import PASSING, Refusals, failure
 from .operation import Operation
-from .refusals import PASSING, Refusals, failure
 from .restrictions import names
 from .statistics import RingStatistics, totals
 

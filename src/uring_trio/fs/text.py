@@ -14,8 +14,8 @@ from trio.lowlevel import enable_ki_protection
 
 from .. import seams
 from .base import exclusive
-from .coding import CodedFile
 from .raw import lines_of
+from .text_coding import CodedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

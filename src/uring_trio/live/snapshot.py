@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .. import debug
-from .sightings import Sightings
+from .parked_times import ParkedTimes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ class Watcher(debug.Instrument):
         self._task = task
         self._began = time.monotonic()
         self._watchers = 0
-        self._sightings = Sightings()
+        self._parked = ParkedTimes()
         self._completed: dict[str, float] = {}
         self._sample: Counter[str] = Counter()
         self._left = 0  # completions that are still to be counted; above 0 this instrument is the run's
@@ -56,7 +56,7 @@ class Watcher(debug.Instrument):
         """Somebody wants to know."""
         self._watchers += 1
         if self._watchers == 1:
-            self._sightings = Sightings()
+            self._parked = ParkedTimes()
             self._total = self._engine.ring.counters()["completed"]
             self._count()
 
@@ -67,7 +67,7 @@ class Watcher(debug.Instrument):
             if self._left:
                 debug.remove_instrument(self)
                 self._left = 0
-            self._sightings = Sightings()
+            self._parked = ParkedTimes()
 
     def completed(self, name: str, fd: int, res: int, more: bool) -> None:
         if self._left:
@@ -101,7 +101,7 @@ class Watcher(debug.Instrument):
         ring: Any = engine.ring
         groups = [] if engine.groups is None else engine.groups.open
         counted = self._take_sample(statistics["completed"])
-        rows, names = self._sightings.look(engine, {*_family(self._task)}, ROWS)
+        rows, names = self._parked.look(engine, {*_family(self._task)}, ROWS)
         return {
             "process": os.getpid(),
             "thread": threading.current_thread().name,

@@ -31,8 +31,8 @@ from ..core.fd import Fd
 from ..core.perform import check_timeout, perform, run_volley
 from ..core.restrictions import check
 from ..multishot.subscription import Subscription
-from .accept import CONNECTION_LOST, Connections
 from .bind_errors import advise
+from .connections import CONNECTION_LOST, Connections
 from .receiver import ByteReceiver, stream_error
 from .slots import Slots
 from .socket import adopt

@@ -21,8 +21,8 @@ from uring.errors import OperationRestricted, error_from_result
 
 from ..core.perform import perform
 from ..multishot.subscription import Subscription
-from .accept import CONNECTION_LOST, Connections
 from .bind_errors import advise
+from .connections import CONNECTION_LOST, Connections
 from .direct import DirectListener, open_direct_listener
 from .socket import adopt
 from .stream import UringStream

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..core.fd import Fd
     from ..multishot.items import Items
     from ..multishot.subscription import Pacer, Subscription
-    from .coalescing import Coalescing
+    from .receive_coalescing import Coalescing
 
 __all__ = ["ByteReceiver", "stream_error"]
 

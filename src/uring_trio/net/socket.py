@@ -7,7 +7,7 @@ runs.
 
   - One thing acts in the kernel: a plain ``recv`` of a stream socket. It takes memory when data arrives, from
     the run's provided buffers; a parked ``recv`` holds none. Where the buffers are used up it waits like all
-    others. So it does where the socket may have more than its stream; see `uring_trio.net.beside`.
+    others. So it does where the socket may have more than its stream; see `uring_trio.net.urgent_data`.
   - Nothing is read ahead: ``is_readable``, ``MSG_PEEK``, ``detach`` and ``dup`` see what they should.
 
 While scheduler ticks run in C, the usual ``accept``, ``recv``, ``send`` and ``close`` do too:
@@ -36,7 +36,7 @@ from ..core.buffers import STREAMING
 from ..core.engine import Engine, current
 from ..core.fd import Fd
 from ..core.operation import Operation
-from . import beside, unix_retry
+from . import unix_retry, urgent_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ class RingSocket(seams.SocketType):
         return self._take_buffer(owner, op, res)
 
     async def _recv_when_ready(self, owner: Fd, buflen: int, timeout: float | None = None) -> bytes:
-        receive = beside.unless_urgent
+        receive = urgent_data.unless_urgent
         data: bytes = await owner.when_readable("recv", receive, _recv, self._sock, buflen, timeout=timeout)
         self._streaming = len(data) >= STREAMING
         return data
@@ -229,14 +229,16 @@ class RingSocket(seams.SocketType):
     ) -> T:
         """Calls a function of the socket module's with this socket, once it does not block."""
         self._check_alone(owner)
-        if beside.asks_for_urgent(fn, args):
+        if urgent_data.asks_for_urgent(fn, args):
             owner.engine.keep_urgent()
         try:
             return await seams.inline(fn, self._sock, *args)
         except BlockingIOError:
             pass
         name = getattr(fn, "__name__", "recv_into")
-        return await owner.when_readable(name, beside.unless_urgent, fn, self._sock, *args, timeout=timeout)
+        return await owner.when_readable(
+            name, urgent_data.unless_urgent, fn, self._sock, *args, timeout=timeout
+        )
 
     def _check_alone(self, owner: Fd) -> None:
         if owner.receiving is not None:
@@ -246,7 +248,7 @@ class RingSocket(seams.SocketType):
         """Whether this is a stream and nothing else."""
         if owner.in_kernel is None:
             try:
-                owner.in_kernel = not (self._stamps or owner.engine.keeps_urgent) and beside.has_no_more(
+                owner.in_kernel = not (self._stamps or owner.engine.keeps_urgent) and urgent_data.has_no_more(
                     self._sock
                 )
             except OSError:  # no longer open: the receive says so
@@ -378,7 +380,7 @@ class RingSocket(seams.SocketType):
     @enable_ki_protection
     async def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
         buffers, ancdata = _kept(buffers), _kept(ancdata)
-        if ancdata and beside.queues_errors(ancdata):
+        if ancdata and urgent_data.queues_errors(ancdata):
             self._stamps = True
             if self._owner is not None:
                 self._owner.forget_receive()
@@ -406,7 +408,7 @@ class RingSocket(seams.SocketType):
         super().setsockopt(*args)
         owner = self._owner
         if owner is not None and (
-            owner.reader is None or owner.reader.task is None or beside.makes_error_queue(args)
+            owner.reader is None or owner.reader.task is None or urgent_data.makes_error_queue(args)
         ):
             owner.forget_receive()
 

@@ -15,7 +15,7 @@ from uring.errors import OperationRestricted
 from .. import seams
 from ..core.engine import current
 from ..core.perform import check_timeout
-from .coalescing import Coalescing
+from .receive_coalescing import Coalescing
 from .receiver import ByteReceiver, stream_error
 from .sendfile import SocketFailed, send_file
 from .socket import RingSocket

@@ -37,8 +37,8 @@ from ..multishot.subscription import Subscription
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring.machines.receive_queue import ZCRXQueue
-    from uring.machines.received import ZCRXConfig
+    from uring.machines.zcrx_parts import ZCRXConfig
+    from uring.machines.zcrx_queue import ZCRXQueue
 
     from ..core.engine import Engine
     from ..core.fd import Fd
@@ -62,8 +62,8 @@ _SETUP = SETUP | int(abi.IORING_SETUP_CQE32)
 
 def _open(config: ZCRXConfig, entries: int) -> tuple[KernelRing, ZCRXQueue]:
     """A ring with a queue, or the error that says why there is none."""
-    from uring.machines.receive_queue import register_queue  # few programs receive so
-    from uring.machines.received import open_queue
+    from uring.machines.zcrx_parts import open_queue
+    from uring.machines.zcrx_queue import register_queue  # few programs receive so
 
     ring = KernelRing(_ENTRIES, _SETUP, cq_entries=entries, enter_flags=int(abi.IORING_ENTER_NO_IOWAIT))
     try:
@@ -102,7 +102,7 @@ class ZeroCopyQueue:
     __slots__ = ("_config", "_entered", "_feed")
 
     def __init__(self, interface: str | None = None, rx_queue: int = 0, *, size: int = 4 << 20) -> None:
-        from uring.machines.received import ZCRXConfig  # few programs receive so
+        from uring.machines.zcrx_parts import ZCRXConfig  # few programs receive so
 
         if isinstance(size, int) and size > 1 << 30:
             raise ValueError(f"size is at most {1 << 30}, not {size}")

@@ -177,7 +177,7 @@ static PyObject *read_numbers(PyObject *module, PyObject *plain)
 }
 
 /* is_plain(fd): whether a stream socket has nothing beside its stream: no option that fills its error queue, and nobody
- * whom urgent data signals. See uring_trio.net.beside, which has the same in Python. */
+ * whom urgent data signals. See uring_trio.net.urgent_data, which has the same in Python. */
 static PyObject *is_plain(PyObject *module, PyObject *number)
 {
     static const int options[] = { SO_TIMESTAMPING, SO_ZEROCOPY };

@@ -30,7 +30,7 @@ S = TypeVar("S", bound="Callable[..., None]")
 F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
 is_plain: Callable[[int], bool] | None = None if C is None else C.is_plain
-"""Whether a stream socket has nothing beside its stream; see `uring_trio.net.beside`. None: there is no C."""
+"""Whether a stream socket has nothing beside its stream, see `uring_trio.net.urgent_data`. None: no C."""
 
 _DESCRIPTOR = ("reader", "writer", "others", "_leaving", "receive_size", "receive", "receiving")
 

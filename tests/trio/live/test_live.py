@@ -19,7 +19,7 @@ import trio.testing
 import uring_trio
 from uring import ops
 from uring_trio.core.engine import current
-from uring_trio.live.sightings import Sightings
+from uring_trio.live.parked_times import ParkedTimes
 from uring_trio.live.snapshot import COUNTED
 from uring_trio.live.socket_paths import socket_for_this_thread, sockets_of
 
@@ -238,10 +238,10 @@ def test_a_wait_is_as_old_as_the_look_that_found_it(folder: Path) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(near.recv, 1)
                 await trio.testing.wait_all_tasks_blocked()
-                sightings = Sightings()
+                parked = ParkedTimes()
 
                 def age() -> tuple[float, bool]:
-                    rows, names = sightings.look(current(), (), 10)
+                    rows, names = parked.look(current(), (), 10)
                     assert names["recv"] == 1
                     (row,) = (row for row in rows if row["name"] == "recv")
                     return row["age"], row["parked_before"]
@@ -265,12 +265,12 @@ def test_a_wait_is_as_old_as_the_look_that_found_it(folder: Path) -> None:
 def test_describes_the_oldest_waits_and_counts_all(folder: Path) -> None:
     async def main() -> None:
         pairs = [trio.socket.socketpair() for _ in range(5)]
-        sightings = Sightings()
+        parked = ParkedTimes()
         async with trio.open_nursery() as nursery:
             for near, _ in pairs:
                 nursery.start_soon(near.recv, 1)
                 await trio.testing.wait_all_tasks_blocked()
-                rows, names = sightings.look(current(), (), 3)
+                rows, names = parked.look(current(), (), 3)
             assert names["recv"] == 5
             assert names.total() > 5  # Trio's own wait for wake-ups is there from the first look on
             assert len(rows) == 3

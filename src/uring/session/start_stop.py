@@ -18,7 +18,7 @@ from ..contexts.context import ExtSQE, IndirectSQE
 from ..contexts.pools import ScopedExtSQE
 from ..errors import PoolExhausted
 from ..kernel.memory import zeroed
-from .batching import BatchSubmission
+from .batch_submission import BatchSubmission
 from .completion import Waiting
 from .state import NO_THREAD, NOT_STARTED, STOPPED
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..core.engine import Engine
 
-__all__ = ["Sightings"]
+__all__ = ["ParkedTimes"]
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +39,7 @@ class _Wait:
     row: inspection.InFlight | None = None
 
 
-class Sightings:
+class ParkedTimes:
     """The waits of a run, since the object was made."""
 
     def __init__(self) -> None:

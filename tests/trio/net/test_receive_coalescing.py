@@ -464,7 +464,7 @@ def test_the_books_are_kept_without_assertions() -> None:
     """The order of the buffers, which bundles go by, in an interpreter that leaves assertions out."""
     program = """
 import trio, uring_trio
-from tests.trio.net.test_coalescing import ENOUGH, LONG, flow, take
+from tests.trio.net.test_receive_coalescing import ENOUGH, LONG, flow, take
 
 async def main():
     async with flow(size=2 * ENOUGH, end=True) as (_, far, data):

@@ -15,7 +15,7 @@ from ..ops.base import check_int
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .receive_queue import ZCRXQueue
+    from .zcrx_queue import ZCRXQueue
 
 __all__ = ["ZCRXBuffer", "ZCRXConfig", "ZCRXHandler", "open_queue"]
 
