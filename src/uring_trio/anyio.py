@@ -47,6 +47,12 @@ class UringBackend(seams_anyio.TrioBackend):
         kwargs: dict[str, Any],
         options: dict[str, Any],
     ) -> Any:
+        """Runs a function on a ring, as ``anyio.run(…, backend="uring")`` asks for.
+
+        Args:
+            func, args, kwargs: the function and its arguments.
+            options: the ``backend_options``, see above.
+        """
         ring, more = _split(options)
         token = seams_anyio.enter()
         try:
@@ -57,6 +63,11 @@ class UringBackend(seams_anyio.TrioBackend):
 
     @classmethod
     def create_test_runner(cls, options: dict[str, Any]) -> UringTestRunner:
+        """Makes the runner of AnyIO's pytest plugin.
+
+        Args:
+            options: the ``backend_options``, see above.
+        """
         ring, more = _split(options)
         return UringTestRunner(ring, more)
 

@@ -47,12 +47,19 @@ def in_flight() -> list[InFlight]:
 
 
 def dump(file: TextIO | None = None) -> None:
-    """Prints `in_flight` as a table, to standard error by default. Errors as for `in_flight`."""
+    """Prints `in_flight` as a table. Errors as for `in_flight`.
+
+    Args:
+        file: a text file to print to; None: standard error.
+    """
     _print(current(), file or sys.stderr)
 
 
 def dump_on_signal(signum: int = signal.SIGUSR1) -> None:
     """Makes a signal print what this run has in flight, until the run ends or the handler is replaced.
+
+    Args:
+        signum: the number of the signal.
 
     Raises:
         RuntimeError: outside a ring run, or not in the main thread's.
@@ -81,15 +88,30 @@ class Instrument:
     and wake-ups."""
 
     def submitted(self, name: str, fd: int) -> None:
-        """An operation is about to be handed to the kernel (or was, within this tick)."""
+        """An operation is about to be handed to the kernel (or was, within this tick).
+
+        Args:
+            name: the operation's name, as in the statistics.
+            fd: its descriptor, -1 for none.
+        """
 
     def completed(self, name: str, fd: int, res: int, more: bool) -> None:
-        """An operation completed, with this result; ``more``: and will again."""
+        """An operation completed.
+
+        Args:
+            name: the operation's name, as in the statistics.
+            fd: its descriptor, -1 for none.
+            res: its result as the kernel gives it: a number, or a negative errno.
+            more: whether it will complete again.
+        """
 
 
 def add_instrument(instrument: Instrument) -> None:
     """Tells an instrument of every operation of this run from now on, until `remove_instrument`. Each tick
     then looks at all that is in flight.
+
+    Args:
+        instrument: an object of a class derived from `Instrument`.
 
     Raises:
         TypeError: not an `Instrument`.
@@ -107,6 +129,9 @@ def add_instrument(instrument: Instrument) -> None:
 
 def remove_instrument(instrument: Instrument) -> None:
     """Tells it nothing more.
+
+    Args:
+        instrument: one that `add_instrument` was given.
 
     Raises:
         ValueError: it was not added to this run. RuntimeError: outside a ring run.

@@ -46,6 +46,11 @@ async def app(
 
     The server has to run on the ring: hypercorn on its worker class ``trio``, for one. Errors as for
     `openmetrics`. Cancelled, it has sent nothing, the head, or everything.
+
+    Args:
+        scope: the ASGI connection, of type ``http`` or ``lifespan``.
+        receive: what the server gives an ASGI app to get events.
+        send: what the server gives an ASGI app to send events.
     """
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)

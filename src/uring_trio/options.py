@@ -141,6 +141,9 @@ class RingOptions:
     def parse(cls, text: str) -> RingOptions:
         """From ``"entries=512,buffers=64"``, as the launcher takes them.
 
+        Args:
+            text: ``name=value`` pairs with commas in between; the names are those of the fields.
+
         Raises:
             ValueError: an unknown name or a value that is not a number.
         """

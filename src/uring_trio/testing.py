@@ -72,6 +72,7 @@ def run_scripted(
 
     Args:
         ring: a new one; when the run ends it is closed, after what still ran there has been cancelled.
+        async_fn, args: as for `trio.run`.
         options: sizes of the receive buffers; those of the queues are the ring's own.
         order: a number that the order of tasks which are ready together follows from, so that a run which
             failed happens again; None: Trio draws it anew each time. It holds for every run of this process

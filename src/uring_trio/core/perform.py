@@ -112,6 +112,9 @@ async def perform_many(ops: Iterable[Op[T]]) -> list[T | OSError]:
     the kernel has not seen are taken back and the others are cancelled or finish; when all finish their
     results are returned, else ``Cancelled`` is raised, and what the finished ones opened is closed.
 
+    Args:
+        ops: operations of `uring.ops`, each of which completes once.
+
     Raises:
         RuntimeError: outside a ring run.
         TypeError: not operations, or one with a command of its own (those go through `perform`).

@@ -32,8 +32,9 @@ _OFFSETS = 1 << 63
 
 
 class BufferedFile(BlockFile):
-    """A buffered binary file; see `io.BufferedReader`, `io.BufferedWriter` and `io.BufferedRandom` for what
-    its methods do and `RingFile` for the rest."""
+    """A buffered binary file, as `open_file` returns it; see `io.BufferedReader`, `io.BufferedWriter` and
+    `io.BufferedRandom` for what its methods do and `RingFile` for the rest.
+    """
 
     @property
     def raw(self) -> io.FileIO:
@@ -45,7 +46,11 @@ class BufferedFile(BlockFile):
 
     @enable_ki_protection
     async def read(self, size: int | None = -1, /) -> bytes:
-        """``size`` bytes, fewer only at the end; all up to the end when it is -1 or None."""
+        """Reads ``size`` bytes, fewer only at the end.
+
+        Args:
+            size: how many bytes; -1 or None: all up to the end.
+        """
         try:
             n = -1 if size is None else operator.index(size)
         except TypeError:
@@ -79,24 +84,40 @@ class BufferedFile(BlockFile):
 
     @exclusive
     async def read1(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes (-1: a buffer's worth), with at most one transfer."""
+        """Reads up to ``size`` bytes with at most one transfer.
+
+        Args:
+            size: how many bytes; -1: as many as the buffer holds.
+        """
         if self._unable(self._readable):
             return await self._refuse("read1", size)
         return await self._read1(operator.index(size))
 
     @enable_ki_protection
     async def readinto(self, buffer: Any, /) -> int:
-        """Fills a writable buffer; returns the number of bytes, less than its size only at the end."""
+        """Fills a writable buffer; returns the number of bytes, less than its size only at the end.
+
+        Args:
+            buffer: a writable buffer.
+        """
         return await self._into("readinto", buffer, once=False)
 
     @enable_ki_protection
     async def readinto1(self, buffer: Any, /) -> int:
-        """Reads into a writable buffer with at most one transfer; returns the number of bytes."""
+        """Reads into a writable buffer with at most one transfer; returns the number of bytes.
+
+        Args:
+            buffer: a writable buffer.
+        """
         return await self._into("readinto1", buffer, once=True)
 
     @exclusive
     async def peek(self, size: int = 0, /) -> bytes:
-        """The contents of the buffer, which is filled if it is empty; the position stays."""
+        """The contents of the buffer, which is filled if it is empty; the position stays.
+
+        Args:
+            size: ignored, as by `io.BufferedReader.peek`; a number of bytes.
+        """
         if self._unable(self._readable):
             return await self._refuse("peek", size)
         operator.index(size)
@@ -110,7 +131,11 @@ class BufferedFile(BlockFile):
 
     @exclusive
     async def readline(self, size: int | None = -1, /) -> bytes:
-        """One line, or what is left; at most ``size`` bytes when that is not negative."""
+        """Reads one line with its end, or what is left.
+
+        Args:
+            size: at most so many bytes of the line; negative or None: all of it.
+        """
         limit = -1 if size is None else operator.index(size)
         if self._unable(self._readable):
             return await self._refuse("readline", size)
@@ -118,7 +143,11 @@ class BufferedFile(BlockFile):
 
     @exclusive
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """The lines up to the end, or until they have ``hint`` bytes together."""
+        """Reads lines up to the end, or until they have ``hint`` bytes together.
+
+        Args:
+            hint: stops after the line that reaches so many bytes; not positive or None: reads all lines.
+        """
         if self._unable(self._readable):
             return await self._refuse("readlines", hint)
         return await lines_of(self._readline, hint)
@@ -139,7 +168,11 @@ class BufferedFile(BlockFile):
 
     @enable_ki_protection
     async def write(self, data: Any, /) -> int:
-        """Writes bytes into the buffer, and through it when it is full; returns their number."""
+        """Writes bytes into the buffer, and through it when it is full; returns their number.
+
+        Args:
+            data: a buffer of any kind, such as `bytes`.
+        """
         if not self._writable:
             return await self._refuse_unbegun("write", data)
         file = self._file
@@ -161,7 +194,11 @@ class BufferedFile(BlockFile):
 
     @exclusive
     async def writelines(self, lines: Iterable[Any], /) -> None:
-        """Writes each of the lines."""
+        """Writes each of the lines.
+
+        Args:
+            lines: buffers of any kind; no ends of lines are added.
+        """
         if self._unable(self._writable):
             await self._refuse("writelines", lines)
             return
@@ -180,7 +217,11 @@ class BufferedFile(BlockFile):
 
     @exclusive
     async def truncate(self, size: int | None = None, /) -> int:
-        """Makes the file ``size`` bytes long, or end at the position; returns its size."""
+        """Makes the file shorter or longer; returns its new size.
+
+        Args:
+            size: the new size in bytes; None: up to the position.
+        """
         if self._unable(self._writable):
             return await self._refuse("truncate", size)
         return await self._truncate_flushed(size)
@@ -189,7 +230,13 @@ class BufferedFile(BlockFile):
 
     @exclusive
     async def seek(self, target: int, whence: int = 0, /) -> int:
-        """Moves the position; returns the new one."""
+        """Moves the position; returns the new one.
+
+        Args:
+            target: where to, in bytes; it may be negative unless it counts from the start.
+            whence: what ``target`` counts from: 0 the start of the file, 1 the position, 2 the end
+                (`os.SEEK_SET` and its like).
+        """
         whence = operator.index(whence)
         if self._unable() or whence not in (0, 1, 2, 3, 4) or not self._wrapped.seekable():
             return await self._refuse("seek", target, whence)
@@ -200,7 +247,7 @@ class BufferedFile(BlockFile):
 
     @exclusive
     async def tell(self) -> int:
-        """The position."""
+        """The position in bytes."""
         if self._unable() or not self._wrapped.seekable():
             return await self._refuse("tell")
         return self._tell()

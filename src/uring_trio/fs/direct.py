@@ -48,6 +48,13 @@ class DirectFile:
     """A file opened with ``O_DIRECT``; made by `open_direct`, an asynchronous context manager.
 
     ``align`` is what offsets and sizes of writes are multiples of.
+
+    Async methods are checkpoints. A cancelled call has done nothing, or ends first and returns its result;
+    one of more than one transfer may have done some of them.
+
+    Raises:
+        OSError: from each method, the kernel's errno.
+        ValueError: from each method, the file is closed.
     """
 
     def __init__(self, fd: int, align: int) -> None:
@@ -56,11 +63,16 @@ class DirectFile:
         self.align: int = align
 
     def fileno(self) -> int:
-        """The descriptor."""
+        """The descriptor. Raises ValueError when the file is closed."""
         return self._raw.fileno()
 
     async def pread(self, n: int, offset: int, /) -> bytes:
-        """``n`` bytes from ``offset`` on, fewer only at the end of the file; any place and size."""
+        """Reads ``n`` bytes from ``offset`` on, fewer only at the end of the file; any place and size.
+
+        Args:
+            n: how many bytes, from 0 on.
+            offset: the first byte, from 0 on.
+        """
         if n < 0 or offset < 0:
             raise ValueError(f"n and offset are 0 or more, not {n} and {offset}")
         start = offset - offset % self.align
@@ -77,6 +89,10 @@ class DirectFile:
         Its size, where it begins in memory and ``offset`` are multiples of ``align``: those of a
         `RegisteredBuffer` of a suitable size are, and those of an `mmap.mmap`.
 
+        Args:
+            buffer: a writable buffer, aligned as said above.
+            offset: the first byte of the file, a multiple of ``align`` from 0 on.
+
         Raises:
             ValueError: they are not.
         """
@@ -90,6 +106,10 @@ class DirectFile:
     async def pwrite(self, data: Any, offset: int, /) -> int:
         """Writes all of ``data``, whose size and ``offset`` are multiples of ``align``; returns its size.
         A `RegisteredBuffer` is written without a copy.
+
+        Args:
+            data: a buffer of any kind, or a `RegisteredBuffer`; its size is a multiple of ``align``.
+            offset: where the first byte goes, a multiple of ``align`` from 0 on.
 
         Raises:
             ValueError: they are not.
@@ -112,7 +132,11 @@ class DirectFile:
         return done
 
     async def truncate(self, size: int) -> None:
-        """Makes the file ``size`` bytes long, which need be no multiple of a block."""
+        """Makes the file shorter or longer.
+
+        Args:
+            size: the new size in bytes, which need be no multiple of a block.
+        """
         if self._file.closing:
             raise ValueError("I/O operation on closed file.")
         await self._file.perform(ops.ftruncate(self._file.fd, size))
@@ -161,9 +185,17 @@ class DirectFile:
 
 
 async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666) -> DirectFile:
-    """Opens a file past the page cache; ``flags`` are those of `os.open`.
+    """Opens a file past the page cache.
+
+    A checkpoint. A file that was opened when the cancellation came is closed again, or handed out.
+
+    Args:
+        path: a path.
+        flags: those of `os.open`, ``os.O_RDONLY`` by default; ``O_DIRECT`` is added.
+        mode: the permissions of a file that is made, of which the umask takes some away.
 
     Raises:
+        RuntimeError: outside a ring run.
         TypeError: the flags are no int, such as a mode of `open_file`.
         OSError: ``EINVAL`` where the file system does not support it.
     """

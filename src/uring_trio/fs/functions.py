@@ -108,7 +108,19 @@ def _from_root(where: Callable[[], Any], slash: Any, path: Any) -> Any:
 
 
 async def stat(path: Path | int, *, follow_symlinks: bool = True) -> os.stat_result:
-    """`os.stat` of a path or a descriptor; with ``follow_symlinks=False`` `os.lstat`. See statx(2)."""
+    """`os.stat` of a path or a descriptor. See statx(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns its result.
+
+    Args:
+        path: a path, or an open descriptor.
+        follow_symlinks: whether to look at the target of a symbolic link; if not, as `os.lstat`.
+
+    Raises:
+        OSError: as `os.stat`; its ``filename`` is the path.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     found: os.stat_result | int | None
     found = await seams.attempt_on_ring(find_stat, path, follow_symlinks)
     return found if isinstance(found, os.stat_result) else await ask_for_stat(path, follow_symlinks, found)
@@ -126,7 +138,18 @@ async def read_dir_stats(
     paths: Iterable[Path], *, follow_symlinks: bool = True
 ) -> list[os.stat_result | OSError]:
     """`stat` of many paths with one submission and one wake-up; in the place of each that failed, what
-    `stat` would raise."""
+    `stat` would raise.
+
+    A checkpoint. In a scope that is cancelled already nothing is asked for.
+
+    Args:
+        paths: paths, absolute or from the working directory.
+        follow_symlinks: whether to look at the target of a symbolic link; if not, at the link.
+
+    Raises:
+        TypeError: a path that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     current()
     paths = list(paths)
     await checkpoint_if_cancelled()
@@ -157,45 +180,143 @@ async def read_dir_stats(
 
 
 async def rename(src: Path, dst: Path, *, flags: int = 0) -> None:
-    """`os.rename`, which replaces ``dst``; ``flags`` are ``RENAME_*``. See renameat2(2)."""
+    """`os.rename`, which replaces ``dst``. See renameat2(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns.
+
+    Args:
+        src: the path as it is.
+        dst: the path as it is to be.
+        flags: ``RENAME_*`` flags of renameat2(2), 0 for none.
+
+    Raises:
+        OSError: as `os.rename`; its ``filename`` and ``filename2`` are the paths.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     await _named(ops.renameat(absolute(src), absolute(dst), flags), src, dst)
 
 
 async def unlink(path: Path) -> None:
-    """`os.unlink`. See unlink(2)."""
+    """`os.unlink`. See unlink(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns.
+
+    Args:
+        path: the file to remove.
+
+    Raises:
+        OSError: as `os.unlink`; its ``filename`` is the path.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     await _named(ops.unlinkat(absolute(path)), path)
 
 
 async def rmdir(path: Path) -> None:
-    """`os.rmdir`. See rmdir(2)."""
+    """`os.rmdir`. See rmdir(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns.
+
+    Args:
+        path: an empty directory.
+
+    Raises:
+        OSError: as `os.rmdir`; its ``filename`` is the path.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     await _named(ops.unlinkat(absolute(path), _REMOVEDIR), path)
 
 
 async def mkdir(path: Path, mode: int = 0o777) -> None:
-    """`os.mkdir`. See mkdir(2)."""
+    """`os.mkdir`. See mkdir(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns.
+
+    Args:
+        path: the directory to make.
+        mode: its permissions, of which the umask takes some away.
+
+    Raises:
+        OSError: as `os.mkdir`; its ``filename`` is the path.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     await _named(ops.mkdirat(absolute(path), file_mode=mode), path)
 
 
 async def symlink(target: Path, path: Path) -> None:
-    """`os.symlink`: makes ``path`` a symbolic link that says ``target``. See symlink(2)."""
+    """`os.symlink`: makes ``path`` a symbolic link that says ``target``. See symlink(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns.
+
+    Args:
+        target: the text of the link, a path.
+        path: where the link is made.
+
+    Raises:
+        OSError: as `os.symlink`; its ``filename`` and ``filename2`` are the paths.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     await _named(ops.symlinkat(target, absolute(path)), target, path)
 
 
 async def link(src: Path, dst: Path, *, follow_symlinks: bool = False) -> None:
-    """`os.link`: gives a file a second name. See link(2)."""
+    """`os.link`: gives a file a second name. See link(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns.
+
+    Args:
+        src: the path of the file.
+        dst: its second path.
+        follow_symlinks: where ``src`` is a symbolic link, link to its target.
+
+    Raises:
+        OSError: as `os.link`; its ``filename`` and ``filename2`` are the paths.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     flags = int(abi.AT_SYMLINK_FOLLOW) if follow_symlinks else 0
     await _named(ops.linkat(absolute(src), absolute(dst), flags), src, dst)
 
 
 async def getxattr(path: Path | int, name: Path) -> bytes:
-    """`os.getxattr` of a path or a descriptor. See getxattr(2)."""
+    """`os.getxattr` of a path or a descriptor. See getxattr(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns its result.
+
+    Args:
+        path: a path, or an open descriptor.
+        name: the attribute, such as ``"user.comment"``.
+
+    Raises:
+        OSError: as `os.getxattr`; its ``filename`` is the path.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     op = ops.fgetxattr(path, name) if isinstance(path, int) else ops.getxattr(absolute(path), name)
     value: bytes = await _named(op, path)
     return value
 
 
 async def setxattr(path: Path | int, name: Path, value: Any, flags: int = 0) -> None:
-    """`os.setxattr` of a path or a descriptor. See setxattr(2)."""
+    """`os.setxattr` of a path or a descriptor. See setxattr(2).
+
+    A checkpoint. A cancelled call has done nothing, or ends first and returns.
+
+    Args:
+        path: a path, or an open descriptor.
+        name: the attribute, such as ``"user.comment"``.
+        value: a buffer of bytes.
+        flags: ``os.XATTR_CREATE``, ``os.XATTR_REPLACE``, or 0 for either.
+
+    Raises:
+        OSError: as `os.setxattr`; its ``filename`` is the path.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     if isinstance(path, int):
         op = ops.fsetxattr(path, name, value, flags)
     else:
@@ -219,6 +340,21 @@ async def splice(
     worker meanwhile. ``BlockingIOError`` where that would not wait: with ``SPLICE_F_NONBLOCK``, and with a
     descriptor that has ``O_NONBLOCK``. A socket to splice from has to have it, as Trio's do: see
     `uring.ops.splice`.
+
+    A cancelled call has moved nothing, or ends first and returns its result.
+
+    Args:
+        fd_in: the descriptor to read, or an object with ``fileno()``.
+        fd_out: the descriptor to write, or an object with ``fileno()``.
+        n: how many bytes at most.
+        offset_in: the first byte of the file to read; None: its position, or a pipe.
+        offset_out: where to write in the file, in bytes; None: its position, or a pipe.
+        flags: ``SPLICE_F_*`` flags of splice(2), 0 for none.
+
+    Raises:
+        OSError: the kernel's errno, such as ``EINVAL`` without a pipe, or ``EPIPE``.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
     """
 
     def op(flags: int) -> ops.Op[int]:
@@ -229,7 +365,21 @@ async def splice(
 
 async def tee(fd_in: Fd, fd_out: Fd, n: int, *, flags: int = 0) -> int:
     """Copies up to ``n`` bytes from a pipe to another and leaves them there; returns how many. It waits as
-    `splice` does. See tee(2)."""
+    `splice` does. See tee(2).
+
+    A cancelled call has copied nothing, or ends first and returns its result.
+
+    Args:
+        fd_in: the pipe to read, a descriptor or an object with ``fileno()``.
+        fd_out: the pipe to write, a descriptor or an object with ``fileno()``.
+        n: how many bytes at most.
+        flags: ``SPLICE_F_*`` flags of tee(2), 0 for none.
+
+    Raises:
+        OSError: the kernel's errno, such as ``EINVAL`` without two pipes.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     return await _between_pipes(
         lambda flags: ops.tee(fd_in, fd_out, n, splice_flags=flags), flags, fd_in, fd_out
     )
@@ -260,7 +410,21 @@ def _refuses_to_wait(fd: int) -> bool:
 
 
 async def sync_file_range(fd: Fd, offset: int, length: int, flags: int) -> None:
-    """Starts or awaits writing part of a file to storage. See sync_file_range(2)."""
+    """Starts or awaits writing part of a file to storage. See sync_file_range(2).
+
+    A checkpoint. A cancelled call may have started to write: that changes no contents.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        offset: the first byte of the part, from 0 on.
+        length: the size of the part in bytes; 0: up to the end.
+        flags: ``SYNC_FILE_RANGE_*`` of `uring.abi`.
+
+    Raises:
+        OSError: the kernel's errno.
+        TypeError, ValueError: an argument that cannot be one.
+        RuntimeError: outside a ring run.
+    """
     await perform(ops.sync_file_range(fd, offset, length, sync_flags=flags))
 
 
@@ -270,8 +434,13 @@ async def copy_file(
 ) -> int:
     """Copies the contents of a file, as `shutil.copyfile` does; returns the number of bytes.
 
-    While a chunk is written the next one is read. ``progress`` is called with the bytes done and the bytes
-    there are after each. Cancelled, it leaves what was copied so far.
+    While a chunk is written the next one is read. Cancelled, it leaves what was copied so far.
+
+    Args:
+        src: the path of the file to read.
+        dst: the path of the file to write, which is made or replaced.
+        progress: called after each chunk with the bytes done and the bytes there are.
+        chunk: bytes of one transfer.
 
     Raises:
         shutil.SameFileError: they are the same file.

@@ -102,11 +102,21 @@ async def open_file(
     closefd: bool = True,
     opener: Opener | None = None,
 ) -> Any:
-    """Opens a file on the ring: `trio.open_file` without its threads.
+    r"""Opens a file on the ring: `trio.open_file` without its threads.
 
-    Arguments and exceptions are those of `open`; the result is a `RawFile`, `BufferedFile` or `TextFile`,
-    an asynchronous context manager. An ``opener`` is called in this thread. A checkpoint; a file that was
+    The result is a `RawFile`, `BufferedFile` or `TextFile`,
+    an asynchronous context manager. A checkpoint; a file that was
     opened when the cancellation came is closed again, or handed out.
+
+    Args:
+        file: a path, or a descriptor.
+        mode: ``"r"``, ``"wb"`` and their like.
+        buffering: 0 none, 1 by lines, larger a size in bytes, -1 the usual size.
+        encoding: by default UTF-8 or the locale's, as for `open`.
+        errors: what to do about text that does not fit the encoding, ``"strict"`` by default.
+        newline: how ends of lines are translated, by default all of them to ``\n``.
+        closefd: whether closing the file closes a descriptor that was given.
+        opener: called in this thread with the path and flags; returns the descriptor.
 
     Raises:
         OSError, ValueError, TypeError, LookupError: as `open`.

@@ -63,7 +63,16 @@ class PathMethods:
         errors: str | None = None,
         newline: str | None = None,
     ) -> Any:
-        """Opens the file; see `open_file`."""
+        r"""Opens the file; see `open_file`.
+
+        Args:
+            mode: as for `open`: ``"r"``, ``"wb"`` and their like.
+            buffering: as for `open`: 0 none, 1 by lines, larger a size in bytes, -1 the usual size.
+            encoding: as for `open`: by default UTF-8 or the locale's.
+            errors: as for `open`: what to do about text that does not fit the encoding, ``"strict"`` by
+                default.
+            newline: as for `open`: how ends of lines are translated, by default all of them to ``\n``.
+        """
         return await open_file(self, mode, buffering, encoding, errors, newline)
 
     async def read_bytes(self) -> bytes:
@@ -75,13 +84,24 @@ class PathMethods:
     async def read_text(
         self, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> str:
-        """All of the file as text."""
+        r"""All of the file as text.
+
+        Args:
+            encoding: as for `open`: by default UTF-8 or the locale's.
+            errors: as for `open`: what to do about text that does not fit the encoding, ``"strict"`` by
+                default.
+            newline: as for `open`: how ends of lines are translated, by default all of them to ``\n``.
+        """
         async with await open_file(self, "r", -1, encoding, errors, newline) as file:
             text: str = await file.read()
         return text
 
     async def write_bytes(self, data: Any) -> int:
-        """Makes the file anew with these bytes; returns their number."""
+        """Makes the file anew with these bytes; returns their number.
+
+        Args:
+            data: a buffer of any kind, such as `bytes`.
+        """
         with memoryview(data) as view:
             async with await open_file(self, "wb") as file:
                 return int(await file.write(view))
@@ -93,14 +113,26 @@ class PathMethods:
         errors: str | None = None,
         newline: str | None = None,
     ) -> int:
-        """Makes the file anew with this text; returns the number of characters."""
+        r"""Makes the file anew with this text; returns the number of characters.
+
+        Args:
+            data: the text.
+            encoding: as for `open`: by default UTF-8 or the locale's.
+            errors: as for `open`: what to do about text that does not fit the encoding, ``"strict"`` by
+                default.
+            newline: as for `open`: how ends of lines are translated, by default all of them to ``\n``.
+        """
         if not isinstance(data, str):
             raise TypeError(f"data must be str, not {type(data).__name__}")
         async with await open_file(self, "w", -1, encoding, errors, newline) as file:
             return int(await file.write(data))
 
     async def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """The attributes of the file; see `os.stat`."""
+        """The attributes of the file; see `os.stat`.
+
+        Args:
+            follow_symlinks: whether to look at the target of a symbolic link; if not, at the link.
+        """
         # As `paths.stat`: a frame less for what programs ask very many paths for.
         found: os.stat_result | int | None
         found = await seams.attempt_on_ring(find_stat, self, follow_symlinks)
@@ -113,15 +145,27 @@ class PathMethods:
         return await paths.stat(os.fspath(self), follow_symlinks=False)
 
     async def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether there is something."""
+        """Whether there is something at this path.
+
+        Args:
+            follow_symlinks: whether to look at the target of a symbolic link; if not, at the link.
+        """
         return await _mode(self, follow_symlinks) is not None
 
     async def is_dir(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether it is a directory."""
+        """Whether it is a directory.
+
+        Args:
+            follow_symlinks: whether to look at the target of a symbolic link; if not, at the link.
+        """
         return modes.S_ISDIR(await _mode(self, follow_symlinks) or 0)
 
     async def is_file(self, *, follow_symlinks: bool = True) -> bool:
-        """Whether it is a regular file."""
+        """Whether it is a regular file.
+
+        Args:
+            follow_symlinks: whether to look at the target of a symbolic link; if not, at the link.
+        """
         return modes.S_ISREG(await _mode(self, follow_symlinks) or 0)
 
     async def is_symlink(self) -> bool:
@@ -165,7 +209,11 @@ class PathMethods:
         return here.st_dev != there.st_dev or here.st_ino == there.st_ino
 
     async def samefile(self, other_path: Any) -> bool:
-        """Whether the other path leads to the same file."""
+        """Whether the other path leads to the same file.
+
+        Args:
+            other_path: a path.
+        """
         other = other_path if hasattr(other_path, "stat") else pathlib.PurePosixPath(other_path)
         names = os.fspath(self), os.fspath(other)
         starts = [_start_of(name) for name in names]
@@ -173,22 +221,40 @@ class PathMethods:
         return os.path.samestat(mine, its)
 
     async def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
-        """Makes a directory, with ``parents`` those above it too."""
+        """Makes a directory.
+
+        Args:
+            mode: its permissions, of which the umask takes some away.
+            parents: make the directories above it too, where they are missing.
+            exist_ok: a directory that is there already is no error.
+        """
         given = pathlib.PurePosixPath(os.fspath(self))
         await _mkdir(given, _start_of(given), mode, parents, exist_ok)
 
     async def rename(self, target: Any) -> Self:
-        """Renames it; returns the new path."""
+        """Renames it; returns the new path.
+
+        Args:
+            target: the new path, an absolute one or one from the working directory.
+        """
         await paths.rename(os.fspath(self), target)
         return self.__class__(target)  # type: ignore[call-arg]
 
     async def replace(self, target: Any) -> Self:
-        """Renames it, replacing the target; returns the new path."""
+        """Renames it, replacing the target; returns the new path.
+
+        Args:
+            target: the new path, an absolute one or one from the working directory.
+        """
         await paths.rename(os.fspath(self), target)
         return self.__class__(target)  # type: ignore[call-arg]
 
     async def unlink(self, missing_ok: bool = False) -> None:
-        """Removes the file."""
+        """Removes the file.
+
+        Args:
+            missing_ok: a file that is not there is no error.
+        """
         try:
             await paths.unlink(os.fspath(self))
         except FileNotFoundError:
@@ -200,17 +266,30 @@ class PathMethods:
         await paths.rmdir(os.fspath(self))
 
     async def symlink_to(self, target: Any, target_is_directory: bool = False) -> None:
-        """Makes this path a symbolic link to the target."""
+        """Makes this path a symbolic link to the target.
+
+        Args:
+            target: the path that the link says.
+            target_is_directory: ignored, as by Python on Linux.
+        """
         await paths.symlink(target, os.fspath(self))
 
     async def hardlink_to(self, target: Any) -> None:
-        """Makes this path another name of the target."""
+        """Makes this path another name of the target.
+
+        Args:
+            target: the file that gets this other name, a path.
+        """
         await paths.link(target, os.fspath(self))
 
     async def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
         """Makes the file, or sets its times to now.
 
         The ring finds the file; setting the times of one that is found is a system call in this thread.
+
+        Args:
+            mode: the permissions of a file that is made, of which the umask takes some away.
+            exist_ok: if false, a file that is there already is an error.
         """
         given = os.fspath(self)
         name = paths.absolute(given)
@@ -233,6 +312,14 @@ class Path(PathMethods, trio.Path, pathlib.PurePosixPath):
     """A `trio.Path` whose methods use the ring; a few still need a thread (see this module's text).
 
     Needs a ring run. Its instances are `trio.Path` objects, and what makes a path of one makes a `Path`.
+
+    Each async method is a checkpoint. Cancelled, it has done nothing, or ends first and returns its result;
+    `write_bytes`, `write_text`, `touch` and `mkdir` with ``parents`` take several steps and may have done
+    the first.
+
+    Raises:
+        OSError, ValueError, TypeError: from each method, as that of `pathlib.Path`.
+        RuntimeError: from each method that uses the ring, outside a ring run.
     """
 
     __slots__ = ()

@@ -57,7 +57,12 @@ class Positional(ABC):
 
     @enable_ki_protection
     async def pread(self, n: int, offset: int, /) -> bytes:
-        """Up to ``n`` bytes from ``offset`` on, fewer only at the end of the file. See pread(2)."""
+        """Up to ``n`` bytes from ``offset`` on, fewer only at the end of the file. See pread(2).
+
+        Args:
+            n: how many bytes, from 0 on.
+            offset: the first byte, from 0 on.
+        """
         file = self._file
         if file.closing or file.raw.closed:
             self._check_open()
@@ -97,7 +102,12 @@ class Positional(ABC):
     @enable_ki_protection
     async def readinto_at(self, buffer: Any, offset: int, /) -> int:
         """Fills a writable buffer from ``offset`` on; returns the number of bytes, less than its size only at
-        the end of the file. A `RegisteredBuffer` is cheaper for large pieces."""
+        the end of the file. A `RegisteredBuffer` is cheaper for large pieces.
+
+        Args:
+            buffer: a writable buffer, or a `RegisteredBuffer`.
+            offset: the first byte of the file, from 0 on.
+        """
         self._check_open()
         if type(buffer) is RegisteredBuffer:
             return await buffer._transfer(self._file, READ, _offset(offset))
@@ -107,7 +117,12 @@ class Positional(ABC):
     @enable_ki_protection
     async def pwrite(self, data: Any, offset: int, /) -> int:
         """Writes all of ``data``, which may be a `RegisteredBuffer`, at ``offset``; returns its size. See
-        pwrite(2), also for files opened with ``"a"``, where Linux appends."""
+        pwrite(2), also for files opened with ``"a"``, where Linux appends.
+
+        Args:
+            data: a buffer of any kind, such as `bytes`.
+            offset: where the first byte goes, from 0 on.
+        """
         self._check_open()
         if type(data) is RegisteredBuffer:
             return await data._transfer(self._file, WRITE, _offset(offset))
@@ -124,7 +139,13 @@ class Positional(ABC):
 
     async def preadv(self, buffers: Sequence[Any], offset: int, /, flags: int = 0) -> int:
         """Fills writable buffers one after the other; returns the number of bytes, which may be less than
-        they hold. ``flags`` are ``RWF_*``. See preadv2(2)."""
+        they hold. See preadv2(2).
+
+        Args:
+            buffers: writable buffers, 1024 at most.
+            offset: the first byte of the file, from 0 on.
+            flags: ``RWF_*`` flags of preadv2(2), 0 for none.
+        """
         self._check_open()
         self._file.check_seekable()
         op = ops.readv(self._file.fd, buffers, offset=_offset(offset), rw_flags=flags)
@@ -134,7 +155,13 @@ class Positional(ABC):
 
     async def pwritev(self, buffers: Sequence[Any], offset: int, /, flags: int = 0) -> int:
         """Writes buffers one after the other; returns the number of bytes, which may be less than they hold.
-        ``flags`` are ``RWF_*``. See pwritev2(2)."""
+        See pwritev2(2).
+
+        Args:
+            buffers: buffers of any kind, 1024 at most.
+            offset: where the first byte goes, from 0 on.
+            flags: ``RWF_*`` flags of pwritev2(2), 0 for none.
+        """
         self._check_open()
         self._file.check_seekable()
         op = ops.writev(self._file.fd, buffers, offset=_offset(offset), rw_flags=flags)
@@ -145,6 +172,9 @@ class Positional(ABC):
         """Reads many pieces, each ``(offset, n)``, with one submission and one wake-up.
 
         Each result is as of `pread`. Cancelled before the kernel has begun, none is read.
+
+        Args:
+            places: pairs of an offset and a number of bytes, both from 0 on.
 
         Raises:
             OSError: of the first piece that failed.
@@ -198,6 +228,9 @@ class Positional(ABC):
         They may reach the file in any order. Cancelled before the kernel has begun none is written; pieces
         that it has begun are finished before ``Cancelled`` is raised, and when all were, it is not.
 
+        Args:
+            pieces: pairs of an offset from 0 on and the data for that place, a buffer of any kind.
+
         Raises:
             OSError: of the first piece that failed; others may have been written.
         """
@@ -246,26 +279,46 @@ class Positional(ABC):
         return counts
 
     async def fsync(self, datasync: bool = False) -> None:
-        """Writes what is buffered, then waits until the file is on storage; with ``datasync`` only what
-        reading it back needs. See fsync(2)."""
+        """Writes what is buffered, then waits until the file is on storage. See fsync(2).
+
+        Args:
+            datasync: wait only for what reading the data back needs, as fdatasync(2) does.
+        """
         await self.flush()
         await self._run(ops.fsync(self._file.fd, datasync=datasync))
 
     async def sync_range(self, offset: int, length: int = 0, *, flags: int | None = None) -> None:
-        """Starts writing part of the file to storage, or with other ``flags`` waits for it; ``length`` 0
-        is up to the end. No substitute for `fsync`. See sync_file_range(2)."""
+        """Starts writing part of the file to storage, or with other ``flags`` waits for it. No substitute for
+        `fsync`. See sync_file_range(2).
+
+        Args:
+            offset: the first byte of the part, from 0 on.
+            length: the size of the part in bytes; 0: up to the end.
+            flags: ``SYNC_FILE_RANGE_*`` of `uring.abi`, by default only ``SYNC_FILE_RANGE_WRITE``.
+        """
         self._check_open()
         wanted = int(abi.SYNC_FILE_RANGE_WRITE) if flags is None else flags
         await self._run(ops.sync_file_range(self._file.fd, offset, length, sync_flags=wanted))
 
     async def allocate(self, offset: int, length: int, *, mode: int = 0) -> None:
-        """Makes room for part of the file; ``mode`` is ``FALLOC_FL_*``. See fallocate(2)."""
+        """Makes room for part of the file on storage. See fallocate(2).
+
+        Args:
+            offset: the first byte of the part, from 0 on.
+            length: the size of the part in bytes, 1 or more.
+            mode: 0, which may make the file longer, or ``FALLOC_FL_*`` flags.
+        """
         self._check_open()
         await self._run(ops.fallocate(self._file.fd, mode, offset, length))
 
     async def advise(self, advice: int, offset: int = 0, length: int = 0) -> None:
-        """Says how part of the file will be used, ``os.POSIX_FADV_*``; ``length`` 0 is up to the end. See
-        posix_fadvise(2)."""
+        """Tells the kernel how part of the file will be used. See posix_fadvise(2).
+
+        Args:
+            advice: one of ``os.POSIX_FADV_*``.
+            offset: the first byte of the part, from 0 on.
+            length: the size of the part in bytes; 0: up to the end.
+        """
         self._check_open()
         await self._run(ops.fadvise(self._file.fd, advice, offset=offset, length=length))
 

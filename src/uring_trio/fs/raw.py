@@ -18,7 +18,9 @@ __all__ = ["RawFile", "lines_of"]
 
 
 class RawFile(RingFile):
-    """An unbuffered binary file; see `io.FileIO` for what its methods do and `RingFile` for the rest."""
+    """An unbuffered binary file, as `open_file` returns it; see `io.FileIO` for what its methods do and
+    `RingFile` for the rest.
+    """
 
     def __init__(self, file: Descriptor, wrapped: Any) -> None:
         super().__init__(file, wrapped)
@@ -29,7 +31,11 @@ class RawFile(RingFile):
 
     @enable_ki_protection
     async def read(self, size: int | None = -1, /) -> bytes:
-        """Up to ``size`` bytes, fewer if there are no more now; all up to the end when negative or None."""
+        """Reads up to ``size`` bytes, fewer if there are no more now.
+
+        Args:
+            size: how many bytes; negative or None: all up to the end.
+        """
         file = self._file
         if file.closing or not self._readable:
             return await self._refuse_unbegun("read", size)
@@ -58,7 +64,11 @@ class RawFile(RingFile):
 
     @enable_ki_protection
     async def readinto(self, buffer: Any, /) -> int:
-        """Reads into a writable buffer; returns the number of bytes, 0 at the end."""
+        """Reads into a writable buffer; returns the number of bytes, 0 at the end.
+
+        Args:
+            buffer: a writable buffer.
+        """
         file = self._file
         if file.closing or not self._readable:
             return await self._refuse_unbegun("readinto", buffer)
@@ -73,8 +83,11 @@ class RawFile(RingFile):
 
     @exclusive
     async def readline(self, size: int | None = -1, /) -> bytes:
-        """One line, or what is left; at most ``size`` bytes when that is not negative. A read per byte, since
-        there is no buffer."""
+        """Reads one line with its end, or what is left. A read per byte, since there is no buffer.
+
+        Args:
+            size: at most so many bytes of the line; negative or None: all of it.
+        """
         if self._unable(self._readable):
             return await self._refuse("readline", size)
         limit = -1 if size is None else operator.index(size)
@@ -82,7 +95,11 @@ class RawFile(RingFile):
 
     @exclusive
     async def readlines(self, hint: int | None = -1, /) -> list[bytes]:
-        """The lines up to the end, or until they have ``hint`` bytes together."""
+        """Reads lines up to the end, or until they have ``hint`` bytes together.
+
+        Args:
+            hint: stops after the line that reaches so many bytes; not positive or None: reads all lines.
+        """
         if self._unable(self._readable):
             return await self._refuse("readlines", hint)
         return await lines_of(self._readline, hint)
@@ -97,7 +114,11 @@ class RawFile(RingFile):
 
     @enable_ki_protection
     async def write(self, data: Any, /) -> int:
-        """Writes bytes; returns how many the kernel took."""
+        """Writes bytes; returns how many the kernel took.
+
+        Args:
+            data: a buffer of any kind, such as `bytes`.
+        """
         file = self._file
         if file.closing or not self._writable:
             return await self._refuse_unbegun("write", data)
@@ -112,7 +133,11 @@ class RawFile(RingFile):
 
     @exclusive
     async def writelines(self, lines: Any, /) -> None:
-        """Writes each of the lines."""
+        """Writes each of the lines.
+
+        Args:
+            lines: buffers of any kind; no ends of lines are added.
+        """
         if self._unable(self._writable):
             await self._refuse("writelines", lines)
             return
@@ -129,7 +154,11 @@ class RawFile(RingFile):
 
     @exclusive
     async def truncate(self, size: int | None = None, /) -> int:
-        """Makes the file ``size`` bytes long, or end at the position; returns its size."""
+        """Makes the file shorter or longer; returns its new size.
+
+        Args:
+            size: the new size in bytes; None: up to the position.
+        """
         if self._unable(self._writable):
             return await self._refuse("truncate", size)
         return await self._truncate(size)
@@ -138,12 +167,18 @@ class RawFile(RingFile):
 
     @exclusive
     async def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Moves the position; returns the new one."""
+        """Moves the position; returns the new one.
+
+        Args:
+            offset: where to, in bytes; it may be negative unless it counts from the start.
+            whence: what ``offset`` counts from: 0 the start of the file, 1 the position, 2 the end
+                (`os.SEEK_SET` and its like).
+        """
         return int(self._file.raw.seek(offset, whence))
 
     @exclusive
     async def tell(self) -> int:
-        """The position."""
+        """The position in bytes."""
         return int(self._file.raw.tell())
 
     # ---- inside --------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class RegisteredBuffers:
     lock memory.
 
     Args:
-        count: how many there are.
+        count: the number of buffers.
         size: bytes in each. They begin at page boundaries, as ``O_DIRECT`` wants them.
         clear: whether a buffer that comes back is set to zeros, so that the next borrower does not see its
             bytes. False saves the time where all borrowers may.
@@ -171,8 +171,8 @@ class RegisteredBuffers:
 
 
 class RegisteredBuffer:
-    """One buffer of a pool, or part of it: a context manager that gives it back. One that is forgotten is
-    given back too, with a `ResourceWarning`, once nothing uses ``data`` any more.
+    """One buffer of `RegisteredBuffers`, or part of it: a context manager that gives it back. One that is
+    forgotten is given back too, with a `ResourceWarning`, once nothing uses ``data`` any more.
 
     What takes one is said at `RingFile.readinto_at`, `RingFile.pwrite` and their like of `DirectFile`; they
     transfer all of it. ``buffer[start:stop]`` is a part, to transfer less.

@@ -27,7 +27,8 @@ __all__ = ["TextFile"]
 
 
 class TextFile(CodedFile):
-    """A text file; see `io.TextIOWrapper` for what its methods do and `RingFile` for the rest.
+    """A text file, as `open_file` returns it; see `io.TextIOWrapper` for what its methods do and `RingFile`
+    for the rest.
 
     The methods with offsets (`RingFile.pread` and others) are about bytes.
     """
@@ -49,7 +50,11 @@ class TextFile(CodedFile):
 
     @exclusive
     async def read(self, size: int | None = -1, /) -> str:
-        """``size`` characters, fewer only at the end; all up to the end when negative or None."""
+        """Reads ``size`` characters, fewer only at the end.
+
+        Args:
+            size: how many characters; negative or None: all up to the end.
+        """
         n = -1 if size is None else operator.index(size)
         if self._unable(self._decoder is not None) or n > sys.maxsize:
             return await self._refuse("read", size)
@@ -58,7 +63,11 @@ class TextFile(CodedFile):
 
     @exclusive
     async def readline(self, size: int | None = -1, /) -> str:
-        """One line, or what is left; at most ``size`` characters when that is not negative."""
+        """Reads one line with its end, or what is left.
+
+        Args:
+            size: at most so many characters of the line; negative or None: all of it.
+        """
         limit = -1 if size is None else operator.index(size)
         if self._unable():
             return await self._refuse("readline", size)
@@ -69,8 +78,12 @@ class TextFile(CodedFile):
 
     @exclusive
     async def readlines(self, hint: int | None = -1, /) -> list[str]:
-        """The lines up to the end, or until they have ``hint`` characters together; then `tell` is refused
-        until `flush` or `seek`, as in the standard library."""
+        """Reads lines up to the end, or until they have ``hint`` characters together; then `tell` is refused
+        until `flush` or `seek`, as in the standard library.
+
+        Args:
+            hint: stops after the line that reaches so many characters; not positive or None: reads all lines.
+        """
         operator.index(hint or 0)
         self._telling = False
         if self._unable():
@@ -100,7 +113,11 @@ class TextFile(CodedFile):
 
     @enable_ki_protection
     async def write(self, text: str, /) -> int:
-        """Writes text into the buffer, and through it when it is full; returns the number of characters."""
+        r"""Writes text into the buffer, and through it when it is full; returns the number of characters.
+
+        Args:
+            text: characters; each ``\n`` is written as the file's ``newline`` says.
+        """
         if self._encoder is None or not isinstance(text, str):
             return await self._refuse_unbegun("write", text)
         file = self._file
@@ -117,7 +134,11 @@ class TextFile(CodedFile):
 
     @exclusive
     async def writelines(self, lines: Iterable[str], /) -> None:
-        """Writes each of the lines."""
+        """Writes each of the lines.
+
+        Args:
+            lines: texts; no ends of lines are added.
+        """
         if self._unable(self._encoder is not None):
             await self._refuse("writelines", lines)
             return
@@ -137,7 +158,11 @@ class TextFile(CodedFile):
 
     @exclusive
     async def truncate(self, size: int | None = None, /) -> int:
-        """Makes the file ``size`` bytes long, or end at the position; returns its size."""
+        """Makes the file shorter or longer; returns its new size in bytes.
+
+        Args:
+            size: the new size in bytes; None: up to the position.
+        """
         if self._unable():
             return await self._refuse("truncate", size)
         await self._flush()
@@ -156,7 +181,12 @@ class TextFile(CodedFile):
 
     @exclusive
     async def seek(self, cookie: int, whence: int = 0, /) -> int:
-        """Moves to a position from `tell`, to the start, or with ``whence`` 2 to the end; returns it."""
+        """Moves to a position from `tell`, to the start or to the end; returns it.
+
+        Args:
+            cookie: a value that `tell` returned, or 0.
+            whence: 0: ``cookie`` is a position; 1: stay (with ``cookie`` 0); 2: the end (with ``cookie`` 0).
+        """
         whence = operator.index(whence)
         far = whence in (1, 2) and cookie != 0
         if self._unable() or not self._seekable or far or whence not in (0, 1, 2):

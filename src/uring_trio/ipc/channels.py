@@ -45,8 +45,11 @@ def _open(capacity: int = 1) -> tuple[RingSendChannel[Any], RingReceiveChannel[A
     """A bounded channel between two ring runs: (sender, receiver), one task of one run on each side.
 
     The ends may be made anywhere and carried to the thread that uses them; each belongs to the first run
-    that uses it, and is closed when that run is over, or when it is garbage. ``capacity`` values
-    wait in between. ``open_ring_channel[Job](8)`` tells type checkers what they are.
+    that uses it, and is closed when that run is over, or when it is garbage. ``open_ring_channel[Job](8)``
+    tells type checkers what they are.
+
+    Args:
+        capacity: how many values may wait in between, 1 or more.
 
     Raises:
         ValueError: a capacity below 1.
@@ -91,6 +94,15 @@ async def futex_wait(word: Any, value: int) -> bool:
     """Waits while the 32-bit word at the start of a shared, writable buffer has this value (Linux 6.7).
 
     Returns True when woken, False if the word had another value already. Cancelling it leaves the word alone.
+
+    Args:
+        word: a shared, writable buffer of 4 bytes or more, such as an `mmap.mmap`.
+        value: the value of the word, 0 to 2**32 - 1, while which to wait.
+
+    Raises:
+        TypeError, ValueError: no such buffer or value.
+        OSError: the kernel's errno.
+        RuntimeError: outside a ring run.
     """
     try:
         await perform(ops.futex_wait(word, value))
@@ -100,7 +112,19 @@ async def futex_wait(word: Any, value: int) -> bool:
 
 
 async def futex_wake(word: Any, n: int = 1) -> int:
-    """Wakes up to ``n`` waiters of a word, in any process; returns how many (Linux 6.7)."""
+    """Wakes up to ``n`` waiters of a word, in any process; returns how many (Linux 6.7).
+
+    A checkpoint. A cancelled call has woken nobody, or ends first and returns its result.
+
+    Args:
+        word: the buffer that the waiters named.
+        n: how many waiters at most, 1 or more.
+
+    Raises:
+        TypeError, ValueError: no such buffer or number.
+        OSError: the kernel's errno.
+        RuntimeError: outside a ring run.
+    """
     woken: int = await perform(ops.futex_wake(word, n))
     return woken
 
@@ -223,6 +247,9 @@ class RingSendChannel(trio.abc.SendChannel[T], Generic[T]):
     async def send(self, value: T) -> None:
         """Passes a value to the other side, waiting while the channel is full. A cancelled send has passed
         nothing.
+
+        Args:
+            value: any object; the other side gets the same one.
 
         Raises:
             trio.BrokenResourceError: the receiving end is closed, or its run is over.

@@ -16,8 +16,12 @@ async def wait_process(pid: int | None = None, *, pidfd: int | None = None, reap
     """Waits until a child has ended and returns what `os.waitid` does: ``si_pid``, ``si_status``,
     ``si_code``.
 
-    Give its process number, or a descriptor from `os.pidfd_open`. The child is reaped, so that its number
-    may be used again, unless ``reap`` is false; a cancelled wait reaps nothing. A checkpoint. Linux 6.7.
+    A cancelled wait reaps nothing. A checkpoint. Linux 6.7.
+
+    Args:
+        pid: its process number; not with ``pidfd``.
+        pidfd: a descriptor from `os.pidfd_open`; not with ``pid``.
+        reap: whether the child is reaped, so that its number may be used again.
 
     Raises:
         ChildProcessError: it is no child of this process, or was reaped already.

@@ -90,7 +90,15 @@ def start_guest_run(
     """`trio.lowlevel.start_guest_run` on a ring: Trio inside another loop's thread.
 
     The worker thread waits on an eventfd that the ring signals; the host thread alone enters the ring.
-    Arguments and errors as for `run`; the others are those of Trio's function.
+    Errors as for `run`.
+
+    Args:
+        async_fn, args: as for `trio.run`.
+        run_sync_soon_threadsafe, done_callback, run_sync_soon_not_threadsafe, host_uses_signal_set_wakeup_fd:
+            as for `trio.lowlevel.start_guest_run`.
+        ring, unavailable: as for `run`.
+        clock, instruments, restrict_keyboard_interrupt_to_checkpoints, strict_exception_groups: as for
+            `trio.run`.
     """
     check_arguments(ring, unavailable)
     with chosen_ring(ring, unavailable):
@@ -114,9 +122,13 @@ def install(
     """Makes plain ``trio.run`` (and AnyIO's on its Trio backend) use a ring in this process, and AnyIO know
     the backend ``uring``.
 
-    Runs that are under way stay as they are. Calling it again replaces the options. With ``files``
-    ``trio.open_file``, ``trio.Path``, ``anyio.open_file``, ``anyio.Path`` and AnyIO's file streams use the
-    ring in ring runs, also where these names were imported before.
+    Runs that are under way stay as they are. Calling it again replaces the options.
+
+    Args:
+        ring: sizes and behaviour of the rings; None: the defaults.
+        unavailable: as for `run`.
+        files: ``trio.open_file``, ``trio.Path``, ``anyio.open_file``, ``anyio.Path`` and AnyIO's file streams
+            use the ring in ring runs, also where these names were imported before.
 
     Raises:
         RingUnavailable: with ``unavailable="raise"``, if a ring cannot be opened now.

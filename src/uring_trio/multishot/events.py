@@ -46,6 +46,9 @@ class ticks(Items[int]):
     not drift; a mock clock does not change them. A period is 100 µs or longer: a shorter one expires again
     before the kernel can process a cancel.
 
+    Args:
+        seconds: the period in seconds.
+
     Raises:
         TypeError, ValueError: the period is no number of seconds, or too short or long.
         RuntimeError: outside a ring run, or iterated without ``async with``.
@@ -90,6 +93,10 @@ class poll_events(Items[int]):
     Each new event is an item (readiness at the start counts as new); a state that lasts is reported once.
     Events that occur while the consumer is busy are merged. Errors and hang-ups are always reported.
     The descriptor stays the caller's.
+
+    Args:
+        fd: a descriptor, or an object with ``fileno()``.
+        mask: ``select.POLLIN`` and its like, one or more of them.
 
     Raises:
         TypeError, ValueError: no such mask or descriptor; nothing is armed.

@@ -109,6 +109,9 @@ class subscribe(Items[T_co]):
     for a passing reason, an overflow of the completion queue; on an error it raises. A timeout that fires
     brings 0; one with a count ends after it.
 
+    Args:
+        op: a multishot operation of `uring.ops`.
+
     Raises:
         ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
             `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those), or is linked to the next

@@ -53,7 +53,8 @@ _getframe = sys._getframe
 
 
 class Lease:
-    """Memory that the kernel filled, on loan: a context manager that gives it back.
+    """Memory that the kernel filled, on loan: a context manager that gives it back. Items of
+    `UringStream.chunks` and others are leases with ``copy=False``.
 
     A lease that is forgotten gives it back too, with a `ResourceWarning` that names the line which received
     it, once the run is under way again and nothing uses ``data`` any more.

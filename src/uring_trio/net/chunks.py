@@ -159,7 +159,7 @@ def read_chunks(fd: Any, *, copy: bool = True, chunk_size: int = 65536, buffers:
         fd: a descriptor, or an object that has one.
         copy: items are bytes; False: each is a `Lease` of the memory that the data arrived in.
         chunk_size: bytes in each buffer: the most that an item has.
-        buffers: how many there are. While all of them are taken nothing more is read.
+        buffers: the number of buffers. While all of them are taken nothing more is read.
 
     Raises:
         TypeError, ValueError: no such sizes; nothing is armed.

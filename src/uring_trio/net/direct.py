@@ -62,8 +62,9 @@ _ANY_SLOT = -1
 class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     """A connection in a slot, as `DirectListener` accepts it.
 
-    Everything goes through the ring: a send waits for its completion, where `UringStream` sends at once what
-    the socket takes. Methods that this has in common with `UringStream` behave as there.
+    Everything goes through the ring: a send waits for its completion, where `UringStream` sends at once
+    what the socket takes. Methods that this has in common with `UringStream` behave as there, also in
+    their errors and when cancelled.
     """
 
     __slots__ = ("_ending", "_eof", "_family", "_owner", "_sending")
@@ -83,7 +84,12 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
-        """See `UringStream.receive_some`."""
+        """See `UringStream.receive_some`.
+
+        Args:
+            max_bytes: how many bytes at most; None: 64 KiB.
+            timeout: seconds to wait, held by the kernel; None: no limit.
+        """
         if max_bytes is None:
             max_bytes = _DEFAULT_SIZE
         elif max_bytes < 1:
@@ -128,7 +134,12 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def receive_into(self, buffer: Any, *, timeout: float | None = None) -> int:
-        """See `UringStream.receive_into`."""
+        """See `UringStream.receive_into`.
+
+        Args:
+            buffer: a writable buffer.
+            timeout: seconds to wait, held by the kernel; None: no limit.
+        """
         check_timeout(timeout)
         with memoryview(buffer) as view, view.cast("B") as octets:
             if self._unread is not None:
@@ -139,7 +150,12 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
-        """See `UringStream.send_all`."""
+        """See `UringStream.send_all`.
+
+        Args:
+            data: a buffer of bytes.
+            timeout: seconds for all of it, held by the kernel; None: no limit.
+        """
         check_timeout(timeout)
         until = None if timeout is None else perf_counter() + timeout
         self._start_sending()
@@ -157,7 +173,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def wait_send_all_might_not_block(self) -> None:
-        """See `UringStream.wait_send_all_might_not_block`."""
+        """Waits until the socket takes some data; see `UringStream.wait_send_all_might_not_block`."""
         self._start_sending()
         try:
             await self._open().until_writable("wait_writable")
@@ -168,7 +184,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def send_eof(self) -> None:
-        """See `UringStream.send_eof`."""
+        """Ends this side's data; see `UringStream.send_eof`."""
         if self._eof:
             self._open()
             await trio.lowlevel.checkpoint()
@@ -191,6 +207,8 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
     async def install(self) -> UringStream:
         """Makes an ordinary stream of it, with a descriptor and a socket: for socket options, the peer's
         address, `UringStream.send_file` and the like. This one is closed then.
+
+        Cancelled, it has done nothing, or ends first and returns the stream.
 
         Raises:
             trio.BusyResourceError: a task is using it.
@@ -315,6 +333,8 @@ class DirectListener(trio.abc.Listener[DirectStream]):
     The kernel accepts before it looks for a slot. Where all are taken (`RingOptions.direct_slots`) it closes
     the connection, which is logged, or raised by `accept`.
 
+    `listen_tcp` starts one with ``direct=True``.
+
     Attributes:
         address: the address it listens on, as ``getsockname`` gives it.
     """
@@ -326,7 +346,9 @@ class DirectListener(trio.abc.Listener[DirectStream]):
 
     @enable_ki_protection
     async def accept(self) -> DirectStream:
-        """See `UringListener.accept`; ``ENFILE``: every slot was taken, and the connection was closed."""
+        """Waits for one connection; errors and cancellation as for `UringListener.accept`. ``ENFILE``: every
+        slot was taken, and the connection was closed.
+        """
         while True:
             owner = self._open()
             op = owner.reader
@@ -342,7 +364,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
                 raise error_from_result(slot, "accept")
 
     def connections(self) -> Connections[DirectStream]:
-        """See `UringListener.connections`."""
+        """Connections as they come, each a `DirectStream`; see `UringListener.connections`."""
         return Connections(self._accepts, self._make)
 
     def _accepts(self) -> tuple[Subscription, None]:

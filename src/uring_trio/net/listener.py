@@ -60,6 +60,8 @@ class UringListener(trio.abc.Listener[UringStream]):
     async def accept(self) -> UringStream:
         """Waits for one connection.
 
+        A cancelled call loses no connection: it stays in the backlog, or is returned.
+
         Raises:
             trio.BusyResourceError: another task is accepting.
             trio.ClosedResourceError: the listener was closed.
@@ -143,6 +145,7 @@ async def listen_tcp(
             the kernel spreads connections over them.
         direct: the listener is a `DirectListener`: set up by one submission, it and its connections in the
             ring's own table and no descriptors of the process.
+        task_status: given by ``nursery.start``, which returns the listener.
 
     Raises:
         TypeError, ValueError: a host, port or backlog that cannot be one.
@@ -179,10 +182,20 @@ async def serve_tcp(
     task_status: trio.TaskStatus[list[UringListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """As `trio.serve_tcp`: listens on every address of ``host`` and runs ``handler(stream)`` in a task for
-    each connection; the stream is closed when it returns. Starts with the list of listeners. With port 0
-    all of them have the same one.
+    each connection; the stream is closed when it returns. Starts with the list of listeners.
 
     An exception of a handler cancels the server, unless ``handler_nursery`` is given to run them.
+
+    It runs until it is cancelled, then closes the listeners.
+
+    Args:
+        handler: an async function that takes a `UringStream`.
+        port: the port; 0 picks a free one, the same for all addresses.
+        host: a name or address; None: every IPv6 and IPv4 address.
+        backlog: connections that wait in the kernel, by default as many as it allows.
+        reuse_port: as for `listen_tcp`.
+        handler_nursery: where the handlers run; by default in a nursery of this call.
+        task_status: given by ``nursery.start``, which returns the list of listeners.
 
     Raises:
         OSError: the message names the stage (socket, bind, listen) and the address.

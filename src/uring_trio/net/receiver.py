@@ -87,7 +87,7 @@ class ByteReceiver(ABC):
             bundle: one completion for all that has arrived, in as many buffers as it takes: for small
                 buffers and large amounts. Ignored where this kernel's bundles fail a test.
             chunk_size: bytes in each buffer: without ``bundle`` the most that an item has.
-            buffers: how many there are.
+            buffers: the number of buffers.
 
         Raises:
             TypeError, ValueError: on entering, no such sizes or more than `RingOptions.group_memory`.

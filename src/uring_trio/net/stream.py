@@ -55,11 +55,18 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
     Sends go out at once as far as the socket takes them; the ring finishes the rest in one operation.
     Receives wait in the ring and take memory when data arrives.
 
+    Async methods are checkpoints. A cancelled receive loses nothing; after a cancelled send an
+    unknown part may have been sent. `aclose` closes in a cancelled scope too.
+
     Args:
         socket: a connected stream socket of Trio's, made in a ring run.
 
     Attributes:
         socket: the socket; closing it closes the stream.
+
+    Raises:
+        TypeError: not a socket of a ring run.
+        ValueError: not a ``SOCK_STREAM`` socket.
     """
 
     __slots__ = ("_send", "_sending", "socket")
@@ -79,8 +86,11 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
     async def send_all(self, data: bytes | bytearray | memoryview, *, timeout: float | None = None) -> None:
         """Sends all of ``data``. A checkpoint, even for no data.
 
-        After a cancel an unknown part may have been sent. ``timeout``: seconds for all of it, held by the
-        kernel.
+        After a cancel an unknown part may have been sent.
+
+        Args:
+            data: a buffer of bytes.
+            timeout: seconds for all of it, held by the kernel; None: no limit.
 
         Raises:
             trio.TooSlowError: ``timeout`` passed; an unknown part may have been sent.
@@ -120,6 +130,9 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
     async def send_zero_copy(self, data: bytes | bytearray | memoryview) -> bool:
         """Sends all of ``data`` from where it is; returns when its memory may be changed again.
 
+        Args:
+            data: a buffer of bytes, which may not change before this returns.
+
         Returns:
             Whether the kernel copied the data after all: over loopback always, and where the socket or the
             limit on locked memory refuses the rest is sent as `send_all` does. Worth it for large data on a
@@ -147,7 +160,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
         Args:
             file: a descriptor, or an object that has one; open for reading, until this returns.
-            offset: where to begin.
+            offset: the first byte, from 0 on.
             count: how many bytes, by default all to the end of the file.
 
         Returns:
@@ -197,7 +210,10 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         """Waits for data: up to ``max_bytes`` of what has arrived, or b"" at the end of the stream.
 
         Nothing is lost to a cancel: data that arrived is returned, or is still in the socket.
-        ``timeout``: seconds to wait, held by the kernel.
+
+        Args:
+            max_bytes: how many bytes at most; None: 64 KiB.
+            timeout: seconds to wait, held by the kernel; None: no limit.
 
         Raises:
             trio.TooSlowError: ``timeout`` passed; what comes later stays in the socket.
@@ -222,7 +238,14 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def receive_into(self, buffer: Any, *, timeout: float | None = None) -> int:
-        """As `receive_some`, into a writable buffer; returns the number of bytes, 0 at the end."""
+        """As `receive_some`, into a writable buffer; returns the number of bytes, 0 at the end.
+
+        Errors and cancellation as for `receive_some`.
+
+        Args:
+            buffer: a writable buffer.
+            timeout: seconds to wait, held by the kernel; None: no limit.
+        """
         check_timeout(timeout)
         if self._unread is not None:
             with memoryview(buffer) as view, view.cast("B") as octets:
@@ -308,7 +331,15 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
 @enable_ki_protection
 async def open_tcp_stream(host: str | bytes, port: int, **options: Any) -> UringStream:
     """Connects to ``host``, trying its addresses as `trio.open_tcp_stream` does (Happy Eyeballs), each
-    attempt a ring operation. ``options`` and errors are those of Trio's function."""
+    attempt a ring operation. Errors are those of Trio's function.
+
+    Cancelled, it leaves no socket behind.
+
+    Args:
+        host: a name or a numeric address.
+        port: the port, 1 to 65535.
+        **options: the keywords of Trio's function: ``happy_eyeballs_delay`` in seconds, ``local_address``.
+    """
     current()
     stream = await trio.open_tcp_stream(host, port, **options)
     return UringStream(stream.socket)

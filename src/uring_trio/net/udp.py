@@ -66,8 +66,14 @@ class Datagram(NamedTuple):
 class UringDatagrams(trio.abc.AsyncResource):
     """A UDP socket. Datagrams are sent and received whole, by one task in each direction.
 
+    Async methods are checkpoints. `aclose` closes in a cancelled scope too.
+
     Attributes:
         socket: the socket, one of Trio's; set options and group memberships there.
+
+    Raises:
+        TypeError: not a socket of a ring run.
+        ValueError: not a UDP socket.
     """
 
     def __init__(self, socket: Any) -> None:
@@ -90,6 +96,9 @@ class UringDatagrams(trio.abc.AsyncResource):
     async def send(self, data: Any) -> None:
         """Sends a datagram to the remote that the socket was opened with. A checkpoint.
 
+        Args:
+            data: a buffer of bytes, one datagram.
+
         Raises:
             OSError: ``EDESTADDRREQ`` without a remote, ``EMSGSIZE``, or what the network reported about
                 an earlier datagram (``ECONNREFUSED``).
@@ -105,6 +114,10 @@ class UringDatagrams(trio.abc.AsyncResource):
     @enable_ki_protection
     async def send_to(self, data: Any, address: Any) -> None:
         """Sends a datagram to a numeric address. A checkpoint.
+
+        Args:
+            data: a buffer of bytes, one datagram.
+            address: as for ``socket.sendto``, with a numeric host.
 
         Raises:
             TypeError, ValueError: not a numeric address of the socket's family.
@@ -127,7 +140,12 @@ class UringDatagrams(trio.abc.AsyncResource):
     ) -> Datagram:
         """Waits for one datagram; bytes beyond ``size`` are cut off.
 
-        ``timeout``: seconds to wait, held by the kernel.
+        A cancelled call loses no datagram: it stays in the socket, or is returned.
+
+        Args:
+            size: the largest datagram in bytes.
+            control_size: bytes of room for control messages; 0: none are asked for.
+            timeout: seconds to wait, held by the kernel; None: no limit.
 
         Raises:
             trio.TooSlowError: ``timeout`` passed; a later datagram stays in the socket.
@@ -160,8 +178,8 @@ class UringDatagrams(trio.abc.AsyncResource):
 
         Args:
             size: bytes of a payload; what is beyond is cut off, see `Datagram.truncated`.
-            control_size: room for control messages, 0 for none.
-            buffers: how many datagrams are received ahead.
+            control_size: bytes of room for control messages, 0 for none.
+            buffers: the number of datagrams that are received ahead.
 
         Raises:
             TypeError, ValueError: no such sizes, or more than `RingOptions.group_memory`.
@@ -194,6 +212,8 @@ class UringDatagrams(trio.abc.AsyncResource):
 @enable_ki_protection
 async def open_udp(local: Any = None, remote: Any = None, *, reuse_port: bool = False) -> UringDatagrams:
     """A UDP socket.
+
+    A checkpoint. Cancelled, it leaves no socket behind.
 
     Args:
         local: (host, port) to bind to; a port of 0, or None, picks a free one.

@@ -46,6 +46,8 @@ async def open_unix_stream(path: Path) -> UringStream:
     """Connects to a Unix socket. While the listener's backlog is full it is tried again, at most 20 times a
     second.
 
+    Cancelled, it leaves no socket behind.
+
     Args:
         path: the socket's file; bytes that start with NUL name one in the abstract namespace.
 
@@ -88,6 +90,7 @@ async def listen_unix(
         backlog: connections that wait in the kernel, by default as many as it allows.
         mode: the file's permissions, from its first moment; by default what the umask leaves. Connecting
             needs write permission.
+        task_status: given by ``nursery.start``, which returns the listener.
 
     Raises:
         TypeError, ValueError: not a path, or one too long for an address (107 bytes).
@@ -115,7 +118,15 @@ async def serve_unix(
 ) -> None:
     """Runs ``handler(stream)`` in a task for each connection to a Unix socket, as `serve_tcp` does.
 
-    Arguments and errors as for `listen_unix` and `serve_tcp`.
+    Args:
+        handler: an async function that takes a `UringStream`.
+        path: where the socket's file is to be.
+        backlog: connections that wait in the kernel, by default as many as it allows.
+        mode: the file's permissions, as for `listen_unix`.
+        handler_nursery: where the handlers run; by default in a nursery of this call.
+        task_status: given by ``nursery.start``, which returns a list of the listener.
+
+    Errors and cancellation as for `listen_unix` and `serve_tcp`.
     """
     listener = await _open(path, backlog, mode)
     try:

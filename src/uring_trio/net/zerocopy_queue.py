@@ -87,7 +87,7 @@ class ZeroCopyQueue:
 
     Args:
         interface: the name of a network interface; None: no card (Linux 7.1).
-        rx_queue: which of its receive queues.
+        rx_queue: which of its receive queues, from 0 on.
         size: bytes of memory, in whole pages, 4 KiB to 1 GiB.
 
     Raises:
@@ -137,7 +137,7 @@ class ZeroCopyQueue:
 
     @enable_ki_protection
     async def aclose(self) -> None:
-        """Closes what is open, as leaving the block does. Idempotent."""
+        """Closes what is open, as leaving the block does, in a cancelled scope too. Idempotent."""
         feed, self._feed = self._feed, None
         if feed is not None:
             await feed.aclose()
