@@ -32,23 +32,24 @@ struct kind {
     int64_t most;          /* bytes */
 };
 
+/* What its end and its result need comes first: there are many of them, and a few cache lines each. */
 typedef struct {
     PyObject_HEAD
-    PyObject *weakrefs;
-    PyObject *ring;
     PyObject *op;          /* the Op in flight; NULL: ended, or made here */
     PyObject *told;        /* what its result means; NULL: the number is all */
-    PyObject *name;
-    PyObject *fields;      /* NULL: to be made of the next four when asked for */
-    const struct kind *kind;
-    uint64_t off, addr;
-    int32_t fd;
-    uint32_t len;
-    Py_buffer memory;      /* its obj is NULL where there is none */
     uint64_t value;
     int32_t res;
     uint32_t flags;
     char flying, decodes;  /* not ended; a result is more than its number */
+    PyObject *memory;      /* whose buffer it holds; NULL where there is none */
+    PyObject *ring;
+    PyObject *weakrefs;
+    PyObject *name;
+    PyObject *fields;      /* NULL: to be made of the next five when asked for */
+    const struct kind *kind;
+    uint64_t off, addr;
+    int32_t fd;
+    uint32_t len;
 } Request;
 
 /* Requests in flight by their values: open addressing, linear probing, at most half full. */

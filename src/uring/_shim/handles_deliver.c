@@ -4,33 +4,33 @@
 enum { AT_ONCE = 128, MORE = 2 };
 
 static newfunc tuple_new; /* NULL where an instance may be filled in by hand */
+static size_t items_at;   /* where the items lie in a tuple */
+
+/* A new instance of a class of tuples by its constructor; takes the reference to its items. */
+static PyObject *construct(PyTypeObject *kind, PyObject *plain)
+{
+    PyObject *args = plain ? PyTuple_Pack(1, plain) : NULL;
+    PyObject *made = args ? tuple_new(kind, args, NULL) : NULL;
+    Py_XDECREF(plain);
+    Py_XDECREF(args);
+    return made;
+}
 
 /* A new instance of a class of tuples with these items, whose references are given away. */
 static PyObject *completion(PyTypeObject *kind, PyObject **items, Py_ssize_t n)
 {
-    PyObject *made, *plain = NULL, *args;
+    PyObject *made = NULL;
     int whole = 1;
     for (Py_ssize_t i = 0; i < n; i++)
         whole &= items[i] != NULL;
-    if (!whole)
-        made = NULL;
-    else if (tuple_new)
-        made = plain = PyTuple_New(n);
+    if (whole)
+        made = tuple_new ? PyTuple_New(n) : PyType_GenericAlloc(kind, n);
+    if (made)
+        memcpy((char *)made + items_at, items, (size_t)n * sizeof *items);
     else
-        made = PyType_GenericAlloc(kind, n);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (made)
-            PyTuple_SetItem(made, i, items[i]);
-        else
+        for (Py_ssize_t i = 0; i < n; i++)
             Py_XDECREF(items[i]);
-    }
-    if (!plain)
-        return made;
-    args = PyTuple_Pack(1, plain);
-    Py_DECREF(plain);
-    made = args ? tuple_new(kind, args, NULL) : NULL;
-    Py_XDECREF(args);
-    return made;
+    return tuple_new ? construct(kind, made) : made;
 }
 
 /* One completion, a new reference, and what ends by it. */
@@ -92,10 +92,30 @@ int usual_deliver(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObj
     return made ? 1 : -1;
 }
 
+/* Finds where the items of a tuple are: 0 for nowhere, or with an exception. */
+static size_t find_items(void)
+{
+    PyObject *number = PyObject_GetAttrString((PyObject *)&PyTuple_Type, "__basicsize__");
+    PyObject *marker = number ? PyList_New(0) : NULL, *pair = marker ? PyTuple_Pack(2, marker, Py_None) : NULL;
+    size_t at = 0, size = pair ? PyLong_AsSize_t(number) : 0;
+    for (size_t i = sizeof(PyVarObject); pair && i <= size && !at; i += sizeof(PyObject *))
+        if (*(PyObject **)((char *)pair + i) == marker)
+            at = i;
+    Py_XDECREF(pair);
+    Py_XDECREF(marker);
+    Py_XDECREF(number);
+    return at;
+}
+
 /* Newer tuples have more than their items: whether one of a subclass that is filled in by hand has the hash of its
  * items tells. */
 int load_deliver(void)
 {
+    if (!(items_at = find_items())) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_ImportError, "the items of a tuple are not where they are expected");
+        return -1;
+    }
     PyObject *kind = PyObject_CallFunction((PyObject *)&PyType_Type, "s(O){s()}", "kind", &PyTuple_Type, "__slots__");
     PyObject *items[1] = { PyLong_FromLong(7) }, *plain = Py_BuildValue("(i)", 7);
     PyObject *made = kind ? completion((PyTypeObject *)kind, items, 1) : NULL;

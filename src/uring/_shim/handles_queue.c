@@ -131,6 +131,7 @@ static int is_descriptor(PyObject *arg, int32_t *fd)
 static int is_memory(Request *r, PyObject *buffer, int flags)
 {
     PyObject *view = NULL;
+    Py_buffer memory;
     if (Py_IS_TYPE(buffer, &PyMemoryView_Type)) {
         /* The program may release its own view meanwhile. */
         if (!(view = PyMemoryView_FromObject(buffer)))
@@ -139,16 +140,16 @@ static int is_memory(Request *r, PyObject *buffer, int flags)
     } else if (!PyByteArray_CheckExact(buffer) && !PyBytes_CheckExact(buffer)) {
         return 0;
     }
-    if (PyObject_GetBuffer(buffer, &r->memory, flags) < 0)
+    if (PyObject_GetBuffer(buffer, &memory, flags) < 0)
         goto unusual;
     Py_XDECREF(view);
-    if (r->memory.len > r->kind->most)
+    r->memory = memory.obj; /* the buffer's reference */
+    if (memory.len > r->kind->most)
         return 0;
-    r->addr = (uint64_t)(uintptr_t)r->memory.buf;
-    r->len = (uint32_t)r->memory.len;
+    r->addr = (uint64_t)(uintptr_t)memory.buf;
+    r->len = (uint32_t)memory.len;
     return 1;
 unusual:
-    r->memory.obj = NULL;
     PyErr_Clear();
     Py_XDECREF(view);
     return 0;

@@ -163,15 +163,21 @@ static int set_op(PyObject *self, PyObject *value, void *closure)
 
 /* ---- its end ---- */
 
+/* Of a buffer just its owner is kept: bytearray and memoryview count theirs and look at nothing else. */
+static void release_memory(PyObject *owner)
+{
+    Py_buffer memory = { .obj = owner };
+    PyBuffer_Release(&memory);
+}
+
 void request_end(Request *r)
 {
-    PyObject *op = r->op;
-    Py_buffer memory = r->memory;
+    PyObject *op = r->op, *memory = r->memory;
     r->flying = 0;
     r->op = NULL;
-    r->memory.obj = NULL; /* before the memory goes: that may run code which looks here */
-    if (memory.obj)
-        PyBuffer_Release(&memory);
+    r->memory = NULL; /* before the memory goes: that may run code which looks here */
+    if (memory)
+        release_memory(memory);
     Py_XDECREF(op);
 }
 
@@ -259,7 +265,7 @@ static int request_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(r->op);
     Py_VISIT(r->told);
     Py_VISIT(r->fields);
-    Py_VISIT(r->memory.obj);
+    Py_VISIT(r->memory);
     return 0;
 }
 

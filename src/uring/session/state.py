@@ -91,6 +91,29 @@ class Features:
 class RingState(Queue):
     """The ring's parts, figures and checks."""
 
+    # Not in the dictionary of attributes: the interpreter remembers where the methods of an object are only
+    # if it has no more than 30 there. `_leaked` of the module above keeps that dictionary, with all memory.
+    __slots__ = (
+        "_backlog",
+        "_chained",
+        "_copyless",
+        "_cqe_size",
+        "_cycle",
+        "_late",
+        "_lock",
+        "_overflows",
+        "_put",
+        "_put_packed",
+        "_quiet",
+        "_silent",
+        "_stopping",
+        "_strays",
+        "_unpack",
+        "_wait_entries",
+        "_waiters",
+        "_waking",
+    )
+
     def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
         if options is None:
             options = Options(**changes)
