@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 import tempfile
+import threading
 from typing import TYPE_CHECKING, Any
 
 import trio
 import trio.testing
 
 import uring_trio
+from tests.trio.helpers import Host
 from uring import ops
 from uring_trio import RingOptions
 from uring_trio.testing import assert_nothing_in_flight
@@ -118,6 +120,24 @@ async def many() -> Any:
     return results
 
 
+def guest() -> Any:
+    """The host cancels while the thread of the guest waits; then bytes, and an end."""
+    host = Host()
+
+    async def main() -> Any:
+        near, far = trio.socket.socketpair()
+        with near, far:
+            with trio.CancelScope() as scope:
+                timer = threading.Timer(0.01, host.todo.put, [scope.cancel])
+                timer.start()
+                await near.recv(10)
+            timer.join()
+            await far.send(b"bytes")
+            return scope.cancelled_caught, await near.recv(10)
+
+    return host.run(main)
+
+
 async def in_order(program: Callable[[], Awaitable[Any]]) -> Any:
     with trio.fail_after(60):
         got = await program()
@@ -137,4 +157,4 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
         ("-small", SMALL),
         ("-python", RingOptions(compiled=False)),
     )
-}
+} | {"guest": guest}

@@ -89,7 +89,7 @@ static void unmap(struct ur_ring *r)
 int ur_open(struct ur_ring *r, uint32_t entries, struct ur_params *p, uint32_t out_cap)
 {
     memset(r, 0, sizeof *r);
-    r->fd = r->enter_fd = -1;
+    r->fd = r->enter_fd = r->wake_fd = -1;
     r->setup_flags = p->flags;
     r->sqe_size = p->flags & SETUP_SQE128 ? 128 : 64;
     r->cqe_size = p->flags & SETUP_CQE32 ? 32 : 16;

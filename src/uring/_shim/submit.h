@@ -27,6 +27,8 @@ int ur_flush(struct ur_ring *r, int run_work)
     for (int rounds = 0; run_work && rounds < DRAIN_ROUNDS && (load_acquire(r->sq_flags) & SQ_TASKRUN); rounds++)
         if (ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0) < 0)
             break;
+    if (r->eager && r->wake_fd >= 0 && unsubmitted(r))
+        eventfd_write(r->wake_fd, 1); /* the kernel took too little: whoever waits comes and tries again */
     return ret;
 }
 

@@ -17,8 +17,11 @@ _REGISTERED_FD_ONLY = 1 << 15
 _USE_REGISTERED_RING = 1 << 31
 _PROBE = 8
 
-_SET_UP_TRIES = 4
-"""How often an interrupted set-up is tried; signal handlers run in between."""
+_TRIES = 4
+"""How often a call is made that was interrupted, or that had no memory just then; signal handlers run in
+between."""
+
+_PASSING = frozenset((-errno.EINTR, -errno.EAGAIN, -errno.EBUSY, -errno.ENOMEM))
 
 _UNAVAILABLE = frozenset(
     (
@@ -37,7 +40,7 @@ def open_ring(handle: Any, entries: int, params: Any) -> None:
             refused the arguments.
     """
     flags, cq_entries = params.flags, params.cq_entries
-    for _ in range(_SET_UP_TRIES):
+    for _ in range(_TRIES):
         result = lib.ur_open(handle, entries, params, 0)
         if result != -errno.EINTR:
             break
@@ -62,7 +65,10 @@ def _refused_call(handle: Any, flags: int) -> RingUnavailable | None:
     """Asks for the two other system calls, with nothing to do: a filter may allow io_uring_setup alone, and a
     program is to know before it has begun."""
     # A ring that is not enabled yet may not be entered, which the kernel itself says.
-    result = lib.ur_enter(handle, 0, 0, 0, ffi.NULL, 0)
+    for _ in range(_TRIES):
+        result = lib.ur_enter(handle, 0, 0, 0, ffi.NULL, 0)
+        if result not in _PASSING:
+            break
     handle.enters = 0
     if result == -errno.EINVAL and _old_kernel():
         return _too_old()

@@ -415,12 +415,15 @@ class KernelRing:
         return _number(template)
 
     def register_eventfd(self, fd: int) -> None:
-        """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting."""
+        """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting. An
+        ``eager`` ring signals it when the kernel did not take an entry."""
         arg = ffi.new("int32_t *", fd)
         self.register(4, _number(arg), 1, "register eventfd")
+        self._handle.wake_fd = fd
 
     def unregister_eventfd(self) -> None:
         """Ends that."""
+        self._handle.wake_fd = -1
         self.register(5, None, 0, "unregister eventfd")
 
     def close(self) -> None:
