@@ -5,7 +5,9 @@ oldest manylinux tag that its symbols allow, which may not be newer than `NEWEST
 agree, a build without a compiler has to say what to install, and the wheel is installed without one and used,
 on each Python: those of this machine, and where there is root the others from Debian (tools/newer-pythons).
 
-    tools/dist.py [--pythons 3.11,3.12]
+    tools/dist.py [--pythons 3.11,3.12] [--repository https://…]
+
+With ``--repository``, as in a release, the links of the metadata and of the README have to lead there.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +47,10 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 def main() -> None:
     parser = argparse.ArgumentParser(description="Builds the distributions and checks them.")
     parser.add_argument("--pythons", default=",".join(PYTHONS), help="where to install the wheel")
+    parser.add_argument("--repository", help="the address that all links have to lead to")
     options = parser.parse_args()
+    if options.repository:
+        check_address(options.repository)
     source, wheel = build()
     check(source, wheel)
     check_without_compiler(source)
@@ -54,6 +60,18 @@ def main() -> None:
         environment = {**os.environ, "WHEEL": str(wheel), "REQUIRE": os.environ.get("REQUIRE", "no")}
         print(run(str(ROOT / "tools" / "newer-pythons"), *missing, environment=environment), end="")
     print(f"{source.relative_to(ROOT)} and {wheel.relative_to(ROOT)} are ready")
+
+
+def check_address(repository: str) -> None:
+    """No release has links that lead elsewhere than to the repository that it is made from."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    links = set(project["urls"].values())
+    links |= set(re.findall(r"\]\((https://github\.com/[^)]*)\)", (ROOT / "README.md").read_text()))
+    away = sorted(link for link in links if not f"{link}/".startswith(f"{repository}/"))
+    if away:
+        sys.exit(
+            f"this is {repository}: change these in pyproject.toml and README.md first:\n" + "\n".join(away)
+        )
 
 
 def build() -> tuple[Path, Path]:

@@ -277,6 +277,7 @@ def test_sizes_of_addresses(tmp_path: Path) -> None:
 # The running kernel.
 
 
+@pytest.mark.ring
 def test_kernel_knows_exactly_these_flags() -> None:
     """Linux 6.18 says which bits it knows; ours are among them but those of later kernels, and no others."""
     answer = ctypes.create_string_buffer(layouts.QUERY_OPCODE.size)

@@ -177,6 +177,7 @@ def test_server_process_serves_is_measured_and_is_gone() -> None:
         os.kill(server.pid, 0)
 
 
+@pytest.mark.ring
 def test_c_server_on_the_ring_answers_right() -> None:
     with Server("c-ring") as server:
         for options in ({}, {"size": 200_000, "connections": 20}, {"churn": True}):
@@ -193,6 +194,7 @@ def test_demo_does_not_take_epoll_for_the_ring() -> None:
         check_ring(server)
 
 
+@pytest.mark.ring
 def test_demo_sees_that_the_ring_was_used() -> None:
     with Server("ring-streams") as server:
         assert exchange(server.port).errors == 0
@@ -251,6 +253,7 @@ def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
     assert comparison.ratio(stock) is None
 
 
+@pytest.mark.ring
 @pytest.mark.parametrize(
     ("workload", "name"),
     [(each, name) for each in boundary.BOUNDARIES for name in each.chosen(lambda _: True)],
