@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         usage=f"{PROG} [options] (script | -m module | -c text | program) [arguments]",
         description="Runs a Trio or AnyIO program on io_uring, unchanged. What follows its name is for it.",
         epilog=f"{PROG} top PID shows a running service that was started with --ring monitor=1. "
-        "Python processes that it starts are on the ring too. The same without a change to the "
+        "Python processes that the program starts are on the ring too. The same without a change to the "
         "command: set URING_TRIO=1 in its environment.",
         allow_abbrev=False,
     )
@@ -171,7 +171,7 @@ def _run_script(path: Path) -> None:
     path = path.absolute()
     plain = path.is_file() and not is_zipfile(path)
     if not sys.flags.safe_path:
-        # The current directory, which our own -m put there. A directory or archive adds itself.
+        # The current directory, which ``-m uring_trio`` put there. A directory or archive adds itself.
         del sys.path[0]
         if plain:
             sys.path.insert(0, str(path.resolve().parent))

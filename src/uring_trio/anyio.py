@@ -1,8 +1,8 @@
 """AnyIO's backend ``uring``: ``anyio.run(main, backend="uring")``, registered when this is imported.
 
 A ring run is a Trio run: inside, the library is "trio" and AnyIO works through its own Trio backend, whose
-sockets are ring sockets. What is ours is how a run starts: for ``anyio.run``, for portals, and for AnyIO's
-test runner, which is a guest run in the thread of the tests.
+sockets are ring sockets. This backend changes how a run starts: for ``anyio.run``, for portals, and for
+AnyIO's test runner, which is a guest run in the thread of the tests.
 
 `uring_trio.install` makes AnyIO find this backend without importing it first.
 """

@@ -1,8 +1,8 @@
 """A readable list of a ring run's operations in flight, with the task and the line that awaits each.
 
 It reads what the run keeps anyway. Ages cost a Trio instrument, so that they are known only while
-`track_ages` is on. An `Instrument` of a run sees each operation go and come. While a run has none, and
-without `track_ages`, nothing here costs anything.
+`track_ages` is on. An `Instrument` of a run is called for each operation that is submitted or completes.
+While a run has none, and without `track_ages`, nothing here costs anything.
 """
 
 from __future__ import annotations
@@ -77,15 +77,16 @@ def dump_on_signal(signum: int = signal.SIGUSR1) -> None:
 
 
 def track_ages() -> None:
-    """Notes from now on when each task parks, by a Trio instrument; costs two calls for each task step."""
+    """Notes when each task parks, from this call on, by a Trio instrument. Each task step then costs two
+    calls."""
     current()
     trio.lowlevel.add_instrument(_ages)
 
 
 class Instrument:
-    """Is told of the operations of a run; override what matters. What it raises comes out of the run. One
-    that overrides `completed` alone costs less, and is told of the run's own operations too, such as cancels
-    and wake-ups."""
+    """Called for the operations of a run; override the methods of interest. An exception of theirs comes out
+    of the run. A class that overrides `completed` alone costs less, and is called for the run's own
+    operations too, such as cancels and wake-ups."""
 
     def submitted(self, name: str, fd: int) -> None:
         """An operation is about to be handed to the kernel (or was, within this tick).
@@ -107,8 +108,8 @@ class Instrument:
 
 
 def add_instrument(instrument: Instrument) -> None:
-    """Tells an instrument of every operation of this run from now on, until `remove_instrument`. Each tick
-    then looks at all that is in flight.
+    """Calls an instrument for every operation of this run, until `remove_instrument`. Each tick then looks at
+    all that is in flight.
 
     Args:
         instrument: an object of a class derived from `Instrument`.
@@ -128,13 +129,14 @@ def add_instrument(instrument: Instrument) -> None:
 
 
 def remove_instrument(instrument: Instrument) -> None:
-    """Tells it nothing more.
+    """Stops the calls of an instrument.
 
     Args:
         instrument: one that `add_instrument` was given.
 
     Raises:
-        ValueError: it was not added to this run. RuntimeError: outside a ring run.
+        ValueError: it was not added to this run.
+        RuntimeError: outside a ring run.
     """
     engine = current()
     watch = _watches.get(engine)
@@ -147,8 +149,8 @@ def remove_instrument(instrument: Instrument) -> None:
 
 
 class _Watch:
-    """The instruments of a run, and the operations that they know to be in flight. Where all of them are
-    interested in completions alone, nothing is searched for operations that are new."""
+    """The instruments of a run, and the operations that they were called for and that are in flight. Where
+    all of them override `completed` alone, nothing is searched for new operations."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,4 +1,4 @@
-"""The figures of a ring run as OpenMetrics text, for Prometheus and what else reads that.
+"""The figures of a ring run as OpenMetrics text, for Prometheus and other readers of that format.
 
     text = uring_trio.metrics.openmetrics()     # in a task of the run
     app = uring_trio.metrics.app                # the same as an ASGI app, to be served or mounted

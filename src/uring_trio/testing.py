@@ -1,8 +1,8 @@
-"""For tests of programs on the ring: that one ran there, that it left nothing behind, and what it does when
-the kernel answers as it seldom does.
+"""For tests of programs on the ring: that one ran there, that it left nothing behind, and what it does for
+rare answers of the kernel.
 
 `assert_nothing_in_flight` looks at the current run, from a task of it; `no_leaks` goes around whole runs, in
-plain code. Both raise ``AssertionError`` with the names of what is left.
+plain code. Both raise ``AssertionError`` and name what is left.
 
 `run_scripted` runs a program on a `ScriptedRing`, which completes what a test tells it to: a full disk, a
 connection that breaks here and not there, a cancel that comes too late.

@@ -24,10 +24,10 @@ FIRST_BUFFERS = 16
 """Buffers of single-shot receives to begin with; there are twice as many whenever a receive finds none."""
 
 SCARCE = 4096
-"""Bytes of its own that a receive waits with which found no buffer: thousands may in one tick."""
+"""Bytes of memory that a receive takes if it found no buffer: thousands may in one tick."""
 
 IDLE_SECONDS = 10.0
-"""How long what buffers grew by must be idle before it is given back; those of subscriptions too."""
+"""How long added buffers must be idle before their memory is given back; those of subscriptions too."""
 
 RECEIVE_GROUP = 0
 """The group that single-shot receives select from."""
@@ -55,7 +55,7 @@ class ReceiveBuffers:
         self._told = False
 
     def grow(self) -> bool:
-        """For a receive that found no buffer; whether there are more now."""
+        """Adds buffers for a receive that found none; False: there are as many as the options allow."""
         self._exhausted = True
         if self.ring.grow():
             return True
@@ -69,8 +69,8 @@ class ReceiveBuffers:
         return False
 
     def trim(self) -> bool:
-        """Gives back half of them, if none was missing since this was called last; whether there is more that
-        it may give back."""
+        """Gives back half of them, if no receive lacked one since the last call; whether a later call may
+        give back more."""
         if not self._exhausted:
             self.ring.shrink(max(FIRST_BUFFERS, self.ring.in_use // 2))
         self._exhausted = False

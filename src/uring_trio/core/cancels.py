@@ -1,12 +1,12 @@
-"""Requests to cancel operations, from the wish to the kernel's answer.
+"""Requests to cancel operations, from the call to the kernel's answer.
 
 Invariants
   - A request is never dropped: what does not fit into the queue waits in ``waiting``.
   - An entry that the kernel has not seen is taken back instead.
-  - A request names one use of an operation. Once that has ended it is not sent: what is in flight under the
-    same ``user_data`` is the next one.
-  - A request that found nothing is made again while that use goes on. The kernel looks in vain for what is
-    to be tried again by deferred work that it has not run: the file was ready when it was to be waited for.
+  - A request names one use of an operation. Once that use has ended it is not sent: ``user_data`` then names
+    the next one.
+  - A request that found nothing is repeated while that use goes on. The kernel does not find an operation
+    that deferred work, not run yet, is to retry: its file was ready when the wait was armed.
 
 It must not know why something is cancelled, nor when the ring is entered.
 """
@@ -38,14 +38,14 @@ _MEMBER = object()
 """Stands for the interrupt of a volley's member, whose user_data is never used again."""
 
 _AGAIN = 16
-"""How often a request is made again: what is linked behind another may not be found for long."""
+"""How often a request is repeated: the kernel may not find an entry linked behind another for long."""
 
 _MEMBER_AGAIN = 2
-"""The same for a member, of which is not known whether it has ended."""
+"""The same for a member: whether it has ended is not known."""
 
 
 class Cancels:
-    """Of one run.
+    """The requests of one run.
 
     Attributes:
         user_data: of the operation that the kernel's answers come to, which calls `answered`.
@@ -113,7 +113,7 @@ class Cancels:
                 ring.flush(0)
             return
         if not ring.idle():
-            # A cancel finds nothing that is to be tried again by deferred work.
+            # A cancel does not find what deferred work is to retry.
             ring.flush(1)
         self.send()
         if ring.flush(1) >= 0 and self.waiting:
@@ -126,8 +126,7 @@ class Cancels:
         return due
 
     def flush_deferred(self, due: list[_Request]) -> None:
-        """Takes back what the kernel has not seen. What else is left is cancelled with
-        the next `send`."""
+        """Takes back what the kernel has not seen; the next `send` cancels the rest."""
         for request in due:
             if self._ring.unqueue(request[0]) > 0:
                 self.unsent += 1
@@ -141,7 +140,7 @@ class Cancels:
             target, interrupt, again = request = self.waiting[0]
             op = self._table.find(target)
             if interrupt is not _MEMBER and (op is None or op.interrupt is not interrupt):
-                # That use of it has ended; what is in flight under its user_data now is the next one.
+                # That use of it has ended; its user_data names the next one.
                 self.lost += again < _AGAIN
                 del self.waiting[0]
                 continue
@@ -151,7 +150,7 @@ class Cancels:
             del self.waiting[0]
 
     def answered(self, op: Operation, res: int, flags: int) -> None:
-        """The kernel's answer to a request, in their order."""
+        """The kernel's answer to the oldest request that has none."""
         request = self._asked.popleft() if self._asked else None
         if res >= 0:
             self.won += 1

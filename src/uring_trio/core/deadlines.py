@@ -1,7 +1,7 @@
-"""Deadlines that the kernel holds: which do, and the linked timer behind an operation.
+"""Deadlines that the kernel holds: which ones, and the linked timer behind an operation.
 
 Trio expires a deadline between two ticks. While tasks keep the loop busy the kernel's timer is more exact, at
-the price of a second entry for each operation: by default it is used for those deadlines alone that are near.
+the price of a second entry for each operation: by default only near deadlines use it.
 
 It must not know how an operation is cancelled. The comparison of a task's deadline with `reach` stands in
 `seams.waits`, and again in C (``_io_receive.c``).
@@ -26,7 +26,7 @@ NEAR = 0.1
 
 _SECOND = 1_000_000_000
 _FOREVER = float(1 << 33)
-"""Seconds since the machine was started: later than any time that comes, and the kernel's timers take it."""
+"""Seconds on the monotonic clock: longer than any machine runs, and within what the kernel's timers take."""
 
 _TIMESPEC = struct.Struct("=qq")
 _LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
@@ -34,16 +34,15 @@ _TIMEOUT_ABS = int(abi.IORING_TIMEOUT_ABS)
 
 
 def reach(mode: str, offset: float) -> float | None:
-    """A deadline is the kernel's if it is at most this, plus the monotonic clock, on Trio's clock, which is
-    ``offset`` ahead. None: no deadline is. ``mode`` is `RingOptions.deadlines`."""
+    """The kernel holds a deadline of Trio's clock that is at most this plus the monotonic time. Trio's clock
+    is ``offset`` ahead. None: the kernel holds none. ``mode`` is `RingOptions.deadlines`."""
     return {"auto": offset + NEAR, "link": inf, "cancel": None}[mode]
 
 
 class KernelDeadline:
-    """A ``LINK_TIMEOUT`` behind an operation, by a time on the monotonic clock; reusable.
+    """A ``LINK_TIMEOUT`` behind an operation, at a time of the monotonic clock; reusable.
 
-    Its own completions say nothing that the operation's does not, so that all of a run share one
-    ``user_data``.
+    All of a run share one ``user_data``: the operation's own completion says how it ended.
     """
 
     __slots__ = ("_spec", "template")
@@ -55,7 +54,7 @@ class KernelDeadline:
         )
 
     def set(self, when: float) -> None:
-        """Rounded up to the nanosecond: the kernel's timer is never before Trio's. A time that no timespec
+        """Rounds up to the nanosecond: the kernel's timer never fires before Trio's. A time that no timespec
         holds becomes the nearest one."""
         when = min(max(when, 0.0), _FOREVER)
         seconds = int(when)

@@ -1,7 +1,7 @@
 """The end of a run's operations: all are cancelled, and counted until the last completion is there.
 
-What does not end within `DRAIN_SECONDS` is leaked on purpose, with a warning: the kernel may still write
-there.
+Operations that do not end within `DRAIN_SECONDS` are leaked on purpose, with a warning: the kernel may still
+write to their memory.
 
 It must not know what Trio calls.
 """
@@ -35,7 +35,7 @@ _leaked: list[object] = []
 
 
 def drain(engine: Engine, cycle: Callable[[float], int]) -> int:
-    """Ends everything in flight; returns how many operations would not end."""
+    """Ends everything in flight; returns how many operations did not end."""
     ring = engine.ring
     for owner in engine.owners.values():
         for subscription in owner.others:
@@ -71,14 +71,14 @@ def dispose(engine: Engine, user_data: int, res: int, flags: int) -> None:
         return
     if op.discard is not None and res >= 0:
         op.discard(res)
-    if op.pooled:  # whose owner may look what became of it
+    if op.pooled:  # its owner may read the result
         op.res = res
         op.task = None
 
 
 class _Leak:
-    """Warns when it goes, which is at once: an exception that the warning is turned into must not come out of
-    Trio's clean-up, and one out of ``__del__`` does not."""
+    """Warns from ``__del__``, which runs at once: where warnings are errors, the exception must not escape
+    into Trio's clean-up, and one from ``__del__`` does not."""
 
     def __init__(self, operations: int) -> None:
         self._operations = operations

@@ -71,10 +71,10 @@ class Owner(Protocol):
     writer: Operation | None
 
     def wait_beside(self, op: Operation | None) -> None:
-        """Raises what is wrong with waiting for readiness beside an operation of one direction."""
+        """Refuses to wait for readiness where the operation of that direction is busy."""
 
     def forget_receive(self) -> None:
-        """Ends a receive in the kernel; the next one finds out anew whether there may be one."""
+        """Ends a receive in the kernel; the next receive checks again whether one is possible."""
 
     def close(self) -> None:
         """Ends every operation on it."""
@@ -105,10 +105,10 @@ class Engine:
         owners: the `Fd` of each descriptor in use.
         keeps_urgent: whether urgent data is wanted, which a receive in the kernel would skip.
         table, pool: the operations, and those that serve transfers and are free.
-        cancels: requests to cancel some.
-        workers: the bound of the kernel's.
-        reach: up to when a deadline is the kernel's; see `deadlines.reach`.
-        clock_offset: what Trio's clock is ahead of the monotonic clock.
+        cancels: requests to cancel operations.
+        workers: the bound on the kernel's workers.
+        reach: up to when the kernel holds a deadline; see `deadlines.reach`.
+        clock_offset: seconds that Trio's clock is ahead of the monotonic clock.
         receive_buffers, buffers: of single-shot receives; their ring.
         provide, volley: what makes buffers and volleys.
         groups: buffers of subscriptions, made for the first one.
@@ -197,7 +197,7 @@ class Engine:
     # ---- operations ----------------------------------------------------------------------------------
 
     def keep_urgent(self) -> None:
-        """From now on no receive in the kernel: urgent data stays where it is."""
+        """Ends receives in the kernel for the rest of the run: urgent data stays in the socket."""
         if not self.keeps_urgent:
             self.keeps_urgent = True
             for owner in list(self.owners.values()):
@@ -215,8 +215,8 @@ class Engine:
         return op
 
     def release(self, op: Operation) -> None:
-        """Gives an operation back. One that is in flight still, as when its task was thrown away by a crash,
-        stays as it is: the kernel may write to what it pins."""
+        """Gives an operation back. One still in flight, whose task a crash has thrown away, stays as it is:
+        the kernel may write to what it pins."""
         if op.task is not None:
             return
         op.template = op.discard = None
@@ -232,8 +232,8 @@ class Engine:
         return op
 
     def receive_from(self, op: Operation, fd: int, size: int) -> Any:
-        """Sets an operation up to receive so much into provided buffers. What does that in C; None where the
-        run has no ticks in C."""
+        """Sets an operation up to receive ``size`` bytes into provided buffers. Returns the object that
+        receives in C, None where the run has no ticks in C."""
         op.template = self.ring.template(op.user_data, _RECV, _SELECT, fd, 0, 0, size, 0, RECEIVE_GROUP)
         return None
 
@@ -256,7 +256,7 @@ class Engine:
         seams.reschedule(self.runner or self.bind(), task, result)
 
     def bind(self) -> Any:
-        """Learns whose run this is, in the first task that does something; returns the runner."""
+        """Finds Trio's runner, in the first task that does something, and returns it."""
         self.runner = seams.current_runner()
         offset = seams.clock_offset(self.runner)
         if offset is not None:
@@ -279,7 +279,7 @@ class Engine:
             raise closed_error()
 
     def wrap_enter(self, wrap: Callable[[Callable[..., int]], Callable[..., int]] | None) -> None:
-        """Puts something around each entering of the ring that hands out completions; None: nothing again."""
+        """Wraps the calls that enter the ring and hand out completions; None: unwraps them."""
         self._cycle = self.ring.cycle if wrap is None else wrap(self.ring.cycle)
         self._poll = self.ring.poll if wrap is None else wrap(self.ring.poll)
 
@@ -347,13 +347,13 @@ class Engine:
             self._overflows_told = overflows
 
     def schedule_trim(self) -> None:
-        """Something has memory that it may not need for long."""
+        """Plans a `_trim`: something took memory that it may not need for long."""
         if self._trim_at == inf:
             self._trim_at = time.monotonic() + buffers.IDLE_SECONDS
 
     def delay(self, what: Delayed) -> bool:
-        """Calls ``on_timeout`` once ``RingOptions.gather_us`` have passed from the next tick on. Called again
-        before that, the delay starts anew.
+        """Calls ``on_timeout`` once ``RingOptions.gather_us`` have passed from the next tick on. A call
+        before that restarts the delay.
 
         False: nothing is delayed in this run, by its options or because another thread waits for a guest.
         """
@@ -364,7 +364,7 @@ class Engine:
 
     def _on_timer(self, op: Operation, res: int, flags: int) -> None:
         """The end of a linked timer, or of an entry taken back. ``EINVAL``: the kernel had memory for an
-        operation and none for its timer, so that it runs without a limit. Which one it is is not said."""
+        operation and none for its timer, so that it runs without a limit. It does not say which operation."""
         if res == _EINVAL:
             for each in self.table.taken():
                 if each.task is not None and each.until != inf:

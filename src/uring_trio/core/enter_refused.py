@@ -1,8 +1,8 @@
-"""What to do where the kernel refuses to be entered: for a while it may have no memory for requests.
+"""Enters that the kernel refuses, as while it has no memory for requests.
 
-Entries stay queued and are tried again. What was taken back before the kernel saw it completes without it, so
-that a deadline or Ctrl-C ends such a call. Operations that the kernel has can end by nothing but an enter:
-where none succeeds for `REFUSED_SECONDS`, the run ends with the error.
+Entries stay queued and are tried again. An entry that was taken back before the kernel saw it completes
+without an enter, so that a deadline or Ctrl-C ends such a call. Operations that the kernel has end only by an
+enter: where none succeeds for `REFUSED_SECONDS`, the run ends with the error.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["PASSING", "REFUSED_SECONDS", "Refusals", "failure"]
 
 PASSING = frozenset((-errno.EAGAIN, -errno.EBUSY, -errno.ENOMEM))
-"""Results of an enter that a later one may not have."""
+"""Errors of an enter that a later enter may not have."""
 
 REFUSED_SECONDS = 30.0
 _APART = 1.0
-"""Seconds between two failures of which the second is not the first one's sequel."""
+"""Seconds: failures further apart do not count as one refusal."""
 
 
 def failure(ring: RingLike, result: int) -> OSError:
-    """What an enter's result says that ends the run."""
+    """The error that ends the run, for the result of an enter."""
     if result == -errno.EBADF and isinstance(ring, KernelRing):
         return ring.closed_error()
     if result == -errno.EBADR:
@@ -38,15 +38,15 @@ def failure(ring: RingLike, result: int) -> OSError:
 
 
 class Refusals:
-    """Those of one run."""
+    """The refused enters of one run."""
 
     def __init__(self) -> None:
         self._first = self._last = -inf
 
     def endure(self, ring: RingLike, instead: int) -> int | None:
-        """How many completions of entries that were taken back the ring's ``out`` has now; where there are
-        none it waits for a millisecond. None: this has lasted for too long. ``instead`` is the value under
-        which those entries stay queued."""
+        """Puts completions of entries that were taken back into the ring's ``out`` and returns how many;
+        without any it waits for a millisecond. None: this has lasted for too long. ``instead`` is the
+        ``user_data`` under which those entries stay queued."""
         now = time.monotonic()
         if now - self._last > _APART:
             self._first = now

@@ -5,9 +5,9 @@ operation. A descriptor that a ring socket owns keeps its `Fd` until the socket 
 subscription on a foreign descriptor lives as long as the subscription.
 
 Waiting: the ring waits, the task acts. An operation that does both in the kernel has rules of its own, which
-readiness does not have: it goes to a kernel worker, or fails with ``EAGAIN``, where poll(2) keeps reporting
-what is no help. So a task tries, waits by ``POLL_ADD`` on the reusable operation of its direction, and tries
-again.
+readiness does not have: it goes to a kernel worker, or fails with ``EAGAIN``, where poll(2) keeps reporting a
+state that does not help. So a task tries, waits by ``POLL_ADD`` on the reusable operation of its direction,
+and tries again.
 
   - Most waits are one one-shot poll: it completes at once if the state is there when it is armed, so that
     nothing is lost between the attempt and the poll.
@@ -79,10 +79,10 @@ class Fd:
     ``reader`` and ``writer`` are reused, one for each direction; ``others`` are subscriptions. ``receiving``
     is the one of them that takes all that arrives, if any. ``receive_size`` is what the reader is set up to
     receive into provided buffers; None: it is set up for something else. ``receive`` does that in C, as long
-    as its size is this one. ``in_kernel`` says whether it may
-    be (None: not known yet). ``views`` and ``give_back`` are the run's receive buffers. ``exclusive``: no
-    other process and no other descriptor accepts from this listener. ``fixed``: it is no descriptor of the
-    process but a slot of the ring's table.
+    as its size is this one. ``in_kernel``: whether such a receive is possible here (None: not known yet).
+    ``views`` and ``give_back`` are the run's receive buffers. ``exclusive``: no other process and no other
+    descriptor accepts from this listener. ``fixed``: it is no descriptor of the process but a slot of the
+    ring's table.
     """
 
     __slots__ = (
@@ -154,7 +154,7 @@ class Fd:
 
     @property
     def key(self) -> int:
-        """What the engine knows it by: slots are below every descriptor, and below the -1 of none."""
+        """Its key in ``engine.owners``: slots are below every descriptor, and below the -1 of none."""
         return -2 - self.fd if self.fixed else self.fd
 
     def forget(self) -> None:
@@ -223,7 +223,7 @@ class Fd:
         return not self.fixed and seams.reads_by(self.engine.foreign, self.fd)
 
     def forget_receive(self) -> None:
-        """Lets the next receive find out anew whether the kernel may do it. One in the kernel ends, and its
+        """Makes the next receive check again whether the kernel may do it. One in the kernel ends, and its
         task waits for readiness instead."""
         op = self.reader
         if op is not None and op.task is not None and op.interrupt is None and self.receive_size is not None:
@@ -323,7 +323,7 @@ class Fd:
         def attempt(res: int) -> bool:
             nonlocal result
             if not res & helpful:
-                return False  # less than poll(2) calls room may be there, which stock Trio does not hear of
+                return False  # some room, but less than poll(2) reports: stock Trio is not woken by it either
             result = outcome.capture(fn, *args)
             return not (isinstance(result, outcome.Error) and isinstance(result.error, BlockingIOError))
 
@@ -354,7 +354,7 @@ class Fd:
                     res = -errno.ECANCELED
             if res >= 0:
                 return res
-            # Something may have cancelled it that nobody here asked: armed again.
+            # It may have been cancelled from elsewhere: it is armed again.
             self._check_open()
             if res not in seams.CANCELLED:
                 if res == -errno.EBADF and until is None and tried:
@@ -387,7 +387,7 @@ class Fd:
                     if op.acted:
                         return
                 finally:
-                    if op.user_data == user_data:  # else it was closed, and serves somebody else by now
+                    if op.user_data == user_data:  # else it was closed, and may have its next use
                         op.handler, op.acted = handler, False
                 if res > 0 and attempt(res):  # the completion queue was full: this report ended the poll
                     return
@@ -436,5 +436,5 @@ class Fd:
         self.receive_size = self.receive = None
         if self.engine.owners.get(self.key) is self:
             del self.engine.owners[self.key]
-        # This object must not be used any more: closing the descriptor would no longer find it.
+        # This object must not be used any more: closing the descriptor would not find it.
         self.fd = -1

@@ -6,8 +6,7 @@ in the system call that also waits, and a tick with nothing to submit and nothin
 Invariants
   - In guest mode ``get_events`` runs on a foreign thread, which must not touch the ring: there it waits on an
     eventfd that the ring signals, and ``process_events`` enters.
-  - ``close`` cancels everything, drains by count, then closes the ring; what will not drain is leaked on
-    purpose, because the kernel may still write there.
+  - ``close`` ends every operation before it closes the ring, see `draining`.
 
 Everything about operations is in `engine`: nothing that builds on it names this class.
 """
@@ -56,8 +55,8 @@ _iter_unpack = CQE.iter_unpack
 class Manager(Engine):
     """Trio's I/O manager on one ring.
 
-    ``Manager()`` as Trio's set-up calls it answers with whatever manager was chosen for that run, which
-    may be Trio's own; `Manager.create` makes one.
+    ``Manager()``, as Trio's set-up calls it, returns the manager that was chosen for that run, which may be
+    Trio's own; `Manager.create` makes one.
     """
 
     def __new__(cls) -> Any:
@@ -106,7 +105,7 @@ class Manager(Engine):
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self.foreign: Any = seams.stock_manager()
             if isinstance(self.ring, KernelRing):
-                self.ring.register_eventfd(self._eventfd)  # as a guest run does, once it knows that it is one
+                self.ring.register_eventfd(self._eventfd)  # a guest run does later: a filter is met here
                 self.ring.unregister_eventfd()
             super()._reserve(options)
         except BaseException:
@@ -137,7 +136,7 @@ class Manager(Engine):
             n = self._poll()
             if n == 0:
                 if self._guest:
-                    # From here to process_events the worker may be waiting, and cannot submit for us.
+                    # From here to process_events the worker may be waiting, and it cannot submit.
                     self.ring.eager = True
                 return 0
         elif threading.get_ident() != self._owner:
@@ -308,8 +307,7 @@ class Manager(Engine):
         return receive
 
     def _quiet(self) -> float:
-        """How many seconds the ring may be waited for without anything else to look after; negative: there is
-        something now."""
+        """For how many seconds the run may wait for the ring alone; negative: something else is due."""
         if self._ticks is None or self._delayed or self.cancels.waiting or self.cancels.deferred:
             return -1.0  # without `_ticks`: something was put around entering the ring, which C does not call
         if not self._armed:
@@ -323,7 +321,8 @@ class Manager(Engine):
     # ---- waiting -------------------------------------------------------------------------------------
 
     def _let_timers_win(self) -> int:
-        """What is left of these operations after it (a kernel worker has it) is cancelled the next time."""
+        """Enters once, so that linked timers which are due end their operations. The operations that are
+        left, in kernel workers, are cancelled the next time."""
         due = self.cancels.take_deferred()
         n = self._cycle(0.0)
         self.cancels.flush_deferred(due)
@@ -346,9 +345,9 @@ class Manager(Engine):
     def _readiness(self) -> Any:
         """Where tasks wait for descriptors that others own: Trio's own epoll, which the ring polls.
 
-        A poll of the ring's holds the file, so that closing the descriptor without notice would not end the
-        connection, and it takes what epoll refuses. The price is a system call to begin a wait and one for
-        each round of wake-ups, as on stock Trio.
+        A poll in the ring would hold the file, so that closing the descriptor without notice would not end
+        the connection, and it would accept files that epoll refuses. The price is a system call to begin a
+        wait and one for each round of wake-ups, as on stock Trio.
         """
         if not self._watched:
             self._watch()
@@ -371,7 +370,7 @@ class Manager(Engine):
 
     def _wait_on_foreign_thread(self, timeout: float) -> int:
         if not self._guest_fd_registered:
-            # Only the owner may register the eventfd: bounce through process_events once.
+            # Only the owner may register the eventfd, which it does in process_events.
             self._guest = True
             return _SPURIOUS
         poll = select.poll()
@@ -398,8 +397,8 @@ class Manager(Engine):
     def _trouble(self, n: int) -> int:
         """What to do about an enter that failed with nothing to hand out: completions, or a number below 0.
 
-        Other errors are raised by `process_events`: out of `get_events` Trio's run falls without
-        clean-up, which is right in a forked child alone."""
+        An error that ends the run is raised by `process_events`: raised by `get_events` it would end Trio's
+        run without clean-up, which is right only in a forked child."""
         if n == _EINTR:
             return _SPURIOUS
         if n in PASSING:

@@ -1,4 +1,4 @@
-"""The ring that a Trio run wants, and what is said where there is none.
+"""The ring of a Trio run, and the error where there is none.
 
 It must not know what the ring is used for.
 """
@@ -34,7 +34,7 @@ _DISABLED = int(abi.IORING_SETUP_R_DISABLED)
 
 
 def open_ring(options: RingOptions) -> KernelRing:
-    """A ring as a Trio run wants it: single issuer, deferred work, not accounted as waiting for disk.
+    """A ring for a Trio run: single issuer, deferred work, waits not accounted as waits for a disk.
 
     Raises:
         RingUnavailable: the kernel opens none, for any reason: the options were checked when they were made.
@@ -63,7 +63,7 @@ def open_ring(options: RingOptions) -> KernelRing:
 
 
 def _poll_devices(ring: KernelRing, microseconds: int) -> None:
-    """Waits poll the queues of network devices for so long."""
+    """Makes waits poll the queues of network devices for this long."""
     memory = zeroed(NAPI.size)
     NAPI.pack_into(memory.view, 0, microseconds, 0, int(abi.IO_URING_NAPI_REGISTER_OP), 0)
     try:
@@ -77,6 +77,6 @@ def _poll_devices(ring: KernelRing, microseconds: int) -> None:
 
 
 def unavailable(exc: OSError | MemoryError, call: str, options: RingOptions) -> RingUnavailable:
-    """What a run says whose ring could not be had, or not what it needs besides: ``call`` failed."""
+    """The error of a run that cannot have its ring, or what it needs besides: ``call`` failed."""
     number = errno.ENOMEM if isinstance(exc, MemoryError) else exc.errno or errno.EIO
     return unavailable_from_errno(number, call, options.buffers * options.buffer_size)

@@ -101,7 +101,7 @@ class Operation(Entry):
         self.interrupt = raise_cancel
         self.retired |= self.pooled
         if self.until <= perf_counter() and not self.engine.ring.eager:
-            # Where a guest's worker is waiting nobody would come round to it.
+            # While a guest's worker is waiting, nothing would send a deferred request.
             self.engine.cancels.defer(self)
         else:
             self.engine.cancels.cancel(self)

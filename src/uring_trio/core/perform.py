@@ -42,8 +42,8 @@ async def perform(op: Op[T], *, timeout: float | None = None) -> T:
 
     Args:
         op: the operation.
-        timeout: seconds, held by the kernel from the operation's first attempt on. What a kernel worker
-            runs (path operations, fsync, splice) is not interrupted by it.
+        timeout: seconds, held by the kernel from the operation's first attempt on. Operations in a kernel
+            worker (path operations, fsync, splice) are not interrupted by it.
 
     Raises:
         trio.TooSlowError: ``timeout`` passed; the operation was cancelled.
@@ -53,7 +53,7 @@ async def perform(op: Op[T], *, timeout: float | None = None) -> T:
         NoWorker: no thread could be made for a kernel worker; nothing was done.
         OperationRestricted: ``RingOptions(restrictions=)`` lacks it; nothing was done.
         TypeError: not an operation, or a multishot.
-        ValueError: it is linked to the next one, which is some other task's, or has no completion if it
+        ValueError: it is linked to the next entry, which may be another task's, or has no completion if it
             succeeds.
     """
     if op.__class__ is not Op:
@@ -146,7 +146,7 @@ async def run_volley(
     volley: Volley, name: str, pins: object, *, now: bool = False
 ) -> tuple[list[int], Callable[[], Any] | None]:
     """Runs a volley of this run's ring; returns its results, and what raises the cancellation that arrived
-    meanwhile, if one did. ``pins`` live until all members are through. ``now``: it is submitted before any
+    meanwhile, if one did. ``pins`` live until all members have completed. ``now``: it is submitted before any
     other task runs, which may close its descriptors."""
     engine = current()
     slot = engine.acquire(name)
@@ -160,7 +160,7 @@ async def run_volley(
 
 
 def check_timeout(timeout: float | None) -> None:
-    """Raises what is wrong with a time limit in seconds, or None for none."""
+    """Refuses what is no time limit: seconds, or None for none."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):

@@ -26,7 +26,7 @@ class RingStatistics:
         completed: completions taken from the kernel. A multishot operation has many.
         enters: calls of io_uring_enter.
         overflows: completions that found the completion queue full. The kernel keeps them.
-        late: completions that belonged to no operation any more, and reached nobody.
+        late: completions that belonged to no operation any more.
         cancels_requested: cancels of operations, sent to the kernel.
         cancels_won: cancels after which the operation came back cancelled.
         cancels_lost: cancels that found the operation finished.

@@ -4,8 +4,7 @@ Files and paths share the workers of a ring. An operation that may wait without 
 a FIFO does, widens the bound while it is in flight, so that the others keep theirs.
 
 Invariants
-  - What `widen` added is taken away by `narrow_all`: the bound is the thread's, and its next ring would have
-    it.
+  - `narrow_all` takes back what `widen` added: the bound is the thread's, and its next ring would have it.
 
 It must not know what the operations are.
 """
@@ -28,7 +27,7 @@ _IOWQ_MAX_WORKERS = int(abi.IORING_REGISTER_IOWQ_MAX_WORKERS)
 
 
 class Workers:
-    """Of one ring. A scripted ring has none: nothing is done, and the bound is 0."""
+    """The workers of one ring. A scripted ring has none: nothing is done, and the bound is 0."""
 
     def __init__(self, ring: RingLike) -> None:
         self._ring = ring
@@ -50,15 +49,15 @@ class Workers:
         return int(numbers[0])
 
     def widen(self, number: int) -> None:
-        """Lets so many more run, or fewer where it is negative. Where a filter refuses that, they are
-        shared."""
+        """Raises the bound by ``number``, or lowers it where that is negative. Where a filter refuses this,
+        the bound stays as it is."""
         if isinstance(self._ring, KernelRing):
             with suppress(OSError):
                 self.limit(self.limit(0) + number)
                 self._beside += number
 
     def narrow_all(self) -> None:
-        """Takes away what was added, before the ring is closed."""
+        """Takes back what `widen` added, before the ring is closed."""
         if self._beside:
             self.limit(self.limit(0) - self._beside)
 

@@ -3,10 +3,10 @@ does without, in `NAMES_OF_TICKS`.
 
 ``names`` lists and checks them, ``runs`` finds the current run and chooses managers, ``waits`` parks tasks
 and resumes them, ``attempts`` has the checkpoints of calls that do not wait, ``ticks`` runs the scheduler's
-usual steps in C and ``calls`` the usual way of methods, ``checkpoints`` and ``patches`` replace parts of
+usual steps in C and ``calls`` the fast path of methods, ``checkpoints`` and ``patches`` replace parts of
 Trio, ``anyio`` parts of AnyIO, ``protocols`` says what is expected of the rooms above. No Python module here
-knows what an operation does; ``_io_socket.c``, ``_io_receive.c`` and ``_io_connection.c`` are the usual
-calls of `net.socket` once more, in C.
+knows what an operation does; ``_io_socket.c``, ``_io_receive.c`` and ``_io_connection.c`` repeat the fast
+path of `net.socket` in C.
 """
 
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause

@@ -1,12 +1,12 @@
 """The one place that touches private names of AnyIO.
 
-AnyIO finds a backend by name in a table, and what is not there as a module among its own. Inside a ring run
-the library is Trio and AnyIO uses its Trio backend; ours are entering a run (``anyio.run``, the test runner)
-and, inside AnyIO's socket streams, the two methods that every byte goes through.
+AnyIO looks a backend up by name in a table, then among its own modules. Inside a ring run the library is Trio
+and AnyIO uses its Trio backend. What differs is how a run is entered (``anyio.run``, the test runner) and, in
+AnyIO's socket streams, the two methods that every byte goes through.
 
-Those two replace AnyIO's in its class, so that types, attributes and what AnyIO's other methods do stay. They
-do the same with fewer calls on a ring socket, in a run on epoll too, and leave all else (other sockets,
-items that are not ``bytes``) to the methods that were there.
+Those two replace AnyIO's in its class, so that types, attributes and its other methods stay. They do the same
+with fewer calls on a ring socket, in a run on epoll too, and leave all else (other sockets, items that are
+not ``bytes``) to AnyIO's.
 
 Importing this imports AnyIO, and fails where AnyIO does not look as expected.
 """

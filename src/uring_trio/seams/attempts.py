@@ -1,8 +1,7 @@
 """Checkpoints of calls that do not wait: one yield beside the call, or a look for a cancellation alone.
 
 As `waits` they read a task's cancel status and yield Trio's own messages, because the public functions cost
-more than such a call. What is marked as protected from Ctrl-C is marked last: ``types.coroutine`` gives a
-function new code.
+more than such a call.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ def pause() -> Generator[Any, Any, None]:
 def attempt(manager: Any, fn: Callable[..., _T | None], *args: Any) -> Generator[Any, Any, _T | None]:
     """Calls a function that does not wait, as a checkpoint, in the run that ``manager`` is of.
 
-    None, without a yield: the function gave up (its None), this is another run, or a checkpoint would raise
-    now, which is left to the operation that is to follow.
+    None, without a yield: the function gave up (its None), this is another run, or a checkpoint would raise,
+    which is left to the operation that follows.
 
-    Hot, as `attempt_on_ring` is, which says the same of any ring run.
+    Hot, so that `attempt_on_ring` repeats it for any ring run.
     """
     task = context.task
     runner = task._runner
@@ -111,7 +110,7 @@ def inline(fn: Callable[..., _T], *args: Any) -> Generator[Any, Any, _T]:
 
 
 def cancelled() -> bool:
-    """Whether a checkpoint would raise now: the cheap look of an iterator between two yields."""
+    """Whether a checkpoint would raise now: a cheap check for an iterator between two yields."""
     task = context.task
     if task._cancel_status.effectively_cancelled:
         return True

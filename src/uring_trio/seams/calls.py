@@ -1,11 +1,11 @@
-"""Methods of sockets and streams whose usual way is in C.
+"""Methods of sockets and streams whose fast path is in C.
 
-`compiled` puts a `Method` of the C text in the place of a coroutine function. Where ticks run in C its calls
+`compiled` puts a `Method` of the C code in the place of a coroutine function. Where ticks run in C its calls
 are awaitables that need no frame; elsewhere, and for everything uncommon, they are the function's own. The
 function stays the reference: the method has its name, signature and docstring.
 
-`describe_sockets` says where the C text finds the fields that it looks at. As long as it has not, or where a
-field is not as expected, every call is the function's.
+`describe_sockets` says where the C code finds the fields that it looks at. Before that, and where a field is
+not as expected, every call is the function's.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def compiled(
             return function
         if again is not None:
             enable_ki_protection(again)
-        return C.Method(kind, every, function, again, socket, guard, flag, unread, usual)  # type: ignore[no-any-return]
+        return C.Method(kind, every, function, again, socket, guard, flag, unread, usual)  # type:
+        ignore[no-any-return]
 
     return decorate
 
@@ -86,11 +87,11 @@ def describe_sockets(
     prepare: Callable[[Any, int], Any],
     adopt: Callable[[Any, int], Any],
 ) -> None:
-    """Says of which classes sockets, their descriptors and their operations are, once for the process.
+    """Names the classes of sockets, their descriptors and their operations, once for the process.
 
     Args:
-        prepare: sets a socket's reader up for a size, and answers with its owner; None: not this one.
-        adopt: the socket of a connection, made of its listener's socket inside and its descriptor.
+        prepare: sets a socket's reader up for a size, and returns its owner; None: not for this socket.
+        adopt: makes the socket of a connection, from the stdlib socket of its listener and its descriptor.
     """
     if C is None or not tested() or not all(map(present, NAMES_OF_TICKS)):
         return

@@ -1,8 +1,8 @@
 """Trio's checkpoints and the function by which tasks park, in C, for runs whose scheduler ticks are in C.
 
-A program may have imported the functions before, so they stay what they are, and the code inside of them is
-exchanged. The new code calls C. There an awaitable is made if the caller is a task that is stepped in C; in
-any other run, and in Trio's own loop, the call goes on to a function with the old code.
+A program may have imported the functions before, so the objects stay and their code is exchanged. The new
+code calls C. There an awaitable is made if the caller is a task that is stepped in C; in any other run, and
+in Trio's own loop, the call goes on to a function with the old code.
 
 The new code is that of a plain function with the flag of coroutine functions: `inspect` and others see a
 coroutine function, and the interpreter calls it without making a coroutine first.

@@ -39,7 +39,7 @@ def patch_socket_type(cls: Any) -> None:
 
 
 class Subclassable:
-    """Before a class of Trio's that refuses to have subclasses, it keeps that class from being asked."""
+    """A first base, before a class of Trio's that refuses subclasses in its ``__init_subclass__``."""
 
     def __init_subclass__(cls) -> None:
         pass

@@ -1,6 +1,6 @@
 """The interface of an operation to the waits, and of its run to the operation.
 
-Everything is built on this package, so it names none of that: these protocols say what it uses.
+This package imports nothing from the rooms above it: these protocols say what it uses of them.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def deadline_checks(runner: Any, offset: float) -> tuple[Callable[[], object], C
     deadlines = runner.deadlines
 
     def due() -> bool:
-        # The first entry may be of a scope that has gone; only ``next_deadline`` knows.
+        # The first entry may be of a scope that has gone; ``next_deadline`` skips those.
         heap = deadlines._heap
         if not heap or heap[0][0] > (now := offset + perf_counter()):
             return False

@@ -68,7 +68,7 @@ def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]],
 
 
 def restore() -> None:
-    """Undoes `exchange`. What something else was put in the place of stays."""
+    """Undoes `exchange`, see `Places.restore`."""
     _places.restore()
 
 

@@ -26,7 +26,7 @@ class Places:
         setattr(kind, name, shortcut)
 
     def restore(self) -> None:
-        """Puts the functions back. What something else was put in the place of stays."""
+        """Puts the functions back, but where something else has taken a shortcut's place."""
         while self._taken:
             kind, name, function, shortcut = self._taken.pop()
             if vars(kind)[name] is shortcut:

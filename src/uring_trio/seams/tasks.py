@@ -66,7 +66,7 @@ _STOOD_FOR = (
     ("Task", "__init__"),
     ("Task", "_activate_cancel_status"),
 )
-"""The functions that the shortcuts and the end of a task do the work of besides."""
+"""Other functions whose work the shortcuts and the end of a task do."""
 _ARGUMENTS = {
     "_check_nursery_closed": 1,
     "_child_finished": 3,
@@ -111,7 +111,7 @@ def exchange(extension: Any, find_offsets: Callable[[Iterable[tuple[Any, str]]],
 
 
 def restore() -> None:
-    """Undoes `exchange`. What something else was put in the place of stays."""
+    """Undoes `exchange`, see `Places.restore`."""
     while _undo:
         _undo.pop()()
     _places.restore()

@@ -1,11 +1,11 @@
 """Whole scheduler ticks in C, for a ring run on a Trio that they were written for.
 
-Trio's loop hands out events once for each batch of tasks. `make_ticks` answers with an object whose ``run``
+Trio's loop hands out events once for each batch of tasks. `make_ticks` returns an object whose ``run``
 then goes on by itself, batch after batch, until something is uncommon: an instrument, a task in
 ``wait_all_tasks_blocked``, a deadline that is due, Ctrl-C, an end. Trio's own loop does the rest.
 
-The C text reads and writes fields of Trio's objects in place. Where they lie is found here, on a fresh object
-of each class, and a Trio of another shape gets None: the run is slower then, nothing else.
+The C code reads and writes fields of Trio's objects in place. Their offsets are found here, on a fresh object
+of each class. For a Trio of another shape there are no ticks in C, and the run is slower.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def make_ticks(
         owners: the `Fd` of each descriptor in use; ``foreign``: Trio's own manager beside the ring's.
         ring: addresses of the mapped ring, of its pointer to completions, and of two functions of the shim:
             whether it is idle, and one cycle.
-        offset: what Trio's clock is ahead of the monotonic clock.
+        offset: seconds that Trio's clock is ahead of the monotonic clock.
         quiet: how many seconds the run may wait as far as its manager is concerned; negative: not at all.
         stray: what takes a completion that belongs to no operation.
     """
@@ -143,7 +143,7 @@ def _unusual(runner: Any, task: Any, message: Any) -> None:
 
 
 def _find(operation: type) -> tuple[int, ...] | None:
-    """The offsets of the fields, in the order of the C text's list; None where one is not as expected."""
+    """The offsets of the fields, in the order of the list in C; None where one is not as expected."""
     if operation not in _offsets and not (tested() and all(map(present, NAMES_OF_TICKS))):
         _offsets[operation] = None
     elif operation not in _offsets:
@@ -167,7 +167,7 @@ def find_offsets(wanted: Iterable[tuple[Any, str]]) -> tuple[int, ...] | None:
 
 
 def _offset(kind: Any, name: str) -> int | None:
-    """Where in its instances the slot of that name is; asked twice, so that chance does not answer."""
+    """Where in its instances the slot of that name is; looked for twice, since a match may be chance."""
     slot = getattr(kind, name, None)
     if not isinstance(slot, types.MemberDescriptorType):
         return None

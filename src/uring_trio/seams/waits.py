@@ -1,10 +1,10 @@
-"""How tasks wait for operations: each trap queues what it is given, parks and returns a number.
+"""How tasks wait for operations: each wait queues what it is given, parks and returns a number.
 
-They live here because they read a task's cancel status and yield Trio's own messages: the public functions
-for that cost almost a microsecond more per operation. `deliver` is the other end, which resumes the tasks;
-`attempts` has the checkpoints of calls that do not wait.
+The waits live here because they read a task's cancel status and yield Trio's own messages: the public
+functions for that cost almost a microsecond more per operation. `deliver` is the other end, which resumes the
+tasks; `attempts` has the checkpoints of calls that do not wait.
 
-Nothing here knows what an operation does. What is marked as protected from Ctrl-C is marked last:
+Nothing here knows what an operation does. ``enable_ki_protection`` is the outermost decorator, because
 ``types.coroutine`` gives a function new code.
 """
 
@@ -255,9 +255,9 @@ def _transact_by_deadline(op: Request, task: Any) -> Generator[Any, Any, int]:
 
     When the kernel's timer wins, Trio expires the same deadline before the task runs again, and the
     cancellation is raised here. If the deadline has been moved meanwhile, or is shielded, the operation
-    is armed again unseen: as it was, for other tasks may have set ``op`` up for something else meanwhile and
-    not have queued it, because they were cancelled. What was interrupted before the time of its timer is the
-    caller's: the process was stopped, or no thread could be made for a kernel worker.
+    is armed again, unseen by the task, with the same template: another task may have set ``op`` up for
+    something else meanwhile, and been cancelled before it queued that. An interruption before the time of the
+    timer is the caller's: the process was stopped, or no thread could be made for a kernel worker.
     """
     offset, reach = op.engine.clock_offset, -inf if op.reach is None else op.reach
     user_data, pins, template = op.user_data, op.pins, op.template
@@ -357,8 +357,8 @@ def transfer(
 @enable_ki_protection
 @types.coroutine
 def transact_volley(op: Request, volley: Volley) -> Generator[Any, Any, Callable[[], Any] | None]:
-    """Queues a volley and parks until all its members are through; returns what raises the cancellation, if
-    there was one meanwhile. A task whose scope is cancelled already queues nothing."""
+    """Queues a volley and parks until all its members have completed; returns what raises the cancellation,
+    if there was one meanwhile. A task whose scope is cancelled already queues nothing."""
     task = context.task
     runner = task._runner
     if task._cancel_status.effectively_cancelled or (runner.ki_pending and task is runner.main_task):
@@ -417,12 +417,12 @@ def deliver(manager: Any, completions: Iterable[tuple[int, int, int]]) -> None:
     runner = manager.runner or manager.bind()
     entries = manager.table.entries
     runnable = runner.runq
-    # A guest's host has to be told of the first; instruments want to know of each.
+    # A guest's host has to be woken for the first; instruments are called for each.
     reschedule = runner.reschedule if runner.is_guest or "task_scheduled" in runner.instruments else None
     for user_data, res, flags in completions:
         try:
             op = entries[user_data & INDEX_MASK]
-        except IndexError:  # another ring may post anything
+        except IndexError:  # posted by another ring
             manager.stray(user_data, res, flags)
             continue
         if op.user_data != user_data:
