@@ -35,7 +35,7 @@ _LONGEST = 1 << 33
 
 
 class ticks(Items[int]):
-    """A clock of the kernel's:
+    """A clock in the kernel:
 
         async with uring_trio.ticks(0.1) as clock:
             async for passed in clock:

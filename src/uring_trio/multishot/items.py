@@ -115,7 +115,7 @@ class subscribe(Items[T_co]):
     Raises:
         ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
             `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those), or is linked to the next
-            one, which is some other task's, or has no completion if it succeeds. Nothing is armed.
+            entry, which may be another task's, or has no completion if it succeeds. Nothing is armed.
         TypeError: not an operation.
         OSError: while iterating, the kernel's errno.
         trio.ClosedResourceError: while iterating, the descriptor was closed.

@@ -43,7 +43,7 @@ _SPARE = 16
 """Groups kept for the next consumer, for a while; each page that was used stays in memory."""
 
 _FIRST_BYTES = 1 << 19
-"""What the buffers that a group starts with have together; there are two at least, if it may have as many."""
+"""Bytes that a group starts with, in two buffers at least, if it may have as many."""
 
 _GROUPS_MAX = 0xFFFF
 
@@ -89,12 +89,12 @@ class Lease:
     def release(self) -> None:
         """Gives the memory back to the kernel, which may receive into it at once. Idempotent.
 
-        In the thread of its run; any other one asks that thread to (``trio.from_thread.run_sync``). Leaving
-        the ``with`` block of the lease gives it back too, likewise.
+        Call it in the thread of the run; in another thread, by ``trio.from_thread.run_sync``. Leaving the
+        ``with`` block of the lease does the same.
 
         Raises:
             BufferError: something still shares the memory of ``data``, such as an array made from it.
-            RuntimeError: this is another thread than that of the run, which goes on; the lease stays out.
+            RuntimeError: called in another thread while the run goes on; the lease stays out.
         """
         data = self._data
         if data is not None:
@@ -140,7 +140,7 @@ class Lease:
 
 
 class Lender(ABC):
-    """Memory that leases are of.
+    """The owner of memory that leases lend.
 
     Attributes:
         closed: nothing goes back any more.
@@ -214,7 +214,7 @@ class Group(Lender):
 
     @property
     def number(self) -> int:
-        """What an entry names the group by."""
+        """The number by which entries name the group."""
         return int(self.buffers.group)
 
     def consume(self, res: int, flags: int) -> None:
@@ -276,7 +276,7 @@ class Group(Lender):
             self._groups.keep(self)
 
     def grow(self) -> None:
-        """More buffers, if it may have more: the kernel found none left."""
+        """Adds buffers, if it may have more: the kernel found none left."""
         new = self.buffers.grow()
         self.idle = False
         if new:
@@ -286,7 +286,7 @@ class Group(Lender):
             self._groups.changed()
 
     def shrink(self) -> None:
-        """Half of the buffers that it grew by go, if they are available."""
+        """Halves the buffers, down to as many as it started with, as far as they are available."""
         gone = self.buffers.shrink(max(self.first, self.in_use // 2))
         for bid in reversed(gone):
             self._withdrew(bid)
@@ -298,7 +298,7 @@ class Group(Lender):
         self.available -= 1
 
     def close(self) -> None:
-        """Unregisters the buffers; what a lease shows stays there as long as the lease."""
+        """Unregisters the buffers; the memory of a lease stays as long as the lease."""
         self.closed = True
         self.buffers.close()
 
@@ -354,7 +354,8 @@ class Groups:
             self._give_up(self._spare.popleft())
 
     def trim(self) -> bool:
-        """Gives memory back of groups that are as the last trim found them; whether there may be more."""
+        """Gives back memory of groups that have not changed since the last trim; whether there may be
+        more."""
         for group in [group for group in self.open if group.idle]:
             if group.used:
                 group.shrink()

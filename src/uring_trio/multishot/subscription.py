@@ -57,7 +57,7 @@ class Pacer(Protocol):
         """Notes that the consumer took ``size`` bytes."""
 
     def close(self) -> None:
-        """Ends coalescing finally."""
+        """Ends coalescing for good."""
 
 
 class Supply(Protocol):
@@ -83,7 +83,7 @@ class Subscription:
     """Completions of one multishot request on a descriptor.
 
     Args:
-        owner: of the descriptor; closing it ends the subscription with `trio.ClosedResourceError`.
+        owner: the `Fd`; closing it ends the subscription with `trio.ClosedResourceError`.
         name: the operation's name in the statistics.
         fields: the entry, as ``KernelRing.put`` takes it.
         discard: gives back what a completion (its result and flags) holds.
@@ -169,7 +169,7 @@ class Subscription:
     @enable_ki_protection
     async def get(self) -> tuple[int, int]:
         """The next completion's result and flags, or the result that ended the multishot: an errno,
-        negative, or what ``ends`` says. That is told once; the next call arms again.
+        negative, or what ``ends`` says. That is returned once; the next call arms again.
 
         Checks for cancellation each time. It yields where the queue is empty, and so at least once per
         refill: completions are delivered between the steps of tasks.
@@ -219,16 +219,16 @@ class Subscription:
 
     @property
     def paused(self) -> bool:
-        """Whether `pause` is through: nothing is in flight, and nothing is left to take."""
+        """Whether `pause` is complete: nothing is in flight, and nothing is left to take."""
         return self._paused and self.state is S.RESTING and not self.queue
 
     async def pause(self) -> bool:
         """Cancels the multishot and waits for its last completion; it is armed again by `resume` alone.
 
-        A checkpoint only where there is something to wait for. Cancelled it goes on pausing.
+        A checkpoint only where there is something to wait for. A cancelled call leaves it pausing.
 
         Returns:
-            `paused`. If not, `get` has something to tell, and after that this is called again.
+            `paused`. If False, take what `get` returns, then call this again.
 
         Raises:
             trio.BusyResourceError: another task is taking completions.
@@ -315,7 +315,7 @@ class Subscription:
         now, the next `get` tries again."""
         group = self.group
         if group is not None and not group.available and self.state is S.RESTING and not self._paused:
-            # Not only ENOBUFS tells of it: a bundle has the last buffer, or the consumer took it.
+            # There may have been no ENOBUFS: a bundle has the last buffer, or the consumer took it.
             group.grow()
         if self._has_room():
             self.step(Event.ROOM)
@@ -343,7 +343,7 @@ class Subscription:
         if group is not None:
             group.consume(res, flags)
             if more and self.state is _ARMED and self._merge is None:
-                # What happens almost always, without the questions.
+                # The usual case, without the checks below.
                 self.queue.append((res, flags))
                 task = self.task
                 if task is not None:

@@ -146,14 +146,13 @@ def read_chunks(
 @overload
 def read_chunks(fd: Any, *, copy: bool, chunk_size: int = 65536, buffers: int = 8) -> ByteItems[Any]: ...
 def read_chunks(fd: Any, *, copy: bool = True, chunk_size: int = 65536, buffers: int = 8) -> ByteItems[Any]:
-    """Reads of a pipe, terminal or whatever else can be polled, by one multishot request:
+    """Reads of a pipe, a terminal or another file that can be polled, by one multishot request:
 
         async with uring_trio.read_chunks(pipe) as chunks:
             async for data in chunks:
                 use(data)
 
-    The descriptor stays the caller's. What was read and not taken when the block is left is gone: the
-    descriptor has nowhere to keep it.
+    The descriptor stays the caller's. Data that was read and not taken when the block is left is lost.
 
     Args:
         fd: a descriptor, or an object that has one.

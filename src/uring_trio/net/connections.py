@@ -1,4 +1,4 @@
-"""Connections as they come, by one multishot request: what every kind of listener iterates.
+"""Connections as they come, by one multishot request: the iterator of every kind of listener.
 
 The request is an accept, or a poll where others may accept from the same socket. It is armed again when it
 ends for a passing reason. Without descriptors or memory it waits, as Trio's own listeners do; a connection

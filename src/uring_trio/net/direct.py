@@ -2,8 +2,8 @@
 
 A listener is set up by one submission: socket, options, bind, listen, each linked to the one before. It
 accepts into free slots of the table. A stream over a slot costs no descriptor of the process and no socket
-object, and is out of reach of ``fork`` and ``exec``; in turn there is nothing but the ring to use it with.
-`DirectStream.install` makes an ordinary stream of it, for what needs one.
+object, and is out of reach of ``fork`` and ``exec``. The price: only the ring can use it.
+`DirectStream.install` makes an ordinary stream of it.
 
 Invariants
   - A slot is emptied when its owner closes, after what is in flight on it was cancelled by slot; so a number
@@ -291,7 +291,7 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     async def _send(self, data: memoryview, timeout: float | None) -> int:
         """Sends what the socket takes at once, and waits where that is nothing: a send that waits in the
-        kernel goes to a worker, a thread, where poll(2) reports what is no help."""
+        kernel goes to a kernel worker where poll(2) reports a state that does not help."""
         until = None if timeout is None else perf_counter() + timeout
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -442,7 +442,7 @@ async def _run_chain(engine: Engine, chain: Sequence[Op], address: Any) -> int:
                 break
     if min(results) >= 0:
         return results[-1]
-    # What follows a member that failed is cancelled, and so is all of a chain with a member that is refused.
+    # The members after one that failed are cancelled, and all members of a chain where one is refused.
     own = (i for i, res in enumerate(results) if res < 0 and res != _ECANCELED)
     failed = next(own, next(i for i, res in enumerate(results) if res < 0))
     if interrupt is not None and results[failed] == _ECANCELED:

@@ -64,8 +64,7 @@ def compiled(
             return function
         if again is not None:
             enable_ki_protection(again)
-        return C.Method(kind, every, function, again, socket, guard, flag, unread, usual)  # type:
-        ignore[no-any-return]
+        return C.Method(kind, every, function, again, socket, guard, flag, unread, usual)  # type: ignore[no-any-return]
 
     return decorate
 
