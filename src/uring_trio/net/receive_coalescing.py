@@ -42,11 +42,11 @@ _MOST = 524288
 
 
 class Coalescing:
-    """Of one flow.
+    """The coalescing of one flow.
 
     Args:
-        engine: of the run, which minds the time.
-        sock: where it arrives.
+        engine: the run's, which calls `on_timeout`.
+        sock: the socket that it arrives in.
         room: bytes of all buffers that it is received into.
 
     Attributes:
@@ -84,7 +84,7 @@ class Coalescing:
         self.stop()
 
     def stop(self) -> None:
-        """Takes the low-water mark back. Idempotent."""
+        """Restores the low-water mark. Idempotent."""
         if not self._active:
             return
         self._active = False
@@ -96,7 +96,7 @@ class Coalescing:
             pass  # closed meanwhile
 
     def close(self) -> None:
-        """Stops finally: the data that the consumer takes from now on was received before."""
+        """Stops for good: the data that the consumer takes after this was received before."""
         self._most = 0
         self.stop()
 
@@ -105,8 +105,8 @@ class Coalescing:
         self._since = monotonic()
 
     def _consider(self) -> None:
-        """Begins to hold back if the bytes counted came fast enough: three quarters of what comes in the time
-        that they may be held back, so that this does not end at the first hesitation."""
+        """Begins to hold back if the bytes counted came fast enough. The mark is three quarters of the bytes
+        that come within one delay, so that a short pause does not end it."""
         rate = self._count / max(monotonic() - self._since, 1e-6)
         self._start_anew()
         at_least = min(self._most, int(rate * self._engine.delay_seconds * 0.75))
@@ -122,8 +122,8 @@ class Coalescing:
             self.stop()
 
     def _may_coalesce(self) -> int:
-        """How much may be held back while the peer goes on sending: a quarter of the receive buffer, as its
-        size counts what surrounds the bytes too. 0: not in this socket."""
+        """How much may be held back while the peer goes on sending: a quarter of the receive buffer, whose
+        size counts the overhead of segments too. 0: not in this socket."""
         option = self._sock.getsockopt
         if option(_stdlib.SOL_SOCKET, _stdlib.SO_PROTOCOL) != _stdlib.IPPROTO_TCP:
             return 0

@@ -136,9 +136,9 @@ class _StreamChunks(ByteItems[Any]):
         self._single = False
         self._piece = min(size, _PIECE) if copy else size
         self._inline = False  # a fast flow is received by plain calls; bundles bring more at a time
-        self._burst = count  # how many there were since others had their turn
-        self._dry = False  # the last one found no more
-        self._waiting = False  # a task is about it
+        self._burst = count  # plain calls since other tasks could run
+        self._dry = False  # the last one left nothing in the socket
+        self._waiting = False  # a task is in `_next_inline`
 
     @enable_ki_protection
     async def __aenter__(self) -> Items[Any]:
@@ -204,8 +204,8 @@ class _StreamChunks(ByteItems[Any]):
         return await super().__anext__()
 
     async def _next_inline(self) -> bytes | Lease | None:
-        """What a plain receive brings while receives are coalesced; None: the subscription tells what is
-        next. As many in a row as there are buffers, then others have their turn.
+        """The next item by a plain receive, while receives are coalesced; None: the subscription has it.
+        After as many in a row as there are buffers, other tasks can run.
         """
         subscription = self._subscription
         assert subscription is not None

@@ -100,7 +100,7 @@ async def _splice_to_socket(source: int, sock: RingSocket, held: int, size: int)
 
 
 def _check_open(sock: RingSocket) -> None:
-    """Whatever was waited for, another task may have closed the socket meanwhile."""
+    """After a wait: another task may have closed the socket meanwhile."""
     if sock.fileno() < 0:
         raise trio.ClosedResourceError("this stream is closed")
 
@@ -135,7 +135,7 @@ async def _alignment(fd: int) -> int:
 
 
 def _enlarged(pipe: int) -> int:
-    """Makes a pipe as large as it is of use and allowed; its size."""
+    """Enlarges a pipe as far as that is useful and allowed; returns its size."""
     try:
         return fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
     except PermissionError:

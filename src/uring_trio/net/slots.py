@@ -1,6 +1,6 @@
-"""The slots of the ring's table of files, which direct descriptors are.
+"""Direct descriptors: the slots of the ring's table of files.
 
-Of the slots the first few are chosen here, for listeners; the kernel chooses from the rest.
+The first few slots are chosen here, for listeners; the kernel chooses from the rest.
 """
 
 from __future__ import annotations

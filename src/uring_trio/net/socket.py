@@ -15,7 +15,7 @@ While scheduler ticks run in C, the usual ``accept``, ``recv``, ``send`` and ``c
 `Fd` until a receive of it has to wait.
 
 Invariant: ``_owner`` is the state for one run and one descriptor number; both are compared at each use,
-because a descriptor can be closed behind our back and its number given to another file.
+because a descriptor can be closed without notice and its number given to another file.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class RingSocket(seams.SocketType):
         if not plain or not self._may_receive_in_kernel(owner) or owner.is_read():
             return await self._act_on_input(owner, _recv, buflen, flags)
         if fresh or self._streaming:
-            # A client mostly speaks first, and has done so by now.
+            # A client mostly sends first, and has done so by now.
             self._check_alone(owner)
             waits = self._streaming
             self._streaming = False
@@ -145,8 +145,8 @@ class RingSocket(seams.SocketType):
         return data
 
     async def receive_again(self, owner: Fd, buflen: int, res: int, timeout: float | None = None) -> bytes:
-        """After a receive that would block, or failed for a reason of the ring's: once more, when there is
-        input."""
+        """Receives once more when there is input, after a receive that would block, or failed for a reason of
+        the ring's."""
         if res == _ENOBUFS:
             # More arrived in one tick than there are buffers.
             owner.engine.more_buffers()
@@ -251,7 +251,7 @@ class RingSocket(seams.SocketType):
                 owner.in_kernel = not (self._stamps or owner.engine.keeps_urgent) and urgent_data.has_no_more(
                     self._sock
                 )
-            except OSError:  # no longer open: the receive says so
+            except OSError:  # it is closed: the receive reports that
                 return False
         return owner.in_kernel
 
@@ -292,7 +292,7 @@ class RingSocket(seams.SocketType):
             return await super().accept()
         sock = self._sock
         accepted = None
-        # Of a socket that does not listen poll(2) may say nothing, and accept(2) says so.
+        # For a socket that does not listen poll(2) may report nothing, and accept(2) fails.
         tried = owner is not known or not self._idle or owner.is_read()
         if tried:
             try:
@@ -461,7 +461,7 @@ class RingSocket(seams.SocketType):
         op = owner.reader
         if op is not None and op.task is not None:
             raise trio.BusyResourceError("another task is receiving from this socket")
-        # Single receives go through what looks at ``receiving``.
+        # The next single receive is set up anew, which checks ``receiving``.
         owner.receive_size = None
         self._streaming = False
         return owner
@@ -469,7 +469,7 @@ class RingSocket(seams.SocketType):
     # ---- inside --------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
-        """Ends what is in flight here, which would keep the file open, and waits for readiness."""
+        """Ends the operations in flight, which would keep the file open, and the waits for readiness."""
         self._owner = None
         fd = self._sock.fileno()
         engine = seams.manager_here()
@@ -506,7 +506,7 @@ seams.describe_sockets(RingSocket, Fd, Operation, _prepare, _accepted)
 
 
 def _kept(items: Any) -> Any:
-    """What is tried more than once as a list; the call itself says what is wrong with anything else."""
+    """A list, of what the call is tried with more than once; the call itself refuses anything else."""
     try:
         return list(items)
     except TypeError:

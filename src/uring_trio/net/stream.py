@@ -134,12 +134,12 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
             data: a buffer of bytes, which may not change before this returns.
 
         Returns:
-            Whether the kernel copied the data after all: over loopback always, and where the socket or the
-            limit on locked memory refuses the rest is sent as `send_all` does. Worth it for large data on a
-            network that does not copy; the notification that the memory is free costs a round trip.
+            Whether the kernel copied the data after all. It always does over loopback. Where the socket or
+            the limit on locked memory refuses, the rest is sent as `send_all` does. Worth it for large data
+            on a network that does not copy: the notification that the memory is free costs a round trip.
 
-        Errors as for `send_all`. Cancelled it stops sending, and returns once what was sent has left the
-        memory, for which the peer must take it or the connection end: so there is no ``timeout``.
+        Errors as for `send_all`. Cancelled, it stops sending, and returns once what was sent has left the
+        memory: the peer must take it, or the connection end. So there is no ``timeout``.
         """
         self._start_sending()
         try:

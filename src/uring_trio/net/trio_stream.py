@@ -1,11 +1,11 @@
 """`trio.SocketStream` with fewer layers.
 
-Its class stays Trio's own, since programs ask for it by name; two of its methods are put in its place once a
-ring run was started in this process. What they do, raise and say is what Trio's do: they leave out two
-context managers and a copy of the view for each call, which cost more than the call itself. Closing it
-forcefully, as Trio's servers do after each connection, leaves out a cancellation.
+Its class stays Trio's own, since programs ask for it by name; two of its methods are replaced once a ring run
+was started in this process. They do and raise what Trio's do. They leave out two context managers and a copy
+of the view for each call, which cost more than the call itself. Closing it forcefully, as Trio's servers do
+after each connection, leaves out a cancellation.
 
-They must work in every Trio run, on whatever socket the stream wraps.
+They must work in every Trio run, on every socket that a stream wraps.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class UringDatagrams(trio.abc.AsyncResource):
                     await udp.send_to(datagram.data, datagram.address)
 
         While all buffers are taken, datagrams wait in the socket, which drops what does not fit. Those that
-        were received and not taken when the block is left are gone, as datagrams may be.
+        were received and not taken when the block is left are lost.
 
         Args:
             size: bytes of a payload; what is beyond is cut off, see `Datagram.truncated`.

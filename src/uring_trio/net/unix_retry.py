@@ -1,7 +1,7 @@
-"""Unix sockets whose peer has no room, which poll(2) does not tell.
+"""Unix sockets whose peer has no room, which poll(2) does not report.
 
-A stream socket does not say when the backlog that it wants to get into has room; a datagram socket that is
-not connected is called writable whether its receiver is full or not. These calls try again, with growing
+For a stream socket it does not report when the backlog of the listener has room; a datagram socket that is
+not connected it reports as writable whether the receiver is full or not. These calls try again, with growing
 pauses, or look at the receiver.
 """
 
@@ -57,7 +57,7 @@ async def send_to(owner: Fd, name: str, address: Any, attempt: Callable[[], int]
 
 
 async def _until_receiver_has_room(owner: Fd, name: str, address: Any) -> None:
-    """Waits until the socket at this address takes more: of one that is connected to it poll(2) says so.
+    """Waits until the socket at this address takes more, which poll(2) reports for one connected to it.
 
     Raises:
         OSError: no such socket can be had.

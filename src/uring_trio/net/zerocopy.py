@@ -73,7 +73,7 @@ async def _send_by_reference(sock: RingSocket, data: memoryview) -> tuple[int, b
         0,
         address,
         min(length, LENGTH_MAX),
-        _stdlib.MSG_DONTWAIT,  # a kernel worker would wait where poll(2) reports what is no help
+        _stdlib.MSG_DONTWAIT,  # else it goes to a kernel worker where poll(2) reports what does not help
     )
     op.pins = held
     del held  # a traceback would keep it, and with it the caller's buffer from being resized

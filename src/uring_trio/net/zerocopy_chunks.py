@@ -57,7 +57,7 @@ class ZeroCopyChunks(ByteItems[Lease]):
 
     def _item(self, res: int, flags: int) -> Lease:
         feed, offset = self._feed, flags >> OFFSET_SHIFT
-        assert feed is not None  # from the entering on
+        assert feed is not None  # since entering
         return Lease(feed.views.pop(offset), feed, offset)
 
     def _discard(self, res: int, flags: int) -> None:

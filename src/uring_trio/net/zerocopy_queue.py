@@ -5,8 +5,8 @@ signals an eventfd when it has work, and the run's ring polls that.
 
 Invariants
   - The second ring is entered by the run's thread alone, and never waits.
-  - A piece of memory is the kernel's, a completion's that a consumer has not taken, a `Lease`'s, or in the
-    refill ring.
+  - A piece of memory is with the kernel, in a completion that a consumer has not taken, in a `Lease`, or in
+    the refill ring.
   - The second ring is closed when nothing is in flight on it and no poll of the eventfd is left. The memory
     stays as long as a lease shows it.
 """
@@ -262,7 +262,8 @@ class Feed(Lender):
         """The last completion of a receive was delivered."""
 
     def take(self) -> None:
-        """Runs the second ring, and delivers what it has; where that is under way already, behind it."""
+        """Enters the second ring and delivers its completions; a call from within adds to those that are
+        left."""
         while (n := self._ring.cycle(0.0)) > 0:
             completions = CQE_BIG.iter_unpack(self._ring.out[: n * CQE_BIG.size])
             self._arrived += [
@@ -393,7 +394,7 @@ class ZeroCopySubscription(Subscription):
 
 
 class _Share:
-    """What a subscription knows of the memory: whether a receive would find any."""
+    """The memory as a subscription sees it: whether a receive would find any."""
 
     __slots__ = ("_feed", "_seen", "_subscription", "on_return")
 
@@ -404,7 +405,7 @@ class _Share:
         self.on_return: Callable[[], None] | None = None
 
     def arm(self) -> None:
-        """The receive is submitted now."""
+        """Notes that a receive is about to be submitted."""
         self._seen = self._feed.queue.refilled
 
     @property
@@ -423,7 +424,7 @@ class _Share:
         """The kernel chooses the memory, and the queue counts it."""
 
     def grow(self) -> None:
-        """The memory is as large as it was made."""
+        """The memory does not grow."""
 
     def give_back(self) -> None:
         """The consumer is done."""
