@@ -7,7 +7,7 @@ Invariants
     library's file owns nothing. Handed over, the standard library's file has the state and the descriptor
     (`BufferedFile._convey`), and the calls of this file are calls of that one, in threads, as in Trio. The
     first access to ``wrapped`` hands it over, a non-blocking descriptor does, and so does the finalizer
-    of a file that was never closed: the standard library's then says so, writes and closes.
+    of a file that was never closed: the standard library's then warns, writes and closes.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class RingFile(Positional, trio.abc.AsyncResource):
         """The standard library's file that Trio's file would be around, with all that this file has read
         ahead or not written yet.
 
-        From the first access on both are one: what this file's methods do, they do on it in a thread, as on
-        stock Trio. (The methods with offsets stay on the ring. An unbuffered file has nothing to
-        hand over, and stays there too.)
+        From the first access on, this file's methods call that file's in a thread, as on stock Trio. (The
+        methods with offsets stay on the ring. An unbuffered file has nothing to hand over, and stays there
+        too.)
 
         Raises:
             trio.BusyResourceError: on the first access, while a call of another task is under way.
@@ -203,7 +203,7 @@ class RingFile(Positional, trio.abc.AsyncResource):
         return not able or file.away
 
     def _take_to_threads(self) -> None:
-        """A descriptor that does not block: what its calls come to is for the standard library to say."""
+        """Leaves the calls on a descriptor that does not block to the standard library's file."""
         self._file.hand()
 
     async def _refuse(self, name: str, *args: Any) -> Any:

@@ -1,13 +1,14 @@
-"""The block of memory of a buffered binary file, and the calls on it whose turn it is.
+"""The block of memory of a buffered binary file, and the calls that use it in their turn.
 
 The block serves reading and writing. It caches a part of the file, and these fields tell which of its bytes
 are valid. The model is the standard library's, because it decides what a program sees: the result of
 ``peek``, the kernel's position, the bytes that a failed write leaves behind.
 
   ``_pos``                     where the file's logical position is in the block
-  ``_raw``                     where the kernel's position is in it; None: it has nothing to do with it
-  ``_read_end``                up to here the block has what the file has; None: it has nothing of it
-  ``_write_pos``, ``_write_end``  what was written and is not in the file yet; ``_write_end`` None: nothing
+  ``_raw``                     where the kernel's position is in it; None: it is not in the block
+  ``_read_end``                the end of the bytes that the block has of the file; None: it has none
+  ``_write_pos``, ``_write_end``  the bytes that were written and are not in the file yet; None: there are
+  none
 
 Invariants
   - The block never moves: its address is asked for once.
@@ -111,7 +112,7 @@ class BlockFile(StatefulFile):
         return await self._file.step(opcode, self._address + at, length, self._block)
 
     async def _fill(self) -> int:
-        """Reads behind what the block has; returns the number of bytes."""
+        """Reads into the block, behind the bytes that it has; returns how many."""
         start = self._read_end or 0
         n = await self._step(READ, start, self._room - start)
         if n:
@@ -303,8 +304,8 @@ class BlockFile(StatefulFile):
             await self._flush_and_rewind()
 
     async def _flush_for_read(self, pos: int) -> None:
-        """Before a call reads; ``pos`` is where it began. Cancelled, it has consumed nothing: what is to be
-        written stays in the block."""
+        """Writes before a call reads; ``pos`` is where the call began. Cancelled, it has consumed nothing:
+        the bytes to be written stay in the block."""
         try:
             await self._flush_and_rewind()
         except (trio.Cancelled, KeyboardInterrupt):

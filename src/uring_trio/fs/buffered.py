@@ -28,7 +28,7 @@ __all__ = ["BufferedFile"]
 
 
 _OFFSETS = 1 << 63
-"""How many there are from 0 on, and below."""
+"""Offsets are less than this, and its negative at least."""
 
 
 class BufferedFile(BlockFile):

@@ -50,10 +50,10 @@ async def open_descriptor(name: Path, flags: int, mode: int = 0o666) -> int:
         OSError: the kernel's, with ``name``.
     """
     if flags & _NEVER_WAIT:
-        return await _open(ops.openat(name, flags, file_mode=mode))
+        return await persist(ops.openat(name, flags, file_mode=mode))
     if not await _may_wait(name):
         try:
-            fd = await _open(ops.openat(name, flags | os.O_NONBLOCK, file_mode=mode))
+            fd = await persist(ops.openat(name, flags | os.O_NONBLOCK, file_mode=mode))
         except OSError as exc:
             if exc.errno not in _WOULD_WAIT or isinstance(exc, EXPLAINED):
                 raise
@@ -67,14 +67,10 @@ async def open_descriptor(name: Path, flags: int, mode: int = 0o666) -> int:
     engine = current()
     engine.workers.widen(1)
     try:
-        return await _open(ops.openat(name, flags, file_mode=mode).with_flags(_ASYNC))
+        return await persist(ops.openat(name, flags, file_mode=mode).with_flags(_ASYNC))
     finally:
         if not engine.closed:
             engine.workers.widen(-1)
-
-
-async def _open(op: ops.Op[int]) -> int:
-    return await persist(op)
 
 
 async def _may_wait(name: Path) -> bool:

@@ -488,7 +488,7 @@ async def _copy(
         written, read = await perform_many(
             [ops.write(target, view, offset=done), ops.read(source, empty, offset=done + have)]
         )
-        # A process that was stopped finds the operations interrupted which had done nothing.
+        # After the process was stopped, operations that had done nothing come back interrupted.
         if isinstance(written, InterruptedError):
             written = 0
         if isinstance(read, InterruptedError):
@@ -522,7 +522,7 @@ async def _open(name: Path, flags: int, path: Path) -> int:
 def stat_op(path: Any, follow: bool = True) -> ops.Op[os.stat_result]:
     """The operation of a stat, which completes with an `os.stat_result`.
 
-    ``ops.statx`` tells more and takes longer over it; programs ask for the stat of very many paths.
+    ``ops.statx`` decodes more, and takes longer; programs ask for the stat of very many paths.
     """
     if isinstance(path, int):
         if path > _FD_MAX:

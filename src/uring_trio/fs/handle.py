@@ -8,7 +8,7 @@ Invariants
     has not begun it; once something was done the call goes on to its end.
   - The descriptor is closed when nothing is in flight on it.
   - A read is tried at once, without the ring, out of the page cache (`uring.cached`). It is a checkpoint all
-    the same, and no different otherwise: what would have to wait goes through the ring.
+    the same. A read that would have to wait goes through the ring.
   - No read of a file copies more than `PIECE` bytes between two yields.
 """
 
@@ -55,7 +55,7 @@ CURRENT = (1 << 64) - 1
 """The offset that stands for the file's own position."""
 
 PIECE = 1 << 20
-"""So many bytes are read in one call that holds the run's thread."""
+"""The most bytes that one call reads while it holds the run's thread."""
 READ = int(abi.IORING_OP_READ)
 WRITE = int(abi.IORING_OP_WRITE)
 _PROBE = 8192
@@ -125,7 +125,7 @@ class Descriptor:
         self.handed = self.away = True
 
     def gone(self) -> Descriptor:
-        """What an object has in this one's place that has given it away."""
+        """What an object that gave this descriptor away has in its place: one that is closing."""
         other = copy.copy(self)
         other.busy = False
         other.turns = ParkingLot()
@@ -133,8 +133,9 @@ class Descriptor:
         return other
 
     def nonblocking(self) -> bool:
-        """Whether reads and writes give up where they would have to wait, by the descriptor's flags now. One
-        that was closed without notice does not: the call says what is wrong, in the order of its checks."""
+        """Whether reads and writes give up where they would have to wait, by the descriptor's present flags.
+        False for one that was closed without notice: the call raises the error, in the order of its
+        checks."""
         try:
             return bool(fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK)
         except OSError:
@@ -155,8 +156,8 @@ class Descriptor:
         shielded: bool = False,
         among: set[Operation] | None = None,
     ) -> Awaitable[int]:
-        """One read or write; the kernel's answer, an errno negated among them. Interrupted by close it
-        raises `trio.ClosedResourceError`."""
+        """One read or write; returns the kernel's result, negative for an errno. Interrupted by `interrupt`
+        it raises `trio.ClosedResourceError`."""
         active = self.active if among is None else among
         return seams.transfer(
             active, name_of(opcode), opcode, self.fd, offset, address, length, pins, shielded
@@ -220,8 +221,8 @@ class Descriptor:
 
     async def read_left(self, front: bytes, whole: bool = True) -> list[bytes]:
         """``front``, and behind it all that a regular file has from its position on. ``whole``: it is read
-        into one object, unless the file grows meanwhile; else much is read into pieces, which take no long
-        time to free."""
+        into one object, unless the file grows meanwhile; else much is read into pieces, which are quick to
+        free."""
         left, start = self.left(), len(front)
         pieces = [front] if start else []
         if not whole and left > PIECE:
@@ -288,8 +289,8 @@ class Descriptor:
     async def _mend_position(self, opcode: int, before: int, done: int) -> None:
         """Moves the position behind a transfer of a regular file that came short.
 
-        What ends in an error after some bytes has their number as its result, and Linux 6.18 leaves the
-        position where it was, for reads only if no kernel worker did them: the next write would go over
+        A transfer that ends in an error after some bytes returns their number, and Linux 6.18 leaves the
+        position where it was, for reads only if no kernel worker did them. The next write would overwrite
         these bytes, and a loop of reads would never end. A system call moves it, and so does a read that met
         the end of the file.
         """
@@ -301,7 +302,7 @@ class Descriptor:
         there = os.fstat(self.fd)
         if here >= there.st_size and not stat.S_ISBLK(there.st_mode):
             return
-        # There is more, or an error: which is met again where it was met, right behind these bytes.
+        # There is more, or an error, which a read right behind these bytes meets again.
         memory = bytearray(1)
         address = pin_writable(memory)[0]
         if (
@@ -342,7 +343,7 @@ class Descriptor:
             self.let_go()
 
     def find_into(self, address: int, length: int, offset: int) -> int | None:
-        """Reads what is in the page cache: what `read_cached` answers when it got something, else None."""
+        """Reads what is in the page cache: the result of `read_cached` when it got something, else None."""
         if not self.cached:
             return None
         res = read_cached(self.fd, offset, address, length)
@@ -366,18 +367,18 @@ class Descriptor:
             self.let_go()
 
     def check_seekable(self) -> None:
-        """Raises what pread(2) says to a pipe, of which the ring's read takes the next bytes, whatever the
+        """Raises the error of pread(2) for a pipe: the ring's read would take its next bytes, whatever the
         offset."""
         if not self.regular and not self.raw.seekable():
             raise error_from_result(-errno.ESPIPE)
 
     def landed(self, length: int) -> int:
-        """How much of a transfer of the call whose turn it was is done, when the run has ended and its task
-        is not told: all of it, if the kernel may still be at it."""
+        """How many bytes the transfer of the call whose turn it was has done, where the run ended and did not
+        wake its task: all of them, if the kernel may still be writing."""
         return sum(length if op.task is not None else max(op.res, 0) for op in self.mine)
 
     def let_go(self) -> None:
-        """The end of what began with one more in ``users``."""
+        """Ends a call that ``users`` counts."""
         self.users -= 1
         if not self.users:
             self.idle.unpark_all()

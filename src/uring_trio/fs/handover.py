@@ -1,5 +1,5 @@
-"""Files with a state of their own, which the standard library's file gets at the end: when a program reaches
-for that one, or when this one is garbage.
+"""Files with a state of their own, which the standard library's file gets at the end: when a program asks for
+that one, or when this one is garbage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["StatefulFile"]
 
 _TELLS_ERRORS = sys.version_info >= (3, 13)
-"""Whether finalizers of the standard library's files tell `sys.unraisablehook` what their close raised."""
+"""Whether finalizers of the standard library's files pass errors of their close to `sys.unraisablehook`."""
 
 
 class StatefulFile(RingFile):
@@ -35,8 +35,8 @@ class StatefulFile(RingFile):
 
     @abstractmethod
     def _convey(self, *, final: bool) -> Any:
-        """Makes the standard library's file what this one is, and returns it. ``final``: for the finalizer.
-        Nobody reads any more, and there may be no descriptor free.
+        """Moves the state into the standard library's file, and returns that. ``final``: for the finalizer.
+        Nothing reads any more, and there may be no descriptor free.
 
         Raises:
             OSError: the descriptor was closed by other code.

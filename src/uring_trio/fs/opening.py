@@ -2,7 +2,7 @@
 
 `io.open` is called twice. The first call has an opener that stops it, so that wrong arguments raise its
 errors and the flags are its flags; the result for a mode is cached. The second call is on the descriptor, and
-makes the file that `io.open` would have made (see `stock`).
+makes the file that `io.open` would have made (see `stdlib_file`).
 """
 
 from __future__ import annotations
@@ -104,9 +104,8 @@ async def open_file(
 ) -> Any:
     r"""Opens a file on the ring: `trio.open_file` without its threads.
 
-    The result is a `RawFile`, `BufferedFile` or `TextFile`,
-    an asynchronous context manager. A checkpoint; a file that was
-    opened when the cancellation came is closed again, or handed out.
+    The result is a `RawFile`, `BufferedFile` or `TextFile`, an asynchronous context manager. A checkpoint; a
+    file that was opened when the cancellation came is closed again, or handed out.
 
     Args:
         file: a path, or a descriptor.
@@ -203,7 +202,7 @@ def _flags_of(path: Any, mode: str, *others: Any) -> int:
 
 
 class _Enough(Exception):
-    """Ends a call of `io.open` that has told what it would do."""
+    """Ends a call of `io.open` once its flags are known."""
 
 
 def _size_of(made: Any) -> int:

@@ -45,8 +45,8 @@ _ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP))
 class PathMethods:
     """The methods of `Path` that are on the ring; see `pathlib.Path` for what each does.
 
-    They use nothing of ``self`` but what every kind of path has, and each other not through ``self``: so they
-    serve as methods of other classes of paths too.
+    They use only what every kind of path has, and do not call each other through ``self``: so they serve as
+    methods of other classes of paths too.
     """
 
     __slots__ = ()
@@ -133,7 +133,7 @@ class PathMethods:
         Args:
             follow_symlinks: whether to look at the target of a symbolic link; if not, at the link.
         """
-        # As `paths.stat`: a frame less for what programs ask very many paths for.
+        # As `paths.stat`, with a frame less: programs call it for very many paths.
         found: os.stat_result | int | None
         found = await seams.attempt_on_ring(find_stat, self, follow_symlinks)
         if isinstance(found, os.stat_result):
@@ -309,9 +309,9 @@ class PathMethods:
 
 
 class Path(PathMethods, trio.Path, pathlib.PurePosixPath):
-    """A `trio.Path` whose methods use the ring; a few still need a thread (see this module's text).
+    """A `trio.Path` whose methods use the ring; a few need a thread (`uring_trio.fs.path` lists them).
 
-    Needs a ring run. Its instances are `trio.Path` objects, and what makes a path of one makes a `Path`.
+    Needs a ring run. Its instances are `trio.Path` objects, and a path made from one is a `Path`.
 
     Each async method is a checkpoint. Cancelled, it has done nothing, or ends first and returns its result;
     `write_bytes`, `write_text`, `touch` and `mkdir` with ``parents`` take several steps and may have done

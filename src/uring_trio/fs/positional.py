@@ -36,9 +36,10 @@ __all__ = ["Positional"]
 
 _OFFSET_MAX = (1 << 63) - 1
 _SMALL = 16384
-"""Up to here a piece is made in one call. If not all of it is in memory, what was there is read again."""
+"""Up to this size a piece is read by one call. If not all of it is in memory, the ring reads all of it
+again."""
 _VOLLEY_MOST = 4 << 20
-"""So many bytes are asked for in one submission: what is in memory is copied by the call that submits it."""
+"""The most bytes of one submission: the call that submits it copies what is in memory."""
 _ASYNC = int(abi.IOSQE_ASYNC)
 
 
@@ -86,8 +87,8 @@ class Positional(ABC):
         return data[: res + await self._fully(READ, address + res, n - res, offset + res, data)]
 
     async def _read_few(self, n: int, offset: int) -> bytes:
-        """`pread` of one byte or none, since a bytes object of one byte is shared by all who have the same
-        one; and of more than one transfer has."""
+        """`pread` of one byte or none, since equal bytes objects of one byte are one object; and of more than
+        one transfer can have."""
         if n < 0:
             raise ValueError(f"n is 0 or more, not {n}")
         if n > sys.maxsize:
@@ -204,7 +205,7 @@ class Positional(ABC):
             raise _no_place()
         if len(places) == 1 and sizes[0] > _VOLLEY_MOST:
             return [await self.pread(sizes[0], offsets[0])]
-        # Of less than two bytes there are no objects of their own.
+        # Bytes objects of less than two bytes are shared.
         data = [new_bytes(max(n, 2)) for n in sizes]
         numbers = array(
             "Q",
@@ -217,7 +218,7 @@ class Positional(ABC):
         ]
 
     async def _rest(self, offset: int, n: int, got: bytes) -> bytes:
-        """The rest of a piece that came short, which the end of the file explains or not."""
+        """A piece that came short, with the rest of it: at the end of the file there is none."""
         return got if len(got) in (0, n) else got + await self.pread(n - len(got), offset + len(got))
 
     @enable_ki_protection
@@ -337,8 +338,8 @@ class Positional(ABC):
 
 
 def _fitting(places: list[Any], start: int) -> int:
-    """How many of the places from ``start`` on one submission reads: one at least. What is no place is for
-    the caller to refuse, with all that are left."""
+    """How many of the places from ``start`` on one submission reads: one at least. With one that is no place,
+    all that are left: the caller refuses them."""
     total = 0
     for i in range(start, len(places)):
         try:

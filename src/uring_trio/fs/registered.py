@@ -174,8 +174,8 @@ class RegisteredBuffer:
     """One buffer of `RegisteredBuffers`, or part of it: a context manager that gives it back. One that is
     forgotten is given back too, with a `ResourceWarning`, once nothing uses ``data`` any more.
 
-    What takes one is said at `RingFile.readinto_at`, `RingFile.pwrite` and their like of `DirectFile`; they
-    transfer all of it. ``buffer[start:stop]`` is a part, to transfer less.
+    ``readinto_at`` and ``pwrite`` of `RingFile` and `DirectFile` take one, and transfer all of it.
+    ``buffer[start:stop]`` is a part, to transfer less.
 
     Attributes:
         data: its memory. Copy what is to outlive the loan.
@@ -239,8 +239,8 @@ class RegisteredBuffer:
     async def _transfer(
         self, file: Descriptor, opcode: int, offset: int, align: int = 1, begun: int = 0
     ) -> int:
-        """Reads or writes what is behind the first ``begun`` bytes; returns how much is done then, which is
-        less than all at the end of the file: what is not a multiple of ``align`` is that end."""
+        """Reads or writes the bytes behind the first ``begun``; returns how many are done then, fewer than
+        all only at the end of the file: a transfer that is no multiple of ``align`` has met that end."""
         done, size, op = begun, len(self.data), self._op
         while True:
             pool = self._check()
@@ -272,7 +272,7 @@ class RegisteredBuffer:
             if not res or done == size or res % align:
                 return done
             if file.regular and not begun:
-                # What a regular file has begun is not torn.
+                # A call on a regular file that has begun is not torn.
                 rest = self._transfer(file, opcode, offset, align, done)
                 with trio.CancelScope(shield=True):
                     return await rest

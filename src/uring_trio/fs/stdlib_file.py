@@ -72,7 +72,7 @@ class Stock:
 
     @contextmanager
     def _position_kept(self) -> Iterator[None]:
-        """A file to append to goes to the end of what there is."""
+        """Restores the position: making a file to append to moves it to the end."""
         where = os.lseek(self.fd, 0, os.SEEK_CUR) if "a" in self._mode and os.path.isfile(self.fd) else -1
         yield
         if where >= 0:
@@ -160,7 +160,7 @@ def fill_text(
 
 
 def decode_again(text: Any, size: int, used: int) -> None:
-    """Lets a text file decode its next ``size`` bytes at once, and consume ``used`` characters of them."""
+    """Makes a text file decode its next ``size`` bytes at once, and consume ``used`` characters of them."""
     if not size:
         return
     chunk, text._CHUNK_SIZE = text._CHUNK_SIZE, size
@@ -170,7 +170,7 @@ def decode_again(text: Any, size: int, used: int) -> None:
 
 
 def show_newlines(stock: Stock, text: Any, newlines: str | tuple[str, ...] | None) -> None:
-    """Lets a text file meet these kinds of newlines, which it remembers."""
+    """Makes a text file read these kinds of newlines, which it remembers."""
     kinds = (newlines,) if isinstance(newlines, str) else newlines or ()
     if kinds:
         with stock.over(text, "".join(f"x{kind}x" for kind in kinds).encode(text.encoding)):
@@ -178,7 +178,8 @@ def show_newlines(stock: Stock, text: Any, newlines: str | tuple[str, ...] | Non
 
 
 def skip_mark(stock: Stock, text: Any) -> None:
-    """Lets the encoder of a text file write what the start of a file has, to nowhere."""
+    """Makes the encoder of a text file write the byte order mark of the start of a file, which is
+    discarded."""
     with stock.over(text, b""):
         text.write("")
         text.flush()

@@ -1,5 +1,5 @@
-"""Text files, with the behaviour of `io.TextIOWrapper`: the calls of programs, in turns. `coded` says what
-they do.
+"""Text files, with the behaviour of `io.TextIOWrapper`: the calls of programs, in turns. `text_coding` says
+what they do.
 """
 
 # What the standard library's file answers to a call that is refused has no type.
@@ -96,7 +96,7 @@ class TextFile(CodedFile):
         return lines
 
     async def __anext__(self) -> str:
-        # A line that is here needs no yield, only a look for a cancellation.
+        # A line in memory needs no yield, only a look for a cancellation.
         used = self._used
         text = self._decoded
         end = text.find("\n", used) + 1 if self._plain else self._line_end(text, used)

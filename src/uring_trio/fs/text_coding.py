@@ -1,11 +1,11 @@
-"""The decoder and the encoder of a text file, and the calls on them whose turn it is.
+"""The decoder and the encoder of a text file, and the calls that use them in their turn.
 
 Decoding is the standard library's: an incremental decoder of `codecs`, inside `io.IncrementalNewlineDecoder`
 where newlines are recognised. What is decoded and not handed out is ``_decoded`` from ``_used`` on.
 
-``_snapshot`` says how ``_decoded`` came about: the decoder's flags before, and the bytes that were
-decoded. From these `TextFile.tell` computes the position, by letting a `io.TextIOWrapper`
-over those bytes do the same: so the cookies are the standard library's own.
+``_snapshot`` says how ``_decoded`` came about: the decoder's flags before, and the bytes that were decoded.
+From these `TextFile.tell` computes the position, by making an `io.TextIOWrapper` over those bytes do the
+same: so the cookies are the standard library's own.
 
 Chunks have the standard library's size: where a write goes after a read depends on it, what is left to read
 after `TextFile.detach`, and the kernel's position. The first chunk of a call costs no yield of its own if it
@@ -357,8 +357,8 @@ class CodedFile(StatefulFile):
         return made
 
     def _move_ahead(self, made: Any) -> None:
-        """What is moved without the descriptor: bytes that cannot be read again, and what a decoder and an
-        encoder know."""
+        """Moves the part that needs no descriptor: bytes that cannot be read again, and the states of the
+        decoder and the encoder."""
         buffer, stock = self._buffer, self._stock
         if self._decoder is not None:
             newlines = getattr(self._decoder, "newlines", None)
@@ -371,8 +371,8 @@ class CodedFile(StatefulFile):
             skip_mark(stock, made)
 
     def _origin(self) -> tuple[int, bytes, int]:
-        """What makes the decoder and the text that is decoded: its flags, bytes, and the characters that
-        were consumed of these."""
+        """How the decoder's state and the decoded text come about: its flags before, the bytes, and how many
+        of their characters were consumed."""
         if self._snapshot is not None:
             return (*self._snapshot, self._used)
         held, flags = self._decoder.getstate()
