@@ -97,7 +97,7 @@ async def futex_wait(word: Any, value: int) -> bool:
 
     Args:
         word: a shared, writable buffer of 4 bytes or more, such as an `mmap.mmap`.
-        value: the value of the word, 0 to 2**32 - 1, while which to wait.
+        value: what the word is compared with, 0 to 2**32 - 1.
 
     Raises:
         TypeError, ValueError: no such buffer or value.

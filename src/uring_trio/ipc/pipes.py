@@ -51,15 +51,14 @@ _SMALL = 4096
 """Bytes that a pipe takes as a whole or not at all; such a write seldom has to wait."""
 
 _BURST = 1 << 18
-"""How much is written without letting other tasks run."""
+"""Bytes that are written without letting other tasks run."""
 
 
 class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc]
     """A stream over the descriptor of a pipe, terminal or the like, which it takes over; see
     `trio.lowlevel.FdStream`.
 
-    What was sent before a cancel is in the pipe; a cancelled receive has taken
-    nothing. Linux 6.18.
+    What was sent before a cancel is in the pipe; a cancelled receive has taken nothing. Linux 6.18.
     """
 
     _owner: Fd | None = None
@@ -235,7 +234,7 @@ def _write_now(fd: int, data: Any, sent: int) -> int:
 
 
 def _fail(exc: OSError) -> NoReturn:
-    """Raises what Trio's own streams say to an error of the kernel's."""
+    """Raises what Trio's own streams raise for an error of the kernel's."""
     if isinstance(exc, OperationRestricted):
         raise exc
     if exc.errno == errno.EBADF:

@@ -1,6 +1,6 @@
 """The variable ``URING_TRIO``: every Trio run of a process on the ring, without a change to its command.
 
-An interpreter with the variable set obeys it when the program imports Trio, or asks AnyIO for the backend
+An interpreter with the variable set applies it when the program imports Trio, or asks AnyIO for the backend
 ``uring``. The file ``uring_trio.pth`` of the distribution does that, so the package must be installed in that
 interpreter's environment. Interpreters started with ``-E`` or ``-I`` ignore the variable, as they ignore
 Python's. Processes inherit it, so workers that a server spawns are on the ring too; the launcher sets it for
@@ -154,8 +154,8 @@ def follow(environ: Mapping[str, str]) -> None:
 
 
 def print_stats_at_exit() -> None:
-    """Once, however often it is asked for; after exit functions that are registered later. Nothing where the
-    installed Trio is not supported: there are no rings."""
+    """Prints once, however often this is called, after exit functions that are registered later. Prints
+    nothing where the installed Trio is not supported: there are no rings."""
     global _stats_wanted
     if _stats_wanted or unsupported() is not None:
         return
@@ -180,7 +180,7 @@ def _kills(signum: int) -> bool:
 
 
 def _print_totals(totals: Callable[[], dict[str, int]], before: dict[str, int], pid: int) -> None:
-    """What was counted since ``before``: making sure that a ring can be opened counts as well. Written at
+    """Prints what was counted since ``before``: a ring that was opened as a check counts as well. Written at
     once, because a signal may have come within a print."""
     if pid != os.getpid():
         return  # a forked child that exits like its parent

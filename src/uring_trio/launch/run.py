@@ -141,8 +141,8 @@ def install(
 
 
 def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool) -> None:
-    """As `install`, with arguments known to be right, and without asking whether a ring can be opened: a run
-    that needs one and cannot have it says so."""
+    """As `install`, with arguments known to be right, and without a check that a ring can be opened: a run
+    that cannot have one raises."""
     announce_backend()
     parts = _parts_or_epoll(unavailable)
     if parts is None:
@@ -230,8 +230,8 @@ _streams_shortened = False
 
 def _patch_anyio(parts: Any) -> None:
     """Makes the file functions of AnyIO, and the streams of its backend ``trio``, use the ring directly, once
-    a program has come to them: AnyIO imports that backend just before its first run gets here. Streams of an
-    AnyIO that looks different stay as they are, which works and takes longer."""
+    a program uses them: AnyIO imports that backend just before its first run gets here. Streams of an AnyIO
+    that looks different stay as they are, which works and takes longer."""
     global _streams_shortened
     parts.patch_anyio()
     if not _streams_shortened and seams.anyio_is_on_trio():
@@ -257,7 +257,7 @@ def _make_manager(parts: Any, ring: RingOptions | None, unavailable: Unavailable
 
 
 def _warn(reason: Exception) -> None:
-    """Says once why a run is on epoll."""
+    """Logs why a run is on epoll, and warns of the first one."""
     global _warned
     _log.warning("a run on epoll begins: %s", reason)
     if not _warned:

@@ -1,4 +1,4 @@
-"""How long tasks have been parked, as looks alone tell it.
+"""How long tasks have been parked, found by looks alone.
 
 A Trio instrument that notes when each task parks would cost two calls for each step of each task, and would
 keep the run out of ticks in C. Trio counts the steps of a task in any case. So a task whose count is the one

@@ -53,7 +53,7 @@ class Watcher(debug.Instrument):
         self._total = 0  # completions of the run when the sample began
 
     def start(self) -> None:
-        """Somebody wants to know."""
+        """A viewer connected."""
         self._watchers += 1
         if self._watchers == 1:
             self._parked = ParkedTimes()
@@ -61,7 +61,7 @@ class Watcher(debug.Instrument):
             self._count()
 
     def stop(self) -> None:
-        """Somebody does not any more."""
+        """A viewer disconnected."""
         self._watchers -= 1
         if not self._watchers:
             if self._left:

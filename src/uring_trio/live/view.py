@@ -1,7 +1,7 @@
 """``python -m uring_trio top PID``: a running service's ring in a terminal.
 
 The service opted in, by ``RingOptions(monitor=True)``, ``URING_TRIO=monitor=1`` or ``--ring monitor=1``. This
-side needs no ring and no Trio; the pictures are made by rich.
+side needs no ring and no Trio; rich draws the pictures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between looks")
     parser.add_argument("--once", action="store_true", help="print it once, after one interval")
-    parser.add_argument("--json", action="store_true", help="print one look for machines")
+    parser.add_argument("--json", action="store_true", help="print one look as JSON")
     options = parser.parse_args(argv)
     if not options.interval > 0:
         parser.error("--interval is more than 0 seconds")
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 class Run:
-    """One run of the process: what it said last, and before that."""
+    """One run of the process, with its last two looks."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
