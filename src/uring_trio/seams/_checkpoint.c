@@ -13,7 +13,7 @@
  * Invariants
  *  - `coro` is set if and only if `state` is DELEGATED. The object is tracked by the collector only then, or if it
  *    has an `argument`.
- *  - Objects on the free list hold no references but that to nothing: their type is counted while they live.
+ *  - Objects on the free list hold no references, not even to their type.
  */
 #include "_ticks.h"
 
@@ -56,7 +56,7 @@ static void finish(Checkpoint *self)
     Py_CLEAR(self->argument);
 }
 
-/* Lets a new coroutine yield for the first time: what it yields has been answered already. */
+/* Makes a new coroutine yield for the first time: its message was handled already. */
 static int advance(PyObject *coro)
 {
     PyObject *message = NULL;
@@ -115,7 +115,7 @@ static PyObject *park_message(Ticks *t, PyObject *abort_func)
     return message;
 }
 
-/* What an outcome that was not looked at before holds, owned; NULL without an exception: that is Trio's to say. */
+/* The value of an outcome that was not unwrapped before, owned; NULL without an exception: left to Trio. */
 static PyObject *unwrap(Ticks *t, PyObject *value)
 {
     PyObject *found = value == t->again ? Py_None : NULL;
@@ -128,8 +128,8 @@ static PyObject *unwrap(Ticks *t, PyObject *value)
     return found;
 }
 
-/* A step of `wait_task_rescheduled` while ticks run in C. 1: `*result` is set to what it returns; 0: it is Trio's to
- * do; -1: with an exception; 2: it parks by `*result`. That is a new reference. */
+/* A step of `wait_task_rescheduled` while ticks run in C. 1: `*result` is set to what it returns; 0: left to Trio;
+ * -1: with an exception; 2: it parks by `*result`. That is a new reference. */
 static int rescheduled(Checkpoint *self, Ticks *t, PyObject *value, PyObject **result)
 {
     if (self->state == CREATED && value == Py_None) {

@@ -1,12 +1,12 @@
-/* Calls: the usual way of a method in C, and its coroutine for everything else.
+/* Calls: the fast path of a method in C, and its coroutine for everything else.
  *
- * A `Method` stands in a class for a coroutine function. Called while ticks run in C it answers with a `Call`, and
- * otherwise with the function's coroutine. A call is looked at when it is first awaited: where all is usual it
- * waits by itself, which costs no frame; where anything is not it starts the coroutine and passes everything on.
+ * A `Method` stands in a class for a coroutine function. Called while ticks run in C it returns a `Call`, and
+ * otherwise the function's coroutine. A call decides when it is first awaited: in the usual case it waits by itself,
+ * which costs no frame; in any other it starts the coroutine and passes everything on.
  *
  * Invariants
  *  - Nothing was done when the coroutine is started from the beginning.
- *  - A guard's flag that a call has set is taken down once, when the call is over in whichever way.
+ *  - A guard's flag that a call has set is cleared once, however the call ends.
  *  - A call that nobody awaited makes its coroutine and drops it, so that the interpreter's own warning is given;
  *    not while an exception is on its way, as when Ctrl-C came between the call and its await.
  */
@@ -30,7 +30,7 @@ static PyObject *s_throw, *s_close, *s_frame, *s_await, *s_suspended;
 
 /* ---- the life of a call ---- */
 
-/* Lets go of all that a call needs only until it is over. */
+/* Ends a call: clears its guard's flag, and drops what it needed until now. */
 static void leave(Call *c)
 {
     c->state = OVER;
@@ -50,7 +50,7 @@ static void leave(Call *c)
     Py_CLEAR(c->delegate);
 }
 
-/* What the function itself answers; a new reference. */
+/* The coroutine of the function itself; a new reference. */
 static PyObject *coroutine_of(Call *c)
 {
     return PyObject_CallFunctionObjArgs(c->method->function, c->self, c->arg, NULL);
@@ -69,7 +69,7 @@ int go_on(Call *c, PyObject *with)
 
 static PySendResult pass_on(Call *c, PyObject *value, PyObject **result)
 {
-    PyObject *delegate = c->delegate; /* over this call of it */
+    PyObject *delegate = c->delegate; /* held during the call */
     Py_INCREF(delegate);
     PySendResult status = PyIter_Send(delegate, value, result);
     Py_DECREF(delegate);
@@ -194,7 +194,7 @@ static PyObject *call_close(PyObject *self, PyObject *unused)
     Call *c = (Call *)self;
     PyObject *none = Py_None;
     if (c->state == DELEGATED) {
-        PyObject *delegate = c->delegate; /* over this call of it */
+        PyObject *delegate = c->delegate; /* held during the call */
         Py_INCREF(delegate);
         none = PyObject_CallMethodObjArgs(delegate, s_close, NULL);
         Py_DECREF(delegate);
@@ -208,7 +208,7 @@ static PyObject *call_close(PyObject *self, PyObject *unused)
 
 /* ---- what others look at ---- */
 
-/* The frame of what goes on; before that one of a coroutine that never runs, made when somebody asks. */
+/* The frame of the delegate; before there is one, that of a coroutine that never runs, made on request. */
 static PyObject *call_frame(PyObject *self, void *unused)
 {
     (void)unused;
@@ -247,7 +247,7 @@ static PyObject *call_suspended(PyObject *self, void *unused)
     return PyBool_FromLong(c->state == WAITING);
 }
 
-/* Coroutines say so themselves from Python 3.15 on. */
+/* Coroutines have `cr_state` from Python 3.15 on. */
 static PyObject *call_state(PyObject *self, void *name)
 {
     Call *c = (Call *)self;
@@ -509,7 +509,7 @@ static PyObject *describe(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef io_functions[] = {
-    { "describe", describe, METH_VARARGS, "Says of which classes sockets are and where their fields lie." },
+    { "describe", describe, METH_VARARGS, "Takes the classes of sockets and where their fields lie." },
     { NULL, NULL, 0, NULL },
 };
 

@@ -4,7 +4,7 @@
 
 #include "_ticks.h"
 
-/* Where the fields lie in instances of our RingSocket, Fd and Operation. */
+/* Where the fields lie in instances of RingSocket, Fd and Operation. */
 enum io_field {
     S_OWNER, S_PLAIN, S_STREAMING, S_IDLE, F_READER, F_WRITER, F_OTHERS, F_LEAVING, F_RECEIVE_SIZE, F_RECEIVE,
     F_RECEIVING, O_REACH, O_PARK,
@@ -16,8 +16,8 @@ struct io {
     PyObject *socket_type, *fd_type, *plain_type;
     PyObject *done;   /* the outcome of an operation that nothing interrupted */
     PyObject *unwrap; /* unwraps any other, protected from Ctrl-C */
-    PyObject *prepare; /* sets a socket's reader up for a size, and answers with its owner; None: not this one */
-    PyObject *adopt; /* the socket of a connection, of its listener's plain socket and its descriptor */
+    PyObject *prepare; /* sets a socket's reader up for a size, and returns its owner; None: not for this socket */
+    PyObject *adopt; /* makes the socket of a connection, from its listener's plain socket and its descriptor */
     Py_ssize_t at[IO_FIELDS];
     int ready;
 };
@@ -25,7 +25,7 @@ extern struct io io;
 
 typedef struct call Call;
 
-/* What a method does. Each answers 1: there is a message or a result, which the caller owns; 0: a coroutine has to
+/* What a method does. Each returns 1: there is a message or a result, which the caller owns; 0: a coroutine has to
  * go on, `again` if `go_on` was called, else from the beginning: nothing was done; -1: an exception is set. */
 struct kind {
     const char *name;
@@ -45,7 +45,7 @@ typedef struct {
     PyObject *guard, *flag;  /* where the object is that tells whether a task is here, and its flag */
     PyObject *unread;        /* what has to be None */
     PyObject *usual;         /* the second argument where there is none, or where it is None */
-    int all;                 /* `again` wants to know of an end and of an interruption too */
+    int all;                 /* `again` is called for an end and for an interruption too */
 } Method;
 
 /* A call that is awaited: once. All references are owned. */
@@ -55,9 +55,9 @@ struct call {
     PyObject *self, *arg;    /* `arg` is NULL where there is none */
     PyObject *socket;        /* while it waits: what it waits for, and by what */
     PyObject *owner, *receive;
-    PyObject *guard;         /* whose flag is to be taken down at the end */
+    PyObject *guard;         /* whose flag is to be cleared at the end */
     PyObject *delegate;      /* the coroutine that goes on */
-    PyObject *frame;         /* what is shown to those who ask for one */
+    PyObject *frame;         /* what `cr_frame` shows before there is a delegate */
     enum { FRESH, WAITING, DELEGATED, OVER } state;
     PyObject *data;          /* what was received at once */
     long sent;               /* bytes that were sent, or the negative errno of either */
@@ -79,7 +79,7 @@ int load_io_connection(PyObject *module);
 static inline int descriptor(PyObject *plain) { return *(int *)((char *)plain + sizeof(PyObject)); }
 static inline int family_of(PyObject *plain) { return ((int *)((char *)plain + sizeof(PyObject)))[1]; }
 
-/* The socket of a call, owned; NULL without an exception: it is none of ours, or not as usual. */
+/* The socket of a call, owned; NULL without an exception: it is no RingSocket, or not as usual. */
 PyObject *socket_of(Call *c);
 
 /* Whether an attribute is there and is that object. */

@@ -113,7 +113,7 @@ static int is_free(Ticks *t, PyObject *owner, Py_ssize_t at)
     return op == Py_None || ((PyObject *)Py_TYPE(op) == t->operation_type && *field(op, t->at[O_TASK]) == Py_None);
 }
 
-/* Lets go of what this run has of a descriptor that nothing waits for: 1; 0: something does; -1 with an exception. */
+/* Retires this run's `Fd` of a descriptor that nothing waits for: 1; 0: something does; -1 with an exception. */
 static int retire(Ticks *t, int fd)
 {
     PyObject *number = PyLong_FromLong(fd);

@@ -207,7 +207,7 @@ static PyObject *take_buffer(Receive *r, PyObject *flags, long res)
     unsigned long bid = PyLong_AsUnsignedLong(flags) >> 16;
     if ((long)bid >= r->count || res > r->each) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_SystemError, "the kernel named a buffer that there is not");
+            PyErr_SetString(PyExc_SystemError, "the kernel named a buffer that does not exist");
         return NULL;
     }
     PyObject *data = PyBytes_FromStringAndSize(r->memory + (size_t)bid * (size_t)r->each, res);
@@ -325,7 +325,7 @@ static PyObject *receive_aim(PyObject *self, PyObject *args)
 }
 
 static PyMethodDef receive_methods[] = {
-    { "aim", receive_aim, METH_VARARGS, "Makes the entry receive under a user_data, from a descriptor, so much." },
+    { "aim", receive_aim, METH_VARARGS, "Sets the entry's user_data, its descriptor and how many bytes it receives." },
     { NULL, NULL, 0, NULL },
 };
 

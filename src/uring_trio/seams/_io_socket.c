@@ -88,8 +88,8 @@ int give_up(Call *c)
 
 /* ---- sending ---- */
 
-/* Sends what it can without waiting: how many bytes, or a negative errno; 0: there is nothing to send, or nothing
- * that memory could be had of. */
+/* Sends what it can without waiting: how many bytes, or a negative errno; 0: there is nothing to send, or no plain
+ * buffer. */
 static long send_now(PyObject *plain, PyObject *data, Py_ssize_t *size)
 {
     Py_buffer view;
@@ -131,7 +131,7 @@ static int begin_send(Call *c, Ticks *t, PyObject **message)
     Py_DECREF(sock);
     if (sent == 0 || sent == -EAGAIN || sent == -EINTR || sent == -EBADF)
         return give_up(c);
-    /* Of `send` the result, of the others what is left. */
+    /* For `send` the result; for `send_all` how much was sent, 0 if that is all of it. */
     c->sent = all && sent == size ? 0 : sent;
     if (bump(task_here, t->at[T_CANCEL_POINTS]) < 0)
         PyErr_Clear();
@@ -176,8 +176,8 @@ static PyObject *read_numbers(PyObject *module, PyObject *plain)
     return Py_BuildValue("ii", descriptor(plain), family_of(plain));
 }
 
-/* is_plain(fd): whether a stream socket has nothing beside its stream: no option that fills its error queue, and nobody
- * whom urgent data signals. See uring_trio.net.urgent_data, which has the same in Python. */
+/* is_plain(fd): whether a stream socket has nothing beside its stream: no option that fills its error queue, and no
+ * process that urgent data signals. See uring_trio.net.urgent_data, which has the same in Python. */
 static PyObject *is_plain(PyObject *module, PyObject *number)
 {
     static const int options[] = { SO_TIMESTAMPING, SO_ZEROCOPY };

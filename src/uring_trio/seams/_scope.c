@@ -9,10 +9,10 @@
  *  - A usual case begins to write only when nothing can fail any more but for memory, and undoes what it wrote then.
  *  - A scope with a deadline has one entry in Trio's heap that counts, and is counted once in `_active`. An entry
  *    that no longer counts stays, as with Trio's own methods, unless it is found soon.
- *  - Nothing of Python's runs while entries move: the heap and the scope both hold references to what is moved, and
- *    an entry whose deadline is not simply a number is neither moved nor compared.
- *  - What can run the collector, and with it the end of any generator, comes before anything is looked at to stay:
- *    all objects of an entering scope are made first.
+ *  - No Python code runs while entries move: the heap and the scope both hold references to what is moved, and an
+ *    entry whose deadline is not simply a number is neither moved nor compared.
+ *  - Whatever can run the collector, and with it the end of any generator, comes before the checks that count: all
+ *    objects of an entering scope are made first.
  *  - The statuses on the free list belong to no scope, and nobody else holds a reference to one.
  */
 #include "_shortcut.h"
@@ -91,7 +91,7 @@ static int new_scope(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *ke
 
 /* ---- deadlines ---- */
 
-/* When a scope that is entered now is due, owned; NULL without an exception: that is Trio's to say. */
+/* When a scope that is entered now is due, owned; NULL without an exception: left to Trio. */
 static PyObject *deadline_of(Ticks *t, PyObject *scope)
 {
     PyObject *deadline = get(scope, S_DEADLINE);
@@ -213,7 +213,7 @@ static void remove_entry(PyObject *heap, Py_ssize_t n, Py_ssize_t i)
     PyList_SetSlice(heap, n - 1, n, NULL);
 }
 
-/* A deadline of this scope counts no longer. */
+/* Stops counting the deadline of this scope. */
 static int drop_deadline(Ticks *t, PyObject *scope)
 {
     PyObject *heap = *field(t->deadlines, t->at[D_HEAP]);
@@ -250,7 +250,7 @@ static PyObject *make_status(void)
     return status;
 }
 
-/* Lets a status go that belongs to nobody any more; takes the reference. */
+/* Keeps or frees a status that no scope has any more; takes the reference. */
 static void release_status(PyObject *status)
 {
     put_none(status, at[U_PARENT]);
@@ -259,7 +259,7 @@ static void release_status(PyObject *status)
         Py_DECREF(status);
         return;
     }
-    kept[kept_count++] = status; /* first: the scope may go now, and its end may do anything */
+    kept[kept_count++] = status; /* first: the scope may be freed now, and its finalizers may do anything */
     put_none(status, at[U_SCOPE]);
 }
 
@@ -276,7 +276,7 @@ static int may_enter(PyObject *scope, PyObject *parent)
            seconds(get(scope, S_REGISTERED)) == INFINITY && plain(parent);
 }
 
-/* Enters a scope: nothing here runs anything of Python's but comparisons of deadlines. */
+/* Enters a scope: no Python code runs here but comparisons of deadlines. */
 static int enter_now(Ticks *t, PyObject *scope, PyObject *status, PyObject *parent, PyObject *deadline, PyObject *entry)
 {
     PyObject *task = task_here;
@@ -411,7 +411,8 @@ static PyObject *use_scopes(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef methods[] = {
-    { "use_scopes", use_scopes, METH_VARARGS, "Says where the fields of scopes lie; shortcuts of four functions." },
+    { "use_scopes", use_scopes, METH_VARARGS,
+      "Takes where the fields of scopes lie; returns shortcuts of four functions." },
     { NULL, NULL, 0, NULL },
 };
 

@@ -6,8 +6,8 @@
  * shortcuts into the classes.
  *
  * Invariants
- *  - The call of a coroutine function runs none of its code. If it fails it is made again by Trio's function, whose
- *    error it then is.
+ *  - The call of a coroutine function runs none of its code. If it fails, Trio's function makes it again, and that
+ *    error is raised.
  *  - All objects of a new task are made before anything is written.
  *  - Nothing is done here while one of the functions that this stands for has been replaced.
  */
@@ -57,7 +57,7 @@ static int unpatched(void)
     return watched_count > 0;
 }
 
-/* Whether an attribute of a nursery is that object; an error is no. */
+/* Whether an attribute of a nursery is that object; an error counts as no. */
 static int has(PyObject *nursery, PyObject *name, PyObject *value)
 {
     PyObject *found = PyObject_GetAttr(nursery, name);
@@ -122,11 +122,11 @@ static PyObject *name_of(PyObject *function)
     return name;
 }
 
-/* The coroutine of a call, owned; NULL without an exception if that is Trio's to say. */
+/* The coroutine of a call, owned; NULL without an exception if it is left to Trio. */
 static PyObject *coroutine_of(PyObject *fn, PyObject *const *args, Py_ssize_t n, PyObject *packed)
 {
     PyObject *task = task_here;
-    task_here = NULL; /* a function with code of ours answers with Trio's coroutine */
+    task_here = NULL; /* so that a checkpoint with exchanged code returns Trio's coroutine */
     PyObject *coro = packed ? PyObject_Call(fn, packed, NULL) : PyObject_Vectorcall(fn, args, (size_t)n, NULL);
     task_here = task;
     if (coro && is(coro, (PyObject *)&PyCoro_Type))
@@ -137,7 +137,7 @@ static PyObject *coroutine_of(PyObject *fn, PyObject *const *args, Py_ssize_t n,
     return NULL;
 }
 
-/* A task that nothing knows of yet, owned; NULL with an exception. The arguments stay the caller's. */
+/* A task that is in no set yet, owned; NULL with an exception. The arguments stay the caller's. */
 static PyObject *make_task(Ticks *t, PyObject *nursery, PyObject *status, PyObject *coro, PyObject *name)
 {
     PyObject *context = PyContext_CopyCurrent(), *number = NULL, *children = NULL, *zero = NULL, *task = NULL;
@@ -291,7 +291,7 @@ int leave_task(Ticks *t, PyObject *task)
     int ret = 0;
     if (is(children, (PyObject *)&PySet_Type) && PySet_Contains(children, task) == 1 &&
         has(nursery, s_closed, Py_False)) {
-        Py_INCREF(nursery); /* over the end of the task */
+        Py_INCREF(nursery); /* held while the task ends */
         PySet_Discard(get(status, U_TASKS), task);
         put_none(task, at[K_STATUS]);
         PySet_Discard(t->tasks, task);
@@ -364,8 +364,9 @@ static PyObject *watch_tasks(PyObject *module, PyObject *list)
 }
 
 static PyMethodDef methods[] = {
-    { "use_tasks", use_tasks, METH_VARARGS, "Says where the fields of tasks lie; shortcuts of three functions." },
-    { "watch_tasks", watch_tasks, METH_O, "Says what has to lie in Trio's classes." },
+    { "use_tasks", use_tasks, METH_VARARGS,
+      "Takes where the fields of tasks lie; returns shortcuts of three functions." },
+    { "watch_tasks", watch_tasks, METH_O, "Takes what has to lie in Trio's classes." },
     { NULL, NULL, 0, NULL },
 };
 

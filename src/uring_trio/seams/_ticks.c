@@ -49,7 +49,7 @@ int schedule(Ticks *t, PyObject *task, PyObject *with)
     return none ? 0 : -1;
 }
 
-/* What one completion does: the caller has looked the operation up. */
+/* Delivers one completion: the caller has looked the operation up. */
 static int deliver_to(Ticks *t, PyObject *op, const struct cqe *cqe)
 {
     PyObject *task = *field(op, t->at[O_TASK]), *res = NULL, *flags = NULL, *with = NULL;
@@ -138,7 +138,7 @@ static PySendResult send_in_context(PyObject *context, PyObject *coro, PyObject 
     return status;
 }
 
-/* Any other way to resume a task, as Trio does it. Owners as above. */
+/* Any other way to resume a task, as Trio does it. *result is owned as above. */
 static PySendResult run_in_context(PyObject *context, PyObject *fn, PyObject *value, PyObject **result)
 {
     *result = PyObject_CallMethodObjArgs(context, s_run, fn, value, NULL);
@@ -309,7 +309,7 @@ static int run_batch(Ticks *t)
                     step(t, task) < 0 || instrument(t, s_after, task) < 0;
         if (!wrong) {
             Py_INCREF(Py_None);
-            wrong = PyList_SetItem(batch, turned ? i : n - 1 - i, Py_None) < 0; /* a task that is over goes now */
+            wrong = PyList_SetItem(batch, turned ? i : n - 1 - i, Py_None) < 0; /* a task that is over is freed now */
         }
         Py_DECREF(task);
         if (wrong)
@@ -336,8 +336,8 @@ static double until_deadline(Ticks *t)
     return left <= 0 ? -1 : left < LONGEST ? left : LONGEST;
 }
 
-/* Takes out the deadlines that no longer count where they are most of all, as Trio's loop does when it looks for
- * those that are due. */
+/* Takes out the deadlines that no longer count, where they are most of all deadlines, as Trio's loop does when it
+ * looks for those that are due. */
 static int prune(Ticks *t)
 {
     Py_ssize_t n = PyList_Size(*field(t->deadlines, t->at[D_HEAP]));
@@ -406,8 +406,8 @@ static int run_ticks(Ticks *t)
 }
 
 /* Delivers the completions of the last look, as many as the argument says, and runs ticks until one is uncommon.
- * 0, with nothing done, where there are instruments: they want to know of each task that is scheduled. 2: before
- * the next batch the caller has to look at the ring, as Trio's loop does. */
+ * 0, with nothing done, where there are instruments: they are called for each task that is scheduled. 2: before the
+ * next batch the caller has to look at the ring, as Trio's loop does. */
 static PyObject *ticks_run(PyObject *self, PyObject *count)
 {
     Ticks *t = (Ticks *)self;

@@ -14,7 +14,7 @@
 
 struct cqe { uint64_t user_data; int32_t res; uint32_t flags; };
 
-/* Where the fields lie in instances of Trio's Task, Runner, CancelStatus and Deadlines, and of our Operation. */
+/* Where the fields lie in instances of Trio's Task, Runner, CancelStatus and Deadlines, and of Operation. */
 enum field {
     T_NEXT_SEND_FN, T_NEXT_SEND, T_ABORT_FUNC, T_SLEEP_DATA, T_CONTEXT, T_CORO, T_CANCEL_POINTS, T_SCHEDULE_POINTS,
     T_CANCEL_STATUS, C_CANCELLED, R_KI_PENDING, R_MAIN_TASK, D_HEAP, D_ACTIVE,
