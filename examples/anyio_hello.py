@@ -22,7 +22,7 @@ async def greet(client: SocketStream) -> None:
         except (anyio.IncompleteRead, anyio.DelimiterNotFound):
             await client.send(b"Who are you? A line with your name, please.\n")
         except anyio.BrokenResourceError:
-            pass  # gone before it said a word
+            pass  # gone before it sent its name
         else:
             await client.send(b"Hello, %s!\n" % name.strip())
 

@@ -1,7 +1,7 @@
-"""An echo server that asks the kernel twice: python examples/chunks_echo.py [--host H] [--port P]
+"""An echo server by multishot accept and receive: python examples/chunks_echo.py [--host H] [--port P]
 
-One multishot accept brings every connection, and on each connection one multishot receive brings every chunk,
-in memory that the kernel lends. The lease gives it back when its block is left.
+One multishot accept delivers every connection, and on each connection one multishot receive delivers every
+chunk, in a buffer that the kernel lends. The lease gives it back when its block is left.
 """
 
 import argparse
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7000, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         uring_trio.run(main, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         print("stopped")

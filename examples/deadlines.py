@@ -1,6 +1,6 @@
 """Every request has its deadline: python examples/deadlines.py [--host H] [--port P]
 
-A client sends lines. Something must arrive every `IDLE` seconds, which the kernel watches over. Each line is
+A client sends lines. Something must arrive every `IDLE` seconds, a limit that the kernel holds. Each line is
 answered within `ANSWER` seconds, sending included: "work N" takes N milliseconds and is answered with "done",
 or with "too slow" where the time is up before.
 """
@@ -61,7 +61,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7000, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         uring_trio.run(main, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         print("stopped")

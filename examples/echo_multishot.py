@@ -1,7 +1,7 @@
 """An echo server on uring_trio's own API: python examples/echo_multishot.py [--host H] [--port P]
 
-One multishot accept hands out every connection: the kernel is asked once, not once per client. The listener
-is a task of the nursery, and cancelling the nursery stops it.
+One multishot accept delivers every connection: one request, not one for each client. The listener is a task
+of the nursery, and cancelling the nursery stops it.
 """
 
 import argparse
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7000, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         uring_trio.run(main, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         print("stopped")

@@ -1,4 +1,4 @@
-"""The same echo server as a plain Trio program, which knows nothing of io_uring:
+"""The same echo server as a plain Trio program:
 
 python examples/echo_trio.py                  on epoll
 python -m uring_trio examples/echo_trio.py    on the ring
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7000, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         trio.run(main, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         print("stopped")

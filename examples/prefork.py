@@ -1,8 +1,8 @@
 """A server of several processes: python examples/prefork.py [--workers N] [--host H] [--port P]
 
 Each worker has a listening socket and a ring of its own. The sockets share one address by ``SO_REUSEPORT``,
-and the kernel spreads the connections over them. The parent keeps the address, starts a worker anew that ends
-by itself, and stops all of them on SIGTERM and Ctrl-C.
+and the kernel spreads the connections over them. The parent keeps the address, restarts a worker that ends by
+itself, and stops all of them on SIGTERM and Ctrl-C.
 """
 
 import argparse

@@ -45,7 +45,7 @@ if __name__ == "__main__":
     parser.add_argument("--to-port", type=int, required=True)
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         uring_trio.run(
             main,
             options.host,

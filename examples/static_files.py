@@ -28,7 +28,7 @@ async def serve(root: int, stream: uring_trio.UringStream) -> None:
             while head and await answer(root, stream, head):
                 head, rest = await request_head(stream, rest)
     except (trio.BrokenResourceError, trio.TooSlowError):
-        pass  # this client is gone, or sleeps; the others stay
+        pass  # this client is gone, or silent; the others stay
 
 
 async def request_head(stream: uring_trio.UringStream, pending: bytes) -> tuple[bytes, bytes]:
@@ -52,7 +52,7 @@ async def answer(root: int, stream: uring_trio.UringStream, head: bytes) -> bool
         return goes_on
     name = unquote_to_bytes(target.partition(b"?")[0]).lstrip(b"/")
     try:
-        # The kernel itself sees to it that no name and no symbolic link leads out of the root.
+        # The kernel refuses a name or a symbolic link that leads out of the root.
         flags, beneath = os.O_RDONLY | os.O_NONBLOCK, abi.RESOLVE_BENEATH
         fd = await uring_trio.perform(ops.openat2(name, flags, resolve=beneath, dir_fd=root))
     except (OSError, ValueError):
@@ -96,7 +96,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7001, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         uring_trio.run(
             main,
             options.root,

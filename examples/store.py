@@ -64,7 +64,7 @@ async def open_store(path: str) -> AsyncGenerator[Store]:
         file = await uring_trio.open_file(path, "r+b", buffering=0)
     except FileNotFoundError:
         file = await uring_trio.open_file(path, "x+b", buffering=0)
-    # A file may have its data on storage, and no name there: that is its directory's.
+    # The data of a new file may be on storage without its name, which is its directory's.
     directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         await uring_trio.perform(ops.fsync(directory))

@@ -1,7 +1,7 @@
 """An echo server with TLS: python examples/tls_echo.py --certificate FILE [--host H] [--port P]
 
-Trio's TLS works over any stream. Its sockets are ring sockets in a ring run, so this is a plain Trio program
-but for its last lines.
+Trio's TLS works over any stream. Trio's sockets are ring sockets in a ring run, so this is a plain Trio
+program but for its last lines.
 """
 
 import argparse
@@ -40,7 +40,7 @@ if __name__ == "__main__":
     options = parser.parse_args()
     main_with = partial(main, options.certificate, options.host, options.port)
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         uring_trio.run(main_with, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         print("stopped")

@@ -56,7 +56,7 @@ class Digests:
             done.set()
 
     async def aclose(self) -> None:
-        """Tells the other thread that nobody gives it work or takes results any more; it ends."""
+        """Closes both channels, which ends the other thread."""
         await self._jobs.aclose()
         await self._results.aclose()
 
@@ -96,7 +96,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7000, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a connection goes from the listener to its task.
+        # Ctrl-C ends only waits: it never comes between taking a connection and starting its task.
         uring_trio.run(main, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         print("stopped")

@@ -1,7 +1,7 @@
 """A UDP echo server: python examples/udp_echo.py [--host H] [--port P]
 
-One multishot receive brings every datagram with its sender's address; a client that cannot be reached ends
-nothing.
+One multishot receive delivers every datagram with its sender's address; a client that cannot be reached does
+not end the server.
 """
 
 import argparse
@@ -25,7 +25,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=7000, help="0 picks a free one")
     options = parser.parse_args()
     try:
-        # Ctrl-C ends a wait, never the moment in which a datagram is taken and not yet answered.
+        # Ctrl-C ends only waits: it never comes between taking a datagram and answering it.
         uring_trio.run(main, options.host, options.port, restrict_keyboard_interrupt_to_checkpoints=True)
     except* KeyboardInterrupt:
         print("stopped")

@@ -1,6 +1,6 @@
 """A listening socket set up by the ring: socket, bind, listen, then a multishot accept.
 
-`ListenerManager` takes the steps; a handler hears of each and may stop. Connections are closed by the
+`ListenerManager` takes the steps; it calls a handler for each, which may stop. Connections are closed by the
 clients.
 
 Run: python examples/uring/listener.py
@@ -23,7 +23,7 @@ from uring import (
 
 
 class Told(ListenerHandler):
-    """Hears of each step; False would stop the set-up."""
+    """Is called for each step; False would stop the set-up."""
 
     def on_socket_created(self, fd: int) -> bool:
         print("the socket is there")

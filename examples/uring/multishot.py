@@ -1,7 +1,7 @@
 """One request for all connections to come, and one for all that a connection receives.
 
-A multishot completes again and again; the completion without `has_more` is its last. A subscription keeps its
-books: `dispatch` brings it the completions, and it tells a handler.
+A multishot completes again and again; the completion without `has_more` is its last. A subscription tracks
+its state: `dispatch` passes the completions to it, and it calls a handler.
 
 Run: python examples/uring/multishot.py
 """

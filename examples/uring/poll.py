@@ -1,4 +1,4 @@
-"""Readiness: what poll(2) and epoll(7) tell, as completions of a ring.
+"""Readiness: what poll(2) and epoll(7) report, as completions of a ring.
 
 Where the ring can do the operation itself, a read or a receive that waits is one request instead of two.
 Poll is for what it cannot do: descriptors that a library reads.

@@ -30,7 +30,7 @@ def by_hand(ring: Ring, near: socket.socket, far: socket.socket) -> None:
 
 
 def tracked(ring: Ring, near: socket.socket, far: socket.socket) -> None:
-    """A tracker pairs the completions of many sends, and tells a handler."""
+    """A tracker pairs the completions of many sends, and calls a handler."""
     tracker = ZCTracker(ring, ring.pools)
     told: list[tuple[str, int]] = []
     handler = ZCHandler.from_callbacks(
