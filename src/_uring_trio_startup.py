@@ -29,7 +29,7 @@ _watching = False
 
 def watch() -> None:
     """Makes `uring_trio` follow the variable when the program imports Trio, and lets AnyIO find the backend
-    ``uring``. Nothing happens where the variable says no."""
+    ``uring``. Does nothing where the variable is unset, empty or ``0``."""
     global _watching
     if _watching or os.environ.get(_NAME, "").strip() in ("", "0"):
         return
