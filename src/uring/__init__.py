@@ -1,8 +1,8 @@
 """Linux io_uring for Python: the kernel boundary, without a scheduler or policy.
 
-`Ring` is a ring with a method per operation; `uring.ops` has the same operations as inert requests, for
-`Ring.submit` and for schedulers; `uring.abi` the kernel's numbers. Importing works anywhere; opening a ring
-needs Linux 6.18.
+`Ring` has a method for each operation. `uring.ops` has the same operations as prepared requests, for
+`Ring.submit` and for schedulers; `uring.abi` has the kernel's constants and layouts. Importing works on every
+system; opening a ring needs Linux 6.18.
 
 PYTEST_DONT_REWRITE: `uring_trio`'s launcher imports it before pytest.
 """
@@ -211,8 +211,7 @@ _HOMES = {
     "contexts.views": "CQEView DirectCQE ExtCQE",
     "errors": (
         "CQOverflow ListenerNotReady NoWorker NotSupported OperationRestricted PoolExhausted RingClosed "
-        "RingUnavailable "
-        "error_from_result"
+        "RingUnavailable error_from_result"
     ),
     "kernel.buffers": "BufferRing",
     "kernel.messages": "Message",

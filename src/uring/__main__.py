@@ -1,8 +1,7 @@
 """The doctor: ``python -m uring`` says whether io_uring can be used here, what it has, and what to change.
 
-It opens the ring that a program would open and sends a no-op through it; no answer is concluded from a
-version or a setting when the kernel can be asked. The report is a plain dictionary, printed as a table or as
-JSON.
+It opens the ring that a program would open and sends a no-op through it. Where the kernel can be asked, no
+answer comes from a version or a setting. The report is a dictionary, printed as a table or as JSON.
 
 Exit status: 0 io_uring is usable, 1 it is not, 2 wrong usage.
 """
@@ -81,19 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(json.dumps(report, indent=2) if options.json else "\n".join(lines), flush=True)
     except BrokenPipeError:
-        # The reader, such as head, has seen enough. Python would flush once more at its exit.
+        # The reader (such as head) closed the pipe, and Python would flush again at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if report["usable"] else 1
 
 
 def examine(entries: int = 256) -> dict[str, Any]:
-    """The doctor's findings, as JSON can hold them.
+    """The doctor's findings, in JSON's types.
 
-    ``usable`` is the verdict and ``problems`` the sentences why not; ``warnings`` is what else to change.
-    ``kernel`` and ``settings`` describe the
-    machine. ``restrictions``: whether the kernel refuses what the list of a restricted ring lacks.
-    ``operations``, ``setup_flags``, ``features``, ``registrations``, ``enter_flags`` and
-    ``entry_flags`` map each name to whether it is there, and are missing where the kernel could not be asked.
+    ``usable`` is the verdict, ``problems`` say why not, ``warnings`` what else to change. ``kernel`` and
+    ``settings`` describe the machine. ``restrictions``: whether the kernel refuses an operation that a
+    restricted ring's list lacks. ``operations``, ``setup_flags``, ``features``, ``registrations``,
+    ``enter_flags`` and ``entry_flags`` map each name to whether the kernel has it, and are missing where it
+    could not be asked.
     """
     report: dict[str, Any] = {"usable": False, "problems": [], "system": sys.platform}
     report["kernel"] = f"{platform.release()} {platform.machine()}"
@@ -206,8 +205,8 @@ def _memlock() -> tuple[int | None, int | None]:
 
 
 def _try_ring(entries: int) -> None:
-    """Opens a ring as a Trio run does, takes what a run takes, and sends a no-op through it: a filter may
-    forbid entering it alone, or one registration."""
+    """Opens a ring with the flags of a Trio run, registers what a run registers, and sends a no-op through
+    it: a seccomp filter may forbid one of these alone."""
     ring = KernelRing(entries, int(_SETUP), cq_entries=min(16 * entries, _MOST_COMPLETIONS))
     eventfd = os.eventfd(0)
     try:
@@ -225,11 +224,11 @@ def _try_ring(entries: int) -> None:
     if result < 0:
         raise unavailable_from_errno(-result, "io_uring_enter")
     if result == 0:
-        raise TimeoutError(errno.ETIMEDOUT, "a no-op sent through the ring did not come back")
+        raise TimeoutError(errno.ETIMEDOUT, "a no-op sent through the ring did not complete")
 
 
 def _restrictions_hold() -> bool:
-    """Whether the kernel refuses what the list of a ring lacks, asked with an operation that does nothing."""
+    """Whether the kernel refuses an operation that a ring's list lacks, tried with a no-op."""
     ring = KernelRing(8, int(_SETUP | IORING_SETUP_R_DISABLED), cq_entries=16)
     try:
         memory = zeroed(RESTRICTION.size)
@@ -305,11 +304,10 @@ def _lines(report: dict[str, Any], width: int) -> list[str]:
         ("seccomp", _seccomp(settings)),
     ]
     if "ring" in report:
-        outcome = "refused" if "errno" in report else "opened, and a no-op came back"
+        outcome = "refused" if "errno" in report else "opened, and a no-op completed"
         rows.append(("ring", f"{report['ring']['entries']} entries: {outcome}"))
     if "restrictions" in report:
-        held = "the kernel refuses what a ring's list lacks" if report["restrictions"] else "not enforced"
-        rows.append(("restrictions", held))
+        rows.append(("restrictions", "enforced" if report["restrictions"] else "not enforced"))
     lines += ["", *(f"{name:<25} {value}" for name, value in rows)]
     for key, title in _TITLES.items():
         if key in report:

@@ -1,7 +1,7 @@
 """A package's public names, each loaded from its module at its first use.
 
 So an import costs only the parts that a program uses. Type checkers do not run this: they read the imports
-that the package has for them, and a test holds both to each other.
+that the package has for them, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def names_on_demand(
     """``__getattr__`` and ``__dir__`` of a package.
 
     Args:
-        homes: the modules below the package, each with its public names, which spaces part. Modules are found
-            by their own names too.
+        homes: the modules below the package, each with its public names, separated by spaces. Modules are
+            found by their own names too.
         modules: those that programs use, for ``dir``, which leaves out the others and what is imported here.
     """
     home_of = {name: module for module, names in homes.items() for name in names.split()}

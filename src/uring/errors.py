@@ -1,9 +1,9 @@
 """Exceptions of the package, and the one place where a negative result becomes an exception.
 
 A failed operation is an OSError of Python's own subclass (ConnectionRefusedError, BrokenPipeError, …):
-`errno` and `strerror` are the stock ones, and the message goes on to say which operation, descriptor and
-address failed. `filename` is left to callers that know a path. What has no class in Python has one here.
-All of them survive pickling.
+`errno` and `strerror` are Python's, and the message also names the operation, descriptor and address.
+`filename` is left to callers that know a path. Failures without a class in Python have one here. All can be
+pickled.
 """
 
 import _thread
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class _Portable(OSError):
-    """An OSError that is not made from (errno, strerror), and so says itself how to copy it."""
+    """An OSError that is not made from (errno, strerror), and so pickles itself."""
 
     def _recipe(self) -> tuple[object, ...]:
         """The callable that makes its equal, and the arguments."""
@@ -35,7 +35,7 @@ class _Portable(OSError):
 
     def __reduce__(self) -> tuple[object, ...]:
         state = dict(self.__dict__)
-        # Not when there is none: a file name once set is shown, be it None.
+        # Not where it is None: str() shows a file name that was set, even None.
         if self.filename is not None:
             state["filename"] = self.filename
         if self.filename2 is not None:
@@ -162,10 +162,10 @@ class NoWorker(_Portable, RuntimeError):
 
 
 class OperationRestricted(_Portable, PermissionError):
-    """The ring was opened for other operations than this one, and the kernel did nothing.
+    """The ring's list of allowed operations does not have this one; the kernel did nothing.
 
-    errno is EACCES. It is a PermissionError, as that of a file which may not be opened; this class says that
-    the list of the ring refused it and not the file. ``op`` is the operation's name, as the list takes it.
+    errno is EACCES. It is a PermissionError, as for a file that may not be opened; the class says that the
+    ring refused and not the file. ``op`` is the operation's name, as the list takes it.
 
     Args:
         op: the operation.
@@ -183,7 +183,7 @@ class OperationRestricted(_Portable, PermissionError):
 
 
 EXPLAINED: Final = (NoWorker, OperationRestricted)
-"""Exceptions that say more than their errno: whoever makes an error anew from an errno keeps them."""
+"""Exceptions that say more than their errno: code that makes an error anew from an errno keeps them."""
 
 
 def error_from_result(res: int, op: str = "", fd: int | None = None, address: object = None) -> OSError:
@@ -240,8 +240,8 @@ def explain_cancelled(error: OSError, op: str = "") -> OSError:
 
 
 def unavailable_from_errno(number: int, call: str = "io_uring_setup", memory: int = 0) -> RingUnavailable:
-    """The exception for a system call without which no ring can be used, with advice read off this machine's
-    settings. ``memory`` is how many bytes were asked for, as far as that is known."""
+    """The exception for a failed system call without which no ring can be used, with advice from this
+    machine's settings. ``memory`` is the number of bytes that were asked for, as far as known."""
     from .advice import advice  # loaded with what opens rings
 
     return RingUnavailable(number, advice(number, call, memory))

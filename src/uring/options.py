@@ -170,7 +170,7 @@ class Options:
         buffer_groups: the tiers.
         context_capacity: slots for indirect and for extended contexts; 0: as many as completions fit.
         multi_issuers: any thread may submit and wait; the ring locks. Else only the thread that started it.
-        notify_succeed: ``IOSQE_CQE_SKIP_SUCCESS`` is taken off everything that is submitted.
+        notify_succeed: ``IOSQE_CQE_SKIP_SUCCESS`` is cleared in everything that is submitted.
         indirect_submission_queue: the kernel's index array between queue and entries.
         sqe128: 128-byte entries, for NOP128 and URING_CMD128.
         cqe32: 32-byte completions.
@@ -189,7 +189,7 @@ class Options:
         drain_timeout: seconds that `stop` waits for what is in flight.
 
     Raises:
-        TypeError, ValueError: a value out of range, or a combination that the kernel has not.
+        TypeError, ValueError: a value out of range, or options that exclude each other.
     """
 
     entries: int = int(abi.ENTRIES_SMALL)
@@ -251,7 +251,7 @@ class Options:
         if (self.sq_thread_cpu is not None or self.sq_thread_idle) and not self.sqpoll:
             raise ValueError("sq_thread_cpu and sq_thread_idle need sqpoll")
         if self.registered_fd and self.multi_issuers:
-            raise ValueError("registered_fd is an index of one thread's: it excludes multi_issuers")
+            raise ValueError("registered_fd is an index that one thread has: it excludes multi_issuers")
         if self.read_buffer_num and self.multi_size_buffer:
             raise ValueError("give either read_buffer_num or multi_size_buffer: their groups would collide")
 
@@ -325,7 +325,7 @@ def options_for_budget(budget: int) -> Options:
     """Options of a ring that takes about so much memory.
 
     Args:
-        budget: bytes, of which values below 16 MiB count as that and values above 128 GiB as that.
+        budget: bytes, clamped to 16 MiB to 128 GiB.
 
     Returns:
         Options whose registered buffers, buffer groups and queues fit the budget.
@@ -375,7 +375,7 @@ def buffer_config_for_budget(budget: int) -> tuple[BufferGroupsConfig, int]:
 
 
 def locked_buffer_layout(memory: int) -> tuple[int, int]:
-    """Size and number of the registered buffers for so many bytes: 4 KiB, or as 16384 of them need."""
+    """Size and number of the registered buffers for so many bytes: 4 KiB, or larger so that 16384 suffice."""
     size = REGISTER_BUFFER_SIZE
     while memory > size * REGISTER_BUFFERS_MOST:
         size *= 2

@@ -133,7 +133,7 @@ def _result(ring: KernelRing, opcode: int, address: int, nr_args: int) -> int:
 
 # ---- asking a kernel that cannot be queried ------------------------------------------------------------
 
-# What a set-up flag asks for beside itself.
+# The flag that a set-up flag needs beside itself.
 _NEEDS: Final = {
     Setup.IORING_SETUP_SQ_AFF: Setup.IORING_SETUP_SQPOLL,
     Setup.IORING_SETUP_TASKRUN_FLAG: Setup.IORING_SETUP_COOP_TASKRUN,
@@ -164,7 +164,7 @@ def _can_set_up(flag: Setup, wq_fd: int) -> bool:
 _UNREADABLE: Final = -4096 & (1 << 64) - 1
 _NO_REGISTRATION: Final = 0x7FFF
 
-# The count each registration insists on before it looks at its argument; 1 where it is not listed.
+# The count that each registration checks before its argument; 1 where it is not listed.
 _COUNTS: Final = {
     Register.IORING_REGISTER_FILES2: 32,
     Register.IORING_REGISTER_FILES_UPDATE2: 32,
@@ -178,7 +178,7 @@ _COUNTS: Final = {
     Register.IORING_REGISTER_ZCRX_CTRL: 0,
 }
 
-# Take no argument, so that trying them is doing them, or need no ring: each came with another one.
+# Registrations without an argument, where a try would take effect, or without a ring: each came with another.
 _CAME_WITH: Final = {
     Register.IORING_UNREGISTER_BUFFERS: Register.IORING_REGISTER_BUFFERS,
     Register.IORING_UNREGISTER_FILES: Register.IORING_REGISTER_FILES,
@@ -192,12 +192,12 @@ _CAME_WITH: Final = {
 
 
 def _try_registrations(setup: Setup) -> frozenset[int]:
-    # Some registrations are for rings of one task alone, and zero-copy receive wants large completions.
+    # Some registrations need a ring of one task, and zero-copy receive needs 32-byte completions.
     wanted = Setup.IORING_SETUP_SINGLE_ISSUER | Setup.IORING_SETUP_DEFER_TASKRUN | Setup.IORING_SETUP_CQE32
     ring = KernelRing(_ENTRIES, wanted & setup)
     try:
         if _result(ring, _NO_REGISTRATION, _UNREADABLE, 1) != -errno.EINVAL:
-            return frozenset()  # something between us and the kernel answers in its place
+            return frozenset()  # not the kernel's answer, but that of a sandbox
         known = {
             opcode
             for opcode in Register

@@ -1,4 +1,4 @@
-"""The class `Ring`: life, submission, completion, registrations, buffers, a method for each operation."""
+"""The class `Ring`: start and stop, submission, completion, registrations, buffers, operations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Ring(OperationMethods, MulticastMethods, MultishotMethods, ZCRXMethods):
     """An io_uring of the running kernel.
 
     ``with Ring(entries=256) as ring:`` starts and stops it. A method per operation queues a request and
-    returns it as a `Request`, or under a context of the program's that context; `wait` submits what is queued
-    and takes completions. By default the thread that starts the ring is the only one to use it.
+    returns a `Request`, or the context that the program passed. `wait` submits what is queued and takes
+    completions. By default the thread that starts the ring is the only one to use it.
 
     Args:
         options: `Options`, or their fields as keyword arguments.

@@ -79,7 +79,7 @@ def test_says_usable_and_names_what_there_is() -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "io_uring is usable here"
     assert f"kernel                    {os.uname().release} {os.uname().machine}" in lines
-    assert "ring                      256 entries: opened, and a no-op came back" in lines
+    assert "ring                      256 entries: opened, and a no-op completed" in lines
     for text in ("yes READ ", "yes DEFER_TASKRUN", "yes EXT_ARG", "yes PBUF_RING", "yes NO_IOWAIT"):
         assert text in done.stdout
     assert max(map(len, lines)) <= 100

@@ -130,7 +130,7 @@ def test_a_slot_of_the_table_is_not_closed_as_a_descriptor() -> None:
 def test_with_several_issuers_a_chain_takes_hold_of_nothing_behind_it(flags) -> None:
     first = ops.nop().with_flags(flags & SKIP)
     with Ring(entries=8, multi_issuers=True) as ring:
-        with pytest.raises(ValueError, match="several issuers"):
+        with pytest.raises(ValueError, match="multi_issuers"):
             ring.submit_linked([(first, 1), (ops.nop().with_flags(flags), 2)])
         assert ring._kernel.pending == 0
         ring.nop(3)

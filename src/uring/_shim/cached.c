@@ -1,11 +1,11 @@
-/* The module uring._cached: what can be answered at once. Reads out of the page cache, names out of the cache of
- * directory entries. uring/cached.py says what each function promises.
+/* The module uring._cached: reads out of the page cache, stats by names out of the cache of directory entries.
+ * uring/cached.py says what each function promises.
  *
  * Invariants
  *  - Nothing here waits. A read has RWF_NOWAIT; a lookup has RESOLVE_CACHED, with which the kernel gives up where it
  *    would ask the file system; fstat is for file systems only that answer it from memory.
- *  - System calls are made without the interpreter's lock. What they write into meanwhile is the caller's, or a bytes
- *    object that nobody else has seen.
+ *  - System calls are made without the GIL. What they write into meanwhile is the caller's memory, or a bytes object
+ *    that no other code has seen.
  *  - No state but the answers about mounts, each of them one word that is written whole, and the type of a stat.
  */
 #define PY_SSIZE_T_CLEAN
@@ -51,7 +51,7 @@ static int64_t read_cached(int fd, uint64_t off, char *to, uint32_t len)
     uint32_t done = 0;
     do {
         struct iovec rest = { to + done, len - done };
-        /* A call that got less may have met the end of the file or a page that is not there: the next one tells. */
+        /* A short read met the end of the file, or a page that is not there: the next call tells. */
         ssize_t n = read_nowait(fd, &rest, off == UINT64_MAX ? -1 : (off_t)(off + done));
         if (n < 0)
             return done ? -PART - (int64_t)done : -errno;
@@ -62,7 +62,7 @@ static int64_t read_cached(int fd, uint64_t off, char *to, uint32_t len)
     return done;
 }
 
-/* 1 and the number; 0 and an exception, with which no other argument may be looked at: an __index__ is a call. */
+/* 1 and the number; 0 and an exception: then no other argument may be converted, whose __index__ would be called. */
 static int is_number(PyObject *arg, int64_t *number)
 {
     *number = PyLong_AsLongLong(arg);
@@ -192,7 +192,7 @@ out:
 
 /* ---- names ---- */
 
-/* Those whose getattr reads fields of the inode in memory and asks nobody. */
+/* File systems whose getattr reads fields of the inode in memory alone. */
 static int answers_from_memory(uint64_t magic)
 {
     return magic == 0xef53 /* ext2 to ext4 */ || magic == 0x58465342 /* xfs */ || magic == 0x9123683e /* btrfs */ ||
@@ -201,10 +201,10 @@ static int answers_from_memory(uint64_t magic)
 
 static int is_local(int fd)
 {
-    /* Ids of mounts are never used again. Here shifted by one, with the answer in bit 0. */
+    /* Ids of mounts, which are never used again, shifted by one; the answer is bit 0. */
     static uint64_t known[MOUNTS];
-    /* The way to a mount's id on which no file system is asked for attributes: one that has to ask a server may do
-     * so in statx, whatever the flags. No room for the handle is what we want: the id comes all the same. */
+    /* Not by statx, in which a file system may ask its server whatever the flags. This call fails for want of room
+     * for the handle, and gives the mount's id nevertheless. */
     struct handle handle = { 0, 0 };
     uint64_t id;
     if (syscall(SYS_name_to_handle_at, fd, "", &handle, &id, AT_EMPTY_PATH | HANDLE_MNT_ID_UNIQUE) < 0 &&
@@ -238,7 +238,7 @@ static int find(const char *path, int follow, struct stat *st)
 static PyTypeObject *stat_type; /* os.stat_result */
 static Py_ssize_t stat_fields;  /* how many it has; newer Pythons may have some that are not known here */
 
-/* As os.fstat makes it of what it is told; a new reference. The fields that are set in it are given away. */
+/* As os.fstat makes it; a new reference, which owns the fields that are set in it. */
 static PyObject *stat_result(const struct stat *st)
 {
     const struct timespec times[3] = { st->st_atim, st->st_mtim, st->st_ctim };
@@ -344,10 +344,10 @@ static int load(PyObject *module)
     if (stat_fields < STAT_FIELDS) {
         Py_XDECREF(type);
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ImportError, "os.stat_result has less fields than are known");
+            PyErr_SetString(PyExc_ImportError, "os.stat_result has fewer fields than are known");
         return -1;
     }
-    stat_type = (PyTypeObject *)type; /* for ever */
+    stat_type = (PyTypeObject *)type; /* this reference is never dropped */
     return PyModule_AddIntConstant(module, "PART", PART);
 }
 

@@ -1,10 +1,9 @@
-"""The io_uring user API of Linux 6.18 as Python numbers, with what later kernels up to 7.2 add.
+"""The io_uring user API of Linux 6.18 as Python numbers, with the additions of later kernels up to 7.2.
 
 Every constant is a member of an IntEnum or IntFlag and also a name of this package, under its kernel
-spelling; the few that stand alone (shifts, masks, sizes) are plain integers. Names that are our own are in
-upper snake case. The package imports nothing but the standard library and never touches the kernel. Only
-the error numbers are the platform's own; all others are Linux's wherever this runs. Layouts of structures are
-in uring.abi.layouts.
+spelling; the few that stand alone (shifts, masks, sizes) are plain integers. The package imports nothing but
+the standard library and never calls the kernel. Only the error numbers are the platform's; all others are
+Linux's on every platform. Layouts of structures are in uring.abi.layouts.
 """
 
 from . import entries, errnos, files, memory, opflags, register, setup, sizes, sockets, waiting

@@ -1,6 +1,6 @@
 """Submission and completion entries: opcodes, entry flags, completion flags.
 
-Numbers of Linux 6.18; what 6.19 adds is marked. What each opcode takes and gives is in uring.opcodes.
+Numbers of Linux 6.18; additions of 6.19 are marked. Operands and results of each opcode are in uring.opcodes.
 """
 
 from enum import IntEnum, IntFlag

@@ -1,7 +1,7 @@
 """Flags of file and path operations, as their system calls define them (asm-generic numbers).
 
-They are our own numbers and not those of the os module, because that module lacks most of them and
-importing this package works on any platform.
+They are not taken from the os module, because that lacks most of them and this package can be imported on any
+platform.
 """
 
 from enum import IntEnum, IntFlag

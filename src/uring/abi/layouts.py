@@ -2,11 +2,11 @@
 
 STRUCTS describes each structure as it lies in memory on 64-bit Linux; names are the kernel's, fields of one
 union share an offset, and a flexible array at the end has size 0. Zero-copy receive control and the queries
-beyond opcodes are 6.19's.
+beyond opcodes need Linux 6.19, filters of requests 7.0, events of zero-copy receive 7.2.
 
 A packer (struct.Struct, native order, no implied alignment) covers the whole structure: reserved fields and
-padding come out as zero, which the kernel insists on. Packers are for structures packed from few values or
-read from a buffer; the entries themselves are written by the C shim.
+padding are zero, as the kernel requires. Packers are for structures packed from few values or read from a
+buffer; the C shim writes the entries.
 """
 
 from struct import Struct
@@ -330,12 +330,12 @@ STRUCTS: Final[dict[str, Layout]] = {
 }
 # fmt: on
 
-# What io_uring_enter and timeouts take.
+# Arguments of io_uring_enter and of timeouts.
 KERNEL_TIMESPEC: Final = Struct("=qq")  # tv_sec, tv_nsec
 GETEVENTS_ARG: Final = Struct("=QIIQ")  # sigmask, sigmask_sz, min_wait_usec, ts
 REG_WAIT: Final = Struct("=qqIIQI28x")  # ts, ts, min_wait_usec, flags, sigmask, sigmask_sz
 
-# What io_uring_register takes, and gives back.
+# Arguments and results of io_uring_register.
 RSRC_REGISTER: Final = Struct("=II8xQQ")  # nr, flags, data, tags
 RSRC_UPDATE: Final = Struct("=IIQ")  # offset, resv, data
 RSRC_UPDATE2: Final = Struct("=I4xQQI4x")  # offset, data, tags, nr
@@ -370,7 +370,7 @@ SOCK_FILTER: Final = Struct("=HBBI")  # code, jt, jf, k
 ZCRX_EVENT_DESC: Final = Struct("=QIIQ72x")  # user_data, type_mask, flags, stats_offset
 ZCRX_STATS: Final = Struct("=QQ")  # copy_count, copy_bytes
 
-# What operations point to.
+# Structures that operations point to.
 ATTR_PI: Final = Struct("=HHIQQ8x")  # flags, app_tag, len, addr, seed
 RECVMSG_OUT: Final = Struct("=IIII")  # namelen, controllen, payloadlen, flags
 IOVEC: Final = Struct("=QQ")  # iov_base, iov_len

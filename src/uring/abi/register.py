@@ -1,6 +1,6 @@
 """The arguments of io_uring_register: its opcodes, and the flags of their arguments.
 
-Numbers of Linux 6.18; what 6.19 adds is marked. The arguments' layouts are in uring.abi.layouts.
+Numbers of Linux 6.18; additions of later kernels are marked. The arguments' layouts are in uring.abi.layouts.
 """
 
 from enum import IntEnum, IntFlag

@@ -1,6 +1,6 @@
 """The arguments of io_uring_setup and io_uring_enter, and the fields of the mapped rings.
 
-Numbers of Linux 6.18; what 6.19 adds is marked. Nothing here touches the kernel.
+Numbers of Linux 6.18; additions of later kernels are marked.
 """
 
 from enum import IntEnum, IntFlag

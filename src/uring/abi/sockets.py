@@ -1,6 +1,6 @@
 """Socket numbers: families, types, protocols, message flags, and sizes of addresses.
 
-They are our own and not the socket module's, so that importing this package works on any platform.
+They are not taken from the socket module, so that this package can be imported on any platform.
 """
 
 from enum import IntEnum, IntFlag

@@ -1,6 +1,6 @@
 """Numbers of operations that wait: poll, epoll, futex, waitid, clocks.
 
-They are our own and not the select module's, so that importing this package works on any platform.
+They are not taken from the select module, so that this package can be imported on any platform.
 """
 
 from enum import IntEnum, IntFlag

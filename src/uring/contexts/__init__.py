@@ -1,4 +1,4 @@
-"""Submission contexts: the meaning of `user_data`, and the slots that a completion finds by it."""
+"""Submission contexts: the meaning of `user_data`, and the slots that it names."""
 
 from .context import (
     CTX_MODE_DIRECT,

@@ -1,4 +1,4 @@
-"""The form without contexts in C, where its extension is built: `uring._requests`.
+"""Requests without a context in C, where the extension `uring._requests` is built.
 
 The functions of `uring` are the reference, and do everything where the extension is missing. With it a
 `usual` one tries its usual case in C first. The objects that such a case needs are C types of the same names.
@@ -33,7 +33,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 
 def usual(name: str) -> Callable[[F], F]:
-    """Decorates a function whose usual case is in C under this name, if it is there."""
+    """Decorates a function whose usual case the extension has under this name."""
 
     def decorate(function: F) -> F:
         found: F = function if C is None else C.shortcut(name, function)

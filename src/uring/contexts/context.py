@@ -1,10 +1,10 @@
 """Contexts of submissions: the 64 bits that their completions carry.
 
-The top two bits of a context tell the meaning of the rest:
+The top two bits of a context tell the meaning of the others:
 
     direct     0   bits 0-7 opcode, 8-15 ``IOSQE_*`` flags, 16-31 buffer group, 32-61 descriptor (signed)
     indirect   1   bits 0-23 slot, 24-43 generation, 44-61 pool: an `IndirectSQE`, the submitted entry
-    extended   2   the same, naming an `ExtSQE`: the entry, 64 bytes of the caller's and Python references
+    extended   2   the same, of an `ExtSQE`: the entry, 64 bytes of the caller's and Python references
     reserved   3   bits 0-61 as in direct: a message of another ring, or a request silent on success
 
 (Values of a Trio run are slots of `uring.kernel.inflight`. Members of a volley look like direct contexts of
@@ -13,15 +13,15 @@ descriptors that no process has.)
 Invariants
   - A context contains no address. A slot is found by number and generation, so that a late or forged
     completion matches none. Generations repeat: the 1 048 576th loan of a slot after this one has the same
-    context. Requests without a context (`uring.Request`) have a number each that does not come again.
+    context. Requests without a context (`uring.Request`) have a number each, see `uring.contexts.requests`.
   - A slot has one operation in flight at most, and cannot be given back before its last completion.
-  - Each loan of a slot is a new object: one that was given back stays dead when its number is reused.
+  - Each loan of a slot is a new object: one that was given back stays invalid when its number is reused.
 """
 
 from __future__ import annotations
 
 import weakref
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 from ..kernel.op import Op
 from .shapes import Ctx
@@ -55,15 +55,13 @@ POOL_MASK = (1 << POOL_BITS) - 1
 POOL_SHIFT = INDEX_BITS + _GENERATION_BITS
 
 REQUEST_VALUES: Final = CTX_MODE_INDIRECT | POOL_MASK << POOL_SHIFT
-"""The first value of requests without a context: as of a pool that no slot is borrowed from."""
+"""The first value of requests without a context, in the number of a pool that is never made."""
 
 _NO_FIELDS = (0, 0, -1, 0, 0, 0, 0, 0, 0, 0)
 
-T = TypeVar("T")
-
 
 class Lender(Protocol):
-    """A pool of slots, as a slot and a context know it: `uring.ContextPools`."""
+    """A pool of slots as slots and contexts use it: `uring.ContextPools`."""
 
     def find(self, raw: int) -> IndirectSQE | None: ...
     def put_indirect(self, indirect: IndirectSQE) -> None: ...
@@ -71,15 +69,15 @@ class Lender(Protocol):
 
 
 living_pools: weakref.WeakValueDictionary[int, Lender] = weakref.WeakValueDictionary()
-"""By their numbers, which stand in the contexts of their slots."""
+"""The pools by their numbers, which are in the contexts of their slots."""
 
 
 class SQEContext(int):
-    """A submission's identity: an integer, as it stands in ``user_data``.
+    """A submission's identity: the integer in ``user_data``.
 
-    Made by `for_fd`, `pack_direct`, `pack_indirect` and `pack_extended`. The ``with_…`` methods answer a new
-    context in direct mode; in the other modes they change the slot's record and answer the same one. The
-    fields of a slot that was given back are a LookupError.
+    Made by `for_fd`, `pack_direct`, `pack_indirect` and `pack_extended`. The ``with_…`` methods return a new
+    context in direct mode; in the other modes they change the slot's entry and return the same one. Reading a
+    field of a slot that was given back raises LookupError.
 
     Args:
         raw: the 64 bits.
@@ -119,7 +117,7 @@ class SQEContext(int):
 
     @property
     def is_direct(self) -> bool:
-        """Whether the fields stand in the context itself."""
+        """Whether the fields are in the context itself."""
         return not self >> 62
 
     @property
@@ -168,7 +166,7 @@ class SQEContext(int):
 
     @property
     def message(self) -> int:
-        """The low 62 bits: what another ring sent, in reserved mode."""
+        """The low 62 bits: in reserved mode, the message of another ring."""
         return self & ~_MODE
 
     @property
@@ -276,7 +274,7 @@ class SQEContext(int):
         return self
 
     def _slot(self) -> IndirectSQE | None:
-        """The slot of an indirect or extended context; None for one that has its fields in itself.
+        """The slot of an indirect or extended context; None for one that has the fields itself.
 
         Raises:
             LookupError: the slot was given back, so that its fields are not known.
@@ -310,12 +308,12 @@ class IndirectSQE:
     """A borrowed slot that keeps the entry submitted under it.
 
     Attributes:
-        pool: where it was borrowed.
-        context: what to submit under.
+        pool: the pool that it was borrowed from.
+        context: the context to submit under.
         fields: the entry, as `uring.Op.fields`; see `uring.SQEView`.
         op: the prepared request that `uring.Ring.submit_extended` submits.
-        in_flight: from submission to the last completion.
-        res: of the last completion, once it was taken.
+        in_flight: true from submission to the last completion.
+        res: the result of the last completion, once it was taken.
     """
 
     __slots__ = ("__weakref__", "context", "fields", "in_flight", "op", "pool", "res")
@@ -334,7 +332,7 @@ class IndirectSQE:
         return find_slot(self.context) is self
 
     def prepare(self, op: Op) -> SQEContext:
-        """Records the request to submit later; its memory is kept from now on.
+        """Records the request to submit later, and keeps its memory.
 
         Args:
             op: a request of ``uring.ops``.
@@ -363,11 +361,11 @@ class IndirectSQE:
 
 
 class ExtSQE(IndirectSQE):
-    """A borrowed slot with 64 bytes of the caller's besides the entry, and Python references beside them.
+    """A borrowed slot with 64 bytes of the caller's and Python references besides the entry.
 
     Attributes:
-        pool: where it was borrowed.
-        context: what to submit under.
+        pool: the pool that it was borrowed from.
+        context: the context to submit under.
         sidecar: the references: ``fn`` and ``ref1`` to ``ref7`` of `ctx`.
     """
 

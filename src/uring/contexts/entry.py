@@ -1,4 +1,4 @@
-"""The submitted entry that a slot or a request remembers, to read. It lives as long as they do."""
+"""A view of the submitted entry that a slot or a request keeps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["SQEView", "view_ext_sqe", "view_sqe"]
 
 
 class SQEView:
-    """The fields of an entry that a slot remembers, to read.
+    """The fields of an entry that a slot keeps, to read.
 
     Args:
-        slot: the slot, or None for an entry that nothing remembers.
+        slot: the slot, or None for an entry that was not kept.
 
     Raises:
         TypeError: ``slot`` is no slot.
@@ -33,7 +33,7 @@ class SQEView:
 
     def _borrowed(self) -> IndirectSQE | Request[object]:
         if self._slot is None:
-            raise LookupError("a direct context remembers no entry")
+            raise LookupError("a direct context keeps no entry")
         if not self._slot.valid:
             raise LookupError("the slot was given back, and its entry with it")
         return self._slot
@@ -66,24 +66,21 @@ class SQEView:
         """The descriptor, or the slot of a registered file."""
         return self._field(2)
 
-    @property
-    def raw_fd(self) -> int:
-        """The same as `fd`."""
-        return self._field(2)
+    raw_fd = fd
 
     @property
     def off(self) -> int:
-        """An offset, or what the operation keeps there."""
+        """An offset, or what the operation has there instead."""
         return self._field(3)
 
     @property
     def addr(self) -> int:
-        """An address, to compare and print; or what the operation keeps there."""
+        """An address, to compare and print; or what the operation has there instead."""
         return self._field(4)
 
     @property
     def len(self) -> int:
-        """A length or count, or what the operation keeps there."""
+        """A length or count, or what the operation has there instead."""
         return self._field(5)
 
     @property
@@ -93,7 +90,7 @@ class SQEView:
 
     @property
     def user_data(self) -> int:
-        """The context that it was submitted under."""
+        """The context it was submitted under."""
         return int(self._borrowed().context)
 
     @property
@@ -118,7 +115,7 @@ class SQEView:
 
     @property
     def addr3(self) -> int:
-        """A third address, or what the operation keeps there."""
+        """A third address, or what the operation has there instead."""
         return self._field(9)
 
     @property

@@ -48,7 +48,7 @@ class ContextPools:
         self._capacity = capacity
         self._lock = threading.Lock()
         self._number = _new_number()
-        # For each mode the numbers (slot and generation) that are free, and the slots that are not.
+        # For each mode the free numbers (slot and generation); the borrowed slots by their contexts.
         self._free: dict[int, list[int]] = {1: [], 2: []}
         self._taken: dict[int, IndirectSQE] = {}
         self._fill()
@@ -78,7 +78,7 @@ class ContextPools:
         return self._borrow(2, ExtSQE)
 
     def put_indirect(self, indirect: IndirectSQE) -> None:
-        """Gives a slot back; the object is dead from now on.
+        """Gives a slot back; the object is invalid afterwards.
 
         Args:
             indirect: the slot.
@@ -101,7 +101,7 @@ class ContextPools:
         self._give_back(ext)
 
     def reset(self) -> None:
-        """Makes every slot available again; those still borrowed are dead.
+        """Makes every slot available again; objects of those still borrowed become invalid.
 
         Raises:
             RuntimeError: an operation is in flight under one of them.
@@ -162,9 +162,9 @@ class ContextPools:
 
 
 def _new_number() -> int:
-    """A number that no living pool has: they come round again after 262143 pools."""
+    """A number that no living pool has; numbers are used again after 262143 pools."""
     for number in itertools.islice(_numbers, 1 << POOL_BITS):
-        # The last one is that of requests without a context, see `REQUEST_VALUES`.
+        # The last one belongs to requests without a context, see `REQUEST_VALUES`.
         if number & POOL_MASK not in living_pools and number & POOL_MASK != POOL_MASK:
             return number & POOL_MASK
     raise PoolExhausted(f"there are {(1 << POOL_BITS) - 1} pools of contexts already")
@@ -173,8 +173,8 @@ def _new_number() -> int:
 class ScopedExtSQE:
     """An extended slot that goes back by itself unless its operation was submitted.
 
-    ``with ring.new_scoped_ext_sqe() as scope:`` use ``scope.ext``, then ``scope.submitted()`` when the
-    completion's receiver is to give the slot back. A slot that is in flight when the block ends counts as
+    In ``with ring.new_scoped_ext_sqe() as scope:`` use ``scope.ext``, then call ``scope.submitted()`` if the
+    completion's receiver gives the slot back. A slot that is in flight when the block ends counts as
     submitted.
 
     Args:
@@ -194,11 +194,11 @@ class ScopedExtSQE:
 
     @property
     def valid(self) -> bool:
-        """Whether the slot is still to be given back here."""
+        """Whether the scope still has to give the slot back."""
         return not self._done and self.ext.valid
 
     def submitted(self) -> None:
-        """Leaves it to the receiver of the completion to give the slot back."""
+        """Leaves the slot to the receiver of the completion, which gives it back."""
         self._done = True
 
     def release(self) -> None:

@@ -1,13 +1,13 @@
 """A request as an object: made by the ring's methods where no context is given.
 
-It keeps its operation until the last completion, knows when that has come, and gives the result once, as the
-operation means it, or raises its error. Completions carry the request that they belong to.
+It keeps its operation until the last completion, tells when that has come, and gives the decoded result once,
+or raises its error. Completions carry the request that they belong to.
 
 Invariants
-  - The 64 bits that a request is queued under are its own, and come again only after 2**44 others. So
-    no completion of anything else, at the same time or late, can be taken for its own.
-  - Its memory is released with its last completion, be the result taken or not.
-  - A result is given once. What the kernel made for a request that a stopping ring ended is undone.
+  - The 64 bits that a request is queued under are its own, and are used again only after 2**44 others. So
+    no completion of anything else, at the same time or late, is taken for its own.
+  - Its memory is released with its last completion, whether the result is taken or not.
+  - A result is given once. A descriptor of a request that a stopping ring ended is closed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NOTIF = 1 << 3
 
 
 class Requester(Protocol):
-    """A ring, as far as a request knows it."""
+    """A ring as its requests use it."""
 
     @property
     def closed(self) -> bool: ...
@@ -57,17 +57,17 @@ class Request(Generic[T_co]):
 
     Attributes:
         value: the 64 bits that its completions carry, as `context`.
-        name: the operation, as its function in ``uring.ops`` is called.
+        name: the name of its function in ``uring.ops``.
         fields: the entry that was submitted, as `uring.Op.fields`.
-        res: the number that the kernel completed it with, an errno negated for an error; of one that
-            completes several times, the last. 0 before.
+        res: the kernel's result, a negated errno for an error; if it completes several times, the last. 0
+            before.
         flags: those of the last completion, ``IORING_CQE_F_*``.
     """
 
     __slots__ = ("__weakref__", "_op", "_ring", "_told", "fields", "flags", "name", "res", "value")
 
     valid: ClassVar[bool] = True
-    """Its entry can be looked at for as long as it lives."""
+    """Its entry can be read for as long as it lives."""
 
     def __init__(self, ring: Requester, value: int, op: Op[T_co]) -> None:
         self._ring = ring
@@ -81,20 +81,20 @@ class Request(Generic[T_co]):
 
     @property
     def context(self) -> SQEContext:
-        """What its completions carry: names it to `uring.Ring.async_cancel` and the like."""
+        """The context that its completions carry, for `uring.Ring.async_cancel` and the like."""
         return int.__new__(SQEContext, self.value)
 
     @usual("Request.done")
     def done(self) -> bool:
-        """Whether its last completion was taken from the ring, by whatever wait."""
+        """Whether its last completion was taken from the ring, by any wait."""
         return self._op is None
 
     @usual("Request.result")
     def result(self) -> T_co:
-        """The result, once. What the kernel made (a descriptor, a pipe) is the caller's then.
+        """The result, once. The caller then owns what the kernel made (a descriptor, a pipe).
 
-        Of an operation that completes several times it is that of the last completion; each completion has
-        its own: ``cqe.result()``. Of a zero-copy send it is what was sent.
+        For an operation that completes several times it is that of the last completion; each completion has
+        its own: ``cqe.result()``. For a zero-copy send it is the number of bytes sent.
 
         Raises:
             OSError: it failed. The error names the operation, its descriptor, address and paths.
@@ -115,9 +115,9 @@ class Request(Generic[T_co]):
         return result
 
     def wait(self, timeout: float | None = None) -> T_co:
-        """Waits until it is done, then its `result`. Completions of others stay for the ring's next wait.
+        """Waits until it is done, then returns `result`. Other completions stay for the ring's next wait.
 
-        Any thread may ask for a request that is done already.
+        Any thread may call it for a request that is done already.
 
         Args:
             timeout: seconds at most; None: no limit.
@@ -138,9 +138,9 @@ class Request(Generic[T_co]):
         return self.result()
 
     def cancel(self) -> Request[int]:
-        """Queues a cancel of it, which is a request as well: FileNotFoundError if it came too late.
+        """Queues a cancel of it, a request too, which fails with FileNotFoundError if it comes too late.
 
-        The cancelled operation completes all the same: with ``ECANCELED``, or as it had ended before.
+        The cancelled operation still completes: with ``ECANCELED``, or with its result if that came first.
         """
         return self._ring._cancel_request(self)
 
@@ -160,7 +160,7 @@ class Request(Generic[T_co]):
         return self._op
 
     def _complete(self, res: int, flags: int) -> Any:
-        """Takes a completion; returns what it means, as `meaning_of`."""
+        """Takes a completion; returns what `meaning_of` returns."""
         op = self._op
         told = None if res >= 0 and op.decode is None else meaning_of(op, res)  # type: ignore[union-attr,arg-type]
         self.flags = flags
@@ -174,7 +174,7 @@ class Request(Generic[T_co]):
         return told
 
     def _end(self, res: int, flags: int) -> None:
-        """Takes a completion of a ring that stops: what it made is undone."""
+        """Takes a completion of a ring that stops, and undoes its result."""
         op = self._pending
         self._complete(res, flags)
         if res >= 0 and op.discard is not None:
@@ -190,7 +190,7 @@ class Request(Generic[T_co]):
 
 
 class _Gone:
-    """Stands in the place of a result that is not there any more."""
+    """The reason why there is no result, in its place."""
 
     def __init__(self, why: str) -> None:
         self.why: str = why
@@ -207,13 +207,13 @@ def is_request(value: int) -> bool:
 
 
 def meaning_of(op: Op[Any], res: int) -> Any:
-    """What a result of an operation means, for when its memory is released: how to decode it, None where the
-    number is all, or what has failed, as `uring.kernel.op.failure` takes it."""
+    """How to read a result after the operation is gone: its decoder, None where the number is the result, or
+    the arguments of `uring.kernel.op.failure` for an error."""
     if res < 0:
         return op.name, op.fields, op.address, op.paths
     if op.decode is None or op.fields[0]:
         return op.decode
-    # Of a batch as one, whose memory the next submission uses again.
+    # A batch as one request, whose memory the next submission uses again.
     results = op.decode(0)
     return lambda _: results
 
@@ -225,7 +225,7 @@ def _value_of(res: int, told: Any) -> Any:
 
 
 def _compiled(reference: Any) -> Any:
-    """The type in C, with the methods of the reference that are not."""
+    """The type in C, with the reference's methods that are in Python."""
     made = C.Request
     for name in ("result", "done", "wait", "cancel", "context", "_pending", "_end", "_abandon"):
         setattr(made, name, vars(reference)[name])

@@ -1,8 +1,7 @@
 """The 36 shapes of an extended slot: a callable, up to seven references and numbers, and bytes.
 
-The 64 bytes hold, in this order, the callable and the references (8 bytes each, always zero: the objects
-themselves stand in a list beside), the numbers, and what is left as bytes. Views of different shapes over
-one slot share them, as the layout says.
+The 64 bytes hold, in this order, the callable and the references (8 bytes each, always zero: a list holds the
+objects), the numbers, and the remaining bytes. Views of different shapes over one slot share them.
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ class Ctx:
     """A shape over one extended slot; made by `uring.ExtSQE.ctx`.
 
     ``fn`` holds a function and ``ref1`` to ``ref7`` any object, None before they are set; ``val1`` to
-    ``val7`` hold signed 64-bit integers, and ``data`` is a writable view of the bytes left. An attribute that
-    the shape lacks is an AttributeError.
+    ``val7`` hold signed 64-bit integers, and ``data`` is a writable view of the remaining bytes. An attribute
+    that the shape lacks raises AttributeError.
 
     Args:
         sidecar: the slot's references.

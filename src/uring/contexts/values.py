@@ -1,4 +1,4 @@
-"""One typed value in a `contextvars.Context`, passed down beside arguments."""
+"""Values in a `contextvars.Context`, one of each type."""
 
 from __future__ import annotations
 

@@ -1,9 +1,16 @@
 """Completions as the program sees them.
 
-A completion is a tuple (user_data, res, flags), with two numbers more on a ring with 32-byte completions, and
-behind them the meaning of its result where that is more than a number, and its request. A request that is all
-there is more stands behind the flags. Attributes are computed from that on access, so that a completion costs
-only the tuple.
+A completion is one of five tuples:
+
+    (user_data, res, flags)
+    (user_data, res, flags, request)
+    (user_data, res, flags, big, big)
+    (user_data, res, flags, big, big, decoder)
+    (user_data, res, flags, big, big, decoder, request)
+
+``big`` is half of what a 32-byte completion has more, else 0. ``decoder`` decodes the result, None where the
+number is all; for an error it is the arguments of `uring.kernel.op.failure`. Attributes are computed on
+access, so that a completion costs only the tuple.
 """
 
 from __future__ import annotations
@@ -34,14 +41,14 @@ _FD_MASK = (1 << 30) - 1
 
 
 _TOLD = 5
-"""Where a completion carries how to decode its result, or what failed, if anything."""
+"""The place of the decoder or of the arguments of `failure`."""
 _REQUEST = {4: 3, 7: 6}
-"""Where it carries its request, by its length."""
+"""The place of the request, by the tuple's length."""
 
 _getters: Any = namedtuple("_getters", "user_data res")
 """A named tuple's attributes are read faster than any property."""
-_getters.user_data.__doc__ = "What was submitted under, as a plain integer."
-_getters.res.__doc__ = "The result: bytes, a descriptor, …, or an errno negated."
+_getters.user_data.__doc__ = "The context it was submitted under, as a plain integer."
+_getters.res.__doc__ = "The result: a number of bytes, a descriptor, …, or a negated errno."
 
 
 class Completion(tuple[int, ...]):
@@ -71,19 +78,19 @@ class Completion(tuple[int, ...]):
 
     @property
     def request(self) -> Request[object] | None:
-        """The request that was made without a context, and that this is a completion of; else None."""
+        """The request that it completes, if that was made without a context; else None."""
         place = _REQUEST.get(len(self))
         carried: Any = None if place is None else self[place]
         return carried  # type: ignore[no-any-return]
 
     def result(self) -> object:
-        """What the result means: a pair of descriptors, an address, a `StatxResult`, bytes; the number itself
-        where there is no more to it.
+        """The decoded result: a pair of descriptors, an address, a `StatxResult`, bytes, or the number
+        itself.
 
         Raises:
             OSError: the completion is an error. It names the operation, its descriptor, address and paths.
-            LookupError: several requests were in flight under one direct context, and nothing tells whose
-                result this is.
+            LookupError: several requests were in flight under one direct context, so that the request of this
+                result is not known.
         """
         res = self[1]
         told: Any = self[_TOLD] if len(self) > _TOLD else None
@@ -134,30 +141,30 @@ class Completion(tuple[int, ...]):
 class CQEView(Completion):
     """A completion of any context, from `uring.Ring.wait`.
 
-    Of indirect and extended ones the submitted entry can be looked at until the slot is given back; `op`,
-    `fd` and `buf_group` are a LookupError after that.
+    The submitted entry of an indirect or extended one can be read until the slot is given back; `op`, `fd`
+    and `buf_group` raise LookupError after that.
     """
 
     __slots__ = ()
 
     @property
     def context(self) -> SQEContext:
-        """The context that was submitted under."""
+        """The context it was submitted under."""
         return SQEContext(self[0])
 
     @property
     def full_sqe(self) -> bool:
-        """Whether the submitted entry is remembered: requests, indirect and extended contexts."""
+        """Whether the submitted entry is kept: requests, indirect and extended contexts."""
         return self[0] >> 62 in (1, 2)
 
     @property
     def extended(self) -> bool:
-        """Whether the caller's data are there: extended contexts."""
+        """Whether it has the caller's data: extended contexts."""
         return self[0] >> 62 == 2
 
     @property
     def op(self) -> Op | int:
-        """The operation; a bare number where the context says none of ours."""
+        """The operation; a number where this package does not know it."""
         request = self.request
         return _op(SQEContext(self[0]).op if request is None else request.fields[0])
 

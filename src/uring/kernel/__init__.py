@@ -1,4 +1,4 @@
-"""The queues that the kernel shares with this process, and what is written there. No policy."""
+"""The queues that the kernel shares with this process, and the requests that are written there. No policy."""
 
 from .ring import KernelRing, RingLike
 

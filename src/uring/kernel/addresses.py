@@ -1,8 +1,8 @@
-"""Socket addresses: those of Python's `socket` module to the kernel's bytes and back, each family's own form.
+"""Socket addresses, from the forms of Python's `socket` module to the kernel's bytes and back.
 
 ``AF_INET``, ``AF_INET6``, ``AF_UNIX``, ``AF_NETLINK`` and ``AF_VSOCK`` have the forms of the `socket` module.
 An address of any other family is (family, bytes), the bytes of the ``sockaddr`` behind its family. Host names
-are not resolved here: an address is numeric or it is refused.
+are not resolved: an address that is not numeric is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["SOCKADDR_SIZE", "Address", "PeerName", "decode_address", "encode_add
 InetAddress: TypeAlias = "tuple[str, int] | tuple[str, int, int] | tuple[str, int, int, int]"
 
 Address: TypeAlias = "InetAddress | tuple[int, int] | tuple[int, bytes] | str | os.PathLike[str] | Buffer"
-"""Where to: (host, port) of ``AF_INET``, (host, port[, flowinfo[, scope_id]]) of ``AF_INET6``, a path of
+"""A destination: (host, port) of ``AF_INET``, (host, port[, flowinfo[, scope_id]]) of ``AF_INET6``, a path of
 ``AF_UNIX``, or bytes with a leading NUL for its abstract namespace, (pid, groups) of ``AF_NETLINK``, (cid,
 port) of ``AF_VSOCK``; (family, bytes) of any other. Hosts are numeric."""
 
@@ -123,10 +123,10 @@ def decode_address(raw: bytes | bytearray | memoryview) -> PeerName:
 
 
 def family_of(address: Any) -> int:
-    """The family that an address tells by its form, for a socket of which the number alone is known.
+    """The family that the form of an address tells, for a socket of which only the descriptor is known.
 
     Raises:
-        TypeError: it is no address, or two numbers, which several families have.
+        TypeError: it is no address, or two numbers, a form of several families.
     """
     if isinstance(address, (str, os.PathLike, bytes, bytearray, memoryview)):
         return _AF_UNIX

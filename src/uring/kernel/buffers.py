@@ -38,7 +38,7 @@ class BufferRing:
     """A registered ring of provided buffers.
 
     ``views[bid]`` is the memory of buffer ``bid``, to be read only between the completion that names it and
-    ``put(bid)``; there is one of each that was ever in use. Those in use number ``in_use``: `grow` adds more,
+    ``put(bid)``; there is one of each that was ever in use. ``in_use`` buffers are in use: `grow` adds more,
     `shrink` takes some back and frees their memory.
 
     Args:
@@ -49,7 +49,7 @@ class BufferRing:
         flags: ``IOU_PBUF_RING_MMAP`` (the kernel allocates the ring), ``IOU_PBUF_RING_INC`` (a buffer is used
             up piece by piece, Linux 6.12).
         empty: the ring starts without buffers, for the caller's own: `provide`.
-        first: how many are in use to begin with, 1 to ``count``; None: all.
+        first: how many are in use at first, 1 to ``count``; None: all.
         min_left: of incremental buffers: one with fewer bytes left counts as used up, 0 to 2**31 - 1.
 
     Raises:
@@ -111,7 +111,7 @@ class BufferRing:
         handle = ffi.new("struct ur_buffers *")
         self._map = mmap.mmap(-1, count * size, _PRIVATE) if size else None
         self._memory = memoryview(b"" if self._map is None else self._map)
-        # Dropped at once, as `uring.kernel.memory` says why: the memoryview keeps the memory.
+        # Dropped at once, for the reason in `uring.kernel.memory`; the memoryview keeps the memory.
         memory = ffi.from_buffer(self._memory) if size else ffi.NULL
         result = lib.ur_buffers_open(handle, ring._handle, group, count, size, memory, flags, first, min_left)
         del memory
@@ -135,7 +135,7 @@ class BufferRing:
 
     @property
     def in_use(self) -> int:
-        """How many buffers go back and forth between the kernel and us."""
+        """How many buffers belong to the kernel or a consumer: all that `shrink` has not taken out."""
         return self.count - len(self._unused)
 
     def grow(self) -> list[int]:
@@ -156,8 +156,8 @@ class BufferRing:
         """Takes buffers out of use and frees their memory, until ``keep`` are in use or the kernel has none
         left.
 
-        For rings with deferred work, where nothing receives between two enters. Where the kernel does not say
-        how far it has come (``IORING_REGISTER_PBUF_STATUS`` is refused by a filter) none is taken.
+        For rings with deferred work, where nothing receives between two enters. None is taken where a filter
+        refuses ``IORING_REGISTER_PBUF_STATUS``, by which the kernel says how far it has come.
 
         Args:
             keep: how many stay in use, from 1 on.
@@ -189,7 +189,7 @@ class BufferRing:
         return int(lib.ur_buffers_withdrawn(self._handle, 0)) if n > 0 else -1
 
     def _free_memory(self, bid: int) -> None:
-        """Gives the whole pages of a buffer back; what is read there afterwards is zero."""
+        """Gives the whole pages of a buffer back to the kernel; they read as zeros afterwards."""
         page = mmap.PAGESIZE
         start = -(-bid * self.size // page) * page
         length = (bid + 1) * self.size // page * page - start
@@ -231,11 +231,10 @@ class BufferRing:
         return handle, put, memory, self.size, self.count
 
     def queued(self, bid: int) -> bool:
-        """Whether a buffer is in the ring now, for the kernel to take.
+        """Whether a buffer is in the ring, for the kernel to take.
 
-        The kernel's place in the ring is remembered, and asked for only where the one known leaves a doubt:
-        once for all buffers that it took meanwhile. Where it does not say (a filter, another thread's ring)
-        the answer is False.
+        The kernel is asked for its place in the ring only where the place it gave last leaves a doubt. If it
+        does not answer (a filter, another thread's ring) the result is False.
 
         Args:
             bid: the buffer's number.
@@ -243,7 +242,7 @@ class BufferRing:
         return self._seems_queued(bid) and self._look() and self._seems_queued(bid)
 
     def full(self) -> bool:
-        """Whether there is room for no buffer more."""
+        """Whether there is no room for another buffer."""
         return self._filled() >= self.entries and self._look() and self._filled() >= self.entries
 
     def _seems_queued(self, bid: int) -> bool:
@@ -256,7 +255,7 @@ class BufferRing:
         return int(self._handle.tail) - self._head & 0xFFFF
 
     def _look(self) -> bool:
-        """Asks the kernel for its place; whether it said."""
+        """Asks the kernel for its place; whether it answered."""
         status = zeroed(BUF_STATUS.size)
         BUF_STATUS.pack_into(status.view, 0, self.group, 0)
         try:
@@ -299,5 +298,5 @@ class BufferRing:
         lib.ur_buffers_close(self._handle)
 
     def forget(self) -> None:
-        """Lets go of the caller's memory: after `close`, once nothing that was in flight then still is."""
+        """Drops the caller's memory: after `close`, once everything that was in flight then has ended."""
         self._pins.clear()

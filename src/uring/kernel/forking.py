@@ -1,4 +1,4 @@
-"""Rings that a forked child inherits: it may not touch them, and is told so."""
+"""Rings that a forked child inherits: it may not touch them, and their calls say so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OpenRing(Protocol):
 
 
 open_rings: weakref.WeakSet[OpenRing] = weakref.WeakSet()
-"""Those of this process; a ring is in it from its opening to its close."""
+"""The rings of this process, each from its opening to its close."""
 
 
 def _after_fork_in_child() -> None:

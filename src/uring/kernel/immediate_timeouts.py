@@ -1,4 +1,4 @@
-"""Whether this kernel takes the time of a timeout from its entry. No query tells; a timeout of zero does."""
+"""Whether this kernel takes the time of a timeout from its entry. No query tells that: a timeout tries it."""
 
 from __future__ import annotations
 

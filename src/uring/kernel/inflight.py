@@ -1,18 +1,17 @@
-"""The in-flight table: who a completion belongs to.
+"""The in-flight table: the operation that a completion belongs to.
 
 ``user_data`` names a slot of the table and the slot's generation:
 
     bits 0-23   index of the slot
     bits 24-59  generation, one more each time the slot is released
-    bits 60-63  zero; both top bits set marks a completion that another ring sent, 1 a volley's member
+    bits 60-63  zero; with both top bits set another ring sent it, with 1 it is a volley's member's
 
-(`uring.Ring` has no such table: the values of its requests are those of `uring.contexts.context`.)
+(`uring.Ring` has no such table: its values are those of `uring.contexts.context`.)
 
 Invariants
-  - A value is in flight at most once: the kernel cancels and times out by it.
+  - A value is in flight at most once, because the kernel finds requests to cancel by it.
   - A slot is released on the last completion of its operation, never on cancel, never on close.
-  - A completion whose generation does not match is late or forged: it is counted and dropped, never
-    looked up further.
+  - A completion whose generation does not match is late or forged: it is counted and dropped.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Table(Generic[E]):
         self.free.append(entry)
 
     def find(self, user_data: int) -> E | None:
-        """The entry that ``user_data`` names now, or None for a late or forged value."""
+        """The entry that ``user_data`` names, or None for a late or forged value."""
         index = user_data & INDEX_MASK
         if index >= len(self.entries):
             return None

@@ -1,8 +1,8 @@
 """Addresses of Python buffers, and the pins that keep them where they are.
 
-A ``Pin`` is a memoryview of our own: while it lives the object cannot be freed, and Python refuses to
-resize it (``BufferError``). Whoever hands the address to the kernel keeps the pin until the last
-completion that can touch the memory.
+A ``Pin`` is a memoryview: while it lives the object cannot be freed, and Python refuses to resize it
+(``BufferError``). The code that gives the address to the kernel keeps the pin until the last completion that
+can touch the memory.
 
 The cffi object that tells the address is dropped at once: CPython crashes when its garbage collector
 finds such an object and the memoryview under it in one cycle.
@@ -63,20 +63,20 @@ def pin_writable(data: Any) -> tuple[int, int, Pin]:
 
 
 _CONTENTS = bytes.__basicsize__ - 1
-"""Where the bytes of a ``bytes`` object begin, from its address on; `_checked` looks whether that is so."""
+"""Offset of the contents of a ``bytes`` object from its address; `_checked` checks it."""
 
 _new_bytes: Any = ctypes.pythonapi.PyBytes_FromStringAndSize
 _new_bytes.restype = ctypes.py_object
 _new_bytes.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t)
 _LARGE = 32768
-"""From here on it is cheaper not to have the memory zeroed."""
+"""From this size on it is cheaper not to have the memory zeroed."""
 
 
 def new_bytes(size: int) -> bytes:
     """A new ``bytes`` object for the kernel to fill in.
 
-    The interpreter allows for that until the object is handed on, and makes its own results of reads in this
-    way. Not for a size of 0 or 1, which are shared.
+    The interpreter allows that until other code has the object, and makes the results of its reads so. Not
+    for sizes of 0 and 1, whose objects are shared.
     """
     if size < _LARGE:
         return bytes(size)
@@ -103,7 +103,7 @@ def _checked() -> None:
 
 
 class Zeroed:
-    """Memory of our own for the kernel to read or write: ``address``, and ``view`` to look at it."""
+    """Memory for the kernel to read or write: its ``address``, and a ``view`` of it."""
 
     __slots__ = ("_held", "address", "view")
 

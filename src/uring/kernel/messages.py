@@ -1,7 +1,7 @@
 """``struct msghdr`` for sendmsg and recvmsg, and the control messages in it.
 
 A message owns every piece of memory that the kernel reads or writes through it, so one object is the pin
-of the whole request. Nothing here knows a ring.
+of the whole request.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Message:
     """A ``msghdr`` with its buffers.
 
     Args:
-        buffers: what is sent, or where to receive; at most 1024.
-        writable: the buffers are where to receive.
+        buffers: the memory to send from or to receive into; at most 1024.
+        writable: the buffers are to receive into.
         name: the destination address as bytes, or b"".
         name_size: bytes of room for the peer's address when receiving, 0 to 2**20.
         control: control messages to send, see `encode_control`.
@@ -50,7 +50,7 @@ class Message:
             many bytes, 0 to 2**31 - 4096.
 
     Raises:
-        TypeError, ValueError: a size or a buffer that is none.
+        TypeError, ValueError: a size is out of range, or a buffer is not usable as one.
     """
 
     __slots__ = ("_control", "_name", "_pins", "_rooms", "address", "header", "iovecs", "length")
@@ -161,7 +161,7 @@ def _check(name: str, value: Any, most: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """A message of a multishot recvmsg in one buffer. Its parts are views: copy before giving it back."""
+    """A message of a multishot recvmsg in one buffer. Its parts are views: copy them before ``put``."""
 
     name: memoryview
     control: memoryview
@@ -175,7 +175,7 @@ class ReceivedMessage:
 
     @classmethod
     def parse(cls, buffer: memoryview, message: Message) -> ReceivedMessage:
-        """Takes a buffer apart, cut to the completion's result, of a multishot armed with ``message``.
+        """The parts of ``buffer``, cut to the completion's result, of a multishot armed with ``message``.
 
         Raises:
             ValueError: the buffer is too short to be one.

@@ -1,7 +1,7 @@
 """One prepared request: the fields of its entry, what it pins and how its result decodes.
 
-An `Op` is inert: making one does not touch the kernel, and the same object may not be in flight twice
-(its memory would be shared). The functions in ``uring.ops`` make them.
+Making an `Op` does not call the kernel. The same object may not be in flight twice, because its memory would
+be shared. The functions in ``uring.ops`` make them.
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ MULTISHOT_BIT: dict[int, tuple[int, int]] = {
 """The mark of a multishot operation: the index of the field, and the bit."""
 
 _MULTISHOT_COMMAND = "tx_timestamp"
-"""It has no bit for it."""
-
+"""The multishot command that no bit marks."""
 
 _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)
 _CLOSE = int(abi.IORING_OP_CLOSE)
@@ -79,10 +78,10 @@ _PERSONALITY = 0xFFFF << 24
 class Op(Generic[T_co]):
     """A request ready to be queued under any ``user_data``.
 
-    To type checkers ``Op[int]`` is a request whose completion means an int, ``Op`` one of any result.
+    To type checkers ``Op[int]`` is a request whose result decodes to an int, ``Op`` one of any result.
 
     Attributes:
-        name: the operation as its function in ``uring.ops`` is called.
+        name: the name of its function in ``uring.ops``.
         fields: opcode, flags (``IOSQE_*``; ioprio from bit 8 on, personality from bit 24 on), fd, off, addr,
             len, op_flags, buf_index, file_index, addr3: the arguments of ``KernelRing.put`` after
             ``user_data``.
@@ -92,8 +91,8 @@ class Op(Generic[T_co]):
         entry: address of the entry as `pack` wrote it; 0 before.
         command: bytes for the end of the entry, from addr3 on: 16, or 80 where entries have 128 bytes.
             ``KernelRing.put_op`` writes them; ``put`` does not.
-        address: the socket address it goes to, for messages.
-        paths: the paths it works on, at most two, for messages.
+        address: its socket address, for error messages.
+        paths: its paths, at most two, for error messages.
     """
 
     __slots__ = (
@@ -132,7 +131,7 @@ class Op(Generic[T_co]):
         self._memory: object = None
 
     def pack(self) -> Self:
-        """Writes the entry out once: a request that is submitted again and again is then queued by a copy.
+        """Writes the entry once: a request that is submitted repeatedly is then queued by a copy.
 
         Returns: this request.
         """
@@ -169,7 +168,7 @@ class Op(Generic[T_co]):
 
     @property
     def needed(self) -> bool:
-        """Whether something of the request is needed until it ends: its memory, or what its result means."""
+        """Whether the request has to be kept until it ends, for its memory or its result."""
         return self.pins is not None or self.decode is not None or self.discard is not None
 
     @property
@@ -270,7 +269,7 @@ def _check(what: str, value: object, most: int) -> None:
 
 
 class Multishot(Op[T_co]):
-    """A request that completes again and again; the completion without ``F_MORE`` is its last."""
+    """A request that completes repeatedly; the completion without ``F_MORE`` is its last."""
 
     __slots__ = ()
 
@@ -292,8 +291,8 @@ def descriptor(fields: Fields) -> int:
 def failure(res: int, name: str, fields: Fields, address: object, paths: tuple[Path, ...]) -> OSError:
     """The exception for a negative result: it names the operation, its descriptor, address and paths.
 
-    Paths are its ``filename`` and ``filename2``, as in exceptions of the `os` module. It is made from parts
-    of the operation, so that the waiter need not hold the operation's memory.
+    Paths are its ``filename`` and ``filename2``, as in exceptions of the `os` module. The arguments are parts
+    of the operation, so that the caller need not hold the operation's memory.
     """
     fd = descriptor(fields)
     error = error_from_result(res, name, fd if fd >= 0 else None, address)

@@ -1,4 +1,4 @@
-"""Opening a ring, and why that was refused: by the machine, a filter of system calls, an old kernel."""
+"""Opening a ring, and the reason of a refusal: the machine, a filter of system calls, an old kernel."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Any
 
-from .. import advice as _advice  # noqa: F401 - a refusal may be that no descriptor or memory is left to load it
+from .. import advice as _advice  # noqa: F401 - without a descriptor or memory it could not be loaded later
 from ..errors import RingUnavailable, error_from_result, unavailable_from_errno
 from .lib import ffi, lib
 
@@ -18,7 +18,7 @@ _USE_REGISTERED_RING = 1 << 31
 _PROBE = 8
 
 _TRIES = 4
-"""How often a call is made that was interrupted, or that had no memory just then; signal handlers run in
+"""How often a call is made that was interrupted, or had no memory at the time; signal handlers run in
 between."""
 
 _PASSING = frozenset((-errno.EINTR, -errno.EAGAIN, -errno.EBUSY, -errno.ENOMEM))
@@ -29,11 +29,11 @@ _UNAVAILABLE = frozenset(
         errno.EINTR,
     )
 )  # fmt: skip
-"""Errors of io_uring_setup and of mapping its queues of which this machine is the reason."""
+"""Errors of io_uring_setup, and of mapping its queues, that come from this machine and not the arguments."""
 
 
 def open_ring(handle: Any, entries: int, params: Any) -> None:
-    """io_uring_setup(2) and the mapping of the queues; ``params`` says then what the ring has.
+    """io_uring_setup(2) and the mapping of the queues; ``params`` then tells the ring's sizes and features.
 
     Raises:
         RingUnavailable: this machine refuses io_uring, or one of its three system calls. OSError: the kernel
@@ -54,7 +54,7 @@ def open_ring(handle: Any, entries: int, params: Any) -> None:
 
 def _set_up_error(code: int, entries: int, cq_entries: int, flags: int) -> OSError:
     if code in _UNAVAILABLE:
-        # An entry and its completion, both mapped, and the completions handed out: at most this.
+        # At most this: entries and completions, both mapped, and the completions handed out.
         return unavailable_from_errno(code, memory=entries * 128 + 64 * max(cq_entries, 2 * entries))
     if code == errno.EINVAL and flags & ~_DISABLED and _old_kernel():
         return _too_old()
@@ -62,9 +62,9 @@ def _set_up_error(code: int, entries: int, cq_entries: int, flags: int) -> OSErr
 
 
 def _refused_call(handle: Any, flags: int) -> RingUnavailable | None:
-    """Asks for the two other system calls, with nothing to do: a filter may allow io_uring_setup alone, and a
-    program is to know before it has begun."""
-    # A ring that is not enabled yet may not be entered, which the kernel itself says.
+    """Makes the two other system calls, with nothing to do: a filter may allow io_uring_setup alone, and the
+    program learns it before its first request."""
+    # EBADFD is the kernel's own answer: a ring that is not enabled yet may not be entered.
     for _ in range(_TRIES):
         result = lib.ur_enter(handle, 0, 0, 0, ffi.NULL, 0)
         if result not in _PASSING:

@@ -17,7 +17,7 @@ def register_blind(opcode: int, address: int | None, nr_args: int, what: str = "
     """io_uring_register(2) without a ring: the few opcodes that need none.
 
     Raises:
-        RingUnavailable: this is not Linux, or not built. OSError: as the kernel says.
+        RingUnavailable: this is not Linux, or the extension is not built. OSError: the kernel refused.
     """
     if lib is None:
         raise RingUnavailable(errno.ENOSYS, NOT_BUILT)

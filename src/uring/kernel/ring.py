@@ -1,15 +1,14 @@
 """One ring of the running kernel: set-up, the queues, registration, release.
 
-This is the lowest Python object and the only one that holds the mapped queues. It knows nothing of what
-an operation means, who waits for it or what memory it names: ``put`` and ``queue`` write entries,
-``cycle`` submits, waits and hands completions out, and the layers above keep the pins.
+This is the only Python object that holds the mapped queues. It does not interpret entries: ``put`` and
+``queue`` write them, ``cycle`` submits, waits and hands completions out, and the layers above keep the pins.
 
 Invariants
   - A ring belongs to the thread that opened it (``SINGLE_ISSUER`` makes the kernel enforce that).
   - After ``close``, and in a forked child, every call answers ``-EBADF`` without touching the mappings.
   - ``inflight`` counts entries whose last completion has not been handed out; release is safe at zero.
 
-``uring.kernel.scripted.ScriptedRing`` has the same interface and is held to the same contract tests.
+``uring.kernel.scripted.ScriptedRing`` has the same interface, and the same contract tests.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _SQE128 = 1 << 10
 _REGISTERED_FD_ONLY = 1 << 15
 _RESIZE_RINGS = 33
 _OTHER_QUEUES = {1 << 19: "IORING_SETUP_SQE_MIXED", 1 << 20: "IORING_SETUP_SQ_REWIND"}
-"""Set-up flags by which the kernel reads the submission queue in another way than the shim writes it."""
+"""Set-up flags that give the submission queue a layout which the shim does not write."""
 _GETEVENTS = 1 << 0
 _EXT_ARG = 1 << 3
 _ENTER_REGISTERED_RING = 1 << 4
@@ -55,7 +54,7 @@ _EXT_ARG_REG = 1 << 6
 
 
 class RingLike(Protocol):
-    """The interface of a ring to the engine: the kernel's, or the scripted one of the tests."""
+    """A ring as the engine uses it: the kernel's, or the scripted one of the tests."""
 
     fd: int
     out: memoryview[int]
@@ -103,7 +102,7 @@ class KernelRing:
         RingUnavailable: this machine refuses io_uring, or one of its three system calls; the message names
             the setting to change.
         OSError: the kernel refused these arguments.
-        ValueError: ``SQE_MIXED`` or ``SQ_REWIND``, whose queues are not written here.
+        ValueError: ``SQE_MIXED`` or ``SQ_REWIND``, which are not supported.
 
     See io_uring_setup(2).
     """
@@ -149,7 +148,7 @@ class KernelRing:
             raise RingUnavailable(errno.ENOSYS, NOT_BUILT)
         for bit, name in _OTHER_QUEUES.items():
             if flags & bit:
-                raise ValueError(f"{name}: the queue of this ring is a ring of entries of one size")
+                raise ValueError(f"{name} is not supported: the queue is a ring of entries of one size")
         handle = ffi.new("struct ur_ring *")
         params = ffi.new("struct ur_params *")
         params.flags = flags
@@ -204,7 +203,7 @@ class KernelRing:
 
     @property
     def eager(self) -> bool:
-        """True: every queued entry is submitted at once, as guest mode needs while its worker waits."""
+        """True: every queued entry is submitted at once, as guest mode needs while its thread waits."""
         return bool(self._handle.eager)
 
     @eager.setter
@@ -214,7 +213,7 @@ class KernelRing:
     @property
     def spin_us(self) -> int:
         """Microseconds for which a wait of `cycle` looks for completions before it sleeps; 0: it sleeps at
-        once. The timeout of the wait ends both."""
+        once. The wait's timeout includes them."""
         return int(self._handle.spin_us)
 
     @spin_us.setter
@@ -252,10 +251,10 @@ class KernelRing:
         *,
         command: bytes = b"",
     ) -> Any:
-        """An entry kept in C that ``queue`` copies: re-queueing it costs one call with one argument.
+        """An entry kept in C that ``queue`` copies: queueing it again is one call with one argument.
 
-        Fields are those of ``put``; ``flags`` carries ioprio in its bits 8 to 23 and the personality in bits
-        24 to 39. ``command`` fills the end of the entry, from addr3 on.
+        Fields are those of ``put``; bits 8 to 23 of ``flags`` are ioprio, bits 24 to 39 the personality.
+        ``command`` fills the end of the entry, from addr3 on.
 
         Raises:
             ValueError: the command is longer than this ring's entries have room for.
@@ -296,7 +295,7 @@ class KernelRing:
         return self.put_packed(user_data, op.pack().entry)
 
     def put_many(self, pairs: bytes, n: int) -> int:
-        """Queues ``n`` packed entries: address of an entry and value, in turns. How many the queue took."""
+        """Queues ``n`` packed entries, each as its address and its value; returns how many the queue took."""
         return int(lib.ur_put_many(self._handle, n, ffi.from_buffer(_uint64s, pairs)))
 
     def total(self, user_data: int) -> int:
@@ -319,9 +318,9 @@ class KernelRing:
         return register(self.fd, opcode, address, nr_args, what)
 
     def track(self) -> None:
-        """Counts what is in flight by ``user_data`` from now on: `count` and `ended` answer.
+        """Starts to count what is in flight by ``user_data``, for `count` and `ended`.
 
-        Values with both top bits set stay uncounted: they are completions that another ring sent, or of
+        Values with both top bits set are not counted: those completions come from another ring, or from
         entries that complete on failure only.
         """
         if lib.ur_track(self._handle) < 0:
@@ -352,7 +351,7 @@ class KernelRing:
         return int(lib.ur_wait(self._handle, timeout))
 
     def wait_registered(self, offset: int) -> int:
-        """Submits everything and waits as entry ``offset`` bytes into the registered wait region says."""
+        """Submits everything and waits by the entry ``offset`` bytes into the registered wait region."""
         handle = self._handle
         if handle.fd < 0:
             return -errno.EBADF
@@ -370,7 +369,7 @@ class KernelRing:
             handle.enter_flags |= _ENTER_REGISTERED_RING
 
     def resize(self, entries: int, cq_entries: int) -> None:
-        """Replaces the queues by smaller or larger ones; what is in them moves over (Linux 6.13).
+        """Replaces the queues by smaller or larger ones; the kernel copies their entries (Linux 6.13).
 
         Raises:
             OSError: not a ring with deferred work (``EINVAL``), or too small for what is queued
@@ -380,7 +379,7 @@ class KernelRing:
         params.sq_entries = entries
         params.cq_entries = cq_entries
         params.flags = _CQSIZE
-        lib.ur_show(self._handle)  # what the kernel does not see does not move over
+        lib.ur_show(self._handle)  # the kernel copies only the entries that it sees
         self.register(_RESIZE_RINGS, _number(params), 1, "resize rings")
         self.out.release()
         result = lib.ur_remap(self._handle, params)
@@ -396,8 +395,8 @@ class KernelRing:
         return memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
 
     def addresses(self) -> tuple[int, int, int, int]:
-        """For C code beside this one: where the mapped ring lies, where its pointer to the completions of
-        the last cycle, and the functions ``ur_idle`` and ``ur_cycle``."""
+        """For other C extensions, the addresses of the mapped ring, of its pointer to the completions of the
+        last cycle, and of the functions ``ur_idle`` and ``ur_cycle``."""
         out = _number(ffi.addressof(self._handle, "out"))
         return _number(self._handle), out, _function("ur_idle"), _function("ur_cycle")
 
@@ -411,30 +410,30 @@ class KernelRing:
 
     @staticmethod
     def address_of(template: Any) -> int:
-        """Where an entry made by `template` lies, for as long as that lives."""
+        """The address of an entry made by `template`, valid while that lives."""
         return _number(template)
 
     def register_eventfd(self, fd: int) -> None:
-        """Makes the kernel signal this eventfd when completions are posted, or deferred work is waiting. An
+        """Makes the kernel signal this eventfd when completions are posted or deferred work waits. An
         ``eager`` ring signals it when the kernel did not take an entry."""
         arg = ffi.new("int32_t *", fd)
         self.register(4, _number(arg), 1, "register eventfd")
         self._handle.wake_fd = fd
 
     def unregister_eventfd(self) -> None:
-        """Ends that."""
+        """Ends the signals of `register_eventfd`."""
         self._handle.wake_fd = -1
         self.register(5, None, 0, "unregister eventfd")
 
     def close(self) -> None:
         """Unmaps the queues and closes the descriptor. Idempotent.
 
-        What is in flight is not waited for: the owner drains first (``inflight``), because kernel workers
-        go on writing to memory after the ring is gone.
+        It does not wait for what is in flight: the owner drains first (``inflight``), because kernel workers
+        still write to memory after the ring is gone.
         """
         if not self.closed or self._forked:
             self.out.release()
-            lib.ur_close(self._handle)  # in a forked child it just frees what the child has a copy of
+            lib.ur_close(self._handle)  # in a forked child it only frees the child's copies
         open_rings.discard(self)
 
     def closed_error(self) -> RingClosed:
@@ -466,5 +465,5 @@ def _number(pointer: Any) -> int:
 
 
 def _function(name: str) -> int:
-    """Where a function of the shim lies."""
+    """The address of a function of the shim."""
     return _number(ffi.addressof(lib, name))

@@ -1,14 +1,14 @@
 """Requests that are queued by one call and answered by one completion.
 
-A program that wants sixty-four pieces of a file has no use for sixty-four wake-ups. The members of a volley
-are queued together; the shim takes their completions itself, and hands out one, under the volley's
-``user_data``, after the last of them.
+A program that reads sixty-four pieces of a file needs one wake-up, not sixty-four. The members of a volley
+are queued together; the shim takes their completions, and hands out one, under the volley's ``user_data``,
+after the last of them.
 
 Invariants
-  - No value of anything else in flight looks like a member's, where values are the user's (``-EEXIST``).
+  - Nothing else in flight has a value like a member's; where the user chooses values, ``-EEXIST`` keeps that.
   - The memory of a volley lives until its completion: the caller keeps the object and the pins of its
     members.
-  - A member is never lost: each has a result when the volley's completion comes, be it ``-ECANCELED``.
+  - Each member has a result when the volley's completion comes, if only ``-ECANCELED``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SQE = struct.Struct("=BBHiQQIIQHHiQQ")
 
 
 class Volley:
-    """``count`` requests of one ring, inert until `queue`.
+    """``count`` requests of one ring, which `queue` queues.
 
     Raises:
         ValueError: none, or more than `MEMBERS_MAX`.
@@ -54,14 +54,14 @@ class Volley:
         self.count: int = count
 
     def fill(self, opcode: int, fd: int, places: array[int], op_flags: int = 0) -> None:
-        """Makes every member the same read or write but for its place: offset, address and length of each,
-        one after the other, in an array of type ``Q``."""
+        """Makes all members the same read or write, each with its own place: ``places`` has the offset,
+        address and length of each in turn, in an array of type ``Q``."""
         if places.typecode != "Q" or len(places) != 3 * self.count:
             raise ValueError(f"{self.count} members need {3 * self.count} numbers of type Q")
         lib.ur_volley_fill(self._handle, opcode, fd, op_flags, ffi.from_buffer("uint64_t[]", places))
 
     def set(self, members: Sequence[Fields]) -> None:
-        """Makes the members these requests, as ``Op.fields`` has them."""
+        """Sets the members' requests, each given as its ``Op.fields``."""
         room = ffi.buffer(self._memory[0])
         for i, (opcode, flags, fd, off, addr, length, op_flags, index, file_index, addr3) in enumerate(
             members
@@ -86,7 +86,7 @@ class Volley:
         return bool(self._handle.tag)
 
     def unqueue(self) -> int:
-        """Takes back what the kernel has not seen, which completes as cancelled; returns how many."""
+        """Takes back members that the kernel has not seen, which complete as cancelled; returns how many."""
         return int(lib.ur_volley_unqueue(self._handle))
 
     def unfinished(self) -> list[int]:

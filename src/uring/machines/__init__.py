@@ -1,1 +1,1 @@
-"""Operations with more than one completion: their states as tables, and the objects that execute them."""
+"""Operations with more than one completion: tables of their states, and the objects that execute them."""

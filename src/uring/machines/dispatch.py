@@ -1,7 +1,7 @@
 """From a completion to the machine it belongs to.
 
-A machine that submits under extended slots stores itself in the slot's ``fn``. So no table is needed to find
-it, and a completion of any other request costs two comparisons.
+A machine that submits under extended slots stores itself in the slot's ``fn``, so that no table is needed to
+find it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class CompletionOwner(ABC):
 def dispatch(cqe: Completion) -> bool:
     """Gives a completion to its owner: a subscription, a tracker, a receiver, a listener's manager.
 
-    ``for cqe in ring.wait(): dispatch(cqe) or …`` is a loop. An exception of a handler comes through; the
-    owner's state is right then.
+    A loop is ``for cqe in ring.wait(): dispatch(cqe) or …``. An exception of a handler is raised here; the
+    owner's state is nevertheless correct.
 
     Args:
         cqe: the completion, of any of the ring's ``wait`` functions.

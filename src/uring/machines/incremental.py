@@ -2,7 +2,7 @@
 
 Invariants
   - A buffer's pieces follow one another: the next starts where the last one ended, in any receive.
-  - A buffer goes back to the kernel once it was used up and its last piece was handed out.
+  - A buffer goes back to the kernel when it is used up and the handler has returned from its last piece.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class IncrementalHandler:
         """A piece of data came.
 
         Args:
-            data: its bytes, good until this returns.
+            data: its bytes, valid until this returns.
             has_more: the same buffer will get another piece.
         """
 
@@ -93,14 +93,14 @@ class _Callbacks(IncrementalHandler):
 
 
 class IncrementalReceiver(CompletionOwner):
-    """Receives into an incremental group, one buffer's worth at a time.
+    """Receives into an incremental group, until a buffer is full.
 
-    It knows no scheduler: `recv` queues a receive; its completion, which `uring.dispatch` brings here, queues
-    the next one while the buffer has room.
+    `recv` queues a receive. Its completion, through `uring.dispatch`, queues the next one while the buffer
+    has room.
 
     Args:
         ring: the ring.
-        pool: where its slots come from, such as the ring's ``pools``.
+        pool: the pool of its slots, such as the ring's ``pools``.
         buffers: the incremental group, with memory of its own.
 
     Raises:
@@ -125,7 +125,7 @@ class IncrementalReceiver(CompletionOwner):
 
         Raises:
             PoolExhausted: no slot, or no room in the queue.
-            TypeError: ``handler`` is none.
+            TypeError: ``handler`` is no `IncrementalHandler`.
 
         Since:
             Linux 6.12.
@@ -148,7 +148,7 @@ class IncrementalReceiver(CompletionOwner):
     def handle_cqe(self, cqe: Completion) -> bool:
         """Handles a completion of one of these receives.
 
-        An exception of the handler comes through; the receive goes on, or has ended, regardless.
+        An exception of the handler is raised here; the receive nevertheless goes on, or has ended.
 
         Args:
             cqe: the completion, of any of the ring's ``wait`` functions.
@@ -181,7 +181,7 @@ class IncrementalReceiver(CompletionOwner):
         self._ring.submit(ops.recv(fd, buffer_group=self._buffers.group), ext.context)
 
     def _again(self, ext: ExtSQE, fd: Fd, handler: IncrementalHandler) -> OSError | None:
-        """Queues the receive of the next piece; what is wrong if it cannot be queued."""
+        """Queues the receive of the next piece; returns the error if it cannot be queued."""
         try:
             self._submit(ext, fd, handler)
         except OSError as error:

@@ -1,12 +1,12 @@
 """The states of an operation as a table: every pair of state and event, the impossible ones included.
 
-The engine does not execute this table, because its hot path is straight code. The tests hold the engine to
+The engine does not execute this table, because its hot path is straight code. Tests compare the engine with
 the table, and the diagram in the documentation is printed from it (``python -m uring.machines.lifecycle``).
 
 Rules that the table shows
   - An operation in the kernel ends only with its last completion: neither a cancel nor a close makes it free.
   - An entry that has not reached the kernel is taken back: it completes as cancelled and does nothing.
-  - A cancel is a request. It may be repeated, and it may be too late: a result that arrived is delivered.
+  - A cancel may be repeated, and may be too late: a result that arrived is delivered.
   - A slot has one owner at a time, so that no `user_data` is in flight twice.
 """
 
@@ -50,7 +50,7 @@ class Event(Enum):
 
 
 IllegalTransition: TypeAlias = IllegalEvent
-"""The name that this module had for it."""
+"""Another name of it."""
 
 _FREE, _READY, _WAITING, _QUEUED, _TAKEN_BACK, _IN_FLIGHT, _CANCELLING, _FINISHING, _DROPPED = State
 # Why an event cannot happen.
@@ -69,7 +69,7 @@ _ROWS: Final[dict[State, tuple[State | str, ...]]] = {
     _READY: (_OWNED, _QUEUED, _WAITING, _QUIET,  _QUIET, _FREE,  _QUIET, _QUIET,  _QUIET, _FREE),
     _WAITING: (
         _OWNED, _QUEUED, _WAITING, _QUIET,
-        _DROPPED, _DROPPED,  # not queued any more: the descriptor may be another file's
+        _DROPPED, _DROPPED,  # never queued: the descriptor may be another file's by then
         _QUIET, _QUIET,  _QUIET, _QUIET,
     ),
     _QUEUED: (
@@ -94,9 +94,9 @@ _ROWS: Final[dict[State, tuple[State | str, ...]]] = {
 TABLE: Final[Table[State, Event, None]] = Table("operation", State, Event, _ROWS)
 """The state after each event.
 
-Closing a descriptor says CLOSE to each of its operations; one that was busy then is released with its last
+The close of a descriptor is CLOSE for each of its operations; one that is busy is released with its last
 completion (LAST, RELEASE). After LAST the task has yet to resume and take the result, but the operation may
-be queued again already: the result is kept until the next completions are handed out.
+already be queued again: the result is kept until the next completions are handed out.
 """
 
 

@@ -70,7 +70,7 @@ class ListenerOp:
 
     @property
     def state(self) -> ListenerState:
-        """How far the set-up is."""
+        """The state of the set-up."""
         return self._setup.state
 
     @property
@@ -79,7 +79,7 @@ class ListenerOp:
         return self._setup.fd
 
     def set_fd(self, fd: int) -> None:
-        """Replaces the descriptor that `decode_listener_cqe` stored; the one before is the caller's then.
+        """Replaces the descriptor that `decode_listener_cqe` stored; the caller then owns the one before.
 
         Args:
             fd: the descriptor, from 0 on.
@@ -134,22 +134,22 @@ class ListenerOp:
     def close(self) -> None:
         """Closes the descriptor at once, and gives the slot back unless one of its completions is pending.
 
-        Then the state is CLOSING: take that completion, decode it or not, and close again. The socket that it
-        may have brought is closed as well. More closes do nothing. Operations of the caller's on the
-        listener, an accept too, are to be cancelled before.
+        If one is, the state is CLOSING: take that completion, decode it or not, and close again. A socket
+        that it brought is closed as well. More closes do nothing. Cancel other operations on the listener,
+        such as an accept, before.
         """
         pending = self._pending()
         if not pending:
             self._setup.settle(self._ext)
         if pending:
-            # What is queued names the descriptor by its number, which another file may get soon.
+            # The queued request names the descriptor by its number, which another file may get.
             self._ring.flush()
         action = self._setup.advance(Event.CLOSE_PENDING if pending else Event.CLOSE)
         try:
             if Action.CLOSE_FD in action or action is Action.RELEASE_SLOT:
                 self._setup.close_fd()
         finally:
-            # A ring that could not be drained keeps the slot for ever.
+            # A ring that could not be drained never gives the slot back.
             if Action.RELEASE_SLOT in action and not self._ext.in_flight:
                 self._ext.pool.put_extended(self._ext)
 
@@ -157,8 +157,8 @@ class ListenerOp:
         """Whether a request was submitted whose completion was not decoded."""
         if self._ring.closed:
             return False
-        # A slot keeps its request until the completion is taken: none left, and none decoded. By the second
-        # close it will not be.
+        # A slot keeps its request until the completion is taken. Without one the completion was taken, and
+        # may still be decoded, but not after the second close.
         ext, closing = self._ext, self.state is ListenerState.CLOSING
         return ext.in_flight or (not closing and self._setup.awaited and ext.op is None)
 
@@ -168,7 +168,7 @@ class ListenerOp:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes it, and waits for a completion of its set-up that is pending."""
+        """Closes it, and waits for a pending completion of its set-up."""
         self.close()
         if self.state is ListenerState.CLOSING:
             self._ring._finish(self._ext.context)
@@ -182,11 +182,11 @@ class ListenerManager(CompletionOwner):
     """Starts listeners on a ring, with slots of a pool.
 
     Drive each set-up with the functions of this module, or give its completions to `uring.dispatch`: the
-    manager then calls the handler and submits what comes next.
+    manager then calls the handler and submits the next request.
 
     Args:
         ring: the ring.
-        pool: where its slots come from, such as the ring's ``pools``.
+        pool: the pool of its slots, such as the ring's ``pools``.
     """
 
     def __init__(self, ring: MultishotMethods, pool: ContextPools) -> None:
@@ -195,12 +195,12 @@ class ListenerManager(CompletionOwner):
 
     @property
     def ring(self) -> MultishotMethods:
-        """The ring that its listeners are on."""
+        """The ring of its listeners."""
         return self._ring
 
     @property
     def pool(self) -> ContextPools:
-        """Where its slots come from."""
+        """The pool of its slots."""
         return self._pool
 
     def listen_tcp4(
@@ -231,7 +231,7 @@ class ListenerManager(CompletionOwner):
         """Submits the socket of a TCP listener over IPv6.
 
         Args:
-            address: (host, port), perhaps with flow information and scope; the host is numeric.
+            address: (host, port[, flowinfo[, scope_id]]); the host is numeric.
             backlog: how many connections may wait to be accepted, 0 to 2**31 - 1.
             handler: is called at each step; None does nothing.
 
@@ -264,7 +264,7 @@ class ListenerManager(CompletionOwner):
         return self._listen(socket.AF_UNIX, 0, path, backlog, handler)
 
     def handle_cqe(self, cqe: Completion) -> bool:
-        """Takes the set-up that a completion belongs to one step on.
+        """Does the next step of the set-up that a completion belongs to.
 
         Args:
             cqe: the completion, of any of the ring's ``wait`` functions.

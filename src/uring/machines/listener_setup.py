@@ -1,8 +1,8 @@
 """Setting up a listener: socket, bind, listen, one completion after the other, then accepting.
 
-The caller's loop drives it: `decode_listener_cqe` says what a completion means, ``prepare_listener_bind`` and
+The caller's loop drives it: `decode_listener_cqe` decodes a completion, ``prepare_listener_bind`` and
 ``prepare_listener_listen`` put the next request into the slot for `uring.Ring.submit_extended`, and
-`set_listener_ready` ends the set-up. `ListenerManager` starts it, and can drive it by itself.
+`set_listener_ready` ends the set-up. `ListenerManager` starts it, and can drive it too.
 
     INIT ─socket─▶ SOCKET ─bind─▶ BIND ─listen─▶ LISTEN ─ready─▶ READY
       any of them ─error─▶ FAILED;  any ─close─▶ CLOSED, or CLOSING while a completion is pending
@@ -85,12 +85,12 @@ class ListenerHandler:
             fd: its descriptor.
 
         Returns:
-            False, and nothing else, leaves the set-up there.
+            False, and nothing else, stops the set-up there.
         """
         return True
 
     def on_bound(self) -> bool | None:
-        """The socket is bound. False, and nothing else, leaves the set-up there."""
+        """The socket is bound. False, and nothing else, stops the set-up there."""
         return True
 
     def on_listening(self) -> None:
@@ -164,7 +164,7 @@ class ListenerStep:
         state: after this completion.
         error: why the request failed, else None.
         ext: the slot, for the next request.
-        handler: what was given at the start.
+        handler: the handler that was given at the start.
     """
 
     op: int
@@ -270,7 +270,7 @@ class Setup:
         self.awaited = True
 
     def settle(self, ext: ExtSQE) -> None:
-        """Takes the socket of a completion that was taken from the ring, and is not decoded any more."""
+        """Takes the socket of a completion that was taken from the ring and will not be decoded."""
         if self.awaited and not ext.in_flight and ext.res is not None:
             self.awaited = False
             if ext.fields[0] == OP_SOCKET and ext.res >= 0:
@@ -293,14 +293,14 @@ def prepare_listener_socket(
     backlog: int,
     handler: ListenerHandler | None = None,
 ) -> None:
-    """Puts the first request of a set-up into a slot, and the rest of what it needs beside it.
+    """Puts the first request of a set-up into a slot, with the data of the others.
 
     Args:
         ext: the slot.
         family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
-        kind: ``SOCK_STREAM`` or the like. Its earlier keyword ``type`` still works.
-        protocol: ``IPPROTO_*``; 0 is the family's usual one.
-        address: where it is to listen, as `uring.ops.bind` takes it.
+        kind: ``SOCK_STREAM`` or the like. The keyword ``type`` works too.
+        protocol: ``IPPROTO_*``; 0 is the family's default.
+        address: the address to bind, as `uring.ops.bind` takes it.
         backlog: how many connections may wait to be accepted, 0 to 2**31 - 1.
         handler: is called at each step; None does nothing.
 
@@ -312,7 +312,7 @@ def prepare_listener_socket(
     if not isinstance(ext, ExtSQE):
         raise TypeError(f"an ExtSQE is needed, not {ext.__class__.__name__}")
     encode_address(family, address)
-    ops.listen(0, backlog)  # says what is wrong with the backlog now rather than after the bind
+    ops.listen(0, backlog)  # checks the backlog before anything is submitted
     setup = Setup(family, address, backlog, ListenerHandler() if handler is None else handler)
     setup.prepare(ext, ops.socket(family, kind, protocol))
     ext.sidecar[1] = setup
@@ -353,7 +353,7 @@ def prepare_listener_listen(ext: ExtSQE, fd: int) -> None:
 
 
 def set_listener_ready(ext: ExtSQE) -> None:
-    """Says that the listener may accept.
+    """Ends the set-up: the listener may accept.
 
     Args:
         ext: the slot of the set-up.
@@ -403,6 +403,6 @@ def setup_of(ext: ExtSQE) -> Setup:
 
 
 def state_of(step: ListenerStep) -> ListenerState | None:
-    """The state now: a handler may have closed the listener."""
+    """The state after a handler, which may have closed the listener."""
     setup = step.ext.sidecar[1]
     return setup.state if isinstance(setup, Setup) else None

@@ -1,8 +1,7 @@
 """State machines as tables, and the one interpreter of them.
 
-Invariant: a table has a cell for every pair of state and event; a pair that cannot happen says why. That is
-checked when the table is made, so that no pair is forgotten. An event that cannot
-happen raises `IllegalEvent`, in optimised programs too.
+Invariant: a table has a cell for every pair of state and event, which is checked when the table is made. The
+cell of an event that cannot happen says why; such an event raises `IllegalEvent`, with ``-O`` too.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class Table(Generic[S, E, A]):
     Args:
         name: of the machine, for messages.
         events: the events, in the order of the columns.
-        rows: for each state its cells: the next state and what to do; the next state alone, where nothing is
-            done; or a text that says why the event cannot happen.
+        rows: for each state its cells: the next state and the action; the next state alone; or a text that
+            says why the event cannot happen.
         nothing: the action of the cells that name none.
 
     Raises:

@@ -9,7 +9,7 @@
 Invariants
   - Only the completion without ``F_MORE`` enters STOPPED, which is final.
   - CANCELLING means that the cancel is queued: a cancel that could not be queued leaves the state ACTIVE.
-  - The slot is released after the last step and before the stop, so that a stop can subscribe anew.
+  - The slot is released after the last step and before the stop, so that the stop's callback can subscribe.
   - Results that are not passed to a handler are undone: descriptors are closed, buffers recycled.
 """
 
@@ -55,7 +55,7 @@ class SubscriptionState(IntEnum):
     CANCELLING = 1
     """A cancel is queued; completions come until the last one."""
     STOPPED = 2
-    """The last completion was seen; no callback starts any more."""
+    """The last completion was seen; no callback follows."""
 
 
 class Event(Enum):
@@ -110,12 +110,12 @@ TABLE: Table[SubscriptionState, Event, Action] = Table(
 class MultishotSubscription(CompletionOwner):
     """One multishot operation in flight, made by `uring.Ring.accept_multishot` or `recv_multishot`.
 
-    Completions reach it through `uring.dispatch`, and handlers run in there. What a handler raises comes out
-    of it; the subscription goes on, or has ended, regardless. A ring that is stopped calls no handler.
+    Completions reach it through `uring.dispatch`, which calls the handler and raises what it raises; the
+    subscription nevertheless goes on, or has ended. A ring that is stopped calls no handler.
 
     Args:
         ring: the ring.
-        ext: the slot that it is under.
+        ext: its slot.
         op: the request.
         handler: is called with each completion, and at the end.
     """
@@ -137,23 +137,22 @@ class MultishotSubscription(CompletionOwner):
 
     @property
     def state(self) -> SubscriptionState:
-        """STOPPED as well once the ring was stopped, which calls no handler."""
+        """The state; STOPPED too once the ring is stopped."""
         return SubscriptionState.STOPPED if self._ring.closed else self._state
 
     @property
     def active(self) -> bool:
-        """Whether the last completion is yet to come."""
+        """Whether the last completion is still to come."""
         return self.state is not SubscriptionState.STOPPED
 
     def cancel(self) -> None:
-        """Queues a cancel. Steps may still come, and the stop does. Once is enough; more do nothing.
+        """Queues a cancel. Steps may still come, and the stop does. More cancels do nothing.
 
-        Any thread may: where the ring belongs to another one, that one queues it in its next wait, which
-        ends its sleep.
+        Any thread may call it: the ring's own thread queues it in its next wait, and is woken for that.
 
         Raises:
-            PoolExhausted: the queue is full. RingClosed: the ring was stopped. It stays active then, and may
-                be cancelled again.
+            PoolExhausted: the queue is full. RingClosed: the ring was stopped. The subscription stays active,
+                and may be cancelled again.
         """
         if self._advance(Event.CANCEL) is Action.SUBMIT_CANCEL:
             try:
@@ -168,9 +167,9 @@ class MultishotSubscription(CompletionOwner):
                 raise
 
     def unsubscribe(self) -> None:
-        """Starts no callback any more, the stop neither, and cancels if that can be queued.
+        """Ends all callbacks, the stop too, and cancels if that can be queued.
 
-        What still arrives is undone: descriptors are closed, buffers given back. A callback that runs now
+        Results that still arrive are undone: descriptors are closed, buffers given back. A callback that runs
         on another thread may end after this returns.
         """
         self._handler = None
@@ -235,7 +234,7 @@ class MultishotSubscription(CompletionOwner):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Unsubscribes, and waits for the last completion; what arrives meanwhile is undone."""
+        """Unsubscribes, and waits for the last completion; results that arrive are undone."""
         self.unsubscribe()
         while self.active:
             self._try_cancel()
@@ -259,8 +258,8 @@ class MultishotMethods(ProvidedBuffers):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> MultishotSubscription:
-        """Accepts connections on the context's descriptor until it ends: a step each, its result a descriptor
-        that the handler owns.
+        """Accepts connections on the context's descriptor. The result of each step is a descriptor, which the
+        handler owns.
 
         Args:
             ctx: a direct context: `for_fd`; with ``IOSQE_FIXED_FILE`` among its flags a registered file.
@@ -297,8 +296,8 @@ class MultishotMethods(ProvidedBuffers):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> MultishotSubscription:
-        """Receives on the context's descriptor, into buffers of its group, until it ends: a step each, with a
-        buffer that the handler gives back.
+        """Receives on the context's descriptor, into buffers of its group. The handler gives the buffer of
+        each step back.
 
         Args:
             ctx: a direct context: ``for_fd(fd).with_buf_group(group)``.
@@ -326,7 +325,7 @@ class MultishotMethods(ProvidedBuffers):
         return self.subscribe(op.with_options(sqe_flags, personality), handler)
 
     def subscribe(self, op: Op, handler: MultishotHandler) -> MultishotSubscription:
-        """Submits any multishot request of ``uring.ops`` with a handler, under a slot of the ring's.
+        """Submits any multishot request of ``uring.ops`` with a handler, under a slot of the ring.
 
         Args:
             op: the request.
@@ -336,7 +335,7 @@ class MultishotMethods(ProvidedBuffers):
             The subscription.
 
         Raises:
-            TypeError: the request completes once, or ``handler`` is none.
+            TypeError: the request completes once, or ``handler`` is no `MultishotHandler`.
             PoolExhausted: no extended slot, or no room in the queue.
         """
         if not isinstance(op, Multishot):

@@ -40,9 +40,9 @@ class ZCRXMethods(Registrations):
         """Takes over a receive queue of a network card until the ring stops, or makes one without a card.
 
         Args:
-            if_index: of the interface: `socket.if_nametoindex`; 0 with ``ZCRX_REG_NODEV``.
-            rx_queue: of the interface; 0 with ``ZCRX_REG_NODEV``.
-            rq_entries: of the refill ring; a power of two, 1 to 32768.
+            if_index: the interface, from `socket.if_nametoindex`; 0 with ``ZCRX_REG_NODEV``.
+            rx_queue: the queue of the interface; 0 with ``ZCRX_REG_NODEV``.
+            rq_entries: entries of the refill ring; a power of two, 1 to 32768.
             area: writable memory for data: whole pages, at a page boundary.
             region: writable memory for the refill ring, the same: a page and 16 bytes an entry are enough.
             rx_buf_len: size of the pieces that the card fills; 0 for a page. Others need Linux 7.0 and a
@@ -51,7 +51,7 @@ class ZCRXMethods(Registrations):
                 connection into the area (Linux 7.1). Memory that was given back is used again after
                 `zcrx_flush_rq`.
             events: which events complete on this ring, as ``1 << ZCRX_EVENT_ALLOC_FAIL`` (the card found no
-                memory in the area) and ``1 << ZCRX_EVENT_COPY`` (data was copied) (Linux 7.2). Each is told
+                memory in the area) and ``1 << ZCRX_EVENT_COPY`` (data was copied) (Linux 7.2). Each completes
                 once, until `zcrx_arm_event`; the result of the completion is ``ZCRX_EVENT_*``.
             event_message: 0 to 2**62 - 1: ``cqe.context.message`` of their completions, which are in reserved
                 mode.
@@ -134,7 +134,7 @@ class ZCRXMethods(Registrations):
         return control_queue(self._kernel, zcrx_id, int(abi.ZCRX_CTRL_EXPORT), "export a receive queue")
 
     def zcrx_arm_event(self, zcrx_id: int, event: int) -> None:
-        """Lets a queue tell an event once more, after it was told.
+        """Lets an event of a queue complete again, after it has completed.
 
         Args:
             zcrx_id: the queue, ``ZCRXQueue.zcrx_id``.

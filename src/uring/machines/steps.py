@@ -1,7 +1,4 @@
-"""What a subscription tells its handler, and what the handler answers.
-
-A handler never learns the subscription's state here, nor the ring.
-"""
+"""The steps of a subscription, and its handler."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class MultishotAction(IntEnum):
 
     CONTINUE = 0
     STOP = 1
-    """Cancel; after a last step it means nothing."""
+    """Cancel; without effect after the last step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +27,8 @@ class MultishotStep:
     """One completion of a subscription.
 
     Attributes:
-        cqe: the completion, with what it names good until the handler returns.
-        error: what a negative result means, else None.
+        cqe: the completion; its buffer is valid until the handler returns.
+        error: the exception for a negative result, else None.
         cancelled: whether the result is ``-ECANCELED``.
     """
 
@@ -57,10 +54,10 @@ class MultishotHandler:
         """A completion came.
 
         Args:
-            step: the completion, with what it names good until this returns.
+            step: the completion.
 
         Returns:
-            ``STOP`` cancels what has not ended yet.
+            ``STOP`` cancels the operation, unless it has ended.
         """
         return MultishotAction.CONTINUE if step.error is None else MultishotAction.STOP
 

@@ -1,6 +1,6 @@
 """Zero-copy receive from a network card, through a dedicated queue (Linux 6.15), or without a card (7.1).
 
-    IDLE ─start─▶ ACTIVE ─stop─▶ STOPPING ─last completion─▶ RETIRING ─told─▶ STOPPED
+    IDLE ─start─▶ ACTIVE ─stop─▶ STOPPING ─last completion─▶ RETIRING ─────▶ STOPPED
                    ▲ │  ◀─stop refused─┘                      ▲   ▲
           refilled │ ├──────────────── last completion ───────┘   │
                    │ └─area used up─▶ STARVED ─stop───────────────┘
@@ -8,12 +8,12 @@
 
 Invariants
   - RETIRING is entered when nothing is in flight; the handler is called once, in that state.
-  - The kernel ends a receive that finds no memory in the area, and the data stays in the socket. It is
-    submitted again when memory was given back; the handler is not told.
-  - Memory of a buffer is the caller's from `ZCRXHandler.on_data` to `ZCRXBuffer.release`, the kernel's else.
+  - The kernel ends a receive that finds no memory in the area, and the data stays in the socket. The receive
+    is submitted again when memory was given back, without a call of the handler.
+  - Memory of a buffer is the caller's from `ZCRXHandler.on_data` to `ZCRXBuffer.release`, else the kernel's.
     A release that finds no room changes nothing.
-  - Area and refill ring go after the ring, which owns the card's queue: `ZCRXReceiver.close` is refused
-    before.
+  - Area and refill ring are freed after the ring, which owns the card's queue: `ZCRXReceiver.close` is
+    refused before.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class ZCRXState(IntEnum):
     IDLE = 0
     ACTIVE = 1
     STARVED = 5
-    """The handler has all of the area; it goes on when a buffer is released."""
+    """The handler has all of the area; the receive goes on when a buffer is released."""
     STOPPING = 2
     """A cancel is queued; data still comes."""
     RETIRING = 3
-    """The last completion is being told."""
+    """The handler is called for the last time."""
     STOPPED = 4
 
 
@@ -126,20 +126,20 @@ TABLE: Table[ZCRXState, Event, Action] = Table(
 class ZCRXReceiver(CompletionOwner):
     """One receive through a queue of a network card, which it takes over until the ring stops.
 
-    Completions reach it through `uring.dispatch`, and the handler runs in there. It belongs to the ring's
-    thread: `stop` and `ZCRXBuffer.release` must not run while completions are dispatched elsewhere.
+    Completions reach it through `uring.dispatch`, which calls the handler. It belongs to the ring's thread:
+    `stop` and `ZCRXBuffer.release` must not run while another thread dispatches completions.
 
     Args:
         ring: the ring, with 32-byte completions.
-        pool: where its slot comes from, such as the ring's ``pools``.
-        config: the interface, its queue and the memory; or else ``queue``.
-        queue: one that `uring.Ring.register_zcrx_ifq` made, in place of the configuration's.
+        pool: the pool of its slot, such as the ring's ``pools``.
+        config: the interface, its queue and the memory.
+        queue: a queue of `uring.Ring.register_zcrx_ifq`, in place of ``config``.
 
     Raises:
         TypeError: neither or both of ``config`` and ``queue``.
         NotSupported: the ring's completions have 16 bytes, or the card or its driver cannot do it.
-        OSError: no such interface, no CAP_NET_ADMIN, no memory, or refused by the kernel; the message says
-            which interface and queue.
+        OSError: no such interface, no CAP_NET_ADMIN, no memory, or the kernel refused; the message names the
+            interface and the queue.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class ZCRXReceiver(CompletionOwner):
         self._handler = ZCRXHandler()
         self._stop_wanted = False
         self._fd: Fd = -1
-        self._refilled = 0  # how much had come back when it was submitted
+        self._refilled = 0  # the queue's count of pieces given back, at the last submission
 
     @property
     def queue(self) -> ZCRXQueue | None:
@@ -172,30 +172,30 @@ class ZCRXReceiver(CompletionOwner):
 
     @property
     def state(self) -> ZCRXState:
-        """How far the receive is."""
+        """The state of the receive."""
         return self._state
 
     @property
     def active(self) -> bool:
-        """Whether it receives, or waits for memory to, and no stop was asked for."""
+        """Whether it receives or waits for memory, and was not stopped."""
         return self._state in (ZCRXState.ACTIVE, ZCRXState.STARVED)
 
     @property
     def stopped(self) -> bool:
-        """Whether no completion comes any more."""
+        """Whether the last completion was seen, and the handler called."""
         return self._state is ZCRXState.STOPPED
 
     def start(self, fd: Fd, handler: ZCRXHandler) -> None:
-        """Queues the receive on a TCP connection. Its data arrives in the area if the card steers it to the
-        queue, and is copied there if not. Once.
+        """Queues the receive on a TCP connection, once. Its data arrives in the area if the card steers it to
+        the queue, and is copied there if not.
 
         Args:
             fd: the connection, a descriptor or an object with ``fileno()``.
             handler: is called with each piece of data, and at the end.
 
         Raises:
-            TypeError: ``handler`` is none.
-            PoolExhausted: no slot, or no room in the queue: it may be started again then.
+            TypeError: ``handler`` is no `ZCRXHandler`.
+            PoolExhausted: no slot, or no room in the queue; it may be started again.
             IllegalEvent: it was started, stopped or closed before.
 
         Since:
@@ -222,11 +222,11 @@ class ZCRXReceiver(CompletionOwner):
             raise
 
     def stop(self) -> None:
-        """Queues a cancel; more stops do nothing. Take completions until it is `stopped`: at once where it
-        waits for memory.
+        """Queues a cancel; more stops do nothing. Take completions until it is `stopped`. A receiver that
+        waits for memory is stopped at once.
 
         Raises:
-            PoolExhausted: the queue is full. RingClosed: the ring was stopped. It stays active then.
+            PoolExhausted: the queue is full. RingClosed: the ring was stopped. The receiver stays active.
         """
         action = self._advance(Event.STOP)
         if action is Action.RETIRE:
@@ -241,8 +241,8 @@ class ZCRXReceiver(CompletionOwner):
                 raise
 
     def close(self) -> None:
-        """Lets go of the area and the refill ring; more closes do nothing. The memory is freed
-        once no view of it is left.
+        """Drops the area and the refill ring; more closes do nothing. The memory is freed once no view of it
+        is left.
 
         Raises:
             BlockingIOError: the receive has not ended, or the ring, which owns the queue, is not stopped.
@@ -285,14 +285,14 @@ class ZCRXReceiver(CompletionOwner):
     def _submit(self) -> None:
         """Queues the receive, now or again."""
         queue, ext = self._queue, self._ext
-        assert queue is not None  # close, which makes it STOPPED, lets it go
+        assert queue is not None  # close drops it, and makes the state STOPPED
         assert ext is not None  # from the start to the end
         self._refilled = queue.refilled
         self._ring.submit(ops.recv_zero_copy(self._fd, queue.zcrx_id), ext.context)
 
     def _passes(self, res: int) -> bool:
-        """Whether a receive that ended so can go on: the area was used up, or the completion queue was full.
-        Not where nothing is on loan and nothing came back: then the kernel itself has no memory."""
+        """Whether a receive that ended with this result can go on: the area was used up, or the completion
+        queue was full. Not if nothing is on loan and nothing came back: then the kernel has no memory."""
         queue = self._queue
         if res == -errno.ENOMEM and queue is not None:
             return queue.on_loan > 0 or queue.refilled != self._refilled
@@ -326,7 +326,7 @@ class ZCRXReceiver(CompletionOwner):
                 self._retire()
 
     def _deliver(self, cqe: Completion) -> bool | None:
-        """Tells the handler; False when it wants no more."""
+        """Calls the handler; False if it stops the receive."""
         if cqe.res < 0:
             return self._handler.on_error(error_from_result(cqe.res, "recv_zero_copy"))
         if cqe.res == 0:

@@ -29,14 +29,14 @@ class ZCRXConfig:
     """A receive queue of a network card, and the memory for it.
 
     Attributes:
-        if_name: of the interface; None: a queue without a card, into which the kernel copies what any TCP
-            connection receives (Linux 7.1).
-        rx_queue: of the interface; 0 without one.
+        if_name: the interface; None: a queue without a card, into which the kernel copies the data of any TCP
+            connection (Linux 7.1).
+        rx_queue: the queue of the interface; 0 without one.
         area_size: bytes for received data: whole chunks.
-        rq_entries: of the refill ring; a power of two.
+        rq_entries: entries of the refill ring; a power of two.
         chunk_size: bytes that the card fills at a time: a page, or a power of two times that (Linux 7.0,
             with a card).
-        use_huge_pages: make the area of huge pages; its size is then whole ones.
+        use_huge_pages: makes the area of whole huge pages.
 
     Raises:
         TypeError, ValueError: a field out of range.
@@ -73,8 +73,8 @@ class ZCRXBuffer:
 
     Args:
         view: the data.
-        queue: where the memory goes back.
-        offset: where it is in the queue's area.
+        queue: the queue that the memory goes back to.
+        offset: the data's offset in the queue's area.
     """
 
     __slots__ = ("_offset", "_queue", "_size", "_view")
@@ -87,7 +87,7 @@ class ZCRXBuffer:
 
     @property
     def bytes(self) -> memoryview:
-        """The data, good until `release`.
+        """The data, valid until `release`.
 
         Raises:
             ValueError: the buffer was released.
@@ -129,10 +129,10 @@ class ZCRXHandler:
     """The callbacks of a receive; by default data is released and an error stops it."""
 
     def on_data(self, buffer: ZCRXBuffer) -> bool | None:
-        """Data came; the handler releases the buffer, now or later.
+        """Data came; the handler releases the buffer, at once or later.
 
         Args:
-            buffer: the data. Empty: the peer has sent all.
+            buffer: the data; empty at the end of the stream.
 
         Returns:
             False, and nothing else, stops the receive, if a cancel can be queued.
@@ -197,7 +197,7 @@ class _Callbacks(ZCRXHandler):
 
 
 def open_queue(register: Callable[..., ZCRXQueue], config: ZCRXConfig) -> ZCRXQueue:
-    """Registers a queue with new memory, by `uring.Ring.register_zcrx_ifq` or what takes the same."""
+    """Registers a queue with new memory, by `uring.Ring.register_zcrx_ifq` or a function like it."""
     try:
         index = 0 if config.if_name is None else socket.if_nametoindex(config.if_name)
     except OSError as error:

@@ -1,11 +1,11 @@
 """The receive queue of a network card over the process's memory: its registration, and the refill ring.
 
 The card writes received data into an area, and a completion tells where. An entry in the refill ring gives
-the memory back. Only the process writes the refill ring, and only the kernel reads it. A queue without a card
-(Linux 7.1) is the same; the kernel copies the data of any TCP connection into its area.
+the memory back. Only the process writes the refill ring, and only the kernel reads it. With a queue without a
+card (Linux 7.1) the kernel copies the data of any TCP connection into the area.
 
 Invariants
-  - The tail never passes the head by more entries than there are.
+  - The tail is never ahead of the head by more than the number of entries.
   - An entry is written before the tail that publishes it.
   - Area and refill ring stay where they are until the ring is gone: only its end frees the card's queue.
 """
@@ -54,10 +54,10 @@ _NEEDS = {
 
 
 class ZCRXCopies(NamedTuple):
-    """What the kernel copied into a queue's area, in place of the card."""
+    """The copies of the kernel into a queue's area."""
 
     pieces: int
-    """How many."""
+    """How many pieces were copied."""
     size: int
     """Their bytes."""
 
@@ -71,25 +71,25 @@ class ZCRXOffsets(NamedTuple):
 
 
 class ZCRXQueue:
-    """A registered receive queue: the area that data arrives in, and the ring that gives it back.
+    """A registered receive queue: the area that data arrives in, and the ring that gives memory back.
 
     Attributes:
         zcrx_id: the number by which `uring.ops.recv_zero_copy` names it.
         area: the memory that data arrives in.
-        offsets: where the refill ring is in the region.
+        offsets: the offsets of the refill ring in the region.
         entries: how many entries the refill ring has.
         on_loan: how many pieces of data were located and not given back.
         refilled: how many were given back, in all.
 
     Args:
-        zcrx_id: the number by which the kernel knows the queue.
+        zcrx_id: the kernel's number of the queue.
         area: writable memory that data arrives in.
         region: writable memory with the refill ring.
         entries: a power of two, 1 to 2**20.
-        offsets: where the refill ring is in ``region``.
+        offsets: the offsets of the refill ring in ``region``.
         token: the area's token, 0 to 2**64 - 1.
-        stats_at: where in ``region`` the kernel counts its copies; None: it does not.
-        flush: makes the kernel take what is in the refill ring; None: only what arrives does.
+        stats_at: the offset in ``region`` of the kernel's counts of copies; None: it does not count.
+        flush: makes the kernel take the entries of the refill ring; None: it takes them only as data arrives.
 
     Raises:
         ValueError: the refill ring is not inside the region, or its entries are no power of two.
@@ -158,8 +158,8 @@ class ZCRXQueue:
 
     @property
     def room(self) -> int:
-        """Free entries of the refill ring. Where there is none, and the kernel can be made to take some
-        (Linux 6.19), it takes them first."""
+        """Free entries of the refill ring. If there is none, the kernel is first made to take the entries,
+        where it can be (Linux 6.19)."""
         free = self._free()
         if not free and self._flush is not None:
             self._flush()
@@ -170,13 +170,13 @@ class ZCRXQueue:
         return self.entries - (self._tail - load(self._head_at) & _UINT_MAX)
 
     def flush(self) -> None:
-        """Makes the kernel take what is in the refill ring, if it can (Linux 6.19). That of a card does so by
-        itself; a queue without one needs this before data arrives in that memory again."""
+        """Makes the kernel take the entries of the refill ring, where it can be (Linux 6.19). For a card's
+        queue it does that by itself; a queue without a card needs this before the memory is used again."""
         if self._flush is not None and self._free() < self.entries:
             self._flush()
 
     def when_refilled(self, then: Callable[[], object]) -> None:
-        """Calls a function once, after the next piece was given back.
+        """Calls a function once, when the next piece is given back.
 
         Args:
             then: the function; it must not raise.
@@ -185,7 +185,7 @@ class ZCRXQueue:
 
     @property
     def copies(self) -> ZCRXCopies:
-        """What the kernel has copied so far. It copies what did not come through the card's queue.
+        """The kernel's copies so far. It copies data that did not come through the card's queue.
 
         Raises:
             ValueError: the queue was registered without ``count_copies``.
@@ -198,7 +198,7 @@ class ZCRXQueue:
         """The memory that a completion names, which is on loan until `refill`.
 
         Args:
-            offset: as the completion has it, with the area's token.
+            offset: the completion's offset, with the area's token.
             length: bytes.
 
         Returns:
@@ -219,7 +219,7 @@ class ZCRXQueue:
         """Gives memory back to the card.
 
         Args:
-            offset: as the completion had it.
+            offset: the completion's offset.
             length: bytes.
 
         Raises:
@@ -305,7 +305,7 @@ def register_queue(
 
 
 def control_queue(kernel: KernelRing, zcrx_id: int, control: int, what: str, value: int = 0) -> int:
-    """One ``ZCRX_CTRL_*`` request of a queue: the first word of its answer.
+    """Sends one ``ZCRX_CTRL_*`` request of a queue; returns the first word of its answer.
 
     Raises:
         NotSupported: the kernel is older.
@@ -331,7 +331,7 @@ def _has_control(control: int) -> bool:
 
 
 def _check_known(flags: int, events: int, count_copies: bool) -> None:
-    """Raises NotSupported for what this kernel's registration has not."""
+    """Raises NotSupported for a flag or an event that this kernel's registration lacks."""
     if flags & ~_NODEV:
         raise ValueError(f"flags are ZCRX_REG_NODEV or 0, not {flags:#x}")
     if not (flags or events or count_copies):
@@ -347,7 +347,7 @@ def _check_known(flags: int, events: int, count_copies: bool) -> None:
 
 
 def _stats_at(rq_entries: int, region_size: int) -> int:
-    """Where the counts of copies go: behind the refill ring, whose entries the kernel rounds up."""
+    """The offset of the counts of copies: behind the refill ring, whose entries the kernel rounds up."""
     entries = 1 << (rq_entries - 1).bit_length()
     known = query_zcrx()
     header = -(-known.rq_hdr_size // known.rq_hdr_alignment) * known.rq_hdr_alignment

@@ -5,8 +5,8 @@
       └───────────── result without F_MORE (nothing owed) ─────────▲
 
 Invariants
-  - A handler gets the result once, then the notification once, whether the send failed or not: an error with
-    ``F_MORE`` still has a notification to come, and for one without the notification follows at once.
+  - A handler gets the result once, then the notification once, whether the send failed or not. After a result
+    without ``F_MORE`` no notification comes from the kernel, and the handler gets it at once.
   - The slot is released at the last completion, before the handler is called.
 """
 
@@ -44,14 +44,14 @@ class ZCHandler:
         """The data was sent, or the send failed. The memory must not change yet.
 
         Args:
-            result: the number of bytes, or an errno negated.
+            result: the number of bytes, or a negated errno.
         """
 
     def on_notification(self, result: int) -> None:
         """The memory is free.
 
         Args:
-            result: that of the send.
+            result: the result of the send.
         """
 
     @classmethod
@@ -97,7 +97,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """Its completions."""
+    """The completions of a zero-copy send."""
 
     RESULT = auto()
     """With ``F_MORE``: a notification follows."""
@@ -128,7 +128,7 @@ TABLE: Table[State, Event, Action] = Table(
 
 
 class _Send:
-    """One send: its slot, whom to tell, and how far it is."""
+    """One send: its slot, handler, state and result."""
 
     __slots__ = ("ext", "handler", "result", "state")
 
@@ -140,11 +140,11 @@ class _Send:
 
 
 class ZCTracker(CompletionOwner):
-    """Zero-copy sends on a ring, each under a slot of a pool. `uring.dispatch` finds it.
+    """Zero-copy sends on a ring, each under a slot of a pool. Its completions come through `uring.dispatch`.
 
     Args:
         ring: the ring.
-        pool: where its slots come from, such as the ring's ``pools``.
+        pool: the pool of its slots, such as the ring's ``pools``.
     """
 
     def __init__(self, ring: Registrations, pool: ContextPools) -> None:
@@ -169,7 +169,7 @@ class ZCTracker(CompletionOwner):
         sqe_flags: int = 0,
         personality: int = 0,
     ) -> None:
-        """Queues a send of bytes without a copy where the network can.
+        """Queues a send of bytes, without a copy where the network card can.
 
         The ring keeps the memory until it is free; the caller must not change it before
         `ZCHandler.on_notification`.
@@ -186,7 +186,7 @@ class ZCTracker(CompletionOwner):
 
         Raises:
             PoolExhausted: no slot, or no room in the queue.
-            TypeError, ValueError: as `uring.ops.send_zc`; ``handler`` is none.
+            TypeError, ValueError: as `uring.ops.send_zc`; ``handler`` is no `ZCHandler`.
 
         Since:
             Linux 6.0.
@@ -259,7 +259,7 @@ class ZCTracker(CompletionOwner):
             False for any other.
 
         Raises:
-            IllegalEvent: the kernel cannot have sent this, in this order.
+            IllegalEvent: a completion that the kernel does not send in this order.
             Exception: what the handler raises.
         """
         send = self._sends.get(cqe[0])
@@ -286,10 +286,7 @@ class ZCTracker(CompletionOwner):
     def _submit(self, op: Op, handler: ZCHandler, sqe_flags: int, personality: int) -> None:
         if not isinstance(handler, ZCHandler):
             raise TypeError(f"a ZCHandler is needed, not {type(handler).__name__}")
-        if sqe_flags:
-            op = op.with_flags(sqe_flags)
-        if personality:
-            op = op.with_personality(personality)
+        op = op.with_options(sqe_flags, personality)
         ext = self._pool.extended()
         ext.sidecar[0] = self
         self._sends[ext.context] = _Send(ext, handler)

@@ -1,10 +1,10 @@
-"""Operations: each function checks its arguments and returns an inert `uring.kernel.op.Op`.
+"""Operations: each function checks its arguments and returns a prepared request, a `uring.kernel.op.Op`.
 
-Nothing here touches the kernel. A function's result is submitted by ``Ring.submit`` or awaited with
-``uring_trio.perform``; the function's docstring tells what its completion means. Options are keywords,
-and an option that an operation does not have is a ``TypeError``. All have ``sqe_flags``, bits of ``IOSQE_*``
-for the entry (io_uring_enter(2)), and ``personality``, registered credentials to work under (0: the
-submitter's own). `uring.Ring` has each function as a method.
+None calls the kernel. Submit the request by ``Ring.submit``, or await it with ``uring_trio.perform``; the
+function's docstring explains its completion. Options are keywords, and an option that an operation does not
+have is a ``TypeError``. All have ``sqe_flags``, bits of ``IOSQE_*`` for the entry (io_uring_enter(2)), and
+``personality``, registered credentials to work under (0: the submitter's own). `uring.Ring` has each function
+as a method.
 
 A docstring has the parts of a manual page:
 
@@ -13,10 +13,10 @@ A docstring has the parts of a manual page:
 - Errors: errors of the completion. Any operation may also complete with ``EINVAL`` for an unknown
   ``personality`` or on a ring with ``iopoll`` that cannot have it, and with ``EACCES`` where restrictions of
   the ring forbid it.
-- Ends: how a request ends that completes more than once.
-- Cancellation: what ends it early, and how it completes then.
+- Ends: how a request that completes more than once ends.
+- Cancellation: what ends it early, and how it then completes.
 - Raises: exceptions of the function itself, before anything reaches the kernel.
-- Since: the first kernel.
+- Since: the first kernel that has it.
 - Source: the manual pages. Where Linux 6.18 differs from a page, the docstring says what the kernel does.
 """
 

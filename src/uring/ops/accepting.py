@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["accept", "accept_direct", "accept_direct_multishot", "accept_multishot"]
 
 _ALLOC = abi.IORING_FILE_INDEX_ALLOC
-
-
 _POLL_FIRST = int(abi.IORING_ACCEPT_POLL_FIRST)
-
-
 _DONTWAIT = int(abi.IORING_ACCEPT_DONTWAIT)
-
-
 _MULTISHOT = int(abi.IORING_ACCEPT_MULTISHOT)
 
 
@@ -79,8 +73,8 @@ def accept(
 ) -> Op[int | tuple[int, PeerName]]:
     """Accepts one connection.
 
-    It waits whatever ``O_NONBLOCK`` says, and exclusively: of several rings that wait on a listener one is
-    woken, even if its loop is busy.
+    It waits even with ``O_NONBLOCK``, and exclusively: of several rings that wait on a listener one is woken,
+    even if its loop is busy.
 
     Args:
         fd: the listening socket, a descriptor or an object with ``fileno()``.
@@ -204,7 +198,7 @@ def accept_multishot(
 ) -> Multishot[int]:
     """Accepts connections until it is cancelled.
 
-    The kernel writes no peer addresses here: ask getpeername(2). It waits exclusively, as `accept` does.
+    It gives no peer addresses: ask getpeername(2). It waits exclusively, as `accept` does.
 
     Args:
         fd: the listening socket, a descriptor or an object with ``fileno()``.
@@ -269,7 +263,7 @@ def accept_direct_multishot(
 
     Args:
         fd: the listening socket, a descriptor or an object with ``fileno()``.
-        file_index: ``IORING_FILE_INDEX_ALLOC``, the only value: all connections cannot go into one slot.
+        file_index: ``IORING_FILE_INDEX_ALLOC``, the only value: each connection needs a slot of its own.
         flags: ``SOCK_NONBLOCK`` for the new sockets. The kernel refuses ``SOCK_CLOEXEC`` here.
         poll_first: waits for readiness before the first attempt (Linux 6.10).
         fixed_file: ``fd`` is an index into the registered files.

@@ -1,8 +1,8 @@
 """The common parts of all operations: argument checks and the entry's fields by name.
 
-Every check happens while the operation is made, so that a wrong argument is an exception of the caller
-and nothing reaches the queue. ``fixed_file=True`` says that a descriptor is an index into the ring's
-registered files; ``file_index`` that a new descriptor goes into that table instead of the process.
+All checks happen while the operation is made, so that a wrong argument raises before anything is queued. With
+``fixed_file=True`` a descriptor is an index into the ring's registered files; with ``file_index`` a new
+descriptor goes into that table instead of the process.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
 
 
 class HasFileno(Protocol):
-    """Sockets, files, selectors: whatever knows its descriptor."""
+    """Sockets, files, selectors: any object with a descriptor."""
 
     def fileno(self) -> int: ...
 
@@ -99,7 +99,7 @@ def make(
     address: object = None,
     paths: tuple[Path, ...] = (),
 ) -> Op[T]:
-    """An `Op` from the entry's fields; those not named are zero, as the kernel demands of unused ones."""
+    """An `Op` from the entry's fields; the others are zero, as the kernel requires of unused ones."""
     if flags or ioprio or fixed_file:
         flags = int(flags) | int(ioprio) << 8 | (_FIXED_FILE if fixed_file else 0)
     else:
@@ -121,9 +121,9 @@ def make(
 
 
 def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorates a function whose keywords had other names (old="new"): calls by the old ones go on working.
+    """Decorates a function whose keywords have earlier names too (old="new"), which still work.
 
-    Type checkers and readers see the new ones alone.
+    Type checkers and help see only the new ones.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -156,12 +156,12 @@ def check_int(name: str, value: object, least: int, most: int) -> int:
 
 
 def check_flags(name: str, value: object) -> int:
-    """Flags of 32 bits; which of them mean something is the kernel's to say (``EINVAL``)."""
+    """Flags of 32 bits; the kernel refuses those that it does not know (``EINVAL``)."""
     return 0 if value.__class__ is int and not value else check_int(name, value, 0, UINT_MAX)
 
 
 def check_sequence(name: str, value: object, length: int | None = None) -> Sequence[Any]:
-    """A list or the like, of any length or of this one; bytes and str are none.
+    """A list or tuple, of any length or of this one; not bytes or str.
 
     Raises:
         TypeError, ValueError: saying what was given.
@@ -208,7 +208,7 @@ def new_file(
     file_index: int | None,
 ) -> tuple[int, Callable[[int], int] | None, Callable[[int], None] | None]:
     """For an operation that opens something: the entry's file_index, the decoder of its result, and the
-    disposal of a result that no task receives. A slot of the table is not closed: its number is known.
+    function that discards a result. A slot of the table is not discarded: its number is known.
     """
     if file_index is None:
         return 0, None, close_fd
@@ -219,7 +219,7 @@ def new_file(
 
 
 def check_c_string(name: str, value: Any) -> Zeroed:
-    """A path or name as the kernel reads it, in memory of its own.
+    """A path or name in memory, as the kernel reads it.
 
     Raises:
         TypeError, ValueError: not a path, or with a NUL byte inside.

@@ -1,9 +1,4 @@
-"""Legacy provided buffers, added to a group one request at a time.
-
-`uring.BufferRing` is the newer and faster kind. Legacy buffers belong to the kernel after the request has
-completed, until a receive or ``remove_buffers`` takes them. So this module holds their memory, for the whole
-process, until `release_provided` is called for it.
-"""
+"""Legacy provided buffers, added to a group one request at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +18,7 @@ __all__ = ["provide_buffers", "release_provided", "remove_buffers"]
 _COUNT_MAX = 65536
 
 _provided: dict[tuple[int, int], object] = {}
-"""Memory that some group may still write to, by address and length."""
+"""Memory that the kernel may still write to, by address and length."""
 
 
 def provide_buffers(

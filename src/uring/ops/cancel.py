@@ -1,9 +1,9 @@
 """Cancelling: by user_data, by descriptor, by opcode, any, all.
 
-A cancel's own completion only says what was found: 0 or more when something was, ``-ENOENT`` when nothing
-(it may have completed, or be file I/O that nothing can stop), ``-EALREADY`` when a kernel worker is running
-it. With ``every`` it is the number found, 0 included. Each target still completes exactly once, with
-``-ECANCELED`` or with the result that was faster.
+The result of a cancel says what it found: 0 or more if it found something, ``-ENOENT`` if not (the target may
+have completed, or be file I/O, which no cancel finds), ``-EALREADY`` if a kernel worker runs the target. With
+``every`` it is the number found, 0 included. Each target still completes exactly once, with ``-ECANCELED`` or
+with its result if that came first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OP = int(abi.IORING_ASYNC_CANCEL_OP)
 def async_cancel(user_data: int, *, every: bool = False, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Cancels an operation by its ``user_data``.
 
-    The target still completes exactly once: with ``ECANCELED``, or with the result that was faster.
+    The target still completes exactly once: with ``ECANCELED``, or with its result if that came first.
 
     Args:
         user_data: the value under which the target was submitted, 0 to 2**64 - 1.
@@ -50,8 +50,8 @@ def async_cancel(user_data: int, *, every: bool = False, sqe_flags: int = 0, per
         or `waitid` was found. Each is success.
 
     Errors:
-        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
-          list.
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which no
+          cancel finds.
         - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
 
     Cancellation:
@@ -92,8 +92,8 @@ def async_cancel_fd(
         or `waitid` was found. Each is success.
 
     Errors:
-        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
-          list.
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which no
+          cancel finds.
         - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
         - ``EBADF``: ``fd`` is not open, or the slot is empty.
 
@@ -130,8 +130,8 @@ def async_cancel_opcode(
         or `waitid` was found. Each is success.
 
     Errors:
-        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
-          list.
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which no
+          cancel finds.
         - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
 
     Cancellation:
@@ -153,10 +153,9 @@ def async_cancel_opcode(
 
 
 def async_cancel_any(*, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
-    """Cancels everything in flight on the ring.
+    """Cancels everything in flight on the ring, as `async_cancel_all` does.
 
-    ``IORING_ASYNC_CANCEL_ANY`` alone already means every operation to the kernel, not one of them: it does
-    the same as `async_cancel_all`.
+    To the kernel ``IORING_ASYNC_CANCEL_ANY`` alone means every operation, not one of them.
 
     Args:
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
@@ -238,8 +237,8 @@ def async_cancel_matching(
         or `waitid` was found. Each is success.
 
     Errors:
-        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which is in no
-          list.
+        - ``ENOENT``: nothing in flight matches. It may have completed, or be regular-file I/O, which no
+          cancel finds.
         - ``EALREADY``: a kernel worker runs the target, which is interrupted if it can be.
         - ``EBADF``: ``fd`` is not open, or the slot is empty.
 

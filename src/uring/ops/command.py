@@ -1,7 +1,6 @@
 """Commands of drivers.
 
-The driver defines the meaning of a command's data. If the data names memory, the caller must keep that memory
-alive. The commands of sockets are in ``uring.ops.sockopt``.
+The commands of sockets are in ``uring.ops.sockopt``.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ def uring_cmd(
 ) -> Op[int]:
     """Gives a command to the driver of a file.
 
-    The driver defines the data and the result. Memory that the data names is the caller's to keep until the
-    completion.
+    The driver defines the data and the result. If the data names memory, the caller must keep that memory
+    until the completion.
 
     Args:
         fd: the file, a descriptor or an object with ``fileno()``.

@@ -34,8 +34,6 @@ __all__ = [
     "sync_file_range",
 ]
 
-_SELECT = int(abi.IOSQE_BUFFER_SELECT)
-
 
 def fsync(
     fd: Fd,
@@ -286,7 +284,7 @@ def fadvise(
     Source:
         posix_fadvise(2); io_uring_enter(2), ``IORING_OP_FADVISE``.
     """
-    # The 64-bit length goes into addr; len, where it once was, has room for 32 bits only.
+    # The 64-bit length goes into addr, because len has only 32 bits.
     return make(
         "fadvise",
         abi.IORING_OP_FADVISE,
@@ -337,7 +335,7 @@ def madvise(memory: Buffer, advice: int, *, sqe_flags: int = 0, personality: int
         raise ValueError(
             f"madvise takes whole pages of {mmap.PAGESIZE} bytes, not {length} bytes at {address:#x}"
         )
-    # The 64-bit length goes into off, as with fadvise.
+    # The 64-bit length goes into off, for the same reason.
     return make(
         "madvise",
         abi.IORING_OP_MADVISE,

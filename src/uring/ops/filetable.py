@@ -1,4 +1,4 @@
-"""The table of registered files: putting descriptors in, and making descriptors of what is in it."""
+"""The table of registered files: putting descriptors into it, and making descriptors of its files."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def files_update(
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
     Result:
-        How many slots were done. With ``IORING_FILE_INDEX_ALLOC``: the list of the slots. An error after the
-        first slot ends it early, and the number says so.
+        How many slots were updated, fewer than given if an error follows after the first. With
+        ``IORING_FILE_INDEX_ALLOC``: the list of the slots.
 
     Errors:
         - ``EBADF``: the first descriptor is not open, or is a ring's.

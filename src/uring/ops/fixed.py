@@ -1,4 +1,4 @@
-"""Reading and writing by way of registered buffers, which the kernel has mapped once.
+"""Reading and writing through registered buffers, which the kernel has mapped once.
 
 The memory has to be inside a buffer that is registered on the ring (``IORING_REGISTER_BUFFERS``).
 """
@@ -35,7 +35,7 @@ def read_fixed(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Reads into memory of a registered buffer, which the kernel need not map again.
+    """Reads into memory of a registered buffer, which the kernel has mapped already.
 
     Args:
         fd: a descriptor, or an object with ``fileno()``.
@@ -102,7 +102,7 @@ def write_fixed(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Writes from memory of a registered buffer, which the kernel need not map again.
+    """Writes from memory of a registered buffer, which the kernel has mapped already.
 
     Args:
         fd: a descriptor, or an object with ``fileno()``.

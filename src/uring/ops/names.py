@@ -19,15 +19,16 @@ __all__ = ["PeerAddress", "SocketAddress", "encoded", "sockaddr"]
 
 
 def sockaddr(fd: Any, address: Any, family: int | None = None) -> bytes:
-    """The ``sockaddr`` of an address of the socket's own family: that of a socket object, else the one that
-    the address tells by its form. Raises what `uring.kernel.addresses.encode_address` does."""
+    """The ``sockaddr`` of an address. Without ``family`` it is of the socket object's family, else of the one
+    that its form tells. Raises what `uring.kernel.addresses.encode_address` does."""
     if family is None:
         family = getattr(fd, "family", None)
     return encode_address(family_of(address) if family is None else family, address)
 
 
 def encoded(fd: Any, family: int | Address | None, address: Address | None) -> SocketAddress:
-    """An address as the kernel reads it: ``address`` of a family, or ``family`` alone, the address itself."""
+    """An address as the kernel reads it: ``address`` of ``family``, or ``family`` alone, which is the address
+    then."""
     if address is not None:
         if family is not None and not isinstance(family, int):
             raise TypeError(f"a family is an int, AF_*, not {type(family).__name__}")
@@ -42,7 +43,7 @@ class SocketAddress:
 
     Args:
         raw: its bytes.
-        name: the same as a program gives it, for messages.
+        name: the address that the program gave, for error messages.
     """
 
     __slots__ = ("_memory", "address", "length", "name")
@@ -67,7 +68,7 @@ class PeerAddress:
         self.reset()
 
     def reset(self) -> None:
-        """Before each use: the kernel reads the room there is, and writes the size it used."""
+        """Prepares the next use: the kernel reads the size of the room, and overwrites it."""
         self._memory.view[SOCKADDR_SIZE : SOCKADDR_SIZE + 4] = SOCKADDR_SIZE.to_bytes(4, sys.byteorder)
 
     def get(self) -> PeerName:

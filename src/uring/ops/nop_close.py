@@ -28,10 +28,10 @@ def nop(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Op[int]:
-    """Does nothing: the cheapest way through the ring and back.
+    """Does nothing: the cheapest request.
 
     Args:
-        result: the result to complete with instead of 0, -2**31 to 2**31 - 1; an errno negated is an error.
+        result: the result to complete with instead of 0, -2**31 to 2**31 - 1; a negated errno is an error.
         file: a descriptor that has to be open.
         fixed_file: ``file`` is an index into the registered files.
         buf_index: a registered buffer that has to exist, 0 to 65535.
@@ -80,7 +80,7 @@ def nop128(*, result: int | None = None, sqe_flags: int = 0, personality: int = 
     """Does nothing, in an entry of 128 bytes. The ring needs ``IORING_SETUP_SQE128``.
 
     Args:
-        result: the result to complete with instead of 0, -2**31 to 2**31 - 1; an errno negated is an error.
+        result: the result to complete with instead of 0, -2**31 to 2**31 - 1; a negated errno is an error.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
@@ -110,8 +110,8 @@ def nop128(*, result: int | None = None, sqe_flags: int = 0, personality: int = 
 def close(fd: Fd, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
     """Closes a descriptor.
 
-    Operations in flight on the descriptor go on, because each holds the file: the peer of a socket sees no
-    end until they are over. Cancel them first.
+    Operations in flight on the descriptor go on, because each holds the file. The peer of a socket sees no
+    end before they have ended: cancel them first.
 
     Args:
         fd: the descriptor, or an object with ``fileno()``.
@@ -123,7 +123,7 @@ def close(fd: Fd, *, sqe_flags: int = 0, personality: int = 0) -> Op[int]:
 
     Errors:
         - ``EBADF``: ``fd`` is not open, or it is a ring's.
-        - ``EIO``, ``ENOSPC``, ``EDQUOT``: an earlier write failed. The descriptor is closed all the same.
+        - ``EIO``, ``ENOSPC``, ``EDQUOT``: an earlier write failed. The descriptor is closed nevertheless.
 
     Cancellation:
         It completes while it is submitted. A file system that flushes on close (NFS, FUSE) closes in a kernel

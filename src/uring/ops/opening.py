@@ -46,7 +46,7 @@ def openat(
 
     Args:
         path: str, bytes or `os.PathLike`. A relative path is looked up when the kernel runs the operation:
-            give ``dir_fd`` where chdir(2) may come in between.
+            give ``dir_fd`` if chdir(2) may be called before.
         flags: ``O_*`` of open(2).
         file_mode: permissions of a file that is created, less the umask, 0 to 0o7777.
         dir_fd: the open directory that a relative path starts from; None is the current one.
@@ -116,7 +116,7 @@ def openat2(
         path: str, bytes or `os.PathLike`.
         flags: ``O_*`` of open(2). The kernel refuses unknown ones here.
         file_mode: permissions of a file that is created, less the umask, 0 to 0o7777. None is 0o666 with
-            flags that create a file, else 0, because the kernel refuses others then.
+            flags that create a file, else 0, because the kernel refuses any other.
         resolve: ``RESOLVE_*`` bits, 0 to 2**64 - 1.
         dir_fd: the open directory that a relative path starts from; None is the current one.
         file_index: puts the file into this slot of the registered files, 0 to 2**20 - 1, or into a free one

@@ -1,7 +1,7 @@
 """Paths: attributes, naming, linking, removing.
 
-All of these may run in a kernel worker, where a relative path would race with ``chdir``: give absolute
-paths, or ``dir_fd``. They cannot be stopped once running.
+All of these may run in a kernel worker, where a relative path races with ``chdir``: give absolute paths, or
+``dir_fd``.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def statx(
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
     Result:
-        A `StatxResult`. Its ``mask`` has the bits of what the file system filled in.
+        A `StatxResult`. Its ``mask`` has the bits of the attributes that the file system filled in.
 
     Errors:
         - ``ENOENT``, ``EACCES``, ``ENOTDIR``, ``ELOOP``: as stat(2).

@@ -1,7 +1,7 @@
 """Readiness: poll_add in its forms, poll_update, poll_remove.
 
-One shot completes with the events at once if there are some. A multishot completes again whenever something
-new happens, not while things stay as they are. Errors and hang-ups are always reported.
+A one-shot poll completes at once if there are events. A multishot completes again at each new event, not
+while the state stays the same. Errors and hang-ups are always reported.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def poll_add(
         fd: a descriptor, or an object with ``fileno()``.
         mask: the events to wait for, ``POLL*`` of poll(2), 1 to 2**32 - 1. Errors and hang-ups are always
             reported.
-        multishot: goes on, with a completion each time something new happens (Linux 5.13).
+        multishot: goes on, with a completion at each new event (Linux 5.13).
         fixed_file: ``fd`` is an index into the registered files.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
@@ -59,7 +59,7 @@ def poll_add(
 
     Ends:
         A multishot ends on a cancel, on an error and when the completion queue overflows: the completion
-        without ``F_MORE`` is the last. While the descriptor stays as it is there are no completions.
+        without ``F_MORE`` is the last. While the descriptor's state stays the same there are no completions.
 
     Cancellation:
         `poll_remove`, `async_cancel` and `link_timeout` end it at once with ``ECANCELED``. Closing the
@@ -84,8 +84,8 @@ def poll_add_multishot(
 ) -> Multishot[int]:
     """Reports readiness of a descriptor until it is cancelled.
 
-    The first completion comes at once if the descriptor is ready, the others each time something new happens.
-    While the descriptor stays as it is there are none.
+    The first completion comes at once if the descriptor is ready, the others at each new event. While the
+    descriptor's state stays the same there are none.
 
     Args:
         fd: a descriptor, or an object with ``fileno()``.
@@ -247,8 +247,8 @@ def poll_update(
 
     Args:
         user_data: the value under which the poll was submitted, 0 to 2**64 - 1.
-        mask: the events to wait for from now on, 1 to 2**32 - 1; None leaves them.
-        new_user_data: the value that its completions carry from now on, 0 to 2**64 - 1; None leaves it.
+        mask: the new events to wait for, 1 to 2**32 - 1; None leaves them.
+        new_user_data: the value that later completions carry, 0 to 2**64 - 1; None leaves it.
         multishot: the poll is a multishot and stays one under a new ``mask``.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.

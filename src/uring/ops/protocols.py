@@ -1,9 +1,8 @@
 """A socket of each protocol: `socket` and `socket_direct` with the numbers filled in.
 
-A plain one completes with a descriptor, a ``_direct`` one with a slot of the registered files: the given
-one, or a free one. A protocol that the kernel was built without is ``EPROTONOSUPPORT``.
+A plain one completes with a descriptor, a ``_direct`` one with a slot of the registered files.
 
-The functions differ in numbers and words alone, so that they are made from these, each under its own name.
+The functions differ only in numbers and words, and are made from these.
 """
 
 from __future__ import annotations
@@ -94,8 +93,8 @@ def _makers(
     """The plain function of a protocol and the direct one.
 
     Args:
-        name: the plain one's.
-        what: makes.
+        name: the name of the plain function.
+        what: the socket, for the docstring.
         family, kind, protocol: the numbers.
         page: the protocol's manual page.
         missing: the error of a kernel that lacks the protocol.
@@ -137,7 +136,7 @@ def _makers(
 
 def _name(function: Any, name: str) -> None:
     function.__name__ = function.__qualname__ = name
-    # In tracebacks and profiles.
+    # Tracebacks and profiles take the name from the code.
     function.__code__ = function.__code__.replace(co_name=name, co_qualname=name)
 
 

@@ -1,10 +1,9 @@
 """Reading and writing descriptors of any kind.
 
-Offsets: -1 is the file's own position, which moves; pipes, sockets and terminals ignore offsets and wait
-until there is something, whatever ``O_NONBLOCK`` says (``RWF_NOWAIT`` makes them complete with ``EAGAIN``).
-``n`` uses no more than that many bytes of the buffer.
-Block I/O on a regular file cannot be cancelled; a buffered write of most file systems runs in a kernel worker
-and can be cancelled only while it is queued there.
+Offset -1 is the file's own position, which moves. Pipes, sockets and terminals ignore offsets, and wait even
+with ``O_NONBLOCK`` (``RWF_NOWAIT`` makes them complete with ``EAGAIN``). Block I/O on a regular file cannot
+be cancelled; a buffered write of most file systems runs in a kernel worker, and can be cancelled only while
+it is queued there.
 """
 
 from __future__ import annotations
@@ -60,11 +59,11 @@ def read(
 ) -> Op[int]:
     """Reads into a buffer.
 
-    A pipe, socket or terminal waits until there is something, whatever ``O_NONBLOCK`` says.
+    A pipe, socket or terminal waits until there is something to read, even with ``O_NONBLOCK``.
 
     Args:
         fd: a descriptor, or an object with ``fileno()``.
-        buffer: a writable buffer. It has to be kept from other uses until the completion.
+        buffer: a writable buffer, not to be used otherwise until the completion.
         offset: where in the file, in bytes, 0 to 2**63 - 1; -1 is the file's position, which moves. Pipes,
             sockets and terminals ignore it.
         n: bytes to read at most, 0 to the buffer's size; None is its size. With a group: 0 to 2**31 - 4096,
@@ -146,8 +145,8 @@ def write(
     """Writes bytes.
 
     A broken pipe or connection sends ``SIGPIPE`` besides the error, as write(2) does; `send` does not.
-    Without ``offset`` it writes at the file's position and moves it. Where an error follows after some bytes,
-    it completes with their number, but Linux 6.18 does not move the position as write(2) does: move it before
+    Without ``offset`` it writes at the file's position and moves it. If an error follows after some bytes, it
+    completes with their number, but Linux 6.18 does not move the position, as write(2) does: move it before
     the next write.
 
     Args:
@@ -343,7 +342,7 @@ def writev(
 def read_multishot(
     fd: Fd, buffer_group: int, *, fixed_file: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Multishot[int]:
-    """Reads into provided buffers whenever there is something, until the end.
+    """Reads into provided buffers as data comes, until the end of the stream.
 
     Args:
         fd: a pipe, socket, terminal or eventfd, or an object with ``fileno()``.

@@ -1,11 +1,10 @@
 """Receiving: recv, recvmsg, and a bundle of buffers at once.
 
-They wait in the kernel whatever ``O_NONBLOCK`` says; ``MSG_DONTWAIT`` in ``flags`` makes them complete with
-``EAGAIN`` instead. ``poll_first`` waits before it tries: right when data is not expected yet (5.19).
+They wait in the kernel even with ``O_NONBLOCK``; ``MSG_DONTWAIT`` in ``flags`` makes them complete with
+``EAGAIN`` instead.
 
-With ``buffer_group`` the kernel picks memory when data arrives: the completion has ``F_BUFFER`` and the
-buffer's number in the upper half of its flags, and ``ENOBUFS`` says that the group is empty, at once and
-even where nothing has arrived. The forms that go on are in ``uring.ops.receive_multishot``.
+With ``buffer_group`` the kernel picks memory when data arrives: the completion has ``F_BUFFER``, and the
+buffer's number in the upper half of its flags. Multishot forms are in ``uring.ops.receive_multishot``.
 """
 
 from __future__ import annotations
@@ -49,12 +48,12 @@ def recv(
 ) -> Op[int]:
     """Receives into a buffer.
 
-    It waits for data whatever ``O_NONBLOCK`` says. It may receive less than there is room for;
-    ``whole`` waits until the buffer is full.
+    It waits for data even with ``O_NONBLOCK``. It may receive less than there is room for; ``whole`` waits
+    until the buffer is full.
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
-        buffer: a writable buffer. It has to be kept from other uses until the completion.
+        buffer: a writable buffer, not to be used otherwise until the completion.
         flags: ``MSG_*`` of recv(2), 0 to 2**32 - 1. ``MSG_DONTWAIT`` does not wait.
         n: bytes to receive at most, 0 to the buffer's size; None is its size.
         whole: waits until all of these bytes are there, or the stream ends (``MSG_WAITALL``).
@@ -82,8 +81,8 @@ def recv(
         the socket ends it with 0. Closing the descriptor does not end it.
 
     Raises:
-        TypeError: neither or both of ``buffer`` and ``buffer_group``, a bound that belongs to the other of
-            them, a read-only buffer, or a wrong type.
+        TypeError: neither or both of ``buffer`` and ``buffer_group``, ``n`` with a group,
+            ``read_buffer_size`` with a buffer, a read-only buffer, or a wrong type.
         ValueError: an argument is out of range.
 
     Since:
@@ -203,7 +202,7 @@ def recvmsg(
     Errors:
         - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
         - ``EAGAIN``: there is nothing, and ``flags`` has ``MSG_DONTWAIT``. With ``O_NONBLOCK`` also after 128
-          wake-ups that brought nothing.
+          wake-ups without data.
         - ``ENOBUFS``: the group is empty or unknown.
         - ``ENOTCONN``, ``ECONNRESET``, ``ECONNREFUSED``: as recvmsg(2).
 

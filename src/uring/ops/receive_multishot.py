@@ -1,9 +1,7 @@
 """Receiving until the stream ends: one request, many completions.
 
-The kernel picks memory of the group when data arrives: a completion has ``F_BUFFER`` and the buffer's number
-in the upper half of its flags. A multishot goes on until the end of the stream (0), an error, ``ENOBUFS``, a
-cancel or an overflow of the completion queue: the completion without ``F_MORE`` is its last, and may carry
-data.
+The kernel picks memory of the group when data arrives: a completion has ``F_BUFFER``, and the buffer's number
+in the upper half of its flags.
 """
 
 from __future__ import annotations
@@ -153,10 +151,9 @@ def recv_zero_copy(
     sqe_flags: int = 0,
     personality: int = 0,
 ) -> Multishot[int]:
-    """Receives where the network card put the data, until the stream ends.
+    """Receives into the memory of a zero-copy receive queue, until the stream ends.
 
-    It needs a queue of a card that can do it, registered on this ring, and a connection that arrives there.
-    The second half of each 32-byte completion says where the data is.
+    The queue is registered on this ring. The second half of each 32-byte completion says where the data is.
 
     Args:
         fd: a TCP socket, or an object with ``fileno()``.
@@ -226,7 +223,7 @@ def recvmsg_multishot(
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
-        message: a `uring.Message`, of which only the room for name and control counts.
+        message: a `uring.Message`, of which only the room for name and control is used.
         buffer_group: the group that the kernel takes buffers from, 0 to 65535. A completion's flags tell
             which.
         flags: ``MSG_*`` of recvmsg(2), 0 to 2**32 - 1, without ``MSG_WAITALL``.
@@ -237,11 +234,11 @@ def recvmsg_multishot(
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
     Result:
-        Of each completion: how many bytes were put into the buffer, header and rooms included.
+        Of each completion: how many bytes were put into the buffer, with the header and both rooms.
 
     Errors:
         - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
-        - ``EFAULT``: a buffer is smaller than the header and the rooms.
+        - ``EFAULT``: a buffer is smaller than the header and both rooms.
         - ``EINVAL``: ``flags`` has ``MSG_WAITALL``.
         - ``ENOBUFS``: the group is empty or unknown. Messages stay in the socket.
 

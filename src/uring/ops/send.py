@@ -1,9 +1,8 @@
 """Sending: send, sendto, sendmsg, and bundles from a buffer group.
 
-They wait in the kernel whatever ``O_NONBLOCK`` says; ``MSG_DONTWAIT`` in ``flags`` makes them complete with
-``EAGAIN`` instead. On a stream they complete with what the socket took, which may be fewer bytes than given
-unless ``flags`` has ``MSG_WAITALL``; cancelled midway such a send completes with what went out. None of them
-raises ``SIGPIPE``. The forms that do not copy are in ``uring.ops.zerocopy``.
+They wait in the kernel even with ``O_NONBLOCK``; ``MSG_DONTWAIT`` in ``flags`` makes them complete with
+``EAGAIN`` instead. On a stream they may send fewer bytes than given, unless ``flags`` has ``MSG_WAITALL``.
+None raises ``SIGPIPE``. Zero-copy forms are in ``uring.ops.zerocopy``.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def send(
 ) -> Op[int]:
     """Sends bytes.
 
-    It waits for room whatever ``O_NONBLOCK`` says, and sends no ``SIGPIPE``.
+    It waits for room even with ``O_NONBLOCK``, and sends no ``SIGPIPE``.
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
@@ -235,8 +234,8 @@ def send_bundle(
         fd: the socket, a descriptor or an object with ``fileno()``.
         buffer_group: the group, 0 to 65535.
         flags: ``MSG_*`` of send(2), 0 to 2**32 - 1.
-        write_buffer_size: sends no more than this at first, 0 to 2**31 - 1 bytes, in whole buffers but for a
-            single one; 0 is no bound. The kernel (6.18) then sends what the group still has, in a further
+        write_buffer_size: sends no more than this at first, 0 to 2**31 - 1 bytes, in whole buffers except for
+            a single one; 0 is no bound. The kernel (6.18) then sends the rest of the group, with a further
             completion.
         poll_first: waits for room before the first attempt (Linux 5.19).
         fixed_file: ``fd`` is an index into the registered files.
@@ -319,7 +318,7 @@ def sendmsg(
         - ``EAGAIN``: there is no room, and ``flags`` has ``MSG_DONTWAIT``.
         - ``EPIPE``: the socket is not connected, or shut down for sending. No ``SIGPIPE`` is sent.
         - ``ECONNRESET``, ``ENOTCONN``, ``ENOBUFS`` and others as send(2).
-        - ``EAGAIN``: also with ``O_NONBLOCK``, after 128 wake-ups that brought no room.
+        - ``EAGAIN``: also with ``O_NONBLOCK``, after 128 wake-ups without room.
         - ``EMSGSIZE``: the datagram is too large.
         - ``EINVAL``: a control message that the socket does not take.
 

@@ -1,6 +1,6 @@
 """One signature for each function of ``uring.ops`` that has several, for type checkers.
 
-Where a method is made of such a function, mypy and pyright take its first signature alone.
+For a method that is made of such a function, mypy and pyright take only the first signature.
 """
 
 from __future__ import annotations

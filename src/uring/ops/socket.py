@@ -1,7 +1,6 @@
 """Sockets: creating, naming, connecting, shutting down.
 
-``O_NONBLOCK`` makes no difference to these: they wait in the kernel either way. A constructor for each
-protocol is in ``uring.ops.protocols``.
+A function for each protocol is in ``uring.ops.protocols``.
 """
 
 from __future__ import annotations
@@ -48,9 +47,9 @@ def socket(family: int, kind: int, protocol: int = 0, *, sqe_flags: int = 0, per
 
     Args:
         family: ``AF_*``, 0 to 255.
-        kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK``, 0 to 2**31 - 1. Its
-            earlier keyword ``type`` still works.
-        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's usual one.
+        kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK``, 0 to 2**31 - 1. The
+            keyword ``type`` works too.
+        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's default.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
@@ -90,8 +89,8 @@ def socket_raw(
     Args:
         family: ``AF_*``, 0 to 255.
         kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK`` and ``SOCK_CLOEXEC``, 0 to
-            2**31 - 1. Its earlier keyword ``type`` still works.
-        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's usual one.
+            2**31 - 1. The keyword ``type`` works too.
+        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's default.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
@@ -133,9 +132,9 @@ def socket_direct(
 
     Args:
         family: ``AF_*``, 0 to 255.
-        kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK``, 0 to 2**31 - 1. Its
-            earlier keyword ``type`` still works.
-        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's usual one.
+        kind: ``SOCK_STREAM``, ``SOCK_DGRAM`` and the like, with ``SOCK_NONBLOCK``, 0 to 2**31 - 1. The
+            keyword ``type`` works too.
+        protocol: ``IPPROTO_*``, 0 to 2**31 - 1; 0 is the family's default.
         file_index: the slot, 0 to 2**20 - 1, whose file is replaced; ``IORING_FILE_INDEX_ALLOC``: a free one.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
@@ -277,7 +276,7 @@ def connect(
 ) -> Op[int]:
     """Connects a socket.
 
-    It waits for the connection whatever ``O_NONBLOCK`` says.
+    It waits for the connection even with ``O_NONBLOCK``.
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.
@@ -303,9 +302,9 @@ def connect(
         - ``EINTR``: it was interrupted in a kernel worker, see below.
 
     Cancellation:
-        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``; the socket's state is undefined
-        then: close it. A Unix socket that waits for room in a backlog may block in a kernel worker: it then
-        ends with ``EINTR``.
+        `async_cancel` and `link_timeout` end it at once with ``ECANCELED``; the socket's state is then
+        undefined: close it. A Unix socket that waits for room in a backlog may block in a kernel worker: it
+        then ends with ``EINTR``.
 
     Raises:
         TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
@@ -335,7 +334,7 @@ def shutdown(
 ) -> Op[int]:
     """Shuts a connection down in one direction or both.
 
-    It wakes what waits on the socket: receives complete with 0, accepts with ``EINVAL``.
+    It ends waits on the socket: receives complete with 0, accepts with ``EINVAL``.
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.

@@ -35,7 +35,7 @@ def siocinq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personality
     Errors:
         - ``EBADF``: ``fd`` is not open, or the slot is empty.
         - ``EINVAL``: the socket listens.
-        - ``EOPNOTSUPP``: the file is no socket, or one that does not tell, such as a Unix socket.
+        - ``EOPNOTSUPP``: the file is no socket, or one without this command, such as a Unix socket.
 
     Cancellation:
         It completes while it is submitted: there is nothing to cancel.
@@ -69,7 +69,7 @@ def siocoutq(fd: Fd, *, fixed_file: bool = False, sqe_flags: int = 0, personalit
     Errors:
         - ``EBADF``: ``fd`` is not open, or the slot is empty.
         - ``EINVAL``: the socket listens.
-        - ``EOPNOTSUPP``: the file is no socket, or one that does not tell, such as a Unix socket.
+        - ``EOPNOTSUPP``: the file is no socket, or one without this command, such as a Unix socket.
 
     Cancellation:
         It completes while it is submitted: there is nothing to cancel.
@@ -296,8 +296,9 @@ def tx_timestamp(
 ) -> Multishot[int]:
     """Reports when packets of a socket were sent, until it is cancelled.
 
-    The socket needs ``SO_TIMESTAMPING``, the ring 32-byte completions. The flags of a completion say from bit
-    17 on which stamp it is, and bit 16 that the card made it; its second half has seconds and nanoseconds.
+    The socket needs ``SO_TIMESTAMPING``, the ring 32-byte completions. In the flags of a completion the bits
+    from 17 on are the kind of stamp, and bit 16 says that the card made it; its second half has seconds and
+    nanoseconds.
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.

@@ -16,8 +16,8 @@ _NANO = 1_000_000_000
 class StatxResult:
     """The attributes of a file from statx(2): those of `os.stat_result`, and those of statx alone.
 
-    ``mask`` has the ``STATX_*`` bits of what the file system filled in; the rest is zero. Times are in
-    nanoseconds since the epoch where the name ends in ``_ns``, else in seconds.
+    ``mask`` has the ``STATX_*`` bits of the attributes that the file system filled in; the others are zero.
+    Times are in nanoseconds since the epoch where the name ends in ``_ns``, else in seconds.
     """
 
     mask: int

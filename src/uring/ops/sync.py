@@ -1,7 +1,7 @@
 """Waiting for epoll sets, futexes and child processes.
 
-The waits take no time limit: link a timeout behind them. A cancel request that ends a futex wait or waitid
-completes with 1, where others give 0.
+The waits have no time limit: link a timeout behind them. A cancel that ends a futex wait or waitid completes
+with 1, other cancels with 0.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def epoll_wait(
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
     Result:
-        A list of (data, events). The kernel keeps 64 bits of data, of which `select.epoll.register` sets the
-        lower 32, the descriptor, and leaves the rest to chance. So they are left out without ``wide``.
+        A list of (data, events). The kernel keeps 64 bits of data, of which `select.epoll.register` sets only
+        the lower 32, to the descriptor. So the upper ones are left out without ``wide``.
 
     Errors:
         - ``EBADF``: ``epfd`` is not open.
@@ -227,7 +227,7 @@ def futex_wake(
         How many waiters were woken.
 
     Errors:
-        - ``EINVAL``: a waiter of this word is a kernel object of another kind (PI).
+        - ``EINVAL``: a waiter of this word waits for a lock with priority inheritance.
 
     Cancellation:
         It completes while it is submitted: there is nothing to cancel.
@@ -351,10 +351,10 @@ def waitid(
 
 
 def _checked(flags: Any) -> int:
-    """Futex flags, which say how large the word is.
+    """Futex flags, which have the size of the word.
 
     Raises:
-        ValueError: not 32 bits, which is all that the kernel has.
+        ValueError: not 32 bits, the only size that the kernel has.
     """
     if check_int("flags", flags, 0, INT_MAX) & _SIZE_MASK != _U32:
         raise ValueError(f"a futex word is 32 bits: flags have FUTEX2_SIZE_U32, not {flags:#x}")

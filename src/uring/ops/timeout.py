@@ -1,7 +1,7 @@
 """Time: timeout and link_timeout, and changing or removing them.
 
-A time is in seconds, rounded up to the nanosecond: how long from now, or with ``absolute`` when, on the
-monotonic clock unless ``boottime`` or ``realtime`` says another (5.15).
+A time is in seconds, rounded up to the nanosecond: from now, or with ``absolute`` a time of the clock, which
+is the monotonic one without ``boottime`` or ``realtime`` (5.15).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["link_timeout", "link_timeout_update", "timeout", "timeout_remove", "timeout_update", "timespec"]
 
 SHORTEST_PERIOD = 1e-4
-"""Seconds between two firings of a timer that only a cancel ends: with 10 µs none arrives in time."""
+"""Least seconds between two firings of a timer that only a cancel ends: with 10 µs no cancel is in time."""
 
 _TIMESPEC = struct.Struct("=qq")
 _ABS = int(abi.IORING_TIMEOUT_ABS)
@@ -61,14 +61,14 @@ def timeout(
         boottime: the clock is ``CLOCK_BOOTTIME``, which counts suspended time; else ``CLOCK_MONOTONIC``.
         realtime: the clock is ``CLOCK_REALTIME``.
         etime_success: firing does not break a chain of linked operations (Linux 5.16).
-        multishot: fires again and again (Linux 6.4).
+        multishot: fires repeatedly (Linux 6.4).
         immediate: the entry has the time itself, as nanoseconds, and no memory is kept for it (Linux 7.1).
         timeout_flags: more ``IORING_TIMEOUT_*`` bits; the keywords before are such bits by name.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
     Result:
-        0 when ``count`` operations have completed. The time itself is told by the error ``ETIME``.
+        0 when ``count`` operations have completed. The end of the time is the error ``ETIME``.
 
     Errors:
         - ``ETIME``: the time has come.
@@ -148,7 +148,7 @@ def timeout_remove(user_data: int, *, sqe_flags: int = 0, personality: int = 0) 
 def timeout_update(
     user_data: int, duration: float, *, absolute: bool = False, sqe_flags: int = 0, personality: int = 0
 ) -> Op[int]:
-    """Gives a timeout another time, on the clock that it has.
+    """Gives a timeout another time, on its clock.
 
     Args:
         user_data: the value under which the timeout was submitted, 0 to 2**64 - 1.
@@ -194,9 +194,9 @@ def link_timeout(
 ) -> Op[int]:
     """Cancels the operation before it, which carries ``IOSQE_IO_LINK``, when the time has come.
 
-    The timer starts after the operation's first attempt. An operation that goes straight to a kernel worker
-    (fsync, splice, path operations) is never interrupted by it. The kernel cancels by ``user_data``: another
-    operation in flight under the same value may be hit instead.
+    The timer starts after the operation's first attempt. It never interrupts an operation that goes straight
+    to a kernel worker (fsync, splice, path operations). The kernel cancels by ``user_data``: it may cancel
+    another operation in flight under the same value instead.
 
     Args:
         duration: seconds from the operation's first attempt on, or with ``absolute`` since the clock's start;
@@ -214,7 +214,7 @@ def link_timeout(
 
     Errors:
         - ``ETIME``: it fired and cancelled the operation.
-        - ``ECANCELED``: the operation was over first, or was cancelled.
+        - ``ECANCELED``: the operation ended first, or was cancelled.
         - ``ENOENT``: it fired, and the operation could not be cancelled: it completes as it would have.
         - ``EINVAL``: nothing is linked before it.
 

@@ -1,9 +1,4 @@
-"""Moving bytes between descriptors inside the kernel: splice, tee; and pipe, which both need.
-
-splice and tee always run in a kernel worker and block there: ``O_NONBLOCK`` of either end and
-``SPLICE_F_NONBLOCK`` make them complete with ``EAGAIN``. Cancelled while they wait they are interrupted.
-A broken pipe is ``EPIPE`` without a signal.
-"""
+"""Moving bytes between descriptors inside the kernel: splice, tee; and pipe, which both need."""
 
 from __future__ import annotations
 

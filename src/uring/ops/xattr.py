@@ -43,8 +43,8 @@ def getxattr(
     Args:
         path: str, bytes or `os.PathLike`; a symbolic link is followed.
         name: the attribute, with its namespace: ``user.mime``.
-        value: a writable buffer for the value, of which 65536 bytes are used at most. One of no bytes asks
-            for the size.
+        value: a writable buffer for the value, of which 65536 bytes are used at most. An empty one asks for
+            the size.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.
 
@@ -120,8 +120,8 @@ def fgetxattr(
     Args:
         fd: a descriptor, or an object with ``fileno()``.
         name: the attribute, with its namespace: ``user.mime``.
-        value: a writable buffer for the value, of which 65536 bytes are used at most. One of no bytes asks
-            for the size.
+        value: a writable buffer for the value, of which 65536 bytes are used at most. An empty one asks for
+            the size.
         fixed_file: ``fd`` is an index into the registered files.
         sqe_flags: bits of ``IOSQE_*`` for the entry, 0 to 255.
         personality: the id of registered credentials, 1 to 65535; 0 is the submitter's own.

@@ -1,8 +1,4 @@
-"""Sending without a copy.
-
-A zero-copy send completes twice: with the result, and (when that completion has ``F_MORE``) with ``F_NOTIF``
-once the network no longer reads the memory, which stays pinned until then.
-"""
+"""Zero-copy sends."""
 
 from __future__ import annotations
 
@@ -42,7 +38,7 @@ def send_zc(
     """Sends bytes without copying them where the network can.
 
     It completes twice. The first completion has the result; if it has ``F_MORE``, a second one with
-    ``F_NOTIF`` says that the network no longer reads the memory, which stays pinned until then.
+    ``F_NOTIF`` says that the network has finished reading the memory, which stays pinned until then.
 
     Args:
         fd: the socket, a descriptor or an object with ``fileno()``.

@@ -1,4 +1,4 @@
-"""Arrays for the tables of files and buffers, as the kernel reads them."""
+"""The kernel's arrays for the tables of files and buffers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def vectors(
 
 
 def packed(kind: str, items: Sequence[Any], tags: Sequence[int]) -> tuple[Any, Any]:
-    """Items and tags as arrays in memory of their own."""
+    """Arrays of the items and of the tags."""
     packer = struct.Struct("=" + kind)
     data = zeroed(packer.size * len(items))
     for i, item in enumerate(items):

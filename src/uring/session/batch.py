@@ -2,8 +2,8 @@
 
 Submitted as one, they have one common completion, after the last of them, and a list of results.
 
-A batch keeps its requests, and with them all memory that they use, for as long as it lives; the ring keeps
-them besides while they are in flight.
+A batch keeps its requests and their memory for as long as it lives; the ring also keeps them while they are
+in flight.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Batch:
         self.decoding: frozenset[int] = frozenset(
             ctx for ctx, each in holds.items() if any(op.decode is not None for op in each)
         )
-        """The contexts under which results mean more than their number."""
+        """The contexts under which results are decoded."""
         self.pairs: bytes = pairs.tobytes()
         """Address of the entry and context of each request."""
         self._volley: Volley | None = None
@@ -73,7 +73,7 @@ class Batch:
         self._one: Op[list[int]] | None = None
 
     def _as_one(self, ring: KernelRing) -> tuple[Op[list[int]], Volley]:
-        """The batch as one request whose result is the list of the requests' results, and what queues it.
+        """The batch as one request, whose result is the list of the requests' results, and its volley.
 
         Raises:
             RuntimeError: it is in flight as one already.

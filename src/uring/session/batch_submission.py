@@ -23,22 +23,22 @@ _DIRECT_END = 1 << 62
 
 
 class BatchSubmission(Submission):
-    """The ways into a ring for requests that were made before."""
+    """Submission of batches."""
 
     def batch(self, requests: Iterable[Op | tuple[Op, int]]) -> Batch:
-        """Makes requests ready to be submitted together, any number of times.
+        """Prepares requests to be submitted together, any number of times.
 
         Args:
-            requests: requests of ``uring.ops``, or pairs of a request and its direct context. Without one it
-                is the request's number in the batch, from 0 on.
+            requests: requests of ``uring.ops``, or pairs of a request and its direct context. Without a
+                context that is the request's number in the batch, from 0 on.
 
         Returns:
             The batch.
 
         Raises:
             NotSupported: the kernel, or this ring's mode, lacks an operation.
-            ValueError: a request that names another one by its value, is linked or silent, or has no direct
-                context.
+            ValueError: a request that names another one by its value, is linked, silent or draining, or has a
+                context that is not direct.
         """
         self._check_open()
         batch = Batch(requests)
@@ -60,7 +60,7 @@ class BatchSubmission(Submission):
 
         Raises:
             TypeError: ``batch`` was not made by `batch`.
-            PoolExhausted: the submission queue is full and the kernel takes nothing now; requests before stay
+            PoolExhausted: the submission queue is full, and the kernel takes none of it; requests before stay
                 queued.
             RingClosed, RuntimeError: as `submit`.
         """
@@ -79,13 +79,13 @@ class BatchSubmission(Submission):
     def submit_as_one(self, batch: Batch, ctx: object = ABSENT) -> SQEContext | Request[list[int]]:
         """Queues the requests of a batch; one completion follows the last of them.
 
-        `uring.Ring.result` of that completion is the list of their results in their order, errors as errnos
-        negated; their own contexts are not used. Waking up once for many requests, and making one object for
-        all their completions, is the cheapest way through a ring.
+        `uring.Ring.result` of that completion is the list of their results in their order, errors as negated
+        errnos; their own contexts are not used. This is the cheapest way through a ring: there is one wake-up
+        and one object for all completions.
 
         Args:
             batch: the batch.
-            ctx: the context that the completion carries. Without it there is a `Request`.
+            ctx: the context that the completion carries; without it a `Request` is made.
 
         Returns:
             The context, or without one the request.
@@ -94,8 +94,8 @@ class BatchSubmission(Submission):
             TypeError: ``batch`` was not made by `batch`.
             RuntimeError: the batch is in flight as one already.
             ValueError: more requests than the submission queue has entries; a multishot, or a request that
-                carries a command; a linked request stands before it.
-            PoolExhausted: the queue has no room for all of them now; nothing is queued.
+                carries a command; the request before it is linked.
+            PoolExhausted: the queue has no room for all of them; nothing is queued.
         """
         if not isinstance(batch, Batch):
             raise TypeError(f"a batch made by Ring.batch is needed, not {type(batch).__name__}")
@@ -106,15 +106,11 @@ class BatchSubmission(Submission):
             return self._put_as_one(batch, ctx)
 
     def _put_batch(self, batch: Batch) -> int:
-        if self._chain or self._guarded or self._drained:
+        if self._chain or self._guarded or self._drained or batch.decoding or self._decoding:
             for op, ctx in batch.requests:
                 self._enqueue(op, ctx)
             return len(batch.requests)
-        if batch.decoding or self._decoding:
-            for op, ctx in batch.requests:
-                self._enqueue(op, ctx)
-            return len(batch.requests)
-        # What the requests need is kept as one, for as long as any of their values is in flight.
+        # The batch is kept as a whole, for as long as any of its values is in flight.
         if batch.holds:
             self._batches.append(batch)
         n = len(batch.requests)

@@ -1,4 +1,4 @@
-"""What is registered for the length of a block."""
+"""Registrations that end with a ``with`` block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Registered"]
 
 
 class Closable(Protocol):
-    """A ring, as far as a registration knows it."""
+    """A ring as its registrations use it."""
 
     @property
     def closed(self) -> bool: ...

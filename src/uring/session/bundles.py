@@ -164,7 +164,7 @@ class BundleIterator(Sequence[memoryview]):
         return done
 
     def recycle(self, ring: BufferRing | None = None) -> None:
-        """Gives every buffer back to the kernel, once. The views are not to be used any more.
+        """Gives every buffer back to the kernel, once, and releases the views.
 
         Args:
             ring: the `BufferRing`, for an iterator over bare memory.
@@ -174,7 +174,7 @@ class BundleIterator(Sequence[memoryview]):
         """
         target = self._ring if ring is None else ring
         if target is None or not self._ids:
-            raise ValueError("there is no buffer ring to give to, or nothing to give back any more")
+            raise ValueError("there is no buffer ring to give to, or nothing to give back")
         for view in self._views:
             view.release()
         self._views = []
@@ -188,7 +188,7 @@ class BundleIterator(Sequence[memoryview]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives the buffers back, unless that was done in the block."""
+        """Gives the buffers back, unless the block did."""
         if self._ids:
             self.recycle()
 

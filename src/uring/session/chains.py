@@ -1,4 +1,4 @@
-"""Chains of requests as blocks: what is requested in the block starts one after the other."""
+"""Chains of requests as blocks: the requests of a block start one after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Chain"]
 
 
 class ChainSubmitter(Protocol):
-    """A ring, as far as a chain knows it."""
+    """A ring as its chains use it."""
 
     def _chain_begins(self, chain: Chain) -> None: ...
     def _chain_ends(self) -> None: ...
@@ -26,11 +26,11 @@ class Chain:
 
     Args:
         ring: the ring.
-        hard: each starts when the one before it has ended, however.
+        hard: each starts when the one before it has ended, even by an error.
         drain: the first one starts when everything queued before has ended.
 
     Attributes:
-        requests: what this thread requested in the block; queued at its end.
+        requests: those that this thread made in the block; they are queued at its end.
     """
 
     def __init__(self, ring: ChainSubmitter, hard: bool, drain: bool) -> None:

@@ -1,4 +1,4 @@
-"""The checks of a request before it is queued: support, targets, links, silence, drains.
+"""The checks of a request before it is queued: support, targets, links, skipped completions, drains.
 
 Invariants
   - A request that cannot be sent is refused before anything is queued.
@@ -32,14 +32,13 @@ GUARDED = (
     "use another one until it ends"
 )
 _HALF_SILENT = (
-    "a chain is silent on success as a whole or not at all: the kernel is silent about all that follows a "
-    "silent request that fails, so that nothing would say when it has ended"
+    "a chain is silent on success as a whole or not at all: where a silent request fails, the kernel posts "
+    "no completion of those behind it, so that nothing would say when they have ended"
 )
 NOT_SILENT = (
-    "a request silent on success has no completion that would end it: give a direct context, and the request "
-    "is forgotten"
+    "a request silent on success has no completion that would end it: give a direct context, which needs none"
 )
-_OTHERS_BETWEEN = "with several issuers a chain is one submit_linked: others' requests come between"
+_OTHERS_BETWEEN = "with multi_issuers a chain is one submit_linked: other threads' requests come between"
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _OP_LINK_TIMEOUT = int(abi.IORING_OP_LINK_TIMEOUT)
 _OP_MSG_RING = int(abi.IORING_OP_MSG_RING)
@@ -74,7 +73,7 @@ class Checks(RingState):
         return slot
 
     def _check_special(self, op: Op, ctx: int, slot: IndirectSQE | None, linked: bool) -> tuple[Op, int]:
-        """What most requests need no check for: support, targets, links, silence."""
+        """The checks that most requests need not: support, targets, links, skipped completions."""
         opcode, flags = op.fields[0], op.fields[1]
         if not self._plain[opcode]:
             self._check_supported(opcode)
@@ -113,7 +112,7 @@ class Checks(RingState):
         if flags & _LINKS:
             self._chained = ctx
             self._silent = silent
-            self._copyless = opcode in _ZERO_COPY or (within and self._copyless)
+            self._chain_zero_copy = opcode in _ZERO_COPY or (within and self._chain_zero_copy)
         return op, ctx
 
     def _check_supported(self, opcode: int) -> None:
@@ -131,7 +130,7 @@ class Checks(RingState):
             raise NotSupported("RECV_ZC on a ring with 16-byte completions", "Options(cqe32=True)")
 
     def _check_alone(self, op: Op, opcode: int, ctx: int) -> None:
-        """What can be said of a request whether it is linked or not."""
+        """The checks of a request by itself, whether it is linked or not."""
         if ctx in self._guarded:
             raise ValueError(GUARDED)
         if opcode in TARGETING:
@@ -143,12 +142,13 @@ class Checks(RingState):
             raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
 
     def _check_drain(self, opcode: int, flags: int) -> None:
-        """Keeps zero-copy sends away from ``IO_DRAIN``: on Linux 6.18 one that comes after a request with
-        that flag, be it first after its end, waits for itself for ever and cannot be cancelled."""
+        """Refuses zero-copy sends with ``IO_DRAIN``: on Linux 6.18 one that comes after a request with that
+        flag, even after its end, waits for itself for ever and cannot be cancelled."""
         drains = flags & _DRAIN != 0
-        copyless = opcode in _ZERO_COPY
-        # In a chain the flag holds for all of it.
-        if (copyless and (drains or self._drained)) or (drains and self._chain and self._copyless):
+        # The flag of one request holds for its whole chain.
+        if (opcode in _ZERO_COPY and (drains or self._drained)) or (
+            drains and self._chain and self._chain_zero_copy
+        ):
             raise ValueError("a ring that has used IOSQE_IO_DRAIN takes no zero-copy sends: use another ring")
         self._drained |= drains
 
@@ -172,14 +172,14 @@ class Checks(RingState):
             self._rename(target, op.fields[3])
 
     def _guard_target(self) -> None:
-        """Keeps the value of the request that a timeout is linked to from others, while it is in flight."""
+        """Reserves the value of the request that a timeout is linked to, while it is in flight."""
         if self._kernel.count(self._chained) == 1:
             self._guarded.add(self._chained)
 
     def _rename(self, target: int, value: int) -> None:
-        """Remembers that a poll in flight will complete under another value.
+        """Records that a poll in flight will complete under another value.
 
-        It stays counted under its own until it ends under either.
+        It is counted under its own value until it ends under either.
         """
         own = self._renamed.get(target, target)
         if value == own or self._renamed.get(value) == own or not self._kernel.count(own):
@@ -187,12 +187,12 @@ class Checks(RingState):
         if value >> 62:
             raise ValueError(f"a poll is renamed to a direct context, not to {value:#x}")
         if self._kernel.count(value) or value in self._guarded:
-            raise ValueError(f"a poll is renamed to a value of its own: {value:#x} is in flight")
+            raise ValueError(f"a poll is renamed to a value that nothing else has: {value:#x} is in flight")
         self._renamed[value] = own
         self._guarded.add(value)
 
     def _check_chain(self, chain: list[Op], contexts: list[int]) -> None:
-        """Refuses a chain before its first request is queued, for what its later ones lack."""
+        """Checks a whole chain before its first request is queued."""
         before: int | None = None
         if len({op.fields[1] & _SKIP for op in chain}) > 1 and not self.options.notify_succeed:
             raise ValueError(_HALF_SILENT)
@@ -214,7 +214,7 @@ class Checks(RingState):
             elif ctx >> 62:
                 self._slot_for(ctx)
                 if contexts.count(ctx) > 1:
-                    raise ValueError("a slot can stand in a chain once")
+                    raise ValueError("a slot may be in a chain only once")
             if (
                 op.fields[1] & _SKIP
                 and not self.options.notify_succeed
@@ -231,11 +231,11 @@ class Checks(RingState):
             before = ctx
 
     def _keep_chain_whole(self, flags: int) -> None:
-        """Flushes before a chain starts rather than inside it."""
+        """Flushes before a chain starts, so that none is needed inside it."""
         space = self._kernel.space()
         if self._chain:
             if space < 1:
-                # The next request sends the queue off first. With SQPOLL the kernel's thread may do that.
+                # The next request submits the queue first. With SQPOLL the kernel's thread may do that.
                 self._chain = self.options.sqpoll
                 raise PoolExhausted("the chain does not fit into the submission queue: use submit_linked")
         elif flags & _LINKS and space < max(2, self._kernel.sq_entries // 2):
@@ -245,7 +245,7 @@ class Checks(RingState):
         if self._kernel.space() < n:
             self._kernel.flush(0)
             if self._kernel.space() < n:
-                raise PoolExhausted(f"the submission queue has no room for {n} requests now")
+                raise PoolExhausted(f"the submission queue has no room for {n} requests")
 
 
 def is_context(ctx: object) -> bool:
@@ -257,7 +257,7 @@ def no_context(ctx: object) -> TypeError:
 
 
 def _as_message(op: Op) -> Op:
-    """A message in reserved mode: the other ring must never take it for the end of a request of its own."""
+    """The same message in reserved mode, which no completion of the other ring's requests has."""
     marked = op.with_flags(0)
     fields = op.fields
     marked.fields = (*fields[:3], fields[3] | _RESERVED, *fields[4:])

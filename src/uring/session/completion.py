@@ -1,8 +1,8 @@
 """Waiting for completions: for some, for all, for those of one request, on one thread or on several.
 
 Invariants
-  - What was taken from the kernel and not given to the caller stays in the backlog, for the next wait.
-  - With several issuers only the blocking itself happens outside the lock.
+  - Completions that were taken from the kernel and not given to the caller stay in the backlog.
+  - With several issuers only the blocking happens outside the lock.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["Waiting"]
 
 _MESSAGE_MASK = (1 << 62) - 1
 _SLEEP_MOST = 0.5
-"""Seconds. A signal that comes between Python's last look for one and the kernel's sleep ends neither, so
-that no sleep may last: Ctrl-C would go unseen for ever."""
+"""Seconds. A signal between Python's last check for signals and the kernel's sleep does not end the sleep, so
+that a longer one would delay Ctrl-C."""
 
 C = TypeVar("C", bound=Completion)
 
 
 class Waiting(Delivery):
-    """The way out of a ring."""
+    """Waits."""
 
     def wait(self, max_cqes: int = 64, timeout: float | None = 0.0) -> list[CQEView]:
         """Submits the queue and takes completions.
@@ -46,7 +46,7 @@ class Waiting(Delivery):
             timeout: seconds to wait for the first one; None: no limit.
 
         Returns:
-            The completions; an empty list when there are none in time.
+            The completions; an empty list when none came in time.
 
         Raises:
             CQOverflow: the kernel had no memory to keep completions in, and dropped some.
@@ -73,7 +73,7 @@ class Waiting(Delivery):
         return self._take(ExtCQE, max_cqes, timeout)
 
     def wait_registered(self, index: int = 0, max_cqes: int = 64) -> list[CQEView]:
-        """As `wait`, for as long as an entry of the registered wait region says.
+        """As `wait`, with the timeout of an entry of the registered wait region.
 
         Args:
             index: the entry, from 0 on.
@@ -105,10 +105,7 @@ class Waiting(Delivery):
         return self._take(CQEView, max_cqes, 0.0)
 
     def result(self, cqe: Completion) -> object:
-        """What a completion means: the same as ``cqe.result()``.
-
-        That is a pair of descriptors, an address, a `StatxResult`, bytes; the number itself where there is no
-        more to it.
+        """The decoded result of a completion: the same as ``cqe.result()``.
 
         Args:
             cqe: the completion.
@@ -119,8 +116,8 @@ class Waiting(Delivery):
         Raises:
             TypeError: ``cqe`` is no completion.
             OSError: the completion is an error. It names the operation, its descriptor, address and paths.
-            LookupError: several requests were in flight under one direct context, and nothing tells whose
-                result this is.
+            LookupError: several requests were in flight under one direct context, so that the request of this
+                result is not known.
         """
         if not isinstance(cqe, Completion):
             raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
@@ -148,15 +145,15 @@ class Waiting(Delivery):
         if max_cqes < n or self._backlog:
             return self._take_some(kind, n, max_cqes)
         cqes = self._collect(kind, n) if n else []
-        if n and not cqes and timeout != 0.0:  # another thread woke this one, for a request of its own
+        if n and not cqes and timeout != 0.0:  # another thread woke this one, to submit a request
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
             return self._take(kind, max_cqes, left)
         return cqes
 
     def completions(self, timeout: float | None = None) -> Iterator[CQEView]:
-        """Completions as they come, until nothing is in flight any more, or none has come in time.
+        """Completions as they come, until nothing is in flight, or none has come in time.
 
-        The body of the loop may queue requests, and leave it: what it did not see stays for the next wait.
+        The loop's body may queue requests, and may leave the loop: the others stay for the next wait.
 
         Args:
             timeout: seconds to wait for each; None: no limit.
@@ -184,10 +181,10 @@ class Waiting(Delivery):
             timeout: seconds at most; None: no limit.
 
         Returns:
-            All completions that came meanwhile.
+            All completions.
 
         Raises:
-            TimeoutError: something is still in flight; what came stays for the next wait.
+            TimeoutError: something is still in flight; completions that came stay for the next wait.
             CQOverflow, RingClosed, RuntimeError: as `wait`.
         """
         deadline = _deadline(timeout)
@@ -202,7 +199,6 @@ class Waiting(Delivery):
         return found
 
     def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
-        """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
         self._check_usable()
         deadline = _deadline(timeout)
         while not request.done():
@@ -213,8 +209,8 @@ class Waiting(Delivery):
                 return
 
     def _finish(self, ctx: int) -> list[Completion]:
-        """Waits for completions under one context, and takes those; others stay for `wait`. Empty when
-        nothing is in flight under it."""
+        """Waits for completions under one context, and takes those; others stay for `wait`. Empty if nothing
+        is in flight under it."""
         self._check_usable()
         while True:
             found = [cqe for cqe in self._backlog if cqe[0] == ctx]
@@ -227,7 +223,7 @@ class Waiting(Delivery):
 
     def _post(self, op: Op[Any]) -> None:
         """Leaves a request that is silent on success to the ring's own thread, which submits it in its next
-        wait; a wait that goes on is woken. Any thread may.
+        wait, and wakes a wait in progress. Any thread may call it.
 
         Args:
             op: the request of ``uring.ops``.
@@ -256,7 +252,7 @@ class Waiting(Delivery):
             self._posted.popleft()
 
     def _advance(self, timeout: float) -> bool:
-        """Keeps what completes within a time (negative: no limit) for later waits; whether anything did."""
+        """Keeps completions that come in time (negative: no limit) for later waits; whether any came."""
         shared = self._owner == NO_THREAD
         with self._lock:
             self._check_open()
@@ -282,7 +278,7 @@ class Waiting(Delivery):
         return [c if type(c) is kind else kind(c) for c in taken]
 
     def _cycle_until(self, timeout: float | None) -> int:
-        """A cycle that waits; it goes on after signals, and after submissions that hid why the wait ended."""
+        """A cycle that waits. It continues after signals, and where a submission hid why the wait ended."""
         deadline = _deadline(timeout)
         left = _SLEEP_MOST if timeout is None else timeout
         while True:
@@ -295,7 +291,7 @@ class Waiting(Delivery):
                     return 0
 
     def _take_shared(self, kind: type[C], max_cqes: int, timeout: float | None) -> list[C]:
-        """`_take` for several threads: only the blocking is done without the lock."""
+        """`_take` for several threads."""
         deadline = _deadline(timeout)
         while True:
             with self._lock:
@@ -311,11 +307,11 @@ class Waiting(Delivery):
             self._sleep(left)
 
     def _sleep(self, left: float) -> None:
-        """Waits without the lock until there is a completion to take, at most so long."""
+        """Waits without the lock until there is a completion to take, or for ``left`` seconds."""
         with self._lock:
             self._check_open()
             self._waiters += 1
-            # Nobody else sends what is queued while this thread sleeps.
+            # No other thread submits the queue while this one sleeps.
             self._kernel.eager = True
         try:
             self._kernel.wait(_SLEEP_MOST if left < 0 else min(left, _SLEEP_MOST))

@@ -1,13 +1,11 @@
-"""Completions as objects, with the meaning of their results, and the release of pins and slots.
+"""Completions as objects, with the decoders of their results, and the release of pins and slots.
 
 Invariants
   - The pins of an operation are dropped on the last completion that can touch them. Contexts in direct mode
     are not unique: their pins are kept by value, and dropped together when nothing is in flight under that
     value.
-  - A completion carries what its result means, from before the memory of its operation is released: it can be
-    asked at any time, on any thread, whatever else is in flight.
-
-Waiting is not known here.
+  - A completion gets the decoder of its result before the memory of its operation is released: its result can
+    be asked for at any time, on any thread.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["WAKE", "Delivery"]
 
 WAKE = (1 << 64) - 1
-"""What a completion carries that only wakes the ring's thread."""
+"""The value of completions that only wake the ring's thread."""
 _MORE = int(IORING_CQE_F_MORE)
 _OP_PIPE = int(IORING_OP_PIPE)
 
@@ -38,10 +36,10 @@ C = TypeVar("C", bound=Completion)
 
 
 class Delivery(RingState):
-    """What becomes of the completions of a cycle."""
+    """The delivery of the completions of a cycle."""
 
     def _collect(self, kind: type[C], n: int) -> list[C]:
-        """Completions of the last cycle as objects; whatever ended by them is released."""
+        """Completions of the last cycle as objects; operations that they end are released."""
         cqes = self._deliver(kind, n)
         if self._waking:
             found = len(cqes)
@@ -63,7 +61,7 @@ class Delivery(RingState):
 
     @usual("Ring._deliver")
     def _deliver(self, kind: type[C], n: int) -> list[C]:
-        """Completions as objects; requests without a context take theirs."""
+        """Completions as objects; each is given to its request where that has no context."""
         out, requests = self._kernel.out[: n * self._cqe_size], self._requests
         if not requests:
             return list(map(kind, self._unpack(out)))
@@ -76,7 +74,7 @@ class Delivery(RingState):
                 res, flags = raw[1], raw[2]
                 op, told = request._op, None
                 if not flags and res >= 0 and op is not None and op.decode is None:
-                    request.res, request.flags, request._op = res, 0, None  # by itself, for speed
+                    request.res, request.flags, request._op = res, 0, None  # the common case first, for speed
                 else:
                     told = request._complete(res, flags)
                     if flags & _MORE:
@@ -91,7 +89,7 @@ class Delivery(RingState):
         return list(map(kind, cqes))
 
     def _tell(self, kind: type[C], cqes: list[C]) -> None:
-        """Gives to completions what their results mean: how to decode them, or what has failed."""
+        """Gives completions their decoders, or for errors the arguments of `failure`."""
         decoding, slots, renamed = self._decoding, self._slots, self._renamed
         for i, cqe in enumerate(cqes):
             value, res = cqe[0], cqe[1]
@@ -108,13 +106,13 @@ class Delivery(RingState):
                     cqes[i] = kind((*cqe[:3], *cqe.big_cqe, told))
 
     def _meaning(self, ops: tuple[Op, ...]) -> Callable[[int], Any] | None:
-        """How to decode a result of one of these requests; None where the number is all."""
+        """The decoder of a result of one of these requests; None where the number is all."""
         op = ops[0]
         if len(ops) == 1:
             decode: Callable[[int], Any] | None = meaning_of(op, 0)
             return decode
         if all(each.fields[0] == _OP_PIPE for each in ops):
-            # Their memory tells which have succeeded, and every success gets another pair.
+            # Their memory tells which have succeeded; each success gets another pair.
             for op in ops:
                 if op not in self._given and op.decode is not None:
                     ends: Any = op.decode(0)
@@ -124,7 +122,7 @@ class Delivery(RingState):
         return _ambiguous if any(each.decode is not None for each in ops) else None
 
     def _kept(self, value: int) -> tuple[Op, ...]:
-        """The requests in flight under a direct context, but for those that do nothing."""
+        """The requests in flight under a direct context, without plain no-ops."""
         ops = self._held.get(value, ())
         for batch in self._batches:
             ops += batch.holds.get(value, ())
@@ -154,7 +152,7 @@ class Delivery(RingState):
         return ended
 
     def _settle(self, cqes: Iterable[tuple[Any, ...]], ended: list[int]) -> list[int]:
-        """The values of polls that ended under another one, given to them by an update."""
+        """The own values of polls that ended under the value that an update gave them."""
         renamed = self._renamed
         settled = []
         for value, _, flags, *_ in cqes:
@@ -168,7 +166,7 @@ class Delivery(RingState):
         return settled
 
     def _settle_batches(self) -> None:
-        """Lets go of the batches of which nothing is in flight any more."""
+        """Drops the batches of which nothing is in flight."""
         in_flight = self._kernel.any_in_flight
         self._batches = [each for each in self._batches if in_flight(each.pairs, len(each.requests))]
 
@@ -184,13 +182,13 @@ class Delivery(RingState):
 
 def _ambiguous(res: int) -> Any:
     raise LookupError(
-        "several requests were in flight under this direct context, and nothing tells whose result this is: "
-        "leave the context out, or use slots"
+        "several requests were in flight under this direct context, so that the request of this result is "
+        "not known: leave the context out, or use slots"
     )
 
 
 def _place(ops: tuple[Op, ...]) -> tuple[Any, ...] | None:
-    """What is known of a failed one of these requests, as `uring.kernel.op.failure` takes it."""
+    """The arguments of `uring.kernel.op.failure` for one of these requests, as far as they are the same."""
     first = ops[0]
     if len(ops) == 1:
         return first.name, first.fields, first.address, first.paths

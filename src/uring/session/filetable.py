@@ -1,7 +1,7 @@
 """The table of registered files, and how a ring registers a table of any kind.
 
-A table is registered once, whole or sparse, and updated in place. What it held is kept until all operations
-that were in flight at that time have ended. Registered buffers are not known here.
+A table is registered once, whole or sparse, and updated in place. Memory that an update takes out is kept
+until all operations that were in flight at that time have ended.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ class FileTable(RingCore):
             raise ValueError(f"{offset} to {offset + count} is past the end of the {table} ({size})")
 
     def _retire(self, *pins: object) -> None:
-        """Memory that the kernel has let go of, but for operations in flight on it."""
+        """Keeps memory that was taken out of a table while operations may be in flight on it."""
         if self._kernel.inflight == 0:
             self._retired.clear()
         else:

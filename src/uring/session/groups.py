@@ -1,7 +1,7 @@
-"""A group of provided buffers as a program holds it: every buffer goes back once, or with its block.
+"""A group of provided buffers for programs: every buffer goes back once, or with its block.
 
-The kernel hands a buffer that is put twice to two receives at once, and says nothing. So `BufferGroup.put`
-looks where the buffer is.
+The kernel gives a buffer that is put twice to two receives at once, without an error. So `BufferGroup.put`
+checks where the buffer is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BufferGroup(BufferRing):
     """A buffer ring that `uring.Ring.register_buf_ring` makes.
 
     ``with ring.register_buf_ring(…) as group:`` unregisters it at the end of the block. Requests that wait
-    for its buffers end with ``ENOBUFS`` then.
+    for its buffers then end with ``ENOBUFS``.
 
     Args:
         ring: the ring.
@@ -103,12 +103,11 @@ class BufferGroup(BufferRing):
 
     @contextmanager
     def borrow(self, cqe: Completion) -> Iterator[memoryview]:
-        """The data that a completion brought, for the length of a ``with`` block; the buffer goes back at its
-        end.
+        """The data of a completion for a ``with`` block, at whose end the buffer goes back.
 
-        ``with group.borrow(cqe) as view:`` At the end of the stream the view is empty. Of an incremental
-        group the view is the piece that is new, and the buffer goes back with its last one: borrow each
-        completion once, in their order.
+        ``with group.borrow(cqe) as view:`` At the end of the stream the view is empty. In an incremental
+        group the view is the new piece, and the buffer goes back with its last piece: borrow each completion
+        once, in their order.
 
         Args:
             cqe: the completion.

@@ -2,12 +2,12 @@
 
 ``read: Final = Method(ops.read)`` declares one: its parameters, checks and text are those of
 `uring.ops.read`. Called like that function, it queues the operation and returns its `uring.Request`. With a
-context before the arguments, or as ``ctx=``, it does as `uring.Ring.submit` with that context, and returns
-it. ``Final`` lets every type checker infer the same type.
+context before the arguments, or as ``ctx=``, it calls `uring.Ring.submit` with that context, and returns it.
+``Final`` lets every type checker infer the same type.
 
 A context is an int, an `SQEContext` or None. The number of arguments tells the two forms apart; where an
-operation has optional ones, their types do. Where these are ints as well (``ring.listen(a, b)``) the first
-one is the context: without a context give optional arguments by keyword.
+operation has optional arguments, their types do. Where these are ints too (``ring.listen(a, b)``) the first
+is the context: without a context give optional arguments by keyword.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _RING = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _CTX = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation="int | None", default=...)
 _DOC = """{text}
 
-Queues the operation and returns its `uring.Request`, which knows its result. With a context, before the other
+Queues the operation and returns its `uring.Request`, which has its result. With a context, before the other
 arguments or as ``ctx``, it returns the context, which completions carry: see `uring.Ring.submit`."""
 
 
 class Queue(Protocol[P, T_co]):
-    """A method of a ring, as type checkers see it."""
+    """A method of a ring for type checkers."""
 
     @overload
     def __call__(self, *args: P.args, **options: P.kwargs) -> Request[T_co]: ...
@@ -52,7 +52,7 @@ class Queue(Protocol[P, T_co]):
 
 
 class UnboundQueue(Protocol[P, T_co]):
-    """The same, of the class."""
+    """The method of the class."""
 
     @overload
     def __call__(self, ring: RingCore, /, *args: P.args, **options: P.kwargs) -> Request[T_co]: ...
@@ -63,10 +63,10 @@ class UnboundQueue(Protocol[P, T_co]):
 
 
 class Method(Generic[P, T]):
-    """Declares the method that queues what an operation's function makes.
+    """Declares the method that queues the requests of an operation's function.
 
-    The class gets a plain function in the declaration's place: with its own name in tracebacks and profiles,
-    and with the operation's signature and text.
+    A plain function takes its place in the class, with its own name in tracebacks and profiles, and with the
+    operation's signature and text.
     """
 
     def __init__(self, op: Callable[P, Op[T]]) -> None:
@@ -75,7 +75,7 @@ class Method(Generic[P, T]):
     def __set_name__(self, owner: type, name: str) -> None:
         setattr(owner, name, usual(name)(_function(self.op, owner, name)))
 
-    # What type checkers see; nothing of it is left when the class is made.
+    # For type checkers; the function that replaces a declaration has none of it.
     @overload
     def __get__(self, ring: None, owner: type) -> UnboundQueue[P, T]: ...
     @overload
@@ -97,7 +97,7 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
         n = len(args)
         try:
             if not options and n <= least:
-                made = op(*args)  # the common case by itself, for speed
+                made = op(*args)  # the common case first, for speed
             else:
                 named = 0 if not options or needed.isdisjoint(options) else len(needed & options.keys())
                 if n + named <= least:

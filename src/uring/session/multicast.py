@@ -1,7 +1,7 @@
 """One payload to many sockets: plain sends, or zero-copy sends where these are cheaper.
 
-A zero-copy send costs a second completion and saves a copy. The more targets share a payload, the smaller it
-may be for that to pay. Each row is (fewer targets than this, smallest payload sent without copying).
+A zero-copy send costs a second completion and saves a copy. The more targets share a payload, the smaller is
+the size from which that is cheaper. Each row is (fewer targets than this, smallest payload sent zero-copy).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MULTICAST_THRESHOLDS: Final[tuple[tuple[float, int], ...]] = (
     (4096, 2048),
     (math.inf, 1536),
 )
-"""For `multicast`: zero-copy only where it clearly pays."""
+"""For `multicast`: zero-copy only where it is clearly cheaper."""
 
 MULTICAST_ZERO_COPY_THRESHOLDS: Final[tuple[tuple[float, int], ...]] = (
     (4, 1536),
@@ -41,7 +41,7 @@ MULTICAST_ZERO_COPY_THRESHOLDS: Final[tuple[tuple[float, int], ...]] = (
     (256, 128),
     (math.inf, 0),
 )
-"""For `multicast_zero_copy`: wherever it may pay."""
+"""For `multicast_zero_copy`: wherever it may be cheaper."""
 
 
 class MulticastMethods(Registrations):
@@ -156,7 +156,7 @@ class MulticastMethods(Registrations):
 
 
 def _descriptors(targets: Any) -> list[int]:
-    """Those of the targets; they are checked before the first send is queued."""
+    """The descriptors of the targets, checked before the first send is queued."""
     if isinstance(targets, (str, bytes, bytearray, memoryview)) or not hasattr(targets, "__len__"):
         raise TypeError(f"targets are a sequence of sockets or descriptors, not {type(targets).__name__}")
     return [check_fd(target) for target in targets]

@@ -72,7 +72,7 @@ class BufferPool:
     def borrow(self) -> Iterator[tuple[int, memoryview]]:
         """Borrows a piece for the length of a block: ``with pool.borrow() as (index, memory):``.
 
-        What still works on the piece must have ended by then.
+        Operations on the piece must have ended when the block does.
 
         Raises:
             PoolExhausted: all pieces are borrowed.

@@ -1,4 +1,4 @@
-"""Provided buffers of a ring: groups that the kernel selects from, of one size or of several.
+"""Provided buffers of a ring: groups that the kernel selects from.
 
 Invariant: a group's memory stays until all operations that were in flight at its close have ended.
 """
@@ -22,7 +22,7 @@ _INC = int(abi.IOU_PBUF_RING_INC)
 
 
 class BufferGroups:
-    """Groups of several sizes, each size in one group or, scaled, in several.
+    """Groups of several sizes, each size in one or more groups.
 
     Attributes:
         rings: every group, in the order of their numbers.
@@ -37,14 +37,14 @@ class BufferGroups:
 
     @property
     def sizes(self) -> list[int]:
-        """The sizes of buffers that there are, in bytes, the smallest first."""
+        """The sizes of the buffers in bytes, the smallest first."""
         return sorted(self._by_size)
 
     def group_for(self, size: int) -> BufferGroup:
         """A group with the smallest buffers that are large enough; groups of one size take turns.
 
         Args:
-            size: bytes that a buffer has at least.
+            size: the least number of bytes of a buffer.
 
         Returns:
             The group.

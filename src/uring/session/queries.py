@@ -1,4 +1,4 @@
-"""Questions to the kernel that need no ring, and a message to a ring from a thread without one."""
+"""Queries that need no ring, and a message to a ring from a thread without one."""
 
 from __future__ import annotations
 
@@ -153,7 +153,8 @@ def send_msg_ring(ring_fd: Fd, message: int, result: int = 0) -> None:
         result: -2**31 to 2**31 - 1.
 
     Raises:
-        OSError: ``EBADFD`` for what is no ring, or one that is not started; ``EBADF`` for what is not open.
+        OSError: ``EBADFD`` for a file that is no ring, or a ring that is not started; ``EBADF`` for a
+            descriptor that is not open.
         TypeError, ValueError: an argument has the wrong type or is out of range.
 
     Since:

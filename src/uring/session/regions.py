@@ -73,7 +73,7 @@ class WaitRegion(MemRegion):
         Args:
             index: the entry, from 0 on.
             timeout: seconds at most, 0 to 2**31; None: until a completion comes.
-            min_wait: seconds to go on collecting after the first completion, 0 to 4294 (Linux 6.12).
+            min_wait: seconds to collect more completions after the first, 0 to 4294 (Linux 6.12).
 
         Raises:
             IndexError: there is no such entry.

@@ -145,7 +145,7 @@ class Registrations(Settings):
         return region
 
     def resize_rings(self, new_sq_size: int = 0, new_cq_size: int = 0) -> None:
-        """Replaces the queues by larger or smaller ones; the entries in them move over.
+        """Replaces the queues by larger or smaller ones; the kernel copies their entries.
 
         Args:
             new_sq_size: entries for submission, a power of two up to 32768; 0 keeps the number.
@@ -188,16 +188,14 @@ class Registrations(Settings):
         anything: bool = False,
         timeout: float = 1.0,
     ) -> int:
-        """Cancels operations and waits until they are over. Their completions come as always.
+        """Cancels operations and waits until they have ended. Their completions still arrive.
 
         Args:
             user_data: the value under which they were submitted, 0 to 2**64 - 1.
             fd: a descriptor that they work on, or an object with ``fileno()``.
             opcode: their kind, ``IORING_OP_*``, 0 to 255.
-            every: all that match, instead of the first that is found. Its earlier keyword ``all`` still
-                works.
-            anything: all that is in flight; it excludes other targets. Its earlier keyword ``any`` still
-                works.
+            every: all that match, instead of the first that is found. The keyword ``all`` works too.
+            anything: all that is in flight; it excludes other targets. The keyword ``any`` works too.
             timeout: seconds to wait, 0 to 2**31.
 
         Returns:
@@ -205,7 +203,7 @@ class Registrations(Settings):
 
         Raises:
             FileNotFoundError: nothing matches.
-            TimeoutError: they were not over within ``timeout`` seconds.
+            TimeoutError: they did not end within ``timeout`` seconds.
             ValueError: no target, or a value that several in flight share without ``every``.
 
         Since:
@@ -270,7 +268,7 @@ class Registrations(Settings):
                 try:
                     self._free_ring_index(index)
                 except OSError:
-                    pass  # a restricted ring may not: the index goes with the thread
+                    pass  # a restricted ring may not: the kernel frees the index with the thread
         self._registered_rings.clear()
         if not leak:
             self._own_regions.clear()

@@ -1,10 +1,10 @@
 """Submitting without contexts: requests as objects, many at once, chains as blocks.
 
 Invariants
-  - Each request is queued under a value of its own, which the ring knows it by until its last completion.
+  - Each request is queued under a value of its own, by which the ring finds it until its last completion.
   - A chain reaches the kernel in one piece, or not at all.
 
-Contexts that a program gives are not known here: see `uring.session.submission`.
+Requests with contexts are in `uring.session.submission`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ SPECIAL = _LINKS | _SKIP | _DRAIN
 
 
 class Requesting(Checks):
-    """The ways into a ring that give no context."""
+    """Submission without contexts."""
 
     @usual("Ring.request")
     def request(self, op: Op[T]) -> Request[T]:
         """Queues a request under a value of its own: `submit` without a context.
 
-        In a ``with ring.chain():`` block it is queued with the block's end.
+        In a ``with ring.chain():`` block it is queued when the block ends.
 
         Args:
             op: the request of ``uring.ops``.
@@ -60,7 +60,7 @@ class Requesting(Checks):
         if get_ident() == self._owner:
             if self._chain or self._guarded or self._drained or self._linking:
                 return self._queue_request(op)
-            # The common case by itself, for speed.
+            # The common case first, for speed.
             try:
                 fields, entry = op.fields, op.entry
             except AttributeError:
@@ -103,25 +103,25 @@ class Requesting(Checks):
         """A block whose requests start one after the other: ``with ring.chain() as chain: ring.write(…);
         ring.fsync(…)``. They are queued at its end, as one; an exception in the block queues none of them.
 
-        Each starts when the one before it has succeeded and came whole: a short read or write breaks the
-        chain (a short receive or send with ``MSG_WAITALL`` alone), and what follows is cancelled
+        Each starts when the one before it has succeeded in full. A short read or write breaks the chain (a
+        short receive or send only with ``MSG_WAITALL``): the requests behind it are cancelled
         (``ECANCELED``).
 
         Args:
-            hard: each starts when the one before it has ended, however.
+            hard: each starts when the one before it has ended, even by an error.
             drain: the first one starts when everything queued before has ended (``IOSQE_IO_DRAIN``).
         """
         return Chain(self, hard, drain)
 
     def _chain_begins(self, chain: Chain) -> None:
-        """Collects this thread's requests without a context in a chain: the start of its block."""
+        """Starts a block: collects this thread's requests without a context in its chain."""
         self._check_usable()
         if get_ident() in self._linking:
             raise RuntimeError("a chain is being made already: chains do not nest")
         self._linking[get_ident()] = chain
 
     def _chain_ends(self) -> None:
-        """The end of the block."""
+        """Ends the block."""
         self._linking.pop(get_ident(), None)
 
     def _submit_chain(self, requests: list[Request[object]], *, hard: bool, drain: bool) -> None:
@@ -146,7 +146,7 @@ class Requesting(Checks):
         return self.request(ops.async_cancel(request.context))
 
     def _linked(self, chain: list[Op], hard: bool) -> list[Op]:
-        """The requests of a chain with their flags, and room for all of them in the queue."""
+        """The requests of a chain with their flags; makes room for all of them in the queue."""
         if not 1 <= len(chain) <= self._kernel.sq_entries:
             raise ValueError(f"a chain has 1 to {self._kernel.sq_entries} requests, not {len(chain)}")
         self._make_room(len(chain))
@@ -188,10 +188,10 @@ class Requesting(Checks):
     def _refused(self, result: int) -> Exception:
         if result == -errno.EBUSY:
             return PoolExhausted(
-                f"the submission queue ({self._kernel.sq_entries} entries) is full, the kernel takes none now"
+                f"the submission queue ({self._kernel.sq_entries} entries) is full, and the kernel takes none"
             )
         if result == -errno.EEXIST:
-            # Members of a volley have values of that form, and the kernel's completions tell no more.
+            # Members of a volley have values of that form, by which alone a completion tells them.
             return ValueError(
                 "a direct context that names a descriptor of 2**28 or more cannot be in flight beside a "
                 "batch submitted as one"

@@ -68,7 +68,7 @@ class Settings(Tables):
         )
 
     def register_restrictions(self, restrictions: Iterable[tuple[int, int]]) -> None:
-        """Sets what the ring may do once it is started; all else fails with ``EACCES``. Once, before `start`.
+        """Sets what the ring may do when started; all else fails with ``EACCES``. Once, before `start`.
 
         Args:
             restrictions: 1 to 65536 pairs of ``IORING_RESTRICTION_*`` and a value, 0 to 255: an opcode of
@@ -106,18 +106,18 @@ class Settings(Tables):
     ) -> None:
         """Registers a classic BPF program that sees each request of one kind before the kernel starts it, and
         denies it with ``EACCES`` by returning 0. Filters cannot be removed. A request passes if all
-        filters of its kind let it.
+        filters of its kind allow it.
 
         The program reads ``struct io_uring_bpf_ctx`` in words of 32 bits: user_data at 0, opcode at 8, the
-        entry's flags at 9, and from 16 on what the kernel tells of the request: family, type and
-        protocol of a ``SOCKET``; flags, mode and resolve, 64 bits each, of an ``OPENAT`` or ``OPENAT2``;
-        family, port and address of a ``CONNECT``.
+        entry's flags at 9, and from 16 on fields of the request: family, type and protocol of a ``SOCKET``;
+        flags, mode and resolve, 64 bits each, of an ``OPENAT`` or ``OPENAT2``; family, port and address of a
+        ``CONNECT``.
 
         Args:
             opcode: the kind of requests, ``IORING_OP_*``, 0 to 255.
             program: 1 to 4096 instructions as (code, jt, jf, k), see bpf(4) of BSD and linux/bpf_common.h.
-            deny_rest: kinds of requests without a filter are denied from now on.
-            pdu_size: bytes that the program expects from 16 on; None: whatever the kernel has.
+            deny_rest: kinds of requests without a filter are denied.
+            pdu_size: bytes that the program expects from 16 on; None: as many as the kernel has.
 
         Raises:
             NotSupported: the kernel is older.
@@ -197,7 +197,7 @@ class Settings(Tables):
 
         Args:
             bounded: workers for regular files and block devices, 0 to 2**32 - 1; 0 leaves the limit as it is.
-            unbounded: workers for all else, which may wait without end, likewise.
+            unbounded: workers for all other requests, which may wait without end, likewise.
 
         Returns:
             The limits before, (bounded, unbounded).
@@ -226,7 +226,7 @@ class Settings(Tables):
 
         Args:
             fd: the eventfd, a descriptor or an object with ``fileno()``.
-            async_only: does not signal what completes while it is submitted (Linux 5.6).
+            async_only: no signal for requests that complete while they are submitted (Linux 5.6).
 
         Raises:
             OSError: ``EBUSY`` when there is one already, ``EINVAL`` for a descriptor that is no eventfd.

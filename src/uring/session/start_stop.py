@@ -1,7 +1,6 @@
 """Starting and stopping a ring, the end of operations in flight, borrowing slots.
 
-Invariant: memory of an operation that ``stop`` cannot drain is leaked, never freed: the kernel may still
-write there.
+Invariant: memory of operations that ``stop`` cannot drain is leaked: the kernel may still write there.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _OP_PIPE = int(abi.IORING_OP_PIPE)
 _CANCEL_EVERYTHING = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
 
 _CANCEL_AGAIN = 0.05
-"""Seconds after which a ring that stops asks again for what is in flight to end."""
+"""Seconds after which a ring that stops cancels again what is in flight."""
 
 _leaked: list[object] = []
-"""Rings that could not be drained, with all that the kernel may still write to."""
+"""Rings that could not be drained, with all memory that the kernel may still write to."""
 
 
 class RingCore(BatchSubmission, Waiting):
@@ -49,8 +48,8 @@ class RingCore(BatchSubmission, Waiting):
         """Enables the ring and makes the buffers that its options name. This thread becomes the submitter.
 
         Raises:
-            RuntimeError: started before. RingClosed: stopped. OSError: memory for buffers cannot be had;
-                the ring is stopped then.
+            RuntimeError: started before. RingClosed: stopped. OSError: there is no memory for the buffers;
+                the ring is then stopped.
         """
         if self._owner != NOT_STARTED:
             self._check_open()
@@ -66,14 +65,14 @@ class RingCore(BatchSubmission, Waiting):
     def stop(self) -> None:
         """Cancels what is in flight, waits for its last completions, frees everything. Idempotent.
 
-        Completions that were not taken are dropped; descriptors in them are closed, where the request had its
-        context for itself. What does not end within
-        ``drain_timeout`` is leaked with a ResourceWarning, together with all memory that it may touch.
+        Completions that were not taken are dropped. A descriptor in one is closed if the request alone had
+        its context. Operations that do not end within ``drain_timeout`` are leaked with a ResourceWarning,
+        together with all memory that they may touch.
 
-        With `Options.sqpoll` that is so where a kernel worker waits (in a splice, or opening a FIFO) and a
-        request with ``IO_DRAIN`` waits for it: a cancel that is queued waits as well, and one from outside
-        the queue does not reach the workers of the kernel's thread (Linux 6.18). A timeout that repeats
-        without a pause escapes every cancel.
+        With `Options.sqpoll` that happens where a kernel worker waits (in a splice, or opening a FIFO) and a
+        request with ``IO_DRAIN`` waits for it: a queued cancel waits as well, and one from outside the queue
+        does not reach the workers of the kernel's thread (Linux 6.18). A timeout that repeats without a pause
+        escapes every cancel.
 
         Raises:
             RuntimeError: another thread owns the ring.
@@ -89,7 +88,7 @@ class RingCore(BatchSubmission, Waiting):
             self._stopping = True
         left = 0
         if owner != NOT_STARTED and not self._kernel.closed:
-            self._send_waiters_home()
+            self._end_waits()
             left = self._drain()
         self._owner = STOPPED
         self._release_resources(leak=bool(left))
@@ -132,7 +131,7 @@ class RingCore(BatchSubmission, Waiting):
         return self.pools.extended()
 
     def must_ext_sqe(self) -> ExtSQE:
-        """Borrows an extended slot, where running out is a mistake of the program.
+        """Borrows an extended slot, where it is a mistake of the program that all are taken.
 
         Returns:
             The slot.
@@ -211,7 +210,7 @@ class RingCore(BatchSubmission, Waiting):
         """Undoes `_make_resources`; with ``leak`` memory must stay, since the kernel may write there."""
 
     def _drain(self) -> int:
-        """Cancels and waits until nothing is in flight; how much is left after the time allowed."""
+        """Cancels and waits until nothing is in flight; returns how many are left after ``drain_timeout``."""
         kernel = self._kernel
         values = {*self._held, *(value for batch in self._batches for value in batch.holds)}
         known = {value for value in values if kernel.total(value) == len(self._kept(value))}
@@ -220,8 +219,8 @@ class RingCore(BatchSubmission, Waiting):
         cancelled, before = 0.0, 0
         while (left := kernel.inflight) > 0:
             now = time.monotonic()
-            # Again when something ended, for what it held back has started. Not each time, though: a cancel
-            # completes at once, and what it cannot end would keep us spinning.
+            # Again when something ended, because requests behind it may have started. Not each time: a cancel
+            # completes at once, and this would spin while an operation does not end.
             if left < before or now - cancelled >= _CANCEL_AGAIN:
                 self._cancel_everything(again=cancelled > 0)
                 cancelled = now
@@ -247,9 +246,9 @@ class RingCore(BatchSubmission, Waiting):
     def _discard(self, value: int, res: int, known: set[int]) -> None:
         """Closes a descriptor that arrives while the ring stops.
 
-        ``known`` are the values under which nothing but what is held was queued. Under others, and under
-        those of several kinds of requests, the result may be no descriptor: better one left open than a
-        stranger's closed.
+        ``known`` are the values under which only held requests were queued. Under other values, and under
+        those of several kinds of requests, the result may not be a descriptor. It is then left alone: a
+        descriptor left open is better than another file's closed.
         """
         if res < 0:
             return
@@ -265,11 +264,11 @@ class RingCore(BatchSubmission, Waiting):
                     op.discard(res)
                 except OSError:
                     pass  # other code closed the descriptor by its number
-                if op.fields[0] != _OP_PIPE:  # whose ends are in the memory of each
+                if op.fields[0] != _OP_PIPE:  # a pipe's descriptors are in the memory of its request
                     return
 
     def _cancel_everything(self, again: bool) -> None:
-        """Asks for all in flight to end; ``again`` also past the queue, where a request with ``IO_DRAIN``
+        """Cancels all that is in flight; ``again`` also outside the queue, where a request with ``IO_DRAIN``
         holds back everything behind it, a cancel as well."""
         if not self.options.iopoll:
             self._kernel.put(_RESERVED, _OP_ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_EVERYTHING, 0, 0, 0)
@@ -280,9 +279,9 @@ class RingCore(BatchSubmission, Waiting):
         try:
             self._kernel.register(int(abi.IORING_REGISTER_SYNC_CANCEL), memory.address, 1, "cancel")
         except OSError:
-            pass  # what is left is found by counting
+            pass  # `_drain` counts what is left
 
-    def _send_waiters_home(self) -> None:
+    def _end_waits(self) -> None:
         """Ends the waits of other threads; they find the ring stopping."""
         with self._lock:
             while self._waiters:

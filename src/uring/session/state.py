@@ -40,7 +40,7 @@ __all__ = ["NOT_STARTED", "NO_THREAD", "STOPPED", "TARGETING", "Features", "Ring
 _MORE = int(abi.IORING_CQE_F_MORE)
 
 NO_THREAD, NOT_STARTED, STOPPED = -1, -2, -3
-"""Values of ``_owner`` that no thread has: any may submit, none yet, none any more."""
+"""Values of ``_owner`` that are no thread's: any thread may submit, none yet, none after the stop."""
 
 TARGETING = frozenset(
     {
@@ -62,12 +62,12 @@ _CHECKED = TARGETING | {
 
 
 class WrongThread(RuntimeError):
-    """A call of a thread that the ring does not belong to."""
+    """A call by a thread that may not use the ring."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The options in force, as the kernel set them.
+    """The sizes and features of a ring, as the kernel set it up.
 
     Attributes:
         sq_entries: entries of the submission queue.
@@ -89,19 +89,18 @@ class Features:
 
 
 class RingState(Queue):
-    """The ring's parts, figures and checks."""
+    """The ring's state, and the checks before it is used."""
 
-    # Not in the dictionary of attributes: the interpreter remembers where the methods of an object are only
-    # if it has no more than 30 there. `_leaked` of the module above keeps that dictionary, with all memory.
+    # Not in the dictionary of attributes: with more than 30 in there the interpreter does not remember where
+    # an object's methods are. A ring that is leaked keeps that dictionary: all memory must be in it.
     __slots__ = (
         "_backlog",
+        "_chain_zero_copy",
         "_chained",
-        "_copyless",
         "_cqe_size",
         "_cycle",
         "_late",
         "_lock",
-        "_overflows",
         "_put",
         "_put_packed",
         "_quiet",
@@ -138,32 +137,31 @@ class RingState(Queue):
         self._quiet = threading.Condition(self._lock)
         self._waiters = 0
         self._stopping = False
-        # What is in flight and needs something: under each value the requests, or the one slot.
+        # What is in flight and has to be kept: under each value the requests, or the one slot.
         self._held: dict[int, tuple[Op, ...]] = {}
         self._slots: dict[int, IndirectSQE] = {}
         self._guarded: set[int] = set()
         self._renamed: dict[int, int] = {}
-        # Values under which a result means more than its number.
+        # Values under which a result is decoded.
         self._decoding: set[int] = set()
-        # Pipes that share a value in flight with others, and whose ends were handed out.
+        # Pipes that share a value in flight with others, and whose descriptors were handed out.
         self._given: set[Op] = set()
-        # What is in flight without a context, by its value, and the last value; chains being made, by thread.
+        # Requests in flight without a context, by value, and the last value; chains being made, by thread.
         self._requests: dict[int, Request[object]] = Table()
         self._serial = REQUEST_VALUES
         self._linking: dict[int, Chain] = {}
-        # Batches of which something is in flight.
+        # Batches with a request in flight.
         self._batches: list[Batch] = []
         self._chain = False
         self._chained = -1
         self._silent = False
         self._drained = False
-        self._copyless = False
-        # Requests of threads that may not submit, and messages under way that wake the one that does.
+        self._chain_zero_copy = False
+        # Requests of threads that may not submit, and the number of messages on the way that wake the owner.
         self._posted: deque[Op] = deque()
         self._waking = 0
         self._backlog: list[Completion] = []
         self._strays = 0
-        self._overflows = 0
         self._late = 0
         self._wait_entries = 0
         try:
@@ -178,7 +176,7 @@ class RingState(Queue):
             raise
 
     def _prepare(self) -> None:
-        """The parts of a class above this one: with its own attributes, after those of the classes below."""
+        """Makes the attributes of a subclass; each calls its parent's first."""
 
     @property
     def started(self) -> bool:
@@ -194,7 +192,7 @@ class RingState(Queue):
         """The ring's descriptor, for ``MSG_RING``, polling and `Options.attach_wq`.
 
         Raises:
-            ValueError: it was made with `Options.registered_fd`, and has an index of this thread's instead.
+            ValueError: it was made with `Options.registered_fd`, and has an index of this thread instead.
         """
         self._check_open()
         if self.options.registered_fd:
@@ -208,7 +206,7 @@ class RingState(Queue):
 
     @property
     def features(self) -> Features:
-        """Sizes and abilities, as the kernel set the ring up."""
+        """The ring's sizes and features, as the kernel set it up."""
         kernel = self._kernel
         setup = abi.Setup(kernel.flags)
         return Features(
@@ -223,7 +221,7 @@ class RingState(Queue):
 
     @property
     def in_flight(self) -> int:
-        """Submissions whose last completion was not taken from the queue, but for those silent on success."""
+        """Submissions whose last completion was not taken, except those that complete on failure only."""
         return 0 if self._kernel.closed else self._kernel.inflight
 
     @property
@@ -234,37 +232,37 @@ class RingState(Queue):
 
     @property
     def cq_pending(self) -> int:
-        """Completions that wait to be taken; those that need the kernel to run first are not counted."""
+        """Completions that wait to be taken, without those that are still deferred work."""
         self._check_open()
         return self._kernel.ready + len(self._backlog)
 
     @property
     def overflows(self) -> int:
-        """How often completions came faster than they were taken. None is lost; multishots end by it."""
+        """How often completions came faster than they were taken. None is lost; multishots end."""
         return 0 if self._kernel.closed else self._kernel.counters()["overflows"]
 
     @property
     def late(self) -> int:
-        """Completions dropped because their slot was given back, or never submitted: late or forged."""
+        """Completions dropped because their slot was given back, or was never submitted."""
         return self._late
 
     def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
-        """Waits until a request is done, or for so many seconds; completions of others stay for `wait`."""
+        """Waits until a request is done, or for ``timeout`` seconds; other completions stay for `wait`."""
         raise NotImplementedError
 
     def _pass_over(self, value: int) -> None:
-        """Drops the completions of a request that is done from those that are left for a later wait."""
+        """Drops the completions of a request that is done from those kept for a later wait."""
         backlog = self._backlog
         if not backlog:
             return
         with self._lock:
             if backlog and backlog[0][0] == value and not backlog[0][2] & _MORE:
-                del backlog[0]  # its only one, where requests are waited for in the order of their ends
+                del backlog[0]  # the only one, as where requests are waited for in the order of their ends
             else:
                 backlog[:] = [cqe for cqe in backlog if cqe[0] != value]
 
     def supports(self, opcode: int) -> bool:
-        """Whether the running kernel has an operation, as its probe says.
+        """Whether the running kernel has an operation.
 
         Args:
             opcode: ``IORING_OP_*``, from 0 on.
@@ -272,7 +270,7 @@ class RingState(Queue):
         return 0 <= opcode < len(self._plain) and self._plain[opcode] is not None
 
     def _bind(self) -> None:
-        """Names for what the kernel ring replaces when it is resized."""
+        """Binds functions of the kernel's ring to attributes."""
         kernel = self._kernel
         self._put = kernel.put
         self._put_packed = kernel.put_packed
@@ -284,7 +282,7 @@ class RingState(Queue):
         self._cqe_size = CQE_BIG.size if wide else CQE.size
 
     def _probe(self) -> list[bool | None]:
-        """For each opcode: None not supported, False supported but to be checked, True plain."""
+        """For each opcode: None not supported, False supported and to be checked, True without checks."""
         memory = zeroed(PROBE.size + 256 * PROBE_OP.size)
         self._kernel.register(int(abi.IORING_REGISTER_PROBE), memory.address, 256, "probe")
         plain: list[bool | None] = [None] * 256
@@ -294,8 +292,8 @@ class RingState(Queue):
         return plain
 
     def _end_chain(self) -> None:
-        """A chain ends with what the kernel has taken. Where it has not taken all (no memory now, or with
-        SQPOLL its thread is not there yet) the next request is linked to the last."""
+        """A chain ends when the kernel has taken all of it. If it has not (no memory, or with SQPOLL its
+        thread is behind) the next request is linked to the last."""
         self._chain = self._chain and self._kernel.pending > 0
 
     def _check_open(self) -> None:
@@ -305,13 +303,13 @@ class RingState(Queue):
             raise self._kernel.closed_error()
 
     def _check_usable(self) -> None:
-        """The ring is started, and this thread may use it."""
+        """Raises if the ring is not started, or this thread may not use it."""
         if self._owner not in (get_ident(), NO_THREAD):
             raise self._unusable()
         self._check_open()
 
     def _check_owner(self) -> None:
-        """This thread may register; before the start any thread may."""
+        """Raises if this thread may not register; before the start any thread may."""
         self._check_open()
         if self._owner not in (get_ident(), NO_THREAD, NOT_STARTED):
             raise self._thread_error()

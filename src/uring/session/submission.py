@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class _Absent:
-    """The context of a call that gives none."""
+    """The type of the default for a context."""
 
 
 ABSENT: Final = _Absent()
@@ -45,7 +45,7 @@ _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
 
 
 class Submission(Requesting):
-    """The ways into a ring."""
+    """Submission under contexts."""
 
     @overload
     def submit(self, op: Op[T], /) -> Request[T]: ...
@@ -56,18 +56,18 @@ class Submission(Requesting):
 
         Args:
             op: the request.
-            ctx: comes back with every completion. A direct `SQEContext` that names no opcode gets the
-                request's; an integer is carried as it is; None makes a direct context of the request. Without
-                it the request has a value of its own.
+            ctx: comes back with every completion. A direct `SQEContext` without an opcode gets the request's;
+                an integer stays as it is; None makes a direct context of the request. Without the argument
+                the request has a value of its own.
 
         Returns:
-            Without a context a `Request`, which knows its result. Else the context that completions carry:
-            the way to name this request to `async_cancel`.
+            Without a context a `Request`, which has the result. Else the context that completions carry,
+            which names this request to `async_cancel`.
 
         Raises:
             NotSupported: the kernel, or this ring's mode, lacks the operation.
             ValueError: the value is ambiguous where it names a target, or reserved.
-            PoolExhausted: the submission queue is full and the kernel takes nothing now.
+            PoolExhausted: the submission queue is full, and the kernel takes none of it.
             RingClosed, RuntimeError: the ring is stopped, not started, or another thread's.
         """
         try:
@@ -77,7 +77,7 @@ class Submission(Requesting):
         if isinstance(ctx, _Absent):
             return self.request(op)
         if get_ident() == self._owner:
-            # The common case by itself: a request packed before that needs nothing kept.
+            # The common case first: a packed request that needs nothing kept.
             if not entry or ctx is None or op.pins is not None or ctx.__class__ not in _CONTEXTS:
                 return self._enqueue(op, ctx)
             fields = op.fields
@@ -121,16 +121,16 @@ class Submission(Requesting):
     def submit_linked(
         self, requests: Iterable[tuple[Op, int | None]], *, hard: bool = False
     ) -> list[SQEContext]:
-        """Queues a chain: each request starts when the one before it has succeeded and came whole.
+        """Queues a chain: each request starts when the one before it has succeeded in full.
 
-        A short read or write breaks the chain: what follows completes with ``ECANCELED``.
+        A short read or write breaks the chain: the requests behind it complete with ``ECANCELED``.
 
-        The chain reaches the kernel in one piece. A `link_timeout` behind a request bounds that request. An
-        operation may appear in a chain of its own contexts only once.
+        The chain reaches the kernel in one piece. A `link_timeout` behind a request bounds that request. The
+        context of a slot may be in a chain only once.
 
         Args:
             requests: pairs of a request of ``uring.ops`` and its context, or None.
-            hard: each starts when the one before it has ended, however.
+            hard: each starts when the one before it has ended, even by an error.
 
         Returns:
             The contexts, in their order.
@@ -138,8 +138,7 @@ class Submission(Requesting):
         Raises:
             ValueError: an empty chain, or longer than the submission queue; on a ring of several issuers, one
                 whose last request is linked further.
-            TypeError, NotSupported, PoolExhausted, RingClosed, RuntimeError: as `submit`; nothing is queued
-                then.
+            TypeError, NotSupported, PoolExhausted, RingClosed, RuntimeError: as `submit`; nothing is queued.
         """
         chain = list(requests)
         for pair in chain:
@@ -164,7 +163,7 @@ class Submission(Requesting):
             The context.
 
         Raises:
-            ValueError: the context is not extended, nothing was prepared, or its opcode was changed since.
+            ValueError: the context is not extended, nothing was prepared, or the slot was changed since.
             PoolExhausted, RingClosed, RuntimeError: as `submit`.
         """
         slot = ctx.ext_sqe if isinstance(ctx, SQEContext) and ctx.is_extended else None
@@ -172,15 +171,13 @@ class Submission(Requesting):
             raise ValueError("an extended context with a prepared request is needed")
         if slot.fields != slot.op.fields:
             if slot.fields[:1] != slot.op.fields[:1] or slot.fields[2:] != slot.op.fields[2:]:
-                raise ValueError(
-                    "the slot's record no longer is the request prepared in it: prepare it again"
-                )
+                raise ValueError("the slot's entry was changed after prepare(): prepare it again")
             changed = slot.fields[1] & 0xFF
             slot.op = slot.op.with_flags(changed)
         return self.submit(slot.op, ctx)
 
     def flush(self) -> None:
-        """Sends everything queued to the kernel without waiting.
+        """Submits everything queued without waiting.
 
         Raises:
             RingClosed, RuntimeError: as `submit`.
@@ -209,8 +206,8 @@ class Submission(Requesting):
             op, ctx = self._check_special(op, ctx, slot, linked)
             fields = op.fields
         entry = op.entry
-        # All but plain requests that do nothing, for what their results mean. Silent ones have no completion
-        # on success that would release them.
+        # All but plain no-ops are kept, to decode their results. But not those that complete on failure only:
+        # no completion would release them.
         needs = slot is not None or opcode or op.needed or ctx in self._decoding
         if needs and ctx < _RESERVED:
             self._hold(op, ctx, slot)
@@ -222,7 +219,7 @@ class Submission(Requesting):
         return ctx  # type: ignore[return-value]
 
     def _hold(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
-        """Keeps what a request needs, from before it is queued."""
+        """Keeps a request, or its slot, before it is queued."""
         if slot is not None:
             self._slots[ctx] = slot
             slot.fields = op.fields
@@ -233,7 +230,7 @@ class Submission(Requesting):
             held = self._held
             others = held.get(ctx, ())
             if op.decode is not None and self._kernel.count(ctx) > len(others):
-                others = (*others, _NOP)  # not alone: nothing is to take their results for its own
+                others = (*others, _NOP)  # for those not kept, whose results are not decoded as this one's
             held[ctx] = (*others, op)
         if op.decode is not None:
             self._decoding.add(ctx)
@@ -256,7 +253,7 @@ class Submission(Requesting):
 
 
 def _context_of(op: Op) -> SQEContext:
-    """A direct context with what the request says: opcode, flags, buffer group, descriptor."""
+    """A direct context with the request's opcode, flags, buffer group and descriptor."""
     opcode, flags, fd, *_ = op.fields
     group = op.fields[7] & 0xFFFF if flags & _BUFFER_SELECT else 0
     if not _FD_LEAST <= fd <= _FD_MOST:

@@ -1,8 +1,8 @@
-"""The table of registered buffers, which requests name by index, beside that of files.
+"""The table of registered buffers, which requests name by index.
 
 Registered memory is kept until it is unregistered and all operations that were in flight at that time have
-ended. Tags come back as completions in reserved mode (`uring.SQEContext.message`), so that they can
-never be taken for the completion of a request.
+ended. Tags come back as completions in reserved mode (`uring.SQEContext.message`), which no completion of a
+request has.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Tables"]
 
 
 _rings: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
-"""Rings of this process by descriptor: whose memory a clone has to keep."""
+"""Rings of this process by descriptor; a clone keeps the memory of its source."""
 
 
 class Tables(FileTable):
@@ -63,7 +63,7 @@ class Tables(FileTable):
         return cast("tuple[memoryview, object]", self._buffers[index])[0]
 
     def register_buffers(self, buffers: Sequence[Buffer | None], tags: Sequence[int] = ()) -> Registered:
-        """Registers writable buffers, so that the kernel maps them once.
+        """Registers writable buffers, which the kernel then maps once and not for each operation.
 
         Args:
             buffers: 1 to 16384 buffers of 1 byte to 1 GiB, buffer i for slot i; None leaves a slot empty.
@@ -265,7 +265,7 @@ class Tables(FileTable):
         self._kernel.register(int(abi.IORING_REGISTER_CLONE_BUFFERS), memory.address, 1, "clone buffers")
         taken = theirs[src_off : src_off + count] if count else theirs[src_off:]
         end = dst_off + len(taken)
-        # Without a range the kernel replaces the table as a whole; with one, what lies outside it stays.
+        # Without a range the kernel replaces the whole table; with one, slots outside it stay.
         self._buffers += [None] * (end - len(self._buffers))
         self._retire(*self._buffers[dst_off:end])
         self._buffers[dst_off:end] = taken

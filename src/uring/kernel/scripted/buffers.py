@@ -18,8 +18,8 @@ __all__ = ["ScriptedBuffers"]
 class ScriptedBuffers:
     """Provided buffers of a `ScriptedRing`, with the interface of ``uring.kernel.buffers.BufferRing``.
 
-    ``available`` lists the ids that are the kernel's, next one first. ``put`` raises `ValueError` for a
-    buffer that is the kernel's already.
+    ``available`` lists the ids that the kernel has, next one first. ``put`` raises `ValueError` for a buffer
+    that the kernel has already.
     """
 
     def __init__(

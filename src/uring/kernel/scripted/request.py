@@ -1,4 +1,4 @@
-"""One entry of a scripted ring, as the kernel took it."""
+"""One entry that a scripted ring took."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ OnCancel = Literal["cancel", "running", "uncancellable"]
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One entry as the kernel took it: the fields of ``struct io_uring_sqe``, and what a script may set.
+    """One entry that the ring took: the fields of ``struct io_uring_sqe``, and what a script may set.
 
     Attributes:
         user_data: what its completions carry.
         opcode: a member of ``uring.abi.Op``.
         flags: bits 0 to 7 are ``IOSQE_*``, bits 8 to 23 the field ``ioprio``, bits 24 and up the personality.
         fd: the descriptor, or the slot of the ring's table where ``fixed`` is true.
-        off: an offset in a file, or what else the operation has there, such as a second address.
+        off: an offset in a file, or what the operation has there instead, such as a second address.
         addr: the address of the memory.
-        length: the size of the memory, or what else the operation has there, such as flags of a poll.
+        length: the size of the memory, or what the operation has there instead, such as flags of a poll.
         op_flags: the operation's own flags.
         buf_index: the registered buffer, or the group of buffers.
         file_index: the slot for what it opens, counted from 1; 0: none.
         addr3: a third address.
         on_cancel: how it answers a request to cancel it. ``"cancel"``: it ends with ``-ECANCELED``.
-            ``"running"``: a kernel worker has it, the cancel gets ``-EALREADY``, and the script completes it.
-            ``"uncancellable"``: file I/O that is in no list, the cancel gets ``-ENOENT``.
+            ``"running"``: a kernel worker runs it, the cancel gets ``-EALREADY``, and the script completes
+            it. ``"uncancellable"``: file I/O that no cancel finds, the cancel gets ``-ENOENT``.
         interrupted: how many cancels have found it.
         timeout: the ``link_timeout`` behind it, or None.
-        followers: what starts when it has succeeded.
+        followers: the requests that start when it has succeeded.
     """
 
     user_data: int
@@ -79,7 +79,7 @@ class Request:
 
     @property
     def truthful(self) -> bool:
-        """Whether it asks after a real descriptor, and is answered by that."""
+        """Whether it polls a real descriptor, whose state answers it."""
         return self.opcode == _POLL_ADD and 0 <= self.fd < FAKE_FD and not self.fixed
 
     @property

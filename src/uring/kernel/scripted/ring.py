@@ -1,22 +1,21 @@
-"""A ring without a kernel: a test decides what completes when, in which order and with what.
+"""A ring without a kernel: a test decides what completes when, in which order and with which result.
 
-``ScriptedRing`` has the interface of ``uring.kernel.KernelRing`` as the manager uses it, and follows the
-kernel's rules for a ring with deferred task work: what the contract tests can observe is the same on both.
-It is for tests, also those of programs built on this package: no I/O happens but the polls named below.
+``ScriptedRing`` has the interface of ``uring.kernel.KernelRing`` that the manager uses, and follows the
+kernel's rules for a ring with deferred task work: the contract tests pass on both. It is for tests, also
+those of programs built on this package. It does no I/O but the polls named below.
 
 Invariants
-  - What the kernel has is in ``running`` until its last completion is decided; each request gets exactly one
+  - A request that the ring took is in ``running`` until its last completion is decided; it gets exactly one
     completion without ``F_MORE``.
-  - A decided completion is deferred work: it is handed out by an enter that runs work (``cycle``,
-    ``flush(1)``), at most 20 an enter, as ``DEFER_TASKRUN`` does.
-  - What finds the completion queue full waits in order behind it; nothing is lost.
-  - Descriptors from `FAKE_FD` on are the script's. ``POLL_ADD`` on a lower one is answered truthfully, so
-    that wake-ups of a run loop work; all else on it is scripted too.
+  - A decided completion is deferred work: an enter that runs work (``cycle``, ``flush(1)``) hands it out, at
+    most 20 an enter, as with ``DEFER_TASKRUN``.
+  - A completion that finds the completion queue full waits in order behind it; none is lost.
+  - Descriptors from `FAKE_FD` on are the script's. ``POLL_ADD`` on a lower one gets the real descriptor's
+    state, so that wake-ups of a run loop work; everything else on it is scripted.
+  - A request that completes into a slot of the ring's table fills it, and ``CLOSE`` empties it. A request on
+    an empty slot, or with memory outside of a registered buffer, fails at once.
 
-  - A slot of the ring's table is filled by what completes into it, and emptied by ``CLOSE``. What names an
-    empty slot, or memory outside of a registered buffer, fails at once.
-
-It moves no bytes into memory by address: data reaches a request through its buffer group alone.
+It writes no bytes to memory by address: data reaches a request through its buffer group alone.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class ScriptedRing(Serving):
     """A ring that completes what it is told to.
 
     Attributes:
-        running: what the kernel has, oldest first.
+        running: the requests that it took, oldest first.
         enter_results: results of the next enters: a negative errno consumes nothing, a count consumes so
             many entries (a short submit).
         held: while True enters consume no entries.
@@ -112,7 +111,7 @@ class ScriptedRing(Serving):
         return self._reserve(1) or self._write(Request(user_data, opcode, flags, fd, *fields))
 
     def queue_member(self, request: Request) -> int:
-        """Queues a member of a volley, which its volley shows to the kernel."""
+        """Queues a member of a volley, for the volley to submit."""
         error = self._reserve(1)
         if not error:
             self._queued.append(request)
@@ -263,7 +262,7 @@ class ScriptedRing(Serving):
         self.complete(request, res)
 
     def forge(self, user_data: int, res: int, flags: int = 0) -> None:
-        """Posts a completion that answers no request: late, or of another ring."""
+        """Posts a completion of no request: a late one, or one of another ring."""
         self.inflight += 0 if flags & _F_MORE else 1
         self._post(Completion(None, user_data, res, flags))
 
@@ -357,7 +356,7 @@ class ScriptedRing(Serving):
 
 
 def _seconds_until(timeout: Request) -> float:
-    """The time of a timeout, from now on."""
+    """The seconds until a timeout expires."""
     seconds, nanoseconds = ffi.cast("int64_t *", timeout.addr)[0:2] if timeout.addr else (0, 0)
     when: float = seconds + nanoseconds / 1e9
     return when - perf_counter() if timeout.op_flags & abi.IORING_TIMEOUT_ABS else when

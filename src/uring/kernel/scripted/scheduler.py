@@ -1,4 +1,4 @@
-"""Completions at random, but reproducibly."""
+"""Random completions, which a seed reproduces."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["RandomScheduler"]
 
 
 class RandomScheduler:
-    """Completes running requests at random but reproducibly: a seed that fails is a bug report.
+    """Completes running requests at random; the same seed gives the same run.
 
     Args:
         seed: of everything random.
-        answer: what a request completes with, as (res, flags) or as received bytes; None: not now.
+        answer: the completion of a request, as (res, flags) or as received bytes; None: not yet.
         progress: the chance of each running request to complete at an enter.
-        trouble: the chance that the following enter fails or is short, and of each other mishap.
+        trouble: the chance that the following enter fails or is short, and of each other failure.
     """
 
     def __init__(

@@ -1,12 +1,8 @@
 """The kernel's side of a scripted ring: what it does with the entries that an enter took.
 
-It starts requests, answers by itself what needs no script (nops, cancels, what names an empty slot), ends
-chains, and posts what was decided. It knows neither the submission queue's interface nor a clock.
-
-Invariants
-  - A request is in ``running`` until its last completion is decided.
-  - A decided completion is deferred work until an enter that runs work posts it, at most 20 an enter.
-  - What finds the completion queue full waits in order behind it.
+It starts requests, completes those that need no script (nops, cancels, those on an empty slot), ends chains,
+and posts decided completions. It has neither the submission queue's interface nor a clock. `ScriptedRing`
+says the invariants.
 """
 
 from __future__ import annotations
@@ -50,7 +46,7 @@ _WORK_AN_ENTER = 20
 
 @dataclass(slots=True)
 class Completion:
-    """One that was decided, of a request or of none."""
+    """A completion that was decided, of a request or of none."""
 
     request: Request | None
     user_data: int
@@ -59,7 +55,7 @@ class Completion:
 
 
 class Serving:
-    """What the kernel has of a ring, and what it does with it.
+    """The state of a ring in the kernel, and the kernel's actions on it.
 
     Args:
         cq_entries: places of the completion queue.
@@ -92,8 +88,8 @@ class Serving:
 
         Args:
             data: received bytes, which take a buffer of the request's group (``-ENOBUFS`` if none is left).
-            posted: it is in the completion queue at once and no cancel can overtake it, as what the first
-                attempt completes; otherwise it is deferred work, which a cancel still overtakes.
+            posted: it is in the completion queue at once and no cancel can overtake it, as where the first
+                attempt succeeds; otherwise it is deferred work, which a cancel still overtakes.
 
         Raises:
             ValueError: the request is not running.
@@ -237,7 +233,7 @@ class Serving:
         if request in self.running:
             self.complete(request, _ECANCELED)
             return True
-        # Its data arrived, but deferred work has not run: the cancel wins, what arrived stays in the file.
+        # Data arrived, but deferred work has not run: the cancel wins, and the data stays in the file.
         for completion in self._work:
             if completion.request is request and not completion.flags & _F_MORE:
                 self._take_back(request, completion)

@@ -1,7 +1,7 @@
-"""What is registered with a scripted ring: the table of direct descriptors and that of registered buffers.
+"""The tables of a scripted ring: of direct descriptors, and of registered buffers.
 
-A slot of the first holds whatever completed into it. What the kernel would say without waiting is said here:
-a slot that is empty, a table that is full, one that is registered twice.
+A request that completes into a slot of the first fills it. Errors that the kernel returns at once come from
+here: a slot is empty, a table is full or registered twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ANY = (int(abi.IORING_FILE_INDEX_ALLOC), -1)
 
 
 class Tables:
-    """Of one ring.
+    """The tables of one ring.
 
     Attributes:
         files: for each slot of the table of direct descriptors whether something is in it; None: no table.
@@ -40,7 +40,7 @@ class Tables:
         """Sparse tables, the range of slots that the kernel chooses from, and updates of buffers.
 
         Raises:
-            OSError: as the kernel says it; ``EINVAL`` for all else.
+            OSError: the kernel's error; ``EINVAL`` for all other opcodes.
         """
         result = -errno.EINVAL
         if opcode == _FILES2:
@@ -71,8 +71,8 @@ class Tables:
         return result
 
     def place(self, file_index: int) -> int:
-        """Puts something into the slot that an entry names, one more than its number, or into a free one;
-        what the operation completes with."""
+        """Fills the slot that an entry names, as one more than its number, or a free one; returns the result
+        of the operation."""
         if self.files is None:
             return -errno.ENXIO
         if file_index in _ANY:
@@ -102,7 +102,7 @@ class Tables:
         return self.files is not None and 0 <= slot < len(self.files) and self.files[slot]
 
     def buffer_holds(self, index: int, address: int, length: int) -> bool:
-        """Whether these bytes are of that registered buffer."""
+        """Whether these bytes lie in that registered buffer."""
         found = self.buffers[index] if self.buffers is not None and 0 <= index < len(self.buffers) else None
         return found is not None and found[0] <= address and address + length <= found[0] + found[1]
 

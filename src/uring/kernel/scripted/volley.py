@@ -1,8 +1,4 @@
-"""Volleys of a scripted ring: their members are requests as any other, which the script completes one by one.
-
-The rules are those of `uring.kernel.volley`: members are queued as far as there is room, each has a result
-when the one completion of the volley comes, and that is handed out after the last of them.
-"""
+"""Volleys of a scripted ring, with the rules of `uring.kernel.volley`: the script completes each member."""
 
 from __future__ import annotations
 
@@ -28,7 +24,7 @@ _F_MORE = 2
 
 
 class Queue(Protocol):
-    """The interface of a ring to its volleys."""
+    """A ring as its volleys use it."""
 
     closed: bool
     eager: bool
@@ -106,7 +102,7 @@ class ScriptedVolley:
     def take(self, user_data: int, res: int, flags: int) -> bool:
         """Takes a member's completion; whether it was the last of the volley."""
         place = user_data & (MEMBERS_MAX - 1)
-        if self._results[place] == _UNFINISHED:  # the first one of a zero-copy send says how it went
+        if self._results[place] == _UNFINISHED:  # the first one of a zero-copy send has the result
             self._results[place] = res
         if flags & _F_MORE:
             return False
