@@ -16,7 +16,7 @@ int ur_buffers_publish(struct ur_buffers *b, int bid, uint64_t addr, uint32_t le
     return 0;
 }
 
-/* The buffer that the kernel takes n buffers after this one: whoever fills the ring decides the order. */
+/* The buffer that the kernel takes n buffers after this one, in the order in which they were put. */
 int ur_buffers_after(struct ur_buffers *b, int bid, uint32_t n)
 {
     if (!b->entries || bid < 0 || (uint32_t)bid >= b->bids)
@@ -34,9 +34,9 @@ int ur_buffers_put(struct ur_buffers *b, int bid)
     return ur_buffers_publish(b, bid, (uintptr_t)b->memory + (uint64_t)bid * b->size, (uint32_t)b->size);
 }
 
-/* Takes back up to most buffers, those that the kernel would use last: how many. The kernel looks at the ring as
- * it receives, so nothing may receive now, as between two enters of a ring with deferred work.
- * ur_buffers_withdrawn names them. */
+/* Takes back up to most buffers, those that the kernel would use last; returns how many. Nothing may receive
+ * meanwhile, as between two enters of a ring with deferred work: a receive reads the ring. ur_buffers_withdrawn
+ * names them. */
 int ur_buffers_withdraw(struct ur_buffers *b, uint32_t most)
 {
     if (!b->entries || b->ring->fd < 0)
@@ -53,7 +53,7 @@ int ur_buffers_withdraw(struct ur_buffers *b, uint32_t most)
     return n;
 }
 
-/* The nth of the buffers that ur_buffers_withdraw took back just now. */
+/* The nth of the buffers that the last ur_buffers_withdraw took back. */
 int ur_buffers_withdrawn(struct ur_buffers *b, uint32_t n)
 {
     return b->entries ? ((uint16_t *)(b->entries + 2 * (size_t)((b->tail + n) & b->mask)))[6] : -EBADF;
@@ -125,7 +125,7 @@ int ur_buffers_close(struct ur_buffers *b)
         struct buf_reg reg = { .bgid = b->group };
         ret = ring_register(b->ring, UNREGISTER_PBUF_RING, &reg, 1);
     }
-    /* Not in a forked child: the mapping stayed behind. */
+    /* Not in a forked child, which does not have the mapping. */
     if (!b->ring->forked)
         munmap(b->ring_map, b->ring_len);
     free(b->places);

@@ -1,6 +1,6 @@
-"""cffi build script of ``uring._ffi``: ``ring.h`` is what Python sees, ``ring.c`` next to it how it works.
+"""cffi build script of ``uring._ffi``: ``ring.h`` is its interface, ``ring.c`` its code.
 
-They are read as text; nothing here needs kernel headers or liburing.
+Both are read as text, and need neither kernel headers nor liburing.
 """
 
 from pathlib import Path

@@ -1,5 +1,5 @@
-/* Completion: counted, drained, waited for; and the cycle that submits, waits and drains in one call. */
-/* One operation less in flight under a value: 0 when there was none. */
+/* Completion: counting, draining, waiting; and the cycle that submits, waits and drains in one call. */
+/* Counts one operation less in flight under a value: 0 when there was none. */
 static inline int discount(struct ur_ring *r, uint64_t user_data, int more)
 {
     struct ur_ident *ident = ident_find(r, user_data);
@@ -24,11 +24,11 @@ static inline void account(struct ur_ring *r, const struct ur_cqe *cqe)
     r->inflight -= !more;
 }
 
-/* Takes a member's completion. The last one of its volley turns into the volley's own, to be handed out: 0. */
+/* Takes a member's completion: 1. The last one of its volley becomes the volley's own, to be handed out: 0. */
 static int absorb(struct ur_ring *r, struct ur_volley *b, struct ur_cqe *cqe)
 {
     int32_t *res = &b->results[cqe->user_data & (VOLLEY_MEMBERS - 1)];
-    if (*res == INT32_MIN) /* the first one of a zero-copy send says how it went */
+    if (*res == INT32_MIN) /* the first one of a zero-copy send has the result */
         *res = cqe->res;
     if (cqe->flags & CQE_F_MORE)
         return 1;
@@ -134,8 +134,8 @@ static inline double seconds(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
-/* Submits, then looks for completions for a while without sleeping; what is left of the timeout is written there.
- * 1: there are some, or work that makes some; 0: none yet; -ETIME: none, and the timeout is over; or another errno. */
+/* Submits, then looks for completions for spin_us without sleeping; the rest of the timeout is written there. 1: there
+ * are some, or work that makes some; 0: none yet; -ETIME: none, and the timeout is over; or another errno. */
 static int look_first(struct ur_ring *r, uint32_t to_submit, uint32_t flags, double *timeout)
 {
     double start = seconds(), now, limit = r->spin_us * 1e-6;

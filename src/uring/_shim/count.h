@@ -1,4 +1,4 @@
-/* What is in flight, counted by user_data: open addressing with linear probing, at most half full. */
+/* Operations in flight, counted by user_data: a hash table with linear probing, at most half full. */
 /* A completion that another ring sent, or of an entry that completes on failure only: never counted. */
 static inline int unowned(uint64_t user_data) { return user_data >> 62 == 3; }
 
@@ -7,7 +7,7 @@ static inline uint32_t ident_home(struct ur_ring *r, uint64_t user_data)
     return (uint32_t)((user_data * 0x9e3779b97f4a7c15ull) >> (64 - r->ident_bits));
 }
 
-/* The place of user_data, or the free one where it would go: linear probing, at most half full. */
+/* The place of user_data, or the free one where it would go. */
 static inline struct ur_ident *ident_find(struct ur_ring *r, uint64_t user_data)
 {
     uint32_t mask = (1u << r->ident_bits) - 1, i = ident_home(r, user_data);
@@ -37,7 +37,7 @@ static void ident_remove(struct ur_ring *r, struct ur_ident *gone)
     r->idents[i].count = 0;
     r->ident_used--;
     r->lookalikes -= is_member(gone->user_data);
-    /* Whoever was pushed past the place that is free now moves into it. */
+    /* Entries that had to go past the place that is free now move into it. */
     for (uint32_t j = (i + 1) & mask; r->idents[j].count; j = (j + 1) & mask) {
         if (((j - ident_home(r, r->idents[j].user_data)) & mask) >= ((j - i) & mask)) {
             r->idents[i] = r->idents[j];
@@ -90,8 +90,8 @@ int ur_count(struct ur_ring *r, uint64_t user_data)
     return r->fd < 0 ? -EBADF : r->idents ? (int)ident_find(r, user_data)->count : 0;
 }
 
-/* An operation that was counted under this value has ended under another one, which a poll's can be changed to:
- * 1 if it was the last under the value. */
+/* An operation that was counted under this value has ended under another one, to which a poll can be changed: 1 if it
+ * was the last under the value. */
 int ur_settle(struct ur_ring *r, uint64_t user_data)
 {
     if (r->fd < 0)

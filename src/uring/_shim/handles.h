@@ -1,15 +1,15 @@
-/* What the files of the extension uring._requests share: requests as objects, the table of those in flight, and the
- * part of a ring that queues and ends them.
+/* Declarations of the extension uring._requests: requests as objects, the table of those in flight, and the part of a
+ * ring that queues and ends them.
  *
  * It is the usual case of `uring.contexts.requests`, `uring.session.requesting` and `uring.session.delivery`, in C: one
- * completion, a number for a result, no chain, no other thread. Everything else is left to the functions there, which
- * also say what the usual case has to do.
+ * completion, a number as result, no chain, no other thread. The functions there do everything else, and are the
+ * reference for the usual case.
  *
  * Invariants
  *  - The table owns a request from before its entry is queued until after its last completion. The request owns the
- *    buffer whose address the entry has. So the memory stays, whoever drops the request.
- *  - Memory of a request in flight is never released, not by the collector either: it is leaked rather.
- *  - All of this runs with the interpreter's lock, but for system calls.
+ *    buffer whose address the entry has. So the memory stays when the program drops the request.
+ *  - Memory of a request in flight is never released, not by the garbage collector either: it is leaked instead.
+ *  - All of this runs with the GIL, except system calls.
  */
 #ifndef URING_HANDLES_H
 #define URING_HANDLES_H
@@ -32,16 +32,16 @@ struct kind {
     int64_t most;          /* bytes */
 };
 
-/* What its end and its result need comes first: there are many of them, and a few cache lines each. */
+/* The fields for its end and its result come first: there are many requests, each of a few cache lines. */
 typedef struct {
     PyObject_HEAD
     PyObject *op;          /* the Op in flight; NULL: ended, or made here */
-    PyObject *told;        /* what its result means; NULL: the number is all */
+    PyObject *told;        /* the decoder of its result, or for an error what failed; NULL: the number is all */
     uint64_t value;
     int32_t res;
     uint32_t flags;
-    char flying, decodes;  /* not ended; a result is more than its number */
-    PyObject *memory;      /* whose buffer it holds; NULL where there is none */
+    char flying, decodes;  /* not ended; its result is decoded */
+    PyObject *memory;      /* the owner of the buffer that it holds; NULL: none */
     PyObject *ring;
     PyObject *weakrefs;
     PyObject *name;
@@ -78,15 +78,15 @@ typedef struct {
 } Queue;
 
 extern PyTypeObject *request_type, *table_type, *queue_type;
-/* What stands in the place of a result that was taken; uring.contexts.requests.meaning_of; uring.kernel.op.Op. */
+/* The object in the place of a result that was taken; uring.contexts.requests.meaning_of; uring.kernel.op.Op. */
 extern PyObject *taken, *meaning_of, *op_class;
-/* The slots of an Op that are looked at here. */
+/* The slots of an Op that are read here. */
 enum op_slot { OP_NAME, OP_FIELDS, OP_DECODE, OP_ENTRY, OP_SLOTS };
 PyObject *op_slot(PyObject *op, enum op_slot slot); /* borrowed; NULL: no Op, or not set */
 extern const struct kind kinds[];
 extern const size_t kind_count;
 
-/* The usual case of a function: 1, and `*result` is a new reference; 0: nothing was done, the function has to do it;
+/* The usual case of a function: 1, and `*result` is a new reference; 0: nothing was done, and the function does it;
  * -1: an exception is set. `n` counts the positional arguments; the values of `keywords` follow them. */
 typedef int usual_case(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
 usual_case usual_result, usual_done, usual_request, usual_many, usual_deliver;
@@ -94,11 +94,11 @@ int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n
 
 /* A request of an Op: a new reference, in flight and in no table. */
 Request *request_of(PyObject *ring, uint64_t value, PyObject *op);
-/* One of a kind, with nothing but that. */
+/* A request of a kind, without an Op: a new reference, in flight and in no table. */
 Request *request_bare(PyObject *ring, uint64_t value, const struct kind *kind);
-/* Takes a completion: 0, and `*told` is a new reference to what it means, or NULL; -1: an exception is set. */
+/* Takes a completion: 0, and `*told` is a new reference, as in the request, or NULL; -1: an exception is set. */
 int request_complete(Request *request, int32_t res, uint32_t flags, PyObject **told);
-/* Ends it: its memory is free. */
+/* Ends it and releases its memory. */
 void request_end(Request *request);
 
 int table_add(Table *table, Request *request);           /* 0, or -1 and an exception */

@@ -1,4 +1,4 @@
-/* Completions as objects: what `uring.session.delivery` makes of a cycle, where completions have 16 bytes. */
+/* Completions of 16 bytes as objects, as `uring.session.delivery` makes them of a cycle. */
 #include "handles.h"
 
 enum { AT_ONCE = 128, MORE = 2 };
@@ -33,7 +33,7 @@ static PyObject *completion(PyTypeObject *kind, PyObject **items, Py_ssize_t n)
     return tuple_new ? construct(kind, made) : made;
 }
 
-/* One completion, a new reference, and what ends by it. */
+/* One completion as a new reference; ends its request. */
 static PyObject *deliver(Table *requests, PyTypeObject *kind, const struct ur_cqe *cqe)
 {
     Request *r = table_take(requests, cqe->user_data); /* its reference goes into the completion */
@@ -70,7 +70,7 @@ int usual_deliver(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObj
         PyErr_Clear();
         return 0;
     }
-    /* Copied: a collection may run code which waits on this ring. */
+    /* Copied, because a garbage collection may run code that waits on this ring. */
     struct ur_cqe few[AT_ONCE], *cqes = count > AT_ONCE ? PyMem_Malloc((size_t)count * sizeof *cqes) : few;
     if (!cqes) {
         PyErr_NoMemory();
@@ -107,8 +107,8 @@ static size_t find_items(void)
     return at;
 }
 
-/* Newer tuples have more than their items: whether one of a subclass that is filled in by hand has the hash of its
- * items tells. */
+/* Newer tuples have more fields than their items. A tuple of a subclass that is filled in by hand then has another hash
+ * than its items, and the constructor is used. */
 int load_deliver(void)
 {
     if (!(items_at = find_items())) {

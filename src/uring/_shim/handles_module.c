@@ -1,7 +1,7 @@
 /* The module uring._requests, and its shortcuts: functions of `uring` with their usual case in C.
  *
- * A `Shortcut` stands in a class for the function, looks like it, and is called and bound like it. A call tries the usual
- * case first. Everything uncommon is a call of the function.
+ * A `Shortcut` in a class has the attributes of its function, and is called and bound like it. A call tries the usual
+ * case first, and calls the function for everything else.
  */
 #include "handles.h"
 
@@ -44,7 +44,7 @@ static PyObject *shortcut_get(PyObject *self, PyObject *obj, PyObject *type)
     return obj && obj != Py_None ? PyMethod_New(self, obj) : Py_NewRef(self);
 }
 
-/* An attribute is the function's, but for what makes the shortcut what it is. */
+/* Attributes are the function's, except those of the shortcut's type. */
 static PyObject *shortcut_getattro(PyObject *self, PyObject *name)
 {
     static const char *const own[] = { "__class__", "__get__", "__call__", "__reduce__", "__reduce_ex__", "__hash__",
@@ -67,7 +67,7 @@ static int shortcut_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The reference to the function stays until the end: a cycle through it is broken elsewhere. */
+/* The function is kept until the end: a cycle through it is broken elsewhere. */
 static void shortcut_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -90,7 +90,7 @@ static PyType_Slot shortcut_slots[] = {
 
 static PyType_Spec shortcut_spec = {
     "uring._requests.Shortcut", sizeof(Shortcut), 0,
-    /* Immutable: the interpreter then remembers where it found one. */
+    /* Immutable, so that the interpreter caches look-ups of it. */
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_METHOD_DESCRIPTOR | Py_TPFLAGS_DISALLOW_INSTANTIATION |
         Py_TPFLAGS_IMMUTABLETYPE,
     shortcut_slots,

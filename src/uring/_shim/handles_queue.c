@@ -4,7 +4,7 @@
 PyTypeObject *queue_type;
 
 static PyObject *s_refused, *s_offset;
-static PyTypeObject *ring_type; /* the last class of a ring that was seen, so that it need not be looked up again */
+static PyTypeObject *ring_type; /* the class of the last ring, which needs no check again */
 
 /* uring.contexts.context: values of requests, from the first one on. */
 static const uint64_t FIRST_VALUE = 1ull << 62 | ((1ull << 18) - 1) << 44, LAST_VALUE = FIRST_VALUE + (1ull << 44) - 1;
@@ -35,8 +35,8 @@ static Queue *is_ring(PyObject *obj)
     return (Queue *)obj;
 }
 
-/* Whether `n` requests may be queued as they are: by the thread that owns the ring, with nothing begun that they would be
- * part of, or that has to be asked first. */
+/* Whether `n` requests may be queued without checks: by the thread that owns the ring, outside of a chain, with no
+ * value reserved, and without IO_DRAIN before. */
 static int is_free(Queue *q, uint64_t n)
 {
     return q->ring && q->owner == (long long)PyThread_get_thread_ident() && !q->chain && !q->drained &&
@@ -69,7 +69,7 @@ static int raise_refused(Queue *q, int result)
     return -1;
 }
 
-/* An entry: where it was written before, or its fields, in the order of Op.fields. */
+/* An entry: its address if it is packed, or its fields, in the order of Op.fields. */
 struct entry {
     uint64_t packed;
     int opcode;
@@ -81,7 +81,7 @@ struct entry {
     uint64_t addr3;
 };
 
-/* Queues an entry for a request: 0, or -1 and an exception, and the request has ended. The caller keeps its
+/* Queues an entry for a request: 0; or -1 and an exception, when the request has ended. The caller keeps its
  * reference. */
 static int queue(Queue *q, Request *r, const struct entry *e)
 {
@@ -133,7 +133,7 @@ static int is_memory(Request *r, PyObject *buffer, int flags)
     PyObject *view = NULL;
     Py_buffer memory;
     if (Py_IS_TYPE(buffer, &PyMemoryView_Type)) {
-        /* The program may release its own view meanwhile. */
+        /* A view of its own, because the program may release the other. */
         if (!(view = PyMemoryView_FromObject(buffer)))
             goto unusual;
         buffer = view;
@@ -180,7 +180,7 @@ int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n
     if (!r)
         return -1;
     r->off = off;
-    /* A descriptor may be asked of any code, which may use the ring; the function asks for it again then. */
+    /* fileno() may be any code, which may use the ring: the function then calls it again. */
     if (kind->memory && !(is_memory(r, args[2], kind->memory == WRITABLE ? PyBUF_WRITABLE : PyBUF_SIMPLE) &&
                           is_descriptor(args[1], &r->fd) && (PyLong_Check(args[1]) || is_free(q, 1)))) {
         request_end(r);
@@ -197,7 +197,7 @@ int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n
     return 1;
 }
 
-/* ---- those of an Op ---- */
+/* ---- requests of an Op ---- */
 
 /* Reads a field as cffi does: 0 where it does not fit. */
 static int is_field(PyObject *fields, int i, int bits, int is_signed, uint64_t *number)
@@ -214,7 +214,7 @@ static int is_field(PyObject *fields, int i, int bits, int is_signed, uint64_t *
     return (*number != UINT64_MAX || !PyErr_Occurred()) && (bits == 64 || *number <= UINT32_MAX);
 }
 
-/* Of an entry that was written before just what decides whether it is usual. */
+/* Reads the fields; for a packed entry only those that decide whether it is usual. */
 static int read_fields(PyObject *fields, struct entry *e)
 {
     static const struct { char bits, is_signed; } kinds_of[10] = {
@@ -247,7 +247,7 @@ static int is_usual(Queue *q, PyObject *op, struct entry *e)
     return usual;
 }
 
-/* Queues what an operation says: its request, a new reference. */
+/* Queues an operation; returns its request, a new reference. */
 static PyObject *queue_op(Queue *q, PyObject *op, const struct entry *e)
 {
     Request *r = request_of((PyObject *)q, q->serial + 1, op);
@@ -269,7 +269,7 @@ int usual_request(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObj
     return *result ? 1 : -1;
 }
 
-/* Of a list that nobody else has. */
+/* The usual case of a list of operations, which no other code has. */
 int usual_many(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
 {
     Queue *q = n == 2 && !keywords && PyList_CheckExact(args[1]) ? is_ring(args[0]) : NULL;
@@ -301,14 +301,14 @@ int usual_many(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject
 
 /* ---- the type ---- */
 
-/* Where the objects are that a queue owns. */
+/* The objects that a queue owns. */
 static PyObject **queue_member(Queue *q, int i)
 {
     PyObject **members[] = { &q->kernel, &q->requests, &q->plain, &q->guarded, &q->linking };
     return i < (int)(sizeof members / sizeof *members) ? members[i] : NULL;
 }
 
-/* _attach(kernel, handle, put, put_packed): where the ring and the shim's functions are, and what keeps them there. */
+/* _attach(kernel, handle, put, put_packed): the addresses of the ring and of the shim's functions, and their owner. */
 static PyObject *queue_attach(PyObject *self, PyObject *args)
 {
     Queue *q = (Queue *)self;

@@ -1,10 +1,10 @@
-/* A request as an object. `uring.contexts.requests` gives this type the methods that are not in C. */
+/* A request as an object. `uring.contexts.requests` adds the methods that are in Python. */
 #include "handles.h"
 
 PyTypeObject *request_type;
 PyObject *taken, *meaning_of, *op_class;
 
-/* Where the slots of an Op lie in it. */
+/* The offsets of the slots of an Op. */
 static size_t op_at[OP_SLOTS];
 
 /* ---- operations ---- */
@@ -19,7 +19,7 @@ PyObject *op_slot(PyObject *op, enum op_slot slot)
     return *(PyObject **)((char *)op + op_at[slot]);
 }
 
-/* Finds where the slot of a name is by what is put there: 0 for nowhere. Other slots have other things in them. */
+/* Finds the offset of a slot by putting an object there that no other slot has: 0 for nowhere. */
 static size_t find_slot(PyObject *probe, const char *name, size_t size)
 {
     PyObject *marker = PyList_New(0);
@@ -105,9 +105,9 @@ static PyObject *request_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     return (PyObject *)request_of(ring, value, op);
 }
 
-/* ---- what it is of ---- */
+/* ---- name, fields, operation ---- */
 
-/* The request owns both, and makes them when they are asked for. */
+/* Owned by the request, and made when it is asked for. */
 static PyObject *name_of(Request *r)
 {
     if (!r->name)
@@ -136,8 +136,8 @@ static PyObject *get_fields(PyObject *self, void *closure)
     return Py_XNewRef(fields_of((Request *)self));
 }
 
-/* The operation in flight, None when it has ended. One that was made here has none: it looks like another of its kind
- * that keeps the request. */
+/* The operation in flight, None when it has ended. A request that was made here has no Op: an equal one is made, which
+ * keeps the request. A new reference. */
 static PyObject *get_op(PyObject *self, void *closure)
 {
     Request *r = (Request *)self;
@@ -163,7 +163,8 @@ static int set_op(PyObject *self, PyObject *value, void *closure)
 
 /* ---- its end ---- */
 
-/* Of a buffer just its owner is kept: bytearray and memoryview count theirs and look at nothing else. */
+/* Takes the reference to the owner of a buffer, which is all that is kept: bytearray and memoryview count their buffers
+ * and read nothing else. */
 static void release_memory(PyObject *owner)
 {
     Py_buffer memory = { .obj = owner };
@@ -207,7 +208,7 @@ int request_complete(Request *r, int32_t res, uint32_t flags, PyObject **told)
             return -1;
     }
     r->flags = flags;
-    if (!(flags & 8)) { /* CQE_F_NOTIF tells nothing of a result */
+    if (!(flags & 8)) { /* CQE_F_NOTIF: without a result */
         PyObject *old = r->told;
         r->res = res;
         r->told = Py_XNewRef(*told);
@@ -269,7 +270,7 @@ static int request_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The operation and the memory of one in flight stay: the kernel may still write there. */
+/* Keeps the operation and the memory of a request in flight: the kernel may still write there. */
 static int request_clear(PyObject *self)
 {
     Request *r = (Request *)self;
@@ -287,8 +288,8 @@ static void request_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     if (r->weakrefs)
         PyObject_ClearWeakRefs(self);
-    /* In flight without a table to keep it: of a chain that was left, or made by hand. It has an Op then, whose memory
-     * goes with it. A buffer of our own is leaked: its address is known to the kernel. */
+    /* A request in flight in no table is of a chain that was left, or made by hand: it has an Op, which is released
+     * with its memory. A buffer of a request without an Op is leaked: the kernel has its address. */
     Py_XDECREF(r->op);
     Py_XDECREF(r->ring);
     Py_XDECREF(r->told);
@@ -330,7 +331,7 @@ static PyType_Spec request_spec = {
     "uring.contexts.requests.Request", sizeof(Request), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, request_slots,
 };
 
-/* describe(taken, meaning_of, op_class): what the type has of Python, once. */
+/* describe(taken, meaning_of, op_class): sets the objects of Python that the type uses. */
 static PyObject *describe(PyObject *module, PyObject *args)
 {
     PyObject *given[3], **at[] = { &taken, &meaning_of, &op_class };

@@ -1,11 +1,11 @@
-/* The table of requests in flight: what a completion finds its request in. To Python it is a small mapping. */
+/* The table of requests in flight, in which a completion finds its request. To Python it is a small mapping. */
 #include "handles.h"
 
 PyTypeObject *table_type;
 
 enum { FIRST_PLACES = 64 };
 
-/* Scattered: in long runs of neighbours, which values that count up would be, taking one out would move the others. */
+/* Scatters the values, which count up: as long runs of neighbours, taking one out would move the others. */
 static uint64_t home(const Table *t, uint64_t value) { return value * 0x9e3779b97f4a7c15ull >> 32 & t->mask; }
 
 /* The place of a value, or the free one where it would go. */
@@ -57,7 +57,7 @@ Request *table_take(Table *t, uint64_t value)
         return NULL;
     t->places[i] = NULL;
     t->used--;
-    /* Those that were pushed past the place that is free now move into it. */
+    /* Requests that had to go past the place that is free now move into it. */
     for (uint64_t j = (i + 1) & t->mask; t->places[j]; j = (j + 1) & t->mask) {
         if (((j - home(t, t->places[j]->value)) & t->mask) >= ((j - i) & t->mask)) {
             t->places[i] = t->places[j];
@@ -68,7 +68,7 @@ Request *table_take(Table *t, uint64_t value)
     return taken_out;
 }
 
-/* 1 and the value; 0: no 64 bits, so nothing is under it; -1: an exception is set. */
+/* 1 and the value; 0: not 64 bits, so that nothing is under it; -1: an exception is set. */
 static int is_value(PyObject *key, uint64_t *value)
 {
     *value = PyLong_AsUnsignedLongLong(key);

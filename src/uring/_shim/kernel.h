@@ -40,7 +40,7 @@ enum {
     OFF_SQ_RING = 0, OFF_SQES = 0x10000000,
     /* Volleys in flight at once, and members of one: user_data has ten and twenty bits for them. */
     VOLLEY_SLOTS = 1024, VOLLEY_MEMBERS = 1 << 20,
-    /* Bounds the re-entering of one cycle, so that a flood of deferred work cannot starve the caller. */
+    /* The most enters of one cycle, so that a flood of deferred work cannot starve the caller. */
     DRAIN_ROUNDS = 64,
 };
 
@@ -72,7 +72,7 @@ int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, ui
     return ret;
 }
 
-/* On a ring that has no descriptor of its own, fd is an index into the registered ones. */
+/* On a ring without a descriptor, fd is an index into the registered rings. */
 static int ring_register(struct ur_ring *r, uint32_t opcode, void *arg, uint32_t nr_args)
 {
     return ur_register(r->fd, opcode | (r->setup_flags & SETUP_REGISTERED_FD_ONLY ? USE_REGISTERED_RING : 0), arg, nr_args);

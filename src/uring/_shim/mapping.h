@@ -39,7 +39,6 @@ static int map_queues(struct ur_ring *r, const struct ur_params *p)
         r->ring_map = NULL;
         return -errno;
     }
-    r->maps_owned = 1; /* so that unmap() takes back the one mapping where the other fails */
     r->sqe_map = mmap(NULL, r->sqe_len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, r->fd, OFF_SQES);
     if (r->sqe_map == MAP_FAILED) {
         int err = errno;
@@ -53,7 +52,7 @@ static int map_queues(struct ur_ring *r, const struct ur_params *p)
     return 0;
 }
 
-/* Memory for NO_MMAP: the kernel wants page-aligned addresses and at most what the entries need. */
+/* Memory for NO_MMAP: page-aligned, and no more than the entries need. */
 static int give_memory(struct ur_ring *r, uint32_t entries, struct ur_params *p)
 {
     uint64_t sq = 1, cq;
@@ -65,7 +64,7 @@ static int give_memory(struct ur_ring *r, uint32_t entries, struct ur_params *p)
             cq <<= 1;
     r->sqe_len = (sq * r->sqe_size + 4095) & ~4095ull;
     r->ring_len = (4096 + cq * r->cqe_size + 4 * sq + 4095) & ~4095ull;
-    r->maps_owned = 1; /* so that unmap() takes back the one mapping where the other fails */
+    r->maps_owned = 1; /* so that unmap() takes back one mapping where the other fails */
     r->sqe_map = mmap(NULL, r->sqe_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     r->ring_map = mmap(NULL, r->ring_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (r->sqe_map == MAP_FAILED || r->ring_map == MAP_FAILED)
@@ -133,7 +132,7 @@ int ur_show(struct ur_ring *r)
     return 0;
 }
 
-/* After REGISTER_RESIZE_RINGS: the old mapping is stale memory, map the new one. */
+/* After REGISTER_RESIZE_RINGS, when the kernel does not use the old mapping: maps the new queues. */
 int ur_remap(struct ur_ring *r, struct ur_params *p)
 {
     unmap(r);
@@ -189,8 +188,8 @@ int ur_close(struct ur_ring *r)
     return ret < 0 ? ret : 0;
 }
 
-/* In a forked child: the mappings are not there (MADV_DONTFORK) and the ring is the parent's. What was
- * allocated here is the child's: ur_close frees it. */
+/* In a forked child: the mappings are missing (MADV_DONTFORK), and the ring is the parent's. The child has copies of
+ * the allocated tables: ur_close frees them. */
 int ur_forked(struct ur_ring *r)
 {
     if (r->fd >= 0 && !(r->setup_flags & SETUP_REGISTERED_FD_ONLY))

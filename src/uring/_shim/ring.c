@@ -3,9 +3,9 @@
  * Invariants
  *  - Only the thread that owns the ring calls the submission and cycle functions (a ring with several
  *    issuers is locked above, in Python).
- *  - sq_tail is ours; the kernel sees it through a store-release after the entry is complete.
+ *  - Only this process writes sq_tail; the kernel sees it through a store-release after the entry is complete.
  *  - An entry stays in the queue until the kernel's head has passed it: a failed enter loses nothing.
- *  - Structures and numbers are ours, not the installed kernel header's; the assertions below hold them.
+ *  - Structures and numbers are declared here, without kernel headers; assertions check the layouts.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,7 +21,7 @@
 
 #include "ring.h"
 
-/* One translation unit, so that what is called for each entry and completion is inlined. Each part uses those before it. */
+/* One translation unit, so that calls for each entry and completion are inlined. Each part uses those before it. */
 #include "kernel.h"
 #include "count.h"
 #include "mapping.h"

@@ -1,7 +1,7 @@
-/* What Python sees of the shim. cffi reads this text as it stands: declarations only.
+/* The interface of the shim to Python. cffi reads this text as it is: declarations only.
  *
- * Functions return a count or zero, or a negative errno. None of them calls back into Python;
- * every one of them releases the GIL, as cffi does around each call. */
+ * Functions return a count or zero, or a negative errno. None calls back into Python. cffi releases the GIL around
+ * each call. */
 
 /* Submission queue entry, 64 bytes; the second half of a 128-byte entry is in struct ur_op. */
 struct ur_sqe {
@@ -59,7 +59,7 @@ struct ur_ident {
     uint32_t total;          /* how many there were since it was free */
 };
 
-/* One mapped ring. Owned by exactly one KernelRing object; freed by ur_close. */
+/* One mapped ring, owned by one KernelRing object; freed by ur_close. */
 struct ur_ring {
     int32_t fd;              /* -1 once closed, and in a forked child: every call then fails with -EBADF */
     int32_t enter_fd;        /* fd, or the registered index when enter_flags has REGISTERED_RING */
@@ -91,10 +91,10 @@ struct ur_ring {
     uint64_t ring_len, sqe_len;
     uint32_t maps_owned;     /* 0: the memory was given by the caller (NO_MMAP) */
 
-    /* After ur_track: a hash table of what is in flight, and what the last ur_cycle saw the end of. */
+    /* After ur_track: a hash table of the values in flight, and those that the last ur_cycle ended. */
     struct ur_ident *idents; /* 1 << ident_bits of them */
     uint32_t ident_bits, ident_used;
-    uint64_t *ended;         /* values under which nothing is in flight any more; room for out_cap */
+    uint64_t *ended;         /* values under which nothing is in flight after the cycle; room for out_cap */
     uint32_t ended_count;
     uint64_t strays;         /* completions under values that nothing was queued under */
 
@@ -102,22 +102,22 @@ struct ur_ring {
     uint32_t volley_slots, volleys_live;
     uint32_t volley_generation;
     uint32_t lookalikes;     /* values in flight (after ur_track) that could be taken for a volley's member */
-    uint32_t lost;           /* not 0: the kernel has dropped completions, which it says once */
+    uint32_t lost;           /* not 0: the kernel has dropped completions, which it reports once */
     uint32_t spin_us;        /* how long a cycle looks for completions before it sleeps */
-    uint32_t forked;         /* not 0: opened by the parent process, and closed here by the fork */
+    uint32_t forked;         /* not 0: opened by the parent process, closed in this one by the fork */
 };
 
 /* Requests that go to the kernel together and are handed out as one completion, after the last of them. */
 struct ur_volley {
     struct ur_ring *ring;
-    struct ur_sqe *sqes;     /* count of them; their user_data is ours */
+    struct ur_sqe *sqes;     /* count of them; the shim sets their user_data */
     int32_t *results;        /* count of them; INT32_MIN until the member has completed */
     uint64_t user_data;      /* of the one completion, whose result is 0 */
     uint64_t tag;            /* user_data of member 0 */
     uint32_t count, queued, left, place;
 };
 
-/* A request ready to be queued, kept in C so that re-queueing costs one call with one argument. */
+/* A request ready to be queued, kept in C so that queueing it again is one call with one argument. */
 struct ur_op {
     struct ur_ring *ring;
     struct ur_sqe sqe;
@@ -142,11 +142,11 @@ struct ur_buffers {
 int ur_open(struct ur_ring *ring, uint32_t entries, struct ur_params *params, uint32_t out_cap);
 int ur_close(struct ur_ring *ring);
 int ur_register(int fd, uint32_t opcode, void *arg, uint32_t nr_args);
-int ur_show(struct ur_ring *ring);     /* the kernel may see everything queued, a chain without its end as well */
+int ur_show(struct ur_ring *ring);     /* lets the kernel see everything queued, even a chain without its end */
 int ur_remap(struct ur_ring *ring, struct ur_params *params);
 int ur_forked(struct ur_ring *ring);
 
-/* Submission. -EBUSY: the queue is full and the kernel takes no more now; nothing was queued. */
+/* Submission. -EBUSY: the queue is full, and the kernel takes none of it; nothing was queued. */
 int ur_queue(struct ur_op *op);
 int ur_queue_pair(struct ur_op *first, struct ur_op *second); /* links the first to the second */
 int ur_queue_at(struct ur_op *op, int opcode, int fd, uint64_t off, uint64_t addr, uint32_t len);
@@ -167,13 +167,13 @@ int ur_pending(struct ur_ring *ring);
 int ur_ready(struct ur_ring *ring);
 int ur_flush(struct ur_ring *ring, int run_work);
 
-/* Submit everything, wait, and move completions to ring->out. timeout: seconds, negative for ever. A wait looks for
- * ring->spin_us, or until its timeout, before it sleeps. -EBADR: the kernel has dropped completions, and there are no
- * others now; so it is from then on. */
+/* Submits everything, waits, and moves completions to ring->out. timeout: seconds, negative for ever. A wait looks for
+ * completions for ring->spin_us, or until its timeout, before it sleeps. -EBADR: the kernel has dropped completions,
+ * and there are no others; later cycles return it too. */
 int ur_cycle(struct ur_ring *ring, double timeout);
-int ur_poll(struct ur_ring *ring); /* ur_cycle(ring, 0), at the price of one argument */
-/* Where the kernel takes no entries: moves to ring->out, as ur_cycle does, the completions of those that were taken
- * back, and lets them stay queued under another value. Not on a ring that counts by user_data. */
+int ur_poll(struct ur_ring *ring); /* ur_cycle(ring, 0), with one argument less */
+/* For a kernel that takes no entries: moves to ring->out, as ur_cycle does, the completions of entries that were taken
+ * back, and leaves the entries queued under another value. Not on a ring that counts by user_data. */
 int ur_end_unsent(struct ur_ring *ring, uint64_t instead);
 int ur_idle(struct ur_ring *ring);
 int ur_wait(struct ur_ring *ring, double timeout);
@@ -184,13 +184,13 @@ int ur_enter(struct ur_ring *ring, uint32_t to_submit, uint32_t min_complete, ui
 int ur_track(struct ur_ring *ring);
 int ur_count(struct ur_ring *ring, uint64_t user_data);
 int ur_settle(struct ur_ring *ring, uint64_t user_data);
-int ur_total(struct ur_ring *ring, uint64_t user_data); /* how many were queued since there was none in flight */
+int ur_total(struct ur_ring *ring, uint64_t user_data); /* how many were queued since none was in flight */
 int ur_any(struct ur_ring *ring, uint32_t n, const uint64_t *pairs); /* is one of these values in flight? */
 
-/* Volleys. ur_volley_queue queues what is left to queue: 0, or -EBUSY when the kernel takes no more now; the
- * next call goes on from there. After its completion a volley may be queued again. -EEXIST: on a ring that
- * counts by user_data, something is in flight under a value like a member's, and the other way round for every
- * call that queues. ur_volley_unqueue takes back what the kernel has not seen. */
+/* Volleys. ur_volley_queue queues the members that are not queued: 0, or -EBUSY when the kernel takes no more; the next
+ * call continues there. After its completion a volley may be queued again. -EEXIST, on a ring that counts by user_data:
+ * something is in flight under a value like a member's; other calls that queue return it for such a value while a
+ * volley is in flight. ur_volley_unqueue takes back members that the kernel has not seen. */
 int ur_volley_fill(struct ur_volley *volley, int opcode, int fd, uint32_t op_flags, uint64_t *triples);
 int ur_volley_queue(struct ur_volley *volley);
 int ur_volley_unqueue(struct ur_volley *volley);

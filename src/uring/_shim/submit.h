@@ -1,4 +1,4 @@
-/* Submission: entries written, made visible, taken back; the queue flushed to make room. */
+/* Submission: writing entries, showing them to the kernel, taking them back, flushing to make room. */
 static inline uint32_t unsubmitted(struct ur_ring *r) { return r->sq_tail - load_acquire(r->sq_head); }
 
 int ur_ready(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)(load_acquire(r->cq_tail) - *r->cq_head); }
@@ -7,8 +7,8 @@ int ur_pending(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)unsubmitted
 
 int ur_space(struct ur_ring *r) { return r->fd < 0 ? -EBADF : (int)(r->sq_entries - unsubmitted(r)); }
 
-/* Hands everything queued to the kernel without waiting. run_work also runs deferred completions, which
- * is what makes the kernel drop the file of a cancelled operation. */
+/* Submits everything queued without waiting. run_work also runs deferred completions, in which the kernel drops the
+ * file of a cancelled operation. */
 int ur_flush(struct ur_ring *r, int run_work)
 {
     if (r->fd < 0)
@@ -32,7 +32,7 @@ int ur_flush(struct ur_ring *r, int run_work)
     return ret;
 }
 
-/* Makes room for n entries: 0, or -EBUSY with nothing changed but what the kernel took. */
+/* Makes room for n entries: 0, or -EBUSY, when only entries that the kernel took have gone. */
 static int reserve(struct ur_ring *r, uint32_t n)
 {
     if (r->fd < 0)
@@ -50,8 +50,8 @@ static inline uint8_t *slot(struct ur_ring *r, uint32_t index)
     return r->sqes + (size_t)(index & r->sq_mask) * r->sqe_size;
 }
 
-/* A chain is shown to the kernel when its last entry is written, or with whatever flushes it: the thread of
- * SQPOLL would take it apart. */
+/* Shows a chain to the kernel when its last entry is written, or a flush comes: the thread of SQPOLL would take a part
+ * of it. */
 static inline int publish(struct ur_ring *r, uint32_t n, uint32_t counted)
 {
     r->sq_tail += n;
@@ -76,7 +76,7 @@ int ur_queue(struct ur_op *op)
     return publish(r, 1, !unowned(op->sqe.user_data));
 }
 
-/* Queues a read or write that differs from the last one queued with this template in these fields alone. */
+/* Queues a read or write that differs from the last one of this template only in these fields. */
 int ur_queue_at(struct ur_op *op, int opcode, int fd, uint64_t off, uint64_t addr, uint32_t len)
 {
     op->sqe.opcode = (uint8_t)opcode;
@@ -131,7 +131,7 @@ int ur_put(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int
     return publish(r, 1, !unowned(user_data));
 }
 
-/* Until the kernel has an entry, its descriptor may be closed and the number become another file's. */
+/* Submits at once: until the kernel has the entry, its descriptor may be closed, and the number be another file's. */
 int ur_put_now(struct ur_ring *r, uint64_t user_data, int opcode, int64_t flags, int fd, uint64_t off, uint64_t addr,
                uint32_t len, uint32_t op_flags, int buf_index, int file_index, uint64_t addr3)
 {
@@ -155,7 +155,7 @@ int ur_put_packed(struct ur_ring *r, uint64_t user_data, uint64_t entry)
     return publish(r, 1, !unowned(user_data));
 }
 
-/* n pairs of an entry's address and a value: how many were queued. The queue is flushed as it fills up. */
+/* Queues n pairs of an entry's address and a value, flushing when the queue is full; returns how many were queued. */
 int ur_put_many(struct ur_ring *r, uint32_t n, const uint64_t *pairs)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -173,7 +173,7 @@ int ur_prepare(struct ur_op *op, struct ur_ring *r, uint64_t user_data, int opco
     return 0;
 }
 
-/* Makes a prepared entry the same request under another value, on another descriptor, for as many bytes. */
+/* Gives a prepared entry another value, descriptor and length. */
 int ur_aim(struct ur_op *op, uint64_t user_data, int fd, uint32_t len)
 {
     op->sqe.user_data = user_data;
@@ -188,8 +188,8 @@ static inline void make_cancelled(struct ur_sqe *sqe)
                             .user_data = sqe->user_data };
 }
 
-/* Turns an entry that the kernel has not seen into a NOP that completes with -ECANCELED; a timeout linked
- * to it goes the same way. 1 if it was found, 0 if the kernel has it already. */
+/* Turns an entry that the kernel has not seen into a NOP that completes with -ECANCELED, and a timeout linked to it
+ * too. 1 if it was found, 0 if the kernel has it already. */
 int ur_unqueue(struct ur_ring *r, uint64_t user_data)
 {
     if (r->fd < 0)

@@ -30,7 +30,7 @@ static int enter_volley(struct ur_volley *b)
     return 0;
 }
 
-/* Makes every member the same request but for offset, address and length, which come in that order. */
+/* Makes all members the same request with their own offset, address and length, which come in that order. */
 int ur_volley_fill(struct ur_volley *b, int opcode, int fd, uint32_t op_flags, uint64_t *triples)
 {
     for (uint32_t i = 0; i < b->count; i++, triples += 3)
@@ -66,7 +66,7 @@ int ur_volley_queue(struct ur_volley *b)
     return err;
 }
 
-/* Counts the members taken back; those never queued complete at once in the same way. */
+/* Takes back the queued members that the kernel has not seen; returns how many. */
 int ur_volley_unqueue(struct ur_volley *b)
 {
     struct ur_ring *r = b->ring;
