@@ -51,7 +51,8 @@ def run(
 
     Args:
         async_fn, args: as for `trio.run`.
-        ring: sizes and behaviour of the ring.
+        ring: sizes and behaviour of the ring; None: those of `install`, the launcher or ``URING_TRIO``, else
+            the defaults.
         unavailable: what to do where this machine has no usable io_uring, or the installed Trio is not
             supported: ``"raise"`` explains why, ``"epoll"`` warns once and runs stock Trio.
         clock, instruments, restrict_keyboard_interrupt_to_checkpoints, strict_exception_groups: as for
@@ -116,6 +117,10 @@ def start_guest_run(
         )
 
 
+_installed: RingOptions | None = None
+"""The options of `install`, of the launcher or of the environment, for runs that give none."""
+
+
 def install(
     *, ring: RingOptions | None = None, unavailable: Unavailable = "raise", files: bool = False
 ) -> None:
@@ -147,12 +152,16 @@ def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool
     parts = _parts_or_epoll(unavailable)
     if parts is None:
         return
+    global _installed
+    _installed = ring
     seams.set_default_manager(partial(_make_manager, parts, ring, unavailable))
     parts.files(on_ring=files)
 
 
 def uninstall() -> None:
     """Undoes `install` for runs that start from now on, and for files at once."""
+    global _installed
+    _installed = None
     seams.set_default_manager(None)
     seams.restore_checkpoints()
     seams.restore_scopes()
@@ -173,7 +182,7 @@ def chosen_ring(ring: RingOptions | None, unavailable: Unavailable) -> AbstractC
     parts = _parts_or_epoll(unavailable)
     if parts is None:
         return nullcontext()
-    return chosen_manager(_make_manager(parts, ring, unavailable))
+    return chosen_manager(_make_manager(parts, ring or _installed, unavailable))
 
 
 class chosen_manager:

@@ -24,6 +24,9 @@ __all__ = ["main"]
 PROG = "python -m uring_trio top"
 _PATIENCE = 2.0
 """Seconds after which a run that has not answered is shown as busy."""
+_WIDE = 116
+"""Columns of a terminal from which everything is shown. With fewer the summary has two columns, operations
+have no peers and files no folders."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -146,35 +149,37 @@ def _show(runs: list[Run], interval: float, *, once: bool) -> None:
         time.sleep(interval)
         for run in runs:
             run.ask()
-        console.print(_picture(runs, None))
+        console.print(_picture(runs, None, console.width))
         return
-    with Live(_picture(runs, console.height), console=console, screen=console.is_terminal) as live:
+    first = _picture(runs, console.height, console.width)
+    with Live(first, console=console, screen=console.is_terminal) as live:
         while True:
             time.sleep(interval)
             for run in runs:
                 run.ask()
-            live.update(_picture(runs, console.height), refresh=True)
+            live.update(_picture(runs, console.height, console.width), refresh=True)
 
 
-def _picture(runs: list[Run], height: int | None) -> Any:
+def _picture(runs: list[Run], height: int | None, width: int) -> Any:
     from rich.console import Group
 
-    room = None if height is None else max(4, height // len(runs) - 14)
-    return Group(*(_panel(run, room) for run in runs))
+    wide = width >= _WIDE
+    room = None if height is None else max(4, height // len(runs) - (14 if wide else 17))
+    return Group(*(_panel(run, room, wide) for run in runs))
 
 
-def _panel(run: Run, room: int | None) -> Any:
+def _panel(run: Run, room: int | None, wide: bool) -> Any:
     from rich.console import Group
     from rich.panel import Panel
 
     now = run.now
     title = f"{now['program']} · process {now['process']} · {now['thread']}"
-    parts = (_summary(run), _kinds(run), _operations(run, room))
+    parts = (_summary(run, 4 if wide else 2), _kinds(run), _operations(run, room, wide))
     note = "busy: no answer" if run.busy else f"up {_duration(now['up'])}"
     return Panel(Group(*parts), title=title, subtitle=note, border_style="red" if run.busy else "green")
 
 
-def _summary(run: Run) -> Any:
+def _summary(run: Run, columns: int) -> Any:
     from rich.table import Table
 
     now = run.now
@@ -183,26 +188,24 @@ def _summary(run: Run) -> Any:
     cpu = run.rate("cpu")
     each = f"{1e6 * cpu / operations:.1f} µs" if operations >= 1 else "–"
     table = Table.grid(padding=(0, 3))
-    for _ in range(4):
+    for _ in range(columns):
         table.add_column(no_wrap=True)
-    table.add_row(
+    cells = [
         f"operations {operations:,.0f}/s",
         f"system calls {run.rate('statistics', 'enters'):,.0f}/s",
         f"CPU {100 * cpu:.1f} %, {each} each",
         f"tasks {now['tasks']}, {now['runnable']} runnable",
-    )
-    table.add_row(
         f"in flight {ring['in_flight']}",
         f"queue {ring['queued']} of {ring['entries']}",
         f"completions overflowed {counts['overflows']} of {ring['cq_entries']}",
         f"late {counts['late']}",
-    )
-    table.add_row(
         f"buffers {buffers['in_use']} of {buffers['most']}",
         f"groups {buffers['groups']}, {buffers['lent']} lent",
         f"cancels {counts['cancels_requested']}, won {counts['cancels_won']}, lost {counts['cancels_lost']}",
         f"ticks in C {run.rate('statistics', 'compiled_ticks'):,.0f}/s",
-    )
+    ]
+    for start in range(0, len(cells), columns):
+        table.add_row(*cells[start : start + columns])
     return table
 
 
@@ -222,19 +225,23 @@ def _kinds(run: Run) -> Any:
     return table
 
 
-def _operations(run: Run, room: int | None) -> Any:
+def _operations(run: Run, room: int | None, wide: bool) -> Any:
     from rich.table import Table
 
     total = sum(run.now["in_flight_by_kind"].values())
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("operation", "fd", "peer", "state", "age", "task", "awaited at"):
-        table.add_column(name, no_wrap=name != "awaited at", overflow="ellipsis")
+    names = ["operation", "fd", "peer", "state", "age", "task", "awaited at"]
+    for name in names if wide else ["operation", "fd", "age", "task", "awaited at"]:
+        table.add_column(name, no_wrap=name != ("awaited at" if wide else "task"), overflow="ellipsis")
     rows = sorted(run.now["in_flight"], key=lambda row: -(row["age"] or 0.0))[:room]
     for row in rows:
         age = "" if row["age"] is None else f"{'>' if row['parked_before'] else ''}{_duration(row['age'])}"
-        place = row["where"]
         task = row["task"] if "<" in row["task"] else row["task"].rpartition(".")[2]
-        table.add_row(row["name"], str(row["fd"]), row["peer"], row["state"], age, task, place)
+        if wide:
+            table.add_row(row["name"], str(row["fd"]), row["peer"], row["state"], age, task, row["where"])
+        else:
+            age = age if row["state"] in ("in flight", "waiting") else f"{row['state']} {age}"
+            table.add_row(row["name"], str(row["fd"]), age, task, row["where"].rpartition("/")[2])
     if total > len(rows):
         table.add_row(f"… {total - len(rows):,} more")
     return table

@@ -157,7 +157,7 @@ def test_a_variable_that_says_no_costs_nothing(variable: str) -> None:
 
 def test_the_settings_reach_the_ring() -> None:
     program = """
-import trio
+import trio, uring_trio
 from uring_trio.core.engine import current
 
 async def main():
@@ -165,8 +165,9 @@ async def main():
     print(options.entries, options.buffers, options.deadlines)
 
 trio.run(main)
+uring_trio.run(main)
 """
-    assert output_of(python(program, "1,entries=64, buffers=16,deadlines=link")) == ["64 16 link"]
+    assert output_of(python(program, "1,entries=64, buffers=16,deadlines=link")) == ["64 16 link"] * 2
 
 
 @pytest.mark.parametrize(("variable", "found"), [("1", "True"), ("files=0", "False")])

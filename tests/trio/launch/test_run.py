@@ -102,7 +102,8 @@ def test_install_makes_plain_runs_ring_runs(uninstalled: None) -> None:
         return int(engine.current().ring.sq_entries)
 
     assert trio.run(entries) == 16
-    assert uring_trio.run(echo) == "io_uring"
+    assert uring_trio.run(entries) == 16
+    assert uring_trio.run(entries, ring=RingOptions(entries=8)) == 8
 
     async def uninstall() -> str:
         uring_trio.uninstall()
@@ -110,6 +111,7 @@ def test_install_makes_plain_runs_ring_runs(uninstalled: None) -> None:
 
     assert trio.run(uninstall) == "io_uring"
     assert trio.run(echo) == "epoll"
+    assert uring_trio.run(entries) == RingOptions().entries
     uring_trio.uninstall()
 
 

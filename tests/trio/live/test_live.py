@@ -74,14 +74,14 @@ def end(started: subprocess.Popen[str]) -> None:
     assert started.returncode == 0
 
 
-def top(*args: str) -> subprocess.CompletedProcess[str]:
+def top(*args: str, columns: int = 160) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "uring_trio", "top", *args],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
-        env={**os.environ, "COLUMNS": "160"},
+        env={**os.environ, "COLUMNS": str(columns)},
     )
 
 
@@ -103,10 +103,13 @@ def test_shows_what_a_service_waits_for(folder: Path) -> None:
         assert rows["recv"]["age"] > 0
         assert rows["recv"]["parked_before"] is True
         assert not any("_answer" in row["task"] for row in look["in_flight"])
-        done = top(str(started.pid), "--once", "--interval", "0.01")
-        assert (done.returncode, done.stderr) == (0, "")
-        for text in ("service.py", "recv_multishot", "system calls", f"service.py:{line}"):
-            assert text in done.stdout
+        for columns in (160, 80):
+            done = top(str(started.pid), "--once", "--interval", "0.01", columns=columns)
+            assert (done.returncode, done.stderr) == (0, "")
+            for text in ("service.py", "recv_multishot", "system calls", f"service.py:{line}"):
+                assert text in done.stdout
+            assert {len(row) for row in done.stdout.splitlines()} == {columns}
+        assert "…" not in done.stdout  # files have no folders there
     finally:
         end(started)
     assert sockets_left(folder) == []
