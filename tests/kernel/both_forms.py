@@ -1,4 +1,4 @@
-"""Random requests without contexts, and all that is seen of them: `python both_forms.py SEED FORM`.
+"""Random requests without contexts, and all that a program sees of them: `python both_forms.py SEED FORM`.
 
 FORM is ``compiled`` or ``interpreted``. The output has no number that differs between two interpreters.
 """
@@ -23,7 +23,7 @@ class Descriptor:
 
 
 class Number(int):
-    """An int, and none of the usual ones."""
+    """A subclass of int, which is not the usual case."""
 
 
 def main(seed: int) -> None:
@@ -118,7 +118,7 @@ def main(seed: int) -> None:
 
 
 def empty(sock: socket.socket) -> None:
-    """Takes what is left in a socket, so that there is room for more."""
+    """Empties a socket, so that there is room for more."""
     try:
         while sock.recv(1 << 16, socket.MSG_DONTWAIT):
             pass
@@ -127,7 +127,7 @@ def empty(sock: socket.socket) -> None:
 
 
 def finish(ring: Any, made: list[Any], rng: Any, seen: Any, shown: Any, first: int) -> None:
-    """Takes what is in flight, and looks at all there is to a request and to its completion."""
+    """Waits for what is in flight, and reads every attribute of each request and completion."""
     for cqe in sorted(ring.drain(60.0)):
         whose = cqe.request
         print(cqe[0] - first if whose else cqe[0], len(cqe), cqe[1:3], cqe.big_cqe, type(cqe).__name__)

@@ -1,8 +1,8 @@
 """One operation at a time against the running kernel.
 
-``kernel`` is a ring with a little loop around it; at the end of a test nothing may be in flight. A test
-names the opcodes that it exercises with ``@pytest.mark.opcodes("READ", …)``; that it really submitted
-them is checked here, and test_ops_coverage.py asks that together they are all there are.
+``kernel`` is a ring with a small loop; at the end of a test nothing may be in flight. A test names the
+opcodes that it exercises with ``@pytest.mark.opcodes("READ", …)``. This module checks that it submitted them,
+and test_ops_coverage.py that the tests together exercise every opcode.
 """
 
 import os
@@ -51,7 +51,7 @@ class Request:
 
 
 class Kernel:
-    """A ring, the requests in flight on it, and what they came to."""
+    """A ring, the requests in flight on it, and their results."""
 
     def __init__(self, flags=SETUP, entries=32, **options):
         self.ring = KernelRing(entries, flags, **options)

@@ -1,4 +1,4 @@
-"""Addresses by the socket's own family: as arguments, in results, and what is no address of it."""
+"""Addresses by the socket's own family: as arguments, in results, and those that are refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Any public callable with any arguments: it works, or a specific exception says what is wrong.
 
-In a process of its own, because what is called by chance may close or change any descriptor that the calls
-know. `make sanitize` makes many more calls, with a shim that is built to notice wrong accesses.
+In a process of its own, because random calls may close or change any descriptor that they are given.
+`make sanitize` makes many more calls, with a shim that is built to notice wrong accesses.
 """
 
 from __future__ import annotations

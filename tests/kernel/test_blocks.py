@@ -1,4 +1,4 @@
-"""What is registered or borrowed for the length of a block; limits that an error names."""
+"""Registrations and loans that end with a block; limits that an error names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Buffers that go back once: put by hand, or at the end of the block that borrowed them."""
+"""Buffers that go back once: by ``put``, or at the end of the block that borrowed them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_place_that_came_round_again_is_no_doubt(ring: Ring, sockets: Pair) ->
     for _ in range(300):
         with group.borrow(received(ring, sockets, b"x")):
             pass
-    # What the kernel's place was before does not matter: only what is in its entry now.
+    # An earlier place of the buffer does not matter, only the entry that is there.
     for distance in range(0, 1 << 16, 1 << 12):
         group._head = distance
         assert not group.queued(kept)

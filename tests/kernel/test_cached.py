@@ -1,4 +1,4 @@
-"""Answers out of the kernel's caches: what is there is told at once, and what is not never waited for."""
+"""Answers out of the kernel's caches: data in memory is returned at once, other data is never waited for."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_reads_pieces_until_one_is_not_whole(path: Path) -> None:
         assert read_pieces(reader.fd, places, MOST) == wanted
         assert read_pieces(reader.fd, [], MOST) == []
         assert read_pieces(reader.fd, [(7, 10), (len(data) - 5, 10), (0, 10)], MOST) == [data[7:17]]
-        # A look at what is not there makes the kernel read it, and now and then that is done before it ends.
+        # A miss makes the kernel read the page, and sometimes that is done before the call ends.
         for _ in range(100):
             drop(path)
             told = read_pieces(reader.fd, places, MOST)

@@ -1,4 +1,4 @@
-"""What is in flight under each value, counted by the shim, against a model."""
+"""The shim's counts of what is in flight under each value, against a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from uring import Ring, ops
 
-# Few values, so that they collide; large ones, so that their places in the hash table do.
+# Few values, so that they repeat; large ones, so that their places in the hash table collide.
 values = st.one_of(
     st.integers(0, 5), st.integers(0, 200).map(lambda n: n << 40), st.integers(0, (1 << 62) - 1)
 )

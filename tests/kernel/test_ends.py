@@ -1,7 +1,7 @@
-"""Every request ends, whatever was in flight: what a stopping ring finds, and what may not be queued because
-nothing would ever say that it has ended.
+"""Every request ends: those that a stopping ring finds in flight, and those that are refused because nothing
+would say when they have ended.
 
-Warnings are errors here, and a ring that leaks what did not end warns.
+Warnings are errors here, and a ring that leaks an operation warns.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def test_a_stop_ends_what_a_draining_request_holds_back(options, pipe) -> None:
 
 
 def test_a_chain_is_silent_as_a_whole_or_not_at_all(ring) -> None:
-    # The kernel says nothing of what follows a silent request that fails, not even that it was cancelled.
+    # For requests behind a silent one that fails the kernel posts nothing, not even a cancel.
     silent = ops.nop(result=-errno.EIO).with_flags(SKIP)
     with pytest.raises(ValueError, match="as a whole"):
         ring.submit_linked([(silent, 1), (ops.nop(), 2)])

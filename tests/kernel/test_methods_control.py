@@ -151,7 +151,7 @@ def test_cancel_by_opcode(ring, pipe):
 
 
 def test_cancel_any_and_all(ring, pipe):
-    """The kernel takes "any" for every one, and says how many there were."""
+    """The kernel cancels every operation for "any", and says how many there were."""
     for call in (ring.async_cancel_any, ring.async_cancel_all):
         contexts = [waiting(ring, pipe[0], i) for i in range(3)]
         cancel = call(numbered(9))

@@ -60,7 +60,7 @@ PROTOCOLS = {
 UNBUILT = {
     "sctp4": (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
     "sctp6": (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
-    # Linux 7.2 has no UDP-Lite any more.
+    # Linux 7.2 has no UDP-Lite.
     "udplite4": (socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
     "udplite6": (socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
 }

@@ -278,7 +278,7 @@ def test_another_thread_cancels_on_a_ring_that_sleeps(ring, pair, end):
     ring.nop(5)
     assert [cqe.user_data for cqe in ring.wait(timeout=20)] == [5]
     thread.start()
-    # The cancel is queued by this thread, which it wakes; nothing else is seen of it.
+    # The other thread wakes this one, which queues the cancel; nothing else is seen of it.
     (cqe,) = ring.wait(timeout=None)
     assert cqe.res == -errno.ECANCELED
     assert dispatch(cqe)

@@ -1,4 +1,4 @@
-"""What Linux 7.0 and 7.1 brought besides zero-copy receive; before, each test ends with a refusal by name."""
+"""Features of Linux 7.0 and 7.1 besides zero-copy receive; older kernels end each test with NotSupported."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_a_command_carries_data_as_long_as_the_entry(open_kernel, tcp_pair, flag
     kernel = open_kernel(flags)
     a, b = tcp_pair
     b.sendall(b"123")
-    # A socket reads no data with this command, whatever it is, as long as it fits.
+    # With this command a socket does not read the data, so that any data will do that fits.
     assert kernel.run(ops.uring_cmd(a, abi.SOCKET_URING_OP_SIOCINQ)) == 3
     assert kernel.run(ops.uring_cmd(a, abi.SOCKET_URING_OP_SIOCINQ, bytes(room))) == 3
 

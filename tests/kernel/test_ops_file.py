@@ -1,4 +1,4 @@
-"""Reading, writing and what else is done to an open file, against the kernel."""
+"""Reading, writing and other operations on an open file, against the kernel."""
 
 import errno
 import mmap
@@ -230,7 +230,7 @@ def test_advice_is_taken(kernel, file, pipe):
     assert kernel.result(ops.madvise(inner, 9999)) == -errno.EINVAL
 
 
-# What is wrong before the kernel is asked.
+# Arguments that are refused before the kernel is called.
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_each_protocol_has_a_socket_among_the_registered_files(kernel, make, fam
         (ops.sctp6_socket, socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
         (ops.sctp4_socket_direct, socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
         (ops.sctp6_socket_direct, socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_SCTP),
-        # Linux 7.2 has no UDP-Lite any more.
+        # Linux 7.2 has no UDP-Lite.
         (ops.udplite4_socket, socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
         (ops.udplite6_socket, socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),
         (ops.udplite4_socket_direct, socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDPLITE),

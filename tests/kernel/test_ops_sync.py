@@ -59,7 +59,7 @@ def test_an_epoll_set_is_changed_and_waited_on(kernel, pipe):
 @pytest.mark.opcodes("EPOLL_CTL", "EPOLL_WAIT")
 def test_a_set_filled_by_select(kernel, pipe):
     with select.epoll() as epoll:
-        for _ in range(20):  # the rest of what register stores is what was in memory
+        for _ in range(20):  # the upper half of the data is whatever was in memory
             epoll.register(pipe[1], select.EPOLLOUT)
             assert kernel.run(ops.epoll_wait(epoll)) == [(pipe[1], select.EPOLLOUT)]
             epoll.unregister(pipe[1])

@@ -1,4 +1,4 @@
-"""Timeouts against the kernel: what they complete with, never how long they took."""
+"""Timeouts against the kernel: their results, never how long they took."""
 
 import errno
 import math

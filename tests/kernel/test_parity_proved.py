@@ -1,4 +1,4 @@
-"""The tests that the table of Go names gives run what they stand for."""
+"""The test that the table of Go names gives for a name reaches that name."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Requests without a context: each owns its operation, and gives its result once, whatever is in flight."""
+"""Requests without a context: each owns its operation, and gives its result once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests whose usual case is in C: as those of the functions, and no reference too many or too few."""
+"""Requests whose usual case is in C: equal to those of the functions, without a wrong count of references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a completion's result means, whatever else is in flight, and what its error says."""
+"""The decoded result of a completion, whatever else is in flight, and the text of its error."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def in_thread(function):
 
 
 def test_completions_that_the_kernel_dropped_are_told(ring):
-    """It drops some only when it has no memory for them, which a test cannot have: its answer is scripted."""
+    """It drops some only when it has no memory, which a test cannot arrange: its answer is scripted."""
     ring._cycle = lambda timeout: -errno.EBADR
     with pytest.raises(uring.CQOverflow, match="dropped"):
         ring.wait()
@@ -307,7 +307,7 @@ def test_stop_closes_no_descriptor_that_may_be_anothers(first):
             ring.flush()
             ring.stop()
         os.fstat(stranger.fileno())
-        # The connection is left open rather than a stranger's file closed.
+        # The connection is left open: its number could be another file's.
         (left,) = sockets() - before
         os.close(int(left))
 

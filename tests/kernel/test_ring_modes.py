@@ -114,7 +114,7 @@ def test_narrow_completions_have_no_second_half():
 
 @pytest.mark.parametrize("options", [{"iopoll": True}, {"iopoll": True, "hybrid_polling": True}])
 def test_polled_devices(options, tmp_path):
-    """This machine's disk may have no poll queues: then reads say so, through a ring that works."""
+    """Reads fail where this machine's disk has no poll queues; the ring works nevertheless."""
     path = tmp_path / "f"
     path.write_bytes(bytes(4096))
     with Ring(entries=8, **options) as ring, path.open("rb") as file:

@@ -33,7 +33,7 @@ def test_memory_is_pinned_until_the_last_completion(ring, pipe):
             pinned.extend(b"x")
     os.write(pipe[1], b"abcd")
     assert ring.wait(timeout=30.0)[0].res == 4
-    # Two requests share the value: which of them is done nobody can know.
+    # Two requests share the value, and nothing tells which of them is done.
     for pinned in (data, other):
         with pytest.raises(BufferError):
             pinned.extend(b"x")
@@ -213,7 +213,7 @@ def test_silent_requests(ring):
 
 
 def test_what_is_silent_on_success_is_not_kept(ring):
-    """Nothing would say when to let it go."""
+    """Nothing would say when to drop it."""
     ring.register_files_sparse(2)
     for _ in range(3):
         ring.socket_direct(None, socket.AF_UNIX, socket.SOCK_STREAM, file_index=1, sqe_flags=SKIP)

@@ -106,7 +106,7 @@ def test_batches(options, pipe):
             assert sum(c.res for c in found) == 100
             assert sorted(c.user_data for c in found) == sorted([*range(100), 50])
             assert {each[0] for each in data} == set(range(100))
-        # While in flight the ring keeps the memory by itself, whatever else uses the same value.
+        # The ring keeps the memory while it is in flight, even if another request uses the same value.
         ring.submit_batch(batch)
         ring.read(3, pipe[0], data[3])
         del batch

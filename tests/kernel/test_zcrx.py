@@ -1,6 +1,6 @@
 """Zero-copy receive without a network card, over loopback: every byte in order, however it begins and ends.
 
-What the kernel has since 7.1 and 7.2 is tested there; before, each test ends with the refusal that says so.
+It needs Linux 7.1 or 7.2; on older kernels each test ends with NotSupported.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def ring(request):
 
 @pytest.fixture
 def sent():
-    """Sends in a thread, which the test does not wait for before it received."""
+    """Sends in a thread, so that the test can receive meanwhile."""
     threads = []
 
     def start(sock, data, shut=False):
@@ -154,7 +154,7 @@ def test_a_reset(ring, tcp_pair):
 @without_card
 @pytest.mark.parametrize("starved", [False, True])
 def test_stop_with_buffers_outstanding(ring, tcp_pair, starved):
-    """What was handed out stays readable; what was not taken stays in the socket."""
+    """Buffers that the handler has stay readable; data that was not received stays in the socket."""
     receiver, log = receiver_of(ring, pages=2), Log(keep=2)
     receiver.start(tcp_pair[1], log)
     data = os.urandom(5 * PAGE if starved else 100)
@@ -264,7 +264,7 @@ def test_export_and_flush(ring):
 
 @with_events
 def test_copies_are_told_once_and_counted(ring, tcp_pair):
-    """Without a card all is copied. An event is told again after it was armed."""
+    """Without a card everything is copied. An event completes again after it was armed."""
     queue = ring.register_zcrx_ifq(
         0,
         0,

@@ -1,4 +1,4 @@
-"""Zero-copy sends and receives on the running kernel; of the latter what it refuses."""
+"""Zero-copy sends on the running kernel, and the refusals of zero-copy receives."""
 
 from __future__ import annotations
 

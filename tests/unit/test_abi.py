@@ -1,4 +1,4 @@
-"""Our own numbers and layouts against two witnesses: the installed C headers, and the running kernel.
+"""The package's numbers and layouts, compared with the installed C headers and the running kernel.
 
 The headers may be older than 6.18: what they do not have is not compared, and how much was compared is
 asserted. The kernel's witness is BTF, the type information it carries about itself.

@@ -1,4 +1,4 @@
-"""Contexts: the exact layout, slots that outlive nobody, and the 36 shapes."""
+"""Contexts: the exact layout, the life of slots, and the 36 shapes."""
 
 import ctypes
 import gc

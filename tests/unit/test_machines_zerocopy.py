@@ -134,7 +134,7 @@ def test_slots_of_the_callers_own_pass_by(ring, tracker):
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(-5, 5)), max_size=30))
 def test_any_interleaving(events):
-    """Each send hears of its result once, and of its memory once after it, whatever the others do."""
+    """Each handler gets its result once, then its notification once, whatever the other sends do."""
     ring = FakeRing()
     tracker = ZCTracker(ring, ring.pools)
     flying: dict[int, tuple[int, Log, int | None]] = {}

@@ -1,4 +1,4 @@
-"""What an operation says of itself, and of its failure."""
+"""The attributes of an operation, and its errors."""
 
 import errno
 import inspect

@@ -1,4 +1,4 @@
-"""The opcode table is complete, agrees with the constants, and tells the truth about entries."""
+"""The opcode table is complete, and agrees with the constants and with the entries that operations make."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What a machine lacks is said in one sentence that names the package to install."""
+"""A missing program or header is reported in one sentence that names the package to install."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Questions to the kernel with answers written by the test: some need a kernel newer than 6.18."""
+"""Queries of the kernel with answers written by the test: some need a kernel newer than 6.18."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uring.session import queries
 
 @pytest.fixture
 def kernel(monkeypatch):
-    """Answers every question with these bytes, and result; keeps which opcode was asked."""
+    """Answers every query with these bytes and this result; keeps the opcode of the query."""
     asked = []
 
     def answer(data: bytes = b"", result: int = 0, refusal: int = 0):

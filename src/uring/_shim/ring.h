@@ -67,7 +67,7 @@ struct ur_ring {
     uint32_t setup_flags;
     uint32_t features;
     uint32_t eager;          /* not 0: every queued entry is submitted at once (guest mode) */
-    int32_t wake_fd;         /* an eventfd of others that ends the wait of another thread; below 0: none */
+    int32_t wake_fd;         /* an eventfd that ends the wait of another thread; below 0: none */
 
     uint32_t sq_entries, sq_mask, sq_tail;
     uint32_t sqe_size;       /* 64 or 128 */

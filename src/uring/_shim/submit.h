@@ -28,7 +28,7 @@ int ur_flush(struct ur_ring *r, int run_work)
         if (ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0) < 0)
             break;
     if (r->eager && r->wake_fd >= 0 && unsubmitted(r))
-        eventfd_write(r->wake_fd, 1); /* the kernel took too little: whoever waits comes and tries again */
+        eventfd_write(r->wake_fd, 1); /* the kernel did not take all: the waiting thread tries again */
     return ret;
 }
 

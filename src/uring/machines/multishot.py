@@ -37,11 +37,7 @@ if TYPE_CHECKING:
     from ..contexts.views import Completion
     from ..kernel.op import Op
 
-__all__ = [
-    "MultishotMethods",
-    "MultishotSubscription",
-    "SubscriptionState",
-]
+__all__ = ["MultishotMethods", "MultishotSubscription", "SubscriptionState"]
 
 _SILENT = int(abi.IOSQE_CQE_SKIP_SUCCESS)
 _FIXED_FILE = int(abi.IOSQE_FIXED_FILE)

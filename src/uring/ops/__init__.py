@@ -21,17 +21,8 @@ A docstring has the parts of a manual page:
 """
 
 from ..kernel.op import Multishot, Op
-from .accepting import (
-    accept,
-    accept_direct,
-    accept_direct_multishot,
-    accept_multishot,
-)
-from .buffers import (
-    provide_buffers,
-    release_provided,
-    remove_buffers,
-)
+from .accepting import accept, accept_direct, accept_direct_multishot, accept_multishot
+from .buffers import provide_buffers, release_provided, remove_buffers
 from .cancel import (
     async_cancel,
     async_cancel_all,
@@ -40,51 +31,14 @@ from .cancel import (
     async_cancel_matching,
     async_cancel_opcode,
 )
-from .command import (
-    uring_cmd,
-    uring_cmd128,
-)
-from .file import (
-    fadvise,
-    fallocate,
-    fsync,
-    ftruncate,
-    madvise,
-    sync_file_range,
-)
-from .filetable import (
-    files_update,
-    fixed_fd_install,
-)
-from .fixed import (
-    read_fixed,
-    readv_fixed,
-    write_fixed,
-    writev_fixed,
-)
-from .message import (
-    msg_ring,
-    msg_ring_fd,
-)
-from .nop_close import (
-    close,
-    close_direct,
-    nop,
-    nop128,
-)
-from .opening import (
-    openat,
-    openat2,
-)
-from .path import (
-    StatxResult,
-    linkat,
-    mkdirat,
-    renameat,
-    statx,
-    symlinkat,
-    unlinkat,
-)
+from .command import uring_cmd, uring_cmd128
+from .file import fadvise, fallocate, fsync, ftruncate, madvise, sync_file_range
+from .filetable import files_update, fixed_fd_install
+from .fixed import read_fixed, readv_fixed, write_fixed, writev_fixed
+from .message import msg_ring, msg_ring_fd
+from .nop_close import close, close_direct, nop, nop128
+from .opening import openat, openat2
+from .path import StatxResult, linkat, mkdirat, renameat, statx, symlinkat, unlinkat
 from .poll import (
     poll_add,
     poll_add_level,
@@ -113,79 +67,17 @@ from .protocols import (
     unix_socket,
     unix_socket_direct,
 )
-from .readwrite import (
-    read,
-    read_multishot,
-    readv,
-    write,
-    writev,
-)
-from .receive import (
-    recv,
-    recv_bundle,
-    recvmsg,
-)
-from .receive_multishot import (
-    recv_bundle_multishot,
-    recv_multishot,
-    recv_zero_copy,
-    recvmsg_multishot,
-)
-from .send import (
-    send,
-    send_bundle,
-    sendmsg,
-    sendto,
-    sendv,
-)
-from .socket import (
-    bind,
-    connect,
-    listen,
-    shutdown,
-    socket,
-    socket_direct,
-    socket_raw,
-)
-from .sockopt import (
-    getsockname,
-    getsockopt,
-    setsockopt,
-    siocinq,
-    siocoutq,
-    tx_timestamp,
-)
-from .sync import (
-    epoll_ctl,
-    epoll_wait,
-    futex_wait,
-    futex_waitv,
-    futex_wake,
-    waitid,
-)
-from .timeout import (
-    link_timeout,
-    link_timeout_update,
-    timeout,
-    timeout_remove,
-    timeout_update,
-)
-from .transfer import (
-    pipe,
-    splice,
-    tee,
-)
-from .xattr import (
-    fgetxattr,
-    fsetxattr,
-    getxattr,
-    setxattr,
-)
-from .zerocopy import (
-    send_zc,
-    sendmsg_zc,
-    sendto_zc,
-)
+from .readwrite import read, read_multishot, readv, write, writev
+from .receive import recv, recv_bundle, recvmsg
+from .receive_multishot import recv_bundle_multishot, recv_multishot, recv_zero_copy, recvmsg_multishot
+from .send import send, send_bundle, sendmsg, sendto, sendv
+from .socket import bind, connect, listen, shutdown, socket, socket_direct, socket_raw
+from .sockopt import getsockname, getsockopt, setsockopt, siocinq, siocoutq, tx_timestamp
+from .sync import epoll_ctl, epoll_wait, futex_wait, futex_waitv, futex_wake, waitid
+from .timeout import link_timeout, link_timeout_update, timeout, timeout_remove, timeout_update
+from .transfer import pipe, splice, tee
+from .xattr import fgetxattr, fsetxattr, getxattr, setxattr
+from .zerocopy import send_zc, sendmsg_zc, sendto_zc
 
 __all__ = [
     "Multishot",

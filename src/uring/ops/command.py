@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
     from ..kernel.op import Op
 
-__all__ = [
-    "uring_cmd",
-    "uring_cmd128",
-]
+__all__ = ["uring_cmd", "uring_cmd128"]
 
 _COMMAND_MAX = 80
 

@@ -10,29 +10,14 @@ from typing import TYPE_CHECKING
 
 from .. import abi
 from ..kernel.memory import pin, pin_writable
-from .base import (
-    OFFSET_MAX,
-    UINT_MAX,
-    Fd,
-    check_fd,
-    check_flags,
-    check_int,
-    make,
-)
+from .base import OFFSET_MAX, UINT_MAX, Fd, check_fd, check_flags, check_int, make
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..kernel.op import Op
 
-__all__ = [
-    "fadvise",
-    "fallocate",
-    "fsync",
-    "ftruncate",
-    "madvise",
-    "sync_file_range",
-]
+__all__ = ["fadvise", "fallocate", "fsync", "ftruncate", "madvise", "sync_file_range"]
 
 
 def fsync(

@@ -5,14 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..kernel.addresses import (
-    SOCKADDR_SIZE,
-    Address,
-    PeerName,
-    decode_address,
-    encode_address,
-    family_of,
-)
+from ..kernel.addresses import SOCKADDR_SIZE, Address, PeerName, decode_address, encode_address, family_of
 from ..kernel.memory import zeroed
 
 __all__ = ["PeerAddress", "SocketAddress", "encoded", "sockaddr"]

@@ -27,15 +27,7 @@ from .statx import StatxResult, decode_statx
 if TYPE_CHECKING:
     from ..kernel.op import Op
 
-__all__ = [
-    "StatxResult",
-    "linkat",
-    "mkdirat",
-    "renameat",
-    "statx",
-    "symlinkat",
-    "unlinkat",
-]
+__all__ = ["StatxResult", "linkat", "mkdirat", "renameat", "statx", "symlinkat", "unlinkat"]
 
 _STATX_MASK = int(abi.STATX_BASIC_STATS | abi.STATX_BTIME)
 _STATX_SIZE = 256

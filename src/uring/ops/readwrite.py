@@ -12,18 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from .. import abi
 from ..kernel.memory import LENGTH_MAX, pin, pin_writable
-from .base import (
-    Fd,
-    check_fd,
-    check_flags,
-    check_group,
-    check_int,
-    limit,
-    make,
-    position,
-    priority,
-    vector,
-)
+from .base import Fd, check_fd, check_flags, check_group, check_int, limit, make, position, priority, vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +21,7 @@ if TYPE_CHECKING:
 
     from ..kernel.op import Multishot, Op
 
-__all__ = [
-    "read",
-    "read_multishot",
-    "readv",
-    "write",
-    "writev",
-]
+__all__ = ["read", "read_multishot", "readv", "write", "writev"]
 
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
 

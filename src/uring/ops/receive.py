@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
     from ..kernel.op import Op
 
-__all__ = [
-    "recv",
-    "recv_bundle",
-    "recvmsg",
-]
+__all__ = ["recv", "recv_bundle", "recvmsg"]
 
 SELECT = int(abi.IOSQE_BUFFER_SELECT)
 POLL_FIRST = int(abi.IORING_RECVSEND_POLL_FIRST)

@@ -9,31 +9,14 @@ import socket as _socket
 from typing import TYPE_CHECKING
 
 from .. import abi
-from .base import (
-    INT_MAX,
-    Address,
-    Fd,
-    check_fd,
-    check_int,
-    make,
-    new_file,
-    renamed,
-)
+from .base import INT_MAX, Address, Fd, check_fd, check_int, make, new_file, renamed
 from .names import encoded
 
 if TYPE_CHECKING:
     from ..kernel.op import Op
 
 
-__all__ = [
-    "bind",
-    "connect",
-    "listen",
-    "shutdown",
-    "socket",
-    "socket_direct",
-    "socket_raw",
-]
+__all__ = ["bind", "connect", "listen", "shutdown", "socket", "socket_direct", "socket_raw"]
 
 _FAMILY_MAX = 255
 _ALLOC = abi.IORING_FILE_INDEX_ALLOC

@@ -52,7 +52,7 @@ class Requesting(Checks):
             op: the request of ``uring.ops``.
 
         Returns:
-            A `Request`, which knows its result.
+            A `Request`, which has its result.
 
         Raises:
             NotSupported, PoolExhausted, ValueError, RingClosed, RuntimeError: as `submit`.
