@@ -158,6 +158,29 @@ async def channel(measure: Measure, _: None) -> None:
     await measure(step)
 
 
+async def buffered(measure: Measure, _: None) -> None:
+    """One value into the buffer of a channel and out again."""
+    send, receive = trio.open_memory_channel[int](1)
+
+    async def step(rounds: int) -> None:
+        for i in range(rounds):
+            await send.send(i)
+            await receive.receive()
+
+    await measure(step)
+
+
+async def lock(measure: Measure, _: None) -> None:
+    free = trio.Lock()
+
+    async def step(rounds: int) -> None:
+        for _ in range(rounds):
+            async with free:
+                pass
+
+    await measure(step)
+
+
 async def perform(measure: Measure, _: None) -> None:
     import uring_trio
     from uring import ops
@@ -289,6 +312,8 @@ KINDS = [
     Kind("checkpoint", checkpoint, 2000),
     Kind("move_on_after", scope, 3000),
     Kind("memory channel", channel, 1000),
+    Kind("buffered channel", buffered, 1000),
+    Kind("lock", lock, 2000),
     Kind("perform(nop)", perform, 1000, stock=False),
     Kind(ALONE, request, 1000, stock=False),
     Kind("read of 4 KiB", read, 1000, cached_file, stock=False),

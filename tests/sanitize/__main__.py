@@ -36,6 +36,7 @@ USUAL = (
     "tests/trio/seams/test_calls_protocol.py",
     "tests/trio/seams/test_checkpoints.py",
     "tests/trio/seams/test_first_and_last.py",
+    "tests/trio/seams/test_locks_and_channels.py",
     "tests/trio/seams/test_parks.py",
     "tests/trio/seams/test_scope_ends.py",
     "tests/trio/seams/test_scopes.py",

@@ -140,6 +140,63 @@ async def tasks(repeat: Repeat) -> None:
     await repeat.each(operation, 4)
 
 
+@kind
+async def locks(repeat: Repeat) -> None:
+    lock = trio.Lock()
+
+    async def operation() -> None:
+        async with lock:
+            pass
+        await lock.acquire()
+        with raises(RuntimeError):
+            await lock.acquire()
+        lock.release()
+        with raises(ValueError):
+            async with lock:
+                raise ValueError
+        lock.acquire().close()
+
+    await repeat.each(operation, 2)
+
+
+@kind
+async def memory_channels(repeat: Repeat) -> None:
+    """Values that are handed over either way, or go through a buffer; waits that a cancel or a close ends."""
+
+    async def send(channel: trio.MemorySendChannel[object]) -> None:
+        await channel.send(object())
+
+    async def receive(channel: trio.MemoryReceiveChannel[object]) -> None:
+        async for _ in channel:
+            pass
+
+    async def operation() -> None:
+        for size in (0, 1):
+            sender, receiver = trio.open_memory_channel[object](size)
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(send, sender)
+                await trio.lowlevel.checkpoint()
+                for _ in range(3):
+                    await receiver.receive()
+                nursery.start_soon(receive, receiver)
+                await trio.lowlevel.checkpoint()
+                await sender.send(object())
+                with trio.move_on_after(0):
+                    await receiver.receive()
+                sender.close()
+            for way in (receiver.receive, receiver.__anext__, receiver.receive):
+                with raises(trio.EndOfChannel, trio.ClosedResourceError, StopAsyncIteration):
+                    await way()
+                receiver.close()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive, trio.open_memory_channel[object](0)[1])
+                await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+
+    await repeat.each(operation, 20)
+
+
 # ---- sockets and streams ---------------------------------------------------------------------------------
 
 

@@ -163,6 +163,7 @@ def uninstall() -> None:
     global _installed
     _installed = None
     seams.set_default_manager(None)
+    seams.restore_methods()
     seams.restore_checkpoints()
     seams.restore_scopes()
     seams.restore_tasks()

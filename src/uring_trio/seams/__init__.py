@@ -12,9 +12,11 @@ path of `net.socket` in C.
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause
 from .calls import closing, compiled, describe_sockets, is_plain, make_receive
 from .checkpoints import restore as restore_checkpoints
+from .methods import restore as restore_methods
 from .names import (
     DEFAULT_RECEIVE_SIZE,
     NAMES,
+    NAMES_OF_METHODS,
     NAMES_OF_SCOPES,
     NAMES_OF_TASKS,
     NAMES_OF_TICKS,
@@ -88,6 +90,7 @@ __all__ = [
     "DONE",
     "INTERRUPTED",
     "NAMES",
+    "NAMES_OF_METHODS",
     "NAMES_OF_SCOPES",
     "NAMES_OF_TASKS",
     "NAMES_OF_TICKS",
@@ -134,6 +137,7 @@ __all__ = [
     "reschedule",
     "resolve",
     "restore_checkpoints",
+    "restore_methods",
     "restore_scopes",
     "restore_tasks",
     "run_sync_soon",

@@ -1,5 +1,6 @@
-/* Trio's checkpoints as awaitables in C: `checkpoint`, `cancel_shielded_checkpoint`, `checkpoint_if_cancelled`; and
- * `wait_task_rescheduled`, by which every task parks.
+/* Trio's checkpoints as awaitables in C: `checkpoint`, `cancel_shielded_checkpoint`, `checkpoint_if_cancelled`;
+ * `wait_task_rescheduled`, by which every task parks; and methods of locks and memory channels, which are checkpoints
+ * too: what they do is in `_lock.c` and `_channel.c`.
  *
  * uring_trio/seams/checkpoints.py puts a call of the functions below into the code of Trio's functions. In a step of
  * `_ticks.c` the call returns an awaitable that does the usual case. Anywhere else it returns the coroutine of
@@ -8,31 +9,49 @@
  * The awaitable turns into such a coroutine as soon as anything is asked of it that is not the usual case: a
  * cancelled scope, Ctrl-C, a step in Trio's own loop, `throw`, an attribute of coroutines. The coroutine is then
  * advanced to where the awaitable stands, and everything else goes to it. So errors, tracebacks, warnings and what
- * debuggers see are those of Trio's function.
+ * debuggers see are those of Trio's function. A method that has done its work goes on in a coroutine with the names
+ * of Trio's, which has nothing left to do but to wait (uring_trio/seams/methods.py).
  *
  * Invariants
  *  - `coro` is set if and only if `state` is DELEGATED. The object is tracked by the collector only then, or if it
  *    has an `argument`.
  *  - Objects on the free list hold no references, not even to their type.
  */
-#include "_ticks.h"
+#include "_checkpoint.h"
 
+#include <string.h>
 #include <structmember.h>
 
-enum state { CREATED, YIELDED, DONE, DELEGATED };
-enum kind { CHECKPOINT, SHIELDED, IF_CANCELLED, RESCHEDULED, KINDS };
+enum state { CREATED, YIELDED, PARKED, DONE, DELEGATED };
+enum kind { CHECKPOINT, SHIELDED, IF_CANCELLED, RESCHEDULED, FUNCTIONS,
+            ACQUIRE = FUNCTIONS, ENTER, LEAVE, SEND, RECEIVE, NEXT, KINDS };
 enum { KEPT = 64, CO_COROUTINE = 0x80, CO_ITERABLE_COROUTINE = 0x100 };
 
 typedef struct checkpoint {
     PyObject_HEAD
     PyObject *coro;        /* of Trio's function */
-    PyObject *argument;    /* of its call, if it takes one; dropped at the end */
+    PyObject *argument;    /* of its call, if it takes one, or the object of a method; dropped at the end */
+    PyObject *value;       /* the argument of a method, then what it will return; NULL where there is none */
     PyObject *weak;        /* the list of weak references */
     enum state state;
     enum kind kind;
 } Checkpoint;
 
-static PyObject *stock[KINDS]; /* functions with the code of Trio's */
+/* The methods. A method whose `checks` is set begins with a cancel point. */
+static const struct { const char *name; begin_call *begin; takes_self *takes; int checks, arguments; } calls[KINDS] = {
+    [ACQUIRE] = { "lock_acquire", acquire_lock, is_lock, 1, 0 },
+    [ENTER] = { "lock_enter", enter_lock, is_lock, 1, 0 },
+    [LEAVE] = { "lock_leave", leave_lock, is_lock, 0, 3 },
+    [SEND] = { "channel_send", send_value, is_sender, 1, 1 },
+    [RECEIVE] = { "channel_receive", receive_value, is_receiver, 1, 0 },
+    [NEXT] = { "channel_next", next_value, is_receiver, 1, 0 },
+};
+
+static PyObject *stock[KINDS];  /* functions with the code of Trio's */
+static PyObject *yielded[KINDS], *parked[KINDS]; /* where a method goes on after its work; NULL: nowhere */
+/* Not in the limited API of 3.11, though every CPython has it. */
+PyAPI_FUNC(PyObject *) PyObject_Vectorcall(PyObject *, PyObject *const *, size_t, PyObject *);
+
 static PyTypeObject *checkpoint_type;
 static PyObject *coroutine_type, *nothing, *s_abort_func;
 static Py_ssize_t value_at, unwrapped_at; /* in instances of outcome.Value */
@@ -41,11 +60,18 @@ static int kept_count;
 
 /* ---- becoming Trio's coroutine ---- */
 
-/* The coroutine of the call that this awaitable stands for, a new reference. */
+/* The coroutine of the call that this awaitable stands for, or of what is left of it; a new reference. */
 static PyObject *make_coroutine(Checkpoint *self)
 {
-    PyObject *argument = self->kind == RESCHEDULED && !self->argument ? Py_None : self->argument;
-    return PyObject_CallFunctionObjArgs(stock[self->kind], argument, NULL);
+    PyObject *argument = self->kind >= RESCHEDULED && !self->argument ? Py_None : self->argument;
+    PyObject *value = self->value ? self->value : Py_None;
+    if (self->state == PARKED)
+        return PyObject_CallFunctionObjArgs(parked[self->kind], argument, NULL);
+    if (self->state == YIELDED && self->kind >= FUNCTIONS)
+        return PyObject_CallFunctionObjArgs(yielded[self->kind], argument, value, NULL);
+    if (self->kind == LEAVE)
+        return PyObject_CallFunctionObjArgs(stock[LEAVE], argument, Py_None, value, Py_None, NULL);
+    return PyObject_CallFunctionObjArgs(stock[self->kind], argument, self->kind == SEND ? value : NULL, NULL);
 }
 
 /* It is over, without a coroutine. */
@@ -54,6 +80,7 @@ static void finish(Checkpoint *self)
     self->state = DONE;
     PyObject_GC_UnTrack(self);
     Py_CLEAR(self->argument);
+    Py_CLEAR(self->value);
 }
 
 /* Makes a new coroutine yield for the first time: its message was handled already. */
@@ -91,7 +118,7 @@ static int delegate(Checkpoint *self)
     self->state = DELEGATED;
     if (!self->argument)
         PyObject_GC_Track(self);
-    return state == YIELDED ? advance(coro) : state == DONE ? close_coroutine(coro) : 0;
+    return state == YIELDED || state == PARKED ? advance(coro) : state == DONE ? close_coroutine(coro) : 0;
 }
 
 /* ---- the usual case ---- */
@@ -105,8 +132,8 @@ static int passes(Ticks *t, PyObject *task)
     return bump(task, t->at[T_CANCEL_POINTS]) < 0 ? -1 : 1;
 }
 
-/* The message that parks the task, owned. */
-static PyObject *park_message(Ticks *t, PyObject *abort_func)
+/* A new reference; the function stays the caller's. */
+PyObject *park_message(Ticks *t, PyObject *abort_func)
 {
     newfunc make = (newfunc)PyType_GetSlot((PyTypeObject *)t->park_type, Py_tp_new);
     PyObject *message = make((PyTypeObject *)t->park_type, nothing, NULL);
@@ -128,6 +155,29 @@ static PyObject *unwrap(Ticks *t, PyObject *value)
     return found;
 }
 
+/* A new reference; the value stays the caller's. */
+PyObject *make_value(Ticks *t, PyObject *value)
+{
+    newfunc make = (newfunc)PyType_GetSlot((PyTypeObject *)t->value, Py_tp_new);
+    PyObject *made = make((PyTypeObject *)t->value, nothing, NULL);
+    if (made) {
+        Py_INCREF(value);
+        put(made, value_at, value);
+        Py_INCREF(Py_False);
+        put(made, unwrapped_at, Py_False);
+    }
+    return made;
+}
+
+int class_has(PyObject *self, PyObject *name, PyObject *function)
+{
+    PyObject *found = PyObject_GetAttr((PyObject *)Py_TYPE(self), name);
+    if (!found)
+        PyErr_Clear();
+    Py_XDECREF(found);
+    return found && found == function;
+}
+
 /* A step of `wait_task_rescheduled` while ticks run in C. 1: `*result` is set to what it returns; 0: left to Trio;
  * -1: with an exception; 2: it parks by `*result`. That is a new reference. */
 static int rescheduled(Checkpoint *self, Ticks *t, PyObject *value, PyObject **result)
@@ -144,14 +194,71 @@ static int rescheduled(Checkpoint *self, Ticks *t, PyObject *value, PyObject **r
     return 1;
 }
 
+/* The first step of a method: as `rescheduled`, with a new reference. */
+static int begin(Checkpoint *self, Ticks *t, PyObject *task, PyObject **result)
+{
+    PyObject *points = *field(task, t->at[T_CANCEL_POINTS]), *object = self->argument, *value = self->value;
+    int checks = calls[self->kind].checks;
+    Py_INCREF(points);
+    Py_INCREF(object); /* over the work, which can run the collector, and with it the end of anything */
+    Py_XINCREF(value);
+    int passed = checks ? passes(t, task) : 1;
+    enum begun begun = passed > 0 ? calls[self->kind].begin(t, object, value, result) : passed;
+    Py_XDECREF(value);
+    Py_DECREF(object);
+    if (begun <= UNUSUAL_CALL && checks) {
+        put(task, t->at[T_CANCEL_POINTS], points); /* nothing was done */
+        return begun;
+    }
+    Py_DECREF(points);
+    switch (begun) {
+    case YIELDS:
+        Py_XDECREF(self->value);
+        self->value = *result;
+        Py_INCREF(t->yield_message);
+        *result = t->yield_message;
+        self->state = YIELDED;
+        return 2;
+    case PARKS:
+        Py_CLEAR(self->value);
+        self->state = PARKED;
+        return 2;
+    case RETURNS:
+        finish(self);
+        return 1;
+    default:
+        return begun;
+    }
+}
+
+/* A step of a method: as `rescheduled`, with a new reference. */
+static int step_method(Checkpoint *self, Ticks *t, PyObject *task, PyObject *value, PyObject **result)
+{
+    if (self->state == CREATED && value == Py_None)
+        return begin(self, t, task, result);
+    if (self->state == YIELDED && value == t->again) {
+        *result = self->value;
+        self->value = NULL;
+    } else if (self->state != PARKED || !(*result = unwrap(t, value))) {
+        return 0;
+    } else if (self->kind == SEND) {
+        Py_INCREF(Py_None);
+        Py_DECREF(*result);
+        *result = Py_None;
+    }
+    finish(self);
+    return 1;
+}
+
 static PySendResult checkpoint_send(PyObject *obj, PyObject *value, PyObject **result)
 {
     Checkpoint *self = (Checkpoint *)obj;
     Ticks *t = ticks_here;
     PyObject *task = task_here;
     *result = NULL;
-    if (task && self->kind == RESCHEDULED) {
-        int done = rescheduled(self, t, value, result);
+    if (task && self->kind >= RESCHEDULED) {
+        int done = self->kind == RESCHEDULED ? rescheduled(self, t, value, result)
+                                             : step_method(self, t, task, value, result);
         if (done)
             return done < 0 ? PYGEN_ERROR : done == 1 ? PYGEN_RETURN : PYGEN_NEXT;
     } else if (task && self->state == CREATED && self->kind != IF_CANCELLED && value == Py_None) {
@@ -180,11 +287,9 @@ static PySendResult checkpoint_send(PyObject *obj, PyObject *value, PyObject **r
     return PyIter_Send(self->coro, value, result);
 }
 
-/* A new reference: in a step to an awaitable, elsewhere to a coroutine of Trio's. */
-static PyObject *make(enum kind kind, PyObject *argument)
+/* A new reference to an awaitable. */
+static PyObject *make_awaitable(enum kind kind, PyObject *argument, PyObject *value)
 {
-    if (!task_here)
-        return PyObject_CallFunctionObjArgs(stock[kind], argument, NULL);
     Checkpoint *self;
     if (kept_count) {
         self = kept[--kept_count];
@@ -197,9 +302,27 @@ static PyObject *make(enum kind kind, PyObject *argument)
     self->kind = kind;
     Py_XINCREF(argument);
     self->argument = argument;
+    Py_XINCREF(value);
+    self->value = value;
     if (argument)
         PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+/* A new reference: in a step to an awaitable, elsewhere to a coroutine of Trio's. */
+static PyObject *make(enum kind kind, PyObject *argument)
+{
+    if (!task_here)
+        return PyObject_CallFunctionObjArgs(stock[kind], argument, NULL);
+    return make_awaitable(kind, argument, NULL);
+}
+
+/* The same for a method, called with an object and the method's arguments: a new reference. */
+static PyObject *call_method(enum kind kind, PyObject *const *args, Py_ssize_t n)
+{
+    if (task_here && n == 1 + calls[kind].arguments && calls[kind].takes(args[0]))
+        return make_awaitable(kind, args[0], kind == SEND ? args[1] : kind == LEAVE ? args[2] : NULL);
+    return PyObject_Vectorcall(stock[kind], args, (size_t)n, NULL);
 }
 
 /* ---- what coroutines have ---- */
@@ -319,6 +442,7 @@ static int checkpoint_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((Checkpoint *)self)->coro);
     Py_VISIT(((Checkpoint *)self)->argument);
+    Py_VISIT(((Checkpoint *)self)->value);
     return 0;
 }
 
@@ -356,6 +480,7 @@ static void checkpoint_dealloc(PyObject *obj)
         warn_never_awaited(self);
     Py_CLEAR(self->coro);
     Py_CLEAR(self->argument);
+    Py_CLEAR(self->value);
     if (kept_count < KEPT)
         kept[kept_count++] = self;
     else
@@ -418,19 +543,57 @@ static PyObject *wait_task_rescheduled(PyObject *module, PyObject *abort_func)
     return make(RESCHEDULED, abort_func);
 }
 
+/* Keeps another object in a place, which owns a reference to it. */
+static void keep(PyObject **place, PyObject *object)
+{
+    PyObject *old = *place;
+    Py_INCREF(object);
+    *place = object;
+    Py_XDECREF(old);
+}
+
 static PyObject *use_checkpoints(PyObject *module, PyObject *args)
 {
     PyObject *given[KINDS];
     (void)module;
     if (!PyArg_ParseTuple(args, "nnOOOO", &value_at, &unwrapped_at, &given[0], &given[1], &given[2], &given[3]))
         return NULL;
-    for (int i = 0; i < KINDS; i++) {
-        PyObject *old = stock[i];
-        Py_INCREF(given[i]);
-        stock[i] = given[i];
-        Py_XDECREF(old);
-    }
+    for (int i = 0; i < FUNCTIONS; i++)
+        keep(&stock[i], given[i]);
     Py_RETURN_NONE;
+}
+
+#define METHOD(name, kind)                                                                                    \
+    static PyObject *name(PyObject *module, PyObject *const *args, Py_ssize_t n)                              \
+    {                                                                                                         \
+        (void)module;                                                                                         \
+        return call_method(kind, args, n);                                                                    \
+    }
+METHOD(lock_acquire, ACQUIRE)
+METHOD(lock_enter, ENTER)
+METHOD(lock_leave, LEAVE)
+METHOD(channel_send, SEND)
+METHOD(channel_receive, RECEIVE)
+METHOD(channel_next, NEXT)
+#undef METHOD
+
+/* use_method(name, function, yielded, parked): a function with Trio's code, and those that go on after the work. */
+static PyObject *use_method(PyObject *module, PyObject *args)
+{
+    const char *name;
+    PyObject *given[3];
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sOOO", &name, &given[0], &given[1], &given[2]))
+        return NULL;
+    for (int i = FUNCTIONS; i < KINDS; i++) {
+        if (strcmp(calls[i].name, name) != 0)
+            continue;
+        keep(&stock[i], given[0]);
+        keep(&yielded[i], given[1]);
+        keep(&parked[i], given[2]);
+        Py_RETURN_NONE;
+    }
+    return PyErr_Format(PyExc_ValueError, "no method has the name %s", name);
 }
 
 static PyMethodDef functions[] = {
@@ -440,6 +603,13 @@ static PyMethodDef functions[] = {
     { "wait_task_rescheduled", wait_task_rescheduled, METH_O, "As above." },
     { "use_checkpoints", use_checkpoints, METH_VARARGS,
       "Takes where the fields of outcome.Value lie, and functions with Trio's code, in that order." },
+    { "lock_acquire", (PyCFunction)(void (*)(void))lock_acquire, METH_FASTCALL, "What the method calls." },
+    { "lock_enter", (PyCFunction)(void (*)(void))lock_enter, METH_FASTCALL, "As above." },
+    { "lock_leave", (PyCFunction)(void (*)(void))lock_leave, METH_FASTCALL, "As above." },
+    { "channel_send", (PyCFunction)(void (*)(void))channel_send, METH_FASTCALL, "As above." },
+    { "channel_receive", (PyCFunction)(void (*)(void))channel_receive, METH_FASTCALL, "As above." },
+    { "channel_next", (PyCFunction)(void (*)(void))channel_next, METH_FASTCALL, "As above." },
+    { "use_method", use_method, METH_VARARGS, "Takes a method's name, and functions with the code of Trio's." },
     { NULL, NULL, 0, NULL },
 };
 

@@ -239,6 +239,13 @@ static int spawn_impl(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *k
 
 /* ---- a wake-up ---- */
 
+int may_wake(Ticks *t, PyObject *task)
+{
+    int last = watched_count - 1; /* Runner.reschedule */
+    return last >= 0 && PyDict_GetItemWithError(watched[last].dict, watched[last].name) == watched[last].value &&
+           PyDict_Size(t->hooks) == 1 && get(task, K_RUNNER) == t->runner && get(task, K_SEND_FN) == Py_None;
+}
+
 /* Runner.reschedule */
 static int reschedule(Ticks *t, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
 {
@@ -334,7 +341,8 @@ static PyObject *use_tasks(PyObject *module, PyObject *args)
     return make_shortcuts(cases, functions, CASES);
 }
 
-/* watch_tasks([(dict, name, value), ...]): what has to lie in the classes for tasks to start and end here. */
+/* watch_tasks([(dict, name, value), ...]): what has to lie in the classes for tasks to start and end here;
+ * the last one is `Runner.reschedule`. */
 static PyObject *watch_tasks(PyObject *module, PyObject *list)
 {
     (void)module;

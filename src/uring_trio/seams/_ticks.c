@@ -621,7 +621,9 @@ static int load(PyObject *module)
     Py_DECREF(type);
     if (load_shortcut(module) < 0 || load_io(module) < 0 || load_checkpoint(module) < 0)
         return -1;
-    return load_scope(module) < 0 ? -1 : load_task(module);
+    if (load_scope(module) < 0 || load_task(module) < 0)
+        return -1;
+    return load_lock(module) < 0 ? -1 : load_channel(module);
 }
 
 static PyModuleDef_Slot slots[] = { { Py_mod_exec, load }, { 0, NULL } };

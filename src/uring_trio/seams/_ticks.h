@@ -106,6 +106,9 @@ extern _Thread_local PyObject *task_here;
 /* Makes a parked task runnable, to be resumed with `with`: both are borrowed. */
 int schedule(Ticks *t, PyObject *task, PyObject *with);
 
+/* Whether a parked task of Trio's class may be made runnable here, and not by `Runner.reschedule`. */
+int may_wake(Ticks *t, PyObject *task);
+
 /* The usual end of a task that has returned. 1: it is over; 0: nothing was done, it is for Trio's `task_exited` to do;
  * -1: an exception is set. */
 int leave_task(Ticks *t, PyObject *task);
@@ -116,5 +119,7 @@ int load_checkpoint(PyObject *module);
 int load_scope(PyObject *module);
 int load_shortcut(PyObject *module);
 int load_task(PyObject *module);
+int load_lock(PyObject *module);
+int load_channel(PyObject *module);
 
 #endif

@@ -16,6 +16,7 @@ from trio import socket as _public_socket
 __all__ = [
     "DEFAULT_RECEIVE_SIZE",
     "NAMES",
+    "NAMES_OF_METHODS",
     "NAMES_OF_SCOPES",
     "NAMES_OF_TASKS",
     "NAMES_OF_TICKS",
@@ -138,6 +139,9 @@ NAMES_OF_TASKS = (
     "trio._core._run._NO_SEND",
 )
 """What tasks that start and end in C rely on besides: the fields of their class, and no others."""
+
+NAMES_OF_METHODS = ("trio._core._run.GLOBAL_PARKING_LOT_BREAKER",)
+"""What locks and memory channels in C rely on besides, with the fields of their classes."""
 
 
 class UnsupportedTrio(RuntimeError):

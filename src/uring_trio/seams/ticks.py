@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import outcome
 
-from . import checkpoints, scopes, tasks
+from . import checkpoints, methods, scopes, tasks
 from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, tested
 from .waits import DONE
 
@@ -120,6 +120,7 @@ def make_ticks(
     checkpoints.exchange(C, find_offsets)
     scopes.exchange(C, find_offsets)
     tasks.exchange(C, find_offsets)
+    methods.exchange(C, find_offsets)
     return ticks
 
 

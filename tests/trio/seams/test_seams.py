@@ -17,7 +17,14 @@ from uring_trio import seams
 
 
 @pytest.mark.parametrize(
-    "name", [*seams.NAMES, *seams.NAMES_OF_TICKS, *seams.NAMES_OF_SCOPES, *seams.NAMES_OF_TASKS]
+    "name",
+    [
+        *seams.NAMES,
+        *seams.NAMES_OF_TICKS,
+        *seams.NAMES_OF_SCOPES,
+        *seams.NAMES_OF_TASKS,
+        *seams.NAMES_OF_METHODS,
+    ],
 )
 def test_trio_has(name: str) -> None:
     """Found here without the help of `seams`: as an attribute, or as one that instances get."""
@@ -35,7 +42,8 @@ def test_trio_has(name: str) -> None:
 def test_every_private_name_in_use_is_listed() -> None:
     here = Path(seams.__file__).parent
     text = "".join(path.read_text() for path in sorted(here.glob("*.py")) if path.name != "anyio.py")
-    names = (*seams.NAMES, *seams.NAMES_OF_TICKS, *seams.NAMES_OF_SCOPES, *seams.NAMES_OF_TASKS)
+    lists = seams.NAMES_OF_SCOPES, seams.NAMES_OF_TASKS, seams.NAMES_OF_METHODS
+    names = (*seams.NAMES, *seams.NAMES_OF_TICKS, *(name for each in lists for name in each))
     listed = {part for name in names for part in name.split(".")}
     code = text[: text.index("NAMES = (")] + text[text.index("class UnsupportedTrio") :]
     modules = "context|core_run|core_traps|socket_module|subprocess_module"
