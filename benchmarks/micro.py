@@ -78,7 +78,7 @@ KINDS = [
     Kind("checkpoint", checkpoint, False),
     Kind("ring-checkpoint", checkpoint, True, "checkpoint", {50: 1.03, 1: 0.95}),
     Kind("ring-reused", reused, True, "checkpoint", {50: 1.2, 1: 1.5}),
-    Kind("ring-perform", perform, True, "checkpoint", {50: 1.5, 1: 1.7}),
+    Kind("ring-perform", perform, True, "checkpoint", {50: 0.7, 1: 0.7}),
     Kind("receive", receive, False, "checkpoint"),
     Kind("ring-receive", receive, True, "receive"),
 ]

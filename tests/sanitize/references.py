@@ -419,11 +419,33 @@ async def operations(repeat: Repeat) -> None:
         await uring_trio.perform(ops.nop())
         with raises(OSError):
             await uring_trio.perform(ops.read(CLOSED, bytearray(1)))
+        await uring_trio.perform(ops.statx("/"))
+        with raises(TypeError):
+            await uring_trio.perform(None)  # type: ignore[arg-type]
         with trio.CancelScope() as scope:
             scope.cancel()
             await uring_trio.perform(ops.nop())
 
     await repeat.each(operation, 4)
+
+
+@kind
+async def operations_cancelled(repeat: Repeat) -> None:
+    reader, writer = os.pipe()
+
+    async def operation() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: uring_trio.perform(ops.read(reader, bytearray(1))))
+            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        uring_trio.perform(ops.nop()).close()  # type: ignore[attr-defined]
+        with raises(ValueError):
+            uring_trio.perform(ops.nop()).throw(ValueError("thrown"))  # type: ignore[attr-defined]
+
+    await repeat.each(operation, 4)
+    os.close(reader)
+    os.close(writer)
 
 
 @kind

@@ -394,11 +394,12 @@ class KernelRing:
         handle = self._handle
         return memoryview(ffi.buffer(handle.out, handle.out_cap * handle.out_size))
 
-    def addresses(self) -> tuple[int, int, int, int]:
+    def addresses(self) -> tuple[int, ...]:
         """For other C extensions, the addresses of the mapped ring, of its pointer to the completions of the
-        last cycle, and of the functions ``ur_idle`` and ``ur_cycle``."""
+        last cycle, and of the functions ``ur_idle``, ``ur_cycle``, ``ur_space``, ``ur_put``, ``ur_flush``."""
         out = _number(ffi.addressof(self._handle, "out"))
-        return _number(self._handle), out, _function("ur_idle"), _function("ur_cycle")
+        functions = map(_function, ("ur_idle", "ur_cycle", "ur_space", "ur_put", "ur_flush"))
+        return _number(self._handle), out, *functions
 
     def queue_addresses(self) -> tuple[int, int, int, int]:
         """As `addresses`: the mapped ring, and the functions ``ur_space``, ``ur_queue`` and ``ur_aim``."""

@@ -284,7 +284,7 @@ class Manager(Engine):
             if offset is not None:
                 self.compiled = seams.make_ticks(
                     Operation,
-                    self.table.entries,
+                    (self.table.entries, self.table.free),
                     self.owners,
                     self.foreign,
                     self.ring.addresses(),

@@ -11,6 +11,7 @@ from uring.kernel.op import Multishot, Op, failure
 
 from .. import seams
 from .engine import current
+from .operation import Operation
 from .restrictions import explained
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _LINKED = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
 _UNSUITABLE = _BUFFER_SELECT | _SKIP | _LINKED
 
 
+@seams.compiled("perform", usual=0)
 @enable_ki_protection
 async def perform(op: Op[T], *, timeout: float | None = None) -> T:
     """Runs one operation of ``uring.ops`` on this run's ring and returns its decoded result.
@@ -70,8 +72,19 @@ async def perform(op: Op[T], *, timeout: float | None = None) -> T:
     del op
     res = await running
     if res < 0:
-        raise explained(current(), fields[0], failure(res, name, fields, address, paths))
+        _fail(res, name, fields, address, paths)
     return res if decode is None else decode(res)  # type: ignore[return-value]
+
+
+def _fail(res: int, name: str, fields: Any, address: object, paths: Any) -> None:
+    raise explained(current(), fields[0], failure(res, name, fields, address, paths))
+
+
+def _decoded(decode: Callable[[int], Any], res: int) -> Any:
+    return decode(res)
+
+
+seams.describe_requests(Op, Operation, _UNSUITABLE, _fail, _decoded)
 
 
 async def persist(op: Op[T]) -> T:

@@ -43,10 +43,14 @@ static void leave(Call *c)
         PyErr_Restore(type, exc, traceback);
         Py_DECREF(guard);
     }
+    if (c->owner && c->method->kind->leave)
+        c->method->kind->leave(c);
     Py_CLEAR(c->socket);
     Py_CLEAR(c->owner);
     Py_CLEAR(c->receive);
     Py_CLEAR(c->data);
+    for (int i = 0; i < PARTS && c->kept[i]; i++)
+        Py_CLEAR(c->kept[i]);
     Py_CLEAR(c->delegate);
 }
 
@@ -301,6 +305,8 @@ static int call_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(c->socket);
     Py_VISIT(c->owner);
     Py_VISIT(c->receive);
+    for (int i = 0; i < PARTS; i++)
+        Py_VISIT(c->kept[i]);
     Py_VISIT(c->guard);
     Py_VISIT(c->delegate);
     Py_VISIT(c->frame);
@@ -411,7 +417,8 @@ static PyObject **method_members(Method *m, int i)
 /* Method(kind, all, function, again, socket, guard, flag, unread, usual): None for what is not needed. */
 static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const struct kind *const kinds[] = { &kind_receive, &kind_send, &kind_send_all, &kind_accept };
+    static const struct kind *const kinds[] = { &kind_receive, &kind_send, &kind_send_all, &kind_accept,
+                                               &kind_perform };
     const char *name;
     int all;
     PyObject *given[7], **at;
@@ -432,7 +439,7 @@ static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i]->name, name) == 0)
             m->kind = kinds[i];
-    if (m->kind && m->function && (m->again || m->kind == &kind_send || m->kind == &kind_accept))
+    if (m->kind && m->function && (m->again || !m->kind->arguments || m->kind == &kind_send))
         return (PyObject *)m;
     PyErr_SetString(PyExc_ValueError, "a method has a kind and two functions");
     Py_DECREF(m);
@@ -532,5 +539,5 @@ int load_io(PyObject *module)
         return -1;
     if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0)
         return -1;
-    return load_io_receive(module) < 0 || load_io_connection(module) < 0 ? -1 : 0;
+    return load_io_receive(module) < 0 || load_io_connection(module) < 0 ? -1 : load_io_perform(module);
 }

@@ -32,7 +32,10 @@ struct kind {
     size_t arguments; /* besides the object, at most */
     int (*begin)(Call *, Ticks *, PyObject **message);
     int (*end)(Call *, PyObject *got, PyObject **result);
+    void (*leave)(Call *); /* gives back what a call holds that ends without `end`; NULL: nothing */
 };
+
+enum { PARTS = 4 };
 
 /* A coroutine function in a class, and the names of what it uses of its first argument; NULL: not needed. */
 typedef struct {
@@ -54,7 +57,8 @@ struct call {
     Method *method;
     PyObject *self, *arg;    /* `arg` is NULL where there is none */
     PyObject *socket;        /* while it waits: what it waits for, and by what */
-    PyObject *owner, *receive;
+    PyObject *owner, *receive; /* of a request: its operation, and the ticks of its run */
+    PyObject *kept[PARTS];    /* of a request: what its result needs of its `Op` */
     PyObject *guard;         /* whose flag is to be cleared at the end */
     PyObject *delegate;      /* the coroutine that goes on */
     PyObject *frame;         /* what `cr_frame` shows before there is a delegate */
@@ -63,7 +67,7 @@ struct call {
     long sent;               /* bytes that were sent, or the negative errno of either */
 };
 
-extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept;
+extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform;
 
 /* Starts the method's second coroutine function; 0, or -1. */
 int go_on(Call *c, PyObject *with);
@@ -71,6 +75,10 @@ int go_on(Call *c, PyObject *with);
 int load_io_socket(PyObject *module);
 int load_io_receive(PyObject *module);
 int load_io_connection(PyObject *module);
+int load_io_perform(PyObject *module);
+
+/* Whether the kernel is to hold the current task's deadline, or might have to, in what goes by this operation. */
+int near_deadline(Ticks *t, PyObject *op);
 
 /* ---- sockets ---- */
 

@@ -103,7 +103,7 @@ static int end_accept(Call *c, PyObject *got, PyObject **result)
     return 1;
 }
 
-const struct kind kind_accept = { "accept", 0, begin_accept, end_accept };
+const struct kind kind_accept = { "accept", 0, begin_accept, end_accept, NULL };
 
 /* ---- closing ---- */
 

@@ -44,8 +44,7 @@ static PyTypeObject *receive_type;
 
 /* ---- receiving ---- */
 
-/* Whether the kernel is to hold this task's deadline, or might have to. */
-static int near_deadline(Ticks *t, PyObject *op)
+int near_deadline(Ticks *t, PyObject *op)
 {
     PyObject *reach = *field(op, io.at[O_REACH]), *heap = *field(t->deadlines, t->at[D_HEAP]);
     if (reach == Py_None || !PyList_Size(heap))
@@ -259,7 +258,7 @@ static int end_receive(Call *c, PyObject *got, PyObject **result)
     return 1;
 }
 
-const struct kind kind_receive = { "receive", 1, begin_receive, end_receive };
+const struct kind kind_receive = { "receive", 1, begin_receive, end_receive, NULL };
 
 /* ---- the type ---- */
 

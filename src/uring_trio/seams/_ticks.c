@@ -95,7 +95,7 @@ static int deliver(Ticks *t, int n)
         Py_ssize_t index = (Py_ssize_t)(cqe.user_data & INDEX_MASK);
         PyObject *op = index < PyList_Size(t->entries) ? PyList_GetItem(t->entries, index) : NULL;
         if (op && (PyObject *)Py_TYPE(op) == t->operation_type &&
-            PyLong_AsUnsignedLongLong(*field(op, t->at[O_USER_DATA])) == cqe.user_data) {
+            (uint64_t)user_data_of(t, op) == cqe.user_data) {
             if (deliver_to(t, op, &cqe) < 0)
                 return -1;
             continue;
@@ -453,7 +453,7 @@ static const struct { const char *name; size_t at; } MEMBERS[] = {
 #define MEMBER(name) { #name, offsetof(Ticks, name) }
     MEMBER(task_type), MEMBER(operation_type), MEMBER(runner), MEMBER(runq), MEMBER(tasks),
     MEMBER(idle), MEMBER(deadlines), MEMBER(instruments), MEMBER(hooks), MEMBER(run_context), MEMBER(module),
-    MEMBER(yield_message), MEMBER(park_type), MEMBER(entries), MEMBER(owners), MEMBER(registered), MEMBER(done), MEMBER(again), MEMBER(value),
+    MEMBER(yield_message), MEMBER(park_type), MEMBER(entries), MEMBER(free), MEMBER(owners), MEMBER(registered), MEMBER(done), MEMBER(again), MEMBER(value),
     MEMBER(error), MEMBER(quiet), MEMBER(stray), MEMBER(foreign),
     MEMBER(shuffle),
 #undef MEMBER
@@ -477,13 +477,18 @@ static int fill(Ticks *t, PyObject *objects, PyObject *offsets, PyObject *ring)
     }
     for (int i = 0; i < FIELDS; i++)
         t->at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
-    unsigned long long handle, out, idle, cycle;
-    if (PyErr_Occurred() || !PyArg_ParseTuple(ring, "KKKK", &handle, &out, &idle, &cycle))
+    unsigned long long handle, out, idle, cycle, space, put, flush;
+    if (PyErr_Occurred() ||
+        !PyArg_ParseTuple(ring, "KKKKKKK", &handle, &out, &idle, &cycle, &space, &put, &flush))
         return -1;
     t->ring = (void *)(uintptr_t)handle;
     t->out = (const struct cqe *const *)(uintptr_t)out;
     t->idle_ring = (int (*)(void *))(uintptr_t)idle;
     t->cycle = (int (*)(void *, double))(uintptr_t)cycle;
+    t->space = (int (*)(void *))(uintptr_t)space;
+    t->put = (int (*)(void *, uint64_t, int, int64_t, int, uint64_t, uint64_t, uint32_t, uint32_t, int, int,
+                      uint64_t))(uintptr_t)put;
+    t->flush = (int (*)(void *, int))(uintptr_t)flush;
     t->append = PyObject_GetAttrString(t->runq, "append");
     t->clear = PyObject_GetAttrString(t->runq, "clear");
     t->resume = PyObject_GetAttrString((PyObject *)t, "resume");

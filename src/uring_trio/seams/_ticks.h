@@ -31,7 +31,7 @@ typedef struct {
     PyObject *run_context;    /* the dict of GLOBAL_RUN_CONTEXT in this thread */
     PyObject *module;         /* the dict of the module of Trio's loop */
     PyObject *yield_message, *park_type;
-    PyObject *entries;        /* the in-flight table's list */
+    PyObject *entries, *free; /* the in-flight table's lists: all, and those that are free */
     PyObject *owners, *registered; /* the run's `Fd` of each descriptor; what waits in Trio's own manager */
     PyObject *done, *again;   /* what completed operations and shielded checkpoints are resumed with */
     PyObject *value, *error;  /* outcome.Value, outcome.Error */
@@ -39,7 +39,8 @@ typedef struct {
     PyObject *quiet, *stray, *foreign, *shuffle;
     unsigned long long count; /* batches run here */
     double offset;            /* of Trio's clock */
-    int (*idle_ring)(void *), (*cycle)(void *, double);
+    int (*idle_ring)(void *), (*cycle)(void *, double), (*space)(void *), (*flush)(void *, int);
+    int (*put)(void *, uint64_t, int, int64_t, int, uint64_t, uint64_t, uint32_t, uint32_t, int, int, uint64_t);
     PyCFunction append_to;    /* of `append`, called directly; NULL: it takes more than an argument */
     PyObject *queue;          /* its first argument: runq, borrowed from `append` */
     void *ring;
@@ -86,6 +87,14 @@ static inline int bump(PyObject *obj, Py_ssize_t at)
         return -1;
     put(obj, at, more);
     return 0;
+}
+
+/* The user_data of an operation; negative with an exception: it is no number. PyLong_AsLongLong takes three times as
+ * long for a number of this size. */
+static inline long long user_data_of(Ticks *t, PyObject *op)
+{
+    int over;
+    return PyLong_AsLongLongAndOverflow(*field(op, t->at[O_USER_DATA]), &over);
 }
 
 /* The monotonic clock, in seconds. */

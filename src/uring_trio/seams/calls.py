@@ -4,8 +4,8 @@
 are awaitables that need no frame; elsewhere, and for everything uncommon, they are the function's own. The
 function stays the reference: the method has its name, signature and docstring.
 
-`describe_sockets` says where the C code finds the fields that it looks at. Before that, and where a field is
-not as expected, every call is the function's.
+`describe_sockets` and `describe_requests` say where the C code finds the fields that it looks at. Before that,
+and where a field is not as expected, every call is the function's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import outcome
 
-__all__ = ["closing", "compiled", "describe_sockets", "is_plain", "make_receive"]
+__all__ = ["closing", "compiled", "describe_requests", "describe_sockets", "is_plain", "make_receive"]
 
 S = TypeVar("S", bound="Callable[..., None]")
 F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, Any]]")
@@ -32,6 +32,7 @@ F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, Any]]")
 is_plain: Callable[[int], bool] | None = None if C is None else C.is_plain
 """Whether a stream socket has nothing beside its stream, see `uring_trio.net.urgent_data`. None: no C."""
 
+_REQUEST = ("fields", "decode", "address", "paths", "name", "pins", "discard", "command")
 _DESCRIPTOR = ("reader", "writer", "others", "_leaving", "receive_size", "receive", "receiving")
 
 
@@ -49,7 +50,7 @@ def compiled(
     """A decorator of coroutine functions with one argument besides ``self``.
 
     Args:
-        kind: ``receive``, ``send``, ``send_all`` or ``accept``.
+        kind: ``receive``, ``send``, ``send_all`` or ``accept``; or ``perform``, which is a function.
         again: goes on after a result that is not usual, with self, the argument, the `Fd` (None for a
             send) and the result: a negative errno, or how much was sent.
         socket: the attribute that holds the socket; None: ``self`` is it.
@@ -106,6 +107,38 @@ def describe_sockets(
         there = C.numbers(plain) == (plain.fileno(), plain.family)
     if offsets is not None and there and C.numbers(plain) == (-1, plain.family):
         C.describe(sockets, descriptors, type(plain), DONE, _unwrap, prepare, adopt, offsets)
+
+
+def describe_requests(
+    requests: type,
+    operations: type,
+    refused: int,
+    fail: Callable[..., object],
+    decode: Callable[[Callable[[int], Any], int], Any],
+) -> None:
+    """Says of which classes requests and their operations are, once for the process. `describe_sockets` is
+    needed besides.
+
+    Args:
+        refused: the flags of an entry that are for the function to refuse.
+        fail: raises the exception of a result, with the request's name, fields, address and paths.
+        decode: calls a request's decoder with a result.
+    """
+    if C is None or not tested() or not all(map(present, NAMES_OF_TICKS)):
+        return
+    wanted = [
+        *((requests, name) for name in _REQUEST),
+        *((operations, name) for name in ("name", "fd", "discard")),
+    ]
+    offsets = find_offsets(wanted)
+    if offsets is not None:
+        C.describe_requests(
+            requests, enable_ki_protection(fail), enable_ki_protection(decode), _release, refused, offsets
+        )
+
+
+def _release(op: Any) -> None:
+    op.engine.release(op)
 
 
 def make_receive(ticks: Any, op: Any, template: Any, ring: Any, buffers: Any) -> Any:

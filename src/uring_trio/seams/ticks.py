@@ -61,10 +61,10 @@ _offsets: dict[type, tuple[int, ...] | None] = {}
 
 def make_ticks(
     operation: type,
-    entries: list[Any],
+    table: tuple[list[Any], list[Any]],
     owners: dict[int, Any],
     foreign: Any,
-    ring: tuple[int, int, int, int],
+    ring: tuple[int, ...],
     offset: float,
     quiet: Callable[[], float],
     stray: Callable[[int, int, int], None],
@@ -72,10 +72,11 @@ def make_ticks(
     """The ticks of the current run, or None where Trio's own loop has to do them all.
 
     Args:
-        operation: the class of ``entries``, the list of the in-flight table.
+        operation: the class of what is in ``table``, the two lists of the in-flight table: all, and those
+            that are free.
         owners: the `Fd` of each descriptor in use; ``foreign``: Trio's own manager beside the ring's.
-        ring: addresses of the mapped ring, of its pointer to completions, and of two functions of the shim:
-            whether it is idle, and one cycle.
+        ring: addresses of the mapped ring, of its pointer to completions, and of functions of the shim:
+            whether it is idle, one cycle, the room in its queue, an entry into it, its submission.
         offset: seconds that Trio's clock is ahead of the monotonic clock.
         quiet: how many seconds the run may wait as far as its manager is concerned; negative: not at all.
         stray: what takes a completion that belongs to no operation.
@@ -104,7 +105,8 @@ def make_ticks(
         "module": vars(core_run),
         "yield_message": core_traps.CancelShieldedCheckpoint,
         "park_type": core_traps.WaitTaskRescheduled,
-        "entries": entries,
+        "entries": table[0],
+        "free": table[1],
         "owners": owners,
         "registered": foreign._registered,
         "done": DONE,
