@@ -240,6 +240,23 @@ async def echo_uring_stream(measure: Measure, near: socket.socket) -> None:
     await echo(measure, uring_trio.UringStream(trio.socket.from_stdlib_socket(near)))
 
 
+async def echo_chunks(measure: Measure, near: socket.socket) -> None:
+    import uring_trio
+
+    stream = uring_trio.UringStream(trio.socket.from_stdlib_socket(near))
+    async with stream.chunks() as chunks:
+
+        async def step(rounds: int) -> None:
+            left = rounds
+            async for data in chunks:
+                await stream.send_all(data)
+                left -= 1
+                if not left:
+                    return
+
+        await measure(step)
+
+
 async def echo(measure: Measure, stream: Any) -> None:
     async def step(rounds: int) -> None:
         for _ in range(rounds):
@@ -320,6 +337,7 @@ KINDS = [
     Kind("echo, Trio's socket", echo_socket, 200, connection),
     Kind("echo, SocketStream", echo_stream, 200, connection),
     Kind("echo, UringStream", echo_uring_stream, 200, connection, stock=False),
+    Kind("echo, chunks", echo_chunks, 200, connection, stock=False),
 ]
 STOCK = "stock "
 
