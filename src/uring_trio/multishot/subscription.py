@@ -166,6 +166,7 @@ class Subscription:
         """Whether it was closed: `get` raises `trio.ClosedResourceError`."""
         return self.state in OVER
 
+    @seams.compiled("get", usual=0)
     @enable_ki_protection
     async def get(self) -> tuple[int, int]:
         """The next completion's result and flags, or the result that ended the multishot: an errno,
@@ -388,3 +389,6 @@ class Subscription:
     def _abort(self, raise_cancel: object) -> seams.Abort:
         self.task = None
         return seams.Abort.SUCCEEDED
+
+
+seams.describe_subscriptions(Subscription, S.ARMED, S.RESTING)

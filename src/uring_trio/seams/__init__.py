@@ -6,11 +6,20 @@ and resumes them, ``attempts`` has the checkpoints of calls that do not wait, ``
 usual steps in C and ``calls`` the fast path of methods, ``checkpoints`` and ``patches`` replace parts of
 Trio, ``anyio`` parts of AnyIO, ``protocols`` says what is expected of the rooms above. No Python module here
 knows what an operation does; ``_io_socket.c``, ``_io_receive.c`` and ``_io_connection.c`` repeat the fast
-path of `net.socket` in C, ``_io_perform.c`` that of `core.perform`.
+path of `net.socket` in C, ``_io_perform.c`` that of `core.perform`, ``_io_next.c`` that of
+`multishot.subscription`.
 """
 
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause
-from .calls import closing, compiled, describe_requests, describe_sockets, is_plain, make_receive
+from .calls import (
+    closing,
+    compiled,
+    describe_requests,
+    describe_sockets,
+    describe_subscriptions,
+    is_plain,
+    make_receive,
+)
 from .checkpoints import restore as restore_checkpoints
 from .methods import restore as restore_methods
 from .names import (
@@ -118,6 +127,7 @@ __all__ = [
     "deliver",
     "describe_requests",
     "describe_sockets",
+    "describe_subscriptions",
     "epoll_of",
     "inline",
     "interrupted",

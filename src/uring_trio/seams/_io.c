@@ -71,6 +71,14 @@ int go_on(Call *c, PyObject *with)
     return 0;
 }
 
+int start_over(Call *c)
+{
+    if (!(c->delegate = coroutine_of(c)))
+        return -1;
+    c->state = DELEGATED;
+    return 0;
+}
+
 static PySendResult pass_on(Call *c, PyObject *value, PyObject **result)
 {
     PyObject *delegate = c->delegate; /* held during the call */
@@ -86,6 +94,10 @@ static PySendResult begin(Call *c, PyObject **message)
 {
     Ticks *t = ticks_here;
     int usual = t && io.ready ? c->method->kind->begin(c, t, message) : 0;
+    if (usual == 2) {
+        leave(c);
+        return PYGEN_RETURN;
+    }
     if (usual > 0) {
         c->state = WAITING;
         return PYGEN_NEXT;
@@ -418,7 +430,7 @@ static PyObject **method_members(Method *m, int i)
 static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static const struct kind *const kinds[] = { &kind_receive, &kind_send, &kind_send_all, &kind_accept,
-                                               &kind_perform };
+                                               &kind_perform, &kind_get };
     const char *name;
     int all;
     PyObject *given[7], **at;
@@ -539,5 +551,7 @@ int load_io(PyObject *module)
         return -1;
     if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0)
         return -1;
-    return load_io_receive(module) < 0 || load_io_connection(module) < 0 ? -1 : load_io_perform(module);
+    return load_io_receive(module) < 0 || load_io_connection(module) < 0 || load_io_perform(module) < 0
+               ? -1
+               : load_io_next(module);
 }

@@ -26,7 +26,8 @@ extern struct io io;
 typedef struct call Call;
 
 /* What a method does. Each returns 1: there is a message or a result, which the caller owns; 0: a coroutine has to
- * go on, `again` if `go_on` was called, else from the beginning: nothing was done; -1: an exception is set. */
+ * go on, `again` if `go_on` was called, else from the beginning: nothing was done; -1: an exception is set. `begin` may
+ * return 2: there is the result already. */
 struct kind {
     const char *name;
     size_t arguments; /* besides the object, at most */
@@ -67,7 +68,10 @@ struct call {
     long sent;               /* bytes that were sent, or the negative errno of either */
 };
 
-extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform;
+extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform, kind_get;
+
+/* Starts the method's function from the beginning, from `end`: as if nothing had been done. 0, or -1. */
+int start_over(Call *c);
 
 /* Starts the method's second coroutine function; 0, or -1. */
 int go_on(Call *c, PyObject *with);
@@ -76,6 +80,7 @@ int load_io_socket(PyObject *module);
 int load_io_receive(PyObject *module);
 int load_io_connection(PyObject *module);
 int load_io_perform(PyObject *module);
+int load_io_next(PyObject *module);
 
 /* Whether the kernel is to hold the current task's deadline, or might have to, in what goes by this operation. */
 int near_deadline(Ticks *t, PyObject *op);

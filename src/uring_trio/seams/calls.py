@@ -4,8 +4,8 @@
 are awaitables that need no frame; elsewhere, and for everything uncommon, they are the function's own. The
 function stays the reference: the method has its name, signature and docstring.
 
-`describe_sockets` and `describe_requests` say where the C code finds the fields that it looks at. Before that,
-and where a field is not as expected, every call is the function's.
+`describe_sockets`, `describe_requests` and `describe_subscriptions` say where the C code finds the fields
+that it looks at. Before that, and where a field is not as expected, every call is the function's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     import outcome
 
-__all__ = ["closing", "compiled", "describe_requests", "describe_sockets", "is_plain", "make_receive"]
+__all__ = [
+    "closing",
+    "compiled",
+    "describe_requests",
+    "describe_sockets",
+    "describe_subscriptions",
+    "is_plain",
+    "make_receive",
+]
 
 S = TypeVar("S", bound="Callable[..., None]")
 F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, Any]]")
@@ -33,6 +41,7 @@ is_plain: Callable[[int], bool] | None = None if C is None else C.is_plain
 """Whether a stream socket has nothing beside its stream, see `uring_trio.net.urgent_data`. None: no C."""
 
 _REQUEST = ("fields", "decode", "address", "paths", "name", "pins", "discard", "command")
+_SUBSCRIPTION = ("queue", "state", "task", "_taking", "park")
 _DESCRIPTOR = ("reader", "writer", "others", "_leaving", "receive_size", "receive", "receiving")
 
 
@@ -50,7 +59,8 @@ def compiled(
     """A decorator of coroutine functions with one argument besides ``self``.
 
     Args:
-        kind: ``receive``, ``send``, ``send_all`` or ``accept``; or ``perform``, which is a function.
+        kind: ``receive``, ``send``, ``send_all`` or ``accept``; ``get`` of subscriptions; or ``perform``,
+            which is a function.
         again: goes on after a result that is not usual, with self, the argument, the `Fd` (None for a
             send) and the result: a negative errno, or how much was sent.
         socket: the attribute that holds the socket; None: ``self`` is it.
@@ -135,6 +145,15 @@ def describe_requests(
         C.describe_requests(
             requests, enable_ki_protection(fail), enable_ki_protection(decode), _release, refused, offsets
         )
+
+
+def describe_subscriptions(subscriptions: type, armed: object, resting: object) -> None:
+    """Says of which class subscriptions are, and two of their states, once for the process."""
+    if C is None or not tested() or not all(map(present, NAMES_OF_TICKS)):
+        return
+    offsets = find_offsets((subscriptions, name) for name in _SUBSCRIPTION)
+    if offsets is not None:
+        C.describe_subscriptions(subscriptions, armed, resting, offsets)
 
 
 def _release(op: Any) -> None:

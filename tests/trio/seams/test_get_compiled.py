@@ -1,0 +1,174 @@
+"""`Subscription.get` in C: it waits and takes as its coroutine does, and one task at a time."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from tests.trio.bothways import CALL, compiled_here, connected, on_ring, parked, turns
+from uring_trio import UringStream, ticks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+
+@asynccontextmanager
+async def streams() -> AsyncIterator[tuple[UringStream, UringStream]]:
+    async with connected() as (near, far):
+        yield UringStream(near), UringStream(far)
+
+
+def same(program: Callable[[UringStream, UringStream], Awaitable[Any]]) -> Any:
+    """What a program with the ends of a connection returns, by coroutines and in C."""
+
+    async def main() -> Any:
+        async with streams() as (near, far):
+            with trio.fail_after(60):
+                return await program(near, far)
+
+    return on_ring(main)
+
+
+@asynccontextmanager
+async def armed(near: UringStream, far: UringStream) -> AsyncIterator[Any]:
+    """Chunks whose request is armed; before the first item the coroutine arms it."""
+    async with far.chunks() as chunks:
+        await near.send_all(b"armed")
+        assert await anext(chunks) == b"armed"
+        yield chunks
+
+
+async def next_of(items: Any, found: list[Any]) -> None:
+    try:
+        found.append(await anext(items))
+    except (Exception, trio.Cancelled) as exc:
+        found.append(type(exc).__name__)
+        if isinstance(exc, trio.Cancelled):
+            raise
+
+
+def test_items_come_in_order_and_end() -> None:
+    async def program(near: UringStream, far: UringStream) -> list[Any]:
+        found: list[Any] = []
+        async with armed(near, far) as chunks, trio.open_nursery() as nursery:
+            for text in (b"one", b"two", b"three"):
+                await parked(nursery, next_of, chunks, found)
+                await near.send_all(text)
+                while not found or found[-1] != text:
+                    await trio.lowlevel.checkpoint()
+            await near.send_eof()
+            await next_of(chunks, found)
+            await next_of(chunks, found)
+        await next_of(chunks, found)
+        return found
+
+    assert same(program) == [
+        *(b"one", b"two", b"three"),
+        *("StopAsyncIteration", "StopAsyncIteration", "ClosedResourceError"),
+    ]
+
+
+def test_a_cancel_loses_nothing() -> None:
+    async def program(near: UringStream, far: UringStream) -> list[Any]:
+        found: list[Any] = []
+        async with armed(near, far) as chunks:
+            async with trio.open_nursery() as nursery:
+                await parked(nursery, next_of, chunks, found)
+                nursery.cancel_scope.cancel()
+            await near.send_all(b"kept")
+            await turns()
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await next_of(chunks, found)
+            await next_of(chunks, found)
+        return found
+
+    assert same(program) == ["Cancelled", "Cancelled", b"kept"]
+
+
+def test_one_task_at_a_time() -> None:
+    async def program(near: UringStream, far: UringStream) -> list[Any]:
+        found: list[Any] = []
+        async with armed(near, far) as chunks, trio.open_nursery() as nursery:
+            await parked(nursery, next_of, chunks, found)
+            await next_of(chunks, found)
+            await near.send_all(b"first")
+        return found
+
+    assert same(program) == ["BusyResourceError", b"first"]
+
+
+def test_a_close_wakes_it() -> None:
+    async def program(near: UringStream, far: UringStream) -> list[Any]:
+        found: list[Any] = []
+        async with armed(near, far) as chunks, trio.open_nursery() as nursery:
+            await parked(nursery, next_of, chunks, found)
+            await far.aclose()
+            await turns()
+        return found
+
+    assert same(program) == ["ClosedResourceError"]
+
+
+def test_a_call_that_is_thrown_away_lets_others_in() -> None:
+    async def program(near: UringStream, far: UringStream) -> list[Any]:
+        found: list[Any] = []
+        async with far.chunks() as chunks:
+            subscription: Any = chunks._subscription
+            await near.send_all(b"first")
+            await next_of(chunks, found)
+            for end in ("close", "throw", "drop"):
+                call = subscription.get()
+                assert (type(call) is CALL) is compiled_here()
+                assert call.send(None) is subscription.park
+                assert subscription._taking
+                if end == "close":
+                    call.close()
+                elif end == "throw":
+                    with pytest.raises(ZeroDivisionError):
+                        call.throw(ZeroDivisionError())
+                del call
+                assert not subscription._taking
+            subscription.task = None
+            await near.send_all(b"second")
+            await next_of(chunks, found)
+        return found
+
+    assert same(program) == [b"first", b"second"]
+
+
+def test_a_consumer_that_falls_behind_is_told_everything() -> None:
+    async def program(near: UringStream, far: UringStream) -> int:
+        size, got = 300_000, 0
+
+        async def send() -> None:
+            for _ in range(20):
+                await near.send_all(bytes(size // 20))
+                await turns()
+            await near.send_eof()
+
+        async with far.chunks(chunk_size=1000, buffers=2) as chunks, trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            async for data in chunks:
+                got += len(data)
+                if got % 3 == 0:
+                    await turns()
+        return got
+
+    assert same(program) == 300_000
+
+
+def test_other_iterators() -> None:
+    async def program(near: UringStream, far: UringStream) -> int:
+        count = 0
+        async with ticks(0.001) as clock:
+            async for _ in clock:
+                count += 1
+                if count == 3:
+                    return count
+        return 0
+
+    assert same(program) == 3
