@@ -29,7 +29,6 @@ from .positional import Positional
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from types import TracebackType
     from typing import Self
 
     from .handle import Descriptor
@@ -181,11 +180,6 @@ class RingFile(Positional, trio.abc.AsyncResource):
                 await file.drain()
             finally:
                 self._let_go()
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _flush(self) -> None:
         """Writes what is buffered, in this call's turn."""

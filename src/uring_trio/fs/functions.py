@@ -45,6 +45,7 @@ __all__ = [
     "getxattr",
     "link",
     "mkdir",
+    "open_named",
     "read_dir_stats",
     "rename",
     "renamed",
@@ -454,12 +455,12 @@ async def copy_file(
         # Must not be opened: the open would wait for the other end, or read an empty file.
         if not isinstance(there, OSError) and modes.S_ISFIFO(there.st_mode):
             raise shutil.SpecialFileError(f"`{os.fsdecode(path)}` is a named pipe")
-    source = await _open(source_name, os.O_RDONLY, src)
+    source = await open_named(source_name, src, os.O_RDONLY)
     try:
         there = os.fstat(source)
         if modes.S_ISDIR(there.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(src))
-        target = await _open(target_name, os.O_WRONLY | os.O_CREAT, dst)
+        target = await open_named(target_name, dst, os.O_WRONLY | os.O_CREAT)
         try:
             if os.path.samestat(there, os.fstat(target)):
                 raise shutil.SameFileError(f"{src!r} and {dst!r} are the same file")
@@ -512,9 +513,10 @@ async def _read(source: int, memory: bytearray, offset: int, path: Path) -> int:
     return have
 
 
-async def _open(name: Path, flags: int, path: Path) -> int:
+async def open_named(name: Path, path: Path, flags: int, mode: int = 0o666) -> int:
+    """`open_descriptor` of an absolute name; errors are of ``path``, as the caller was given it."""
     try:
-        return await open_descriptor(name, flags)
+        return await open_descriptor(name, flags, mode)
     except OSError as exc:
         raise renamed(exc, path) from None
 

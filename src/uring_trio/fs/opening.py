@@ -15,8 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .buffered import BufferedFile
-from .descriptors import open_descriptor
-from .functions import absolute, renamed
+from .functions import absolute, open_named
 from .handle import Descriptor
 from .raw import RawFile
 from .stdlib_file import Stock, raw_under
@@ -127,7 +126,7 @@ async def open_file(
     path = os.fspath(file)
     flags = _flags_of(path, mode, buffering, encoding, errors, newline, closefd)
     if opener is None:
-        fd = await _open(path, flags)
+        fd = await open_named(absolute(path), path, flags)
     else:
         await trio.lowlevel.checkpoint()
         fd = _ask(opener, path, flags)
@@ -173,13 +172,6 @@ def _ask(opener: Opener, path: Any, flags: int) -> int:
         raise ValueError(f"opener returned {fd}")
     os.set_inheritable(fd, False)
     return fd
-
-
-async def _open(path: Any, flags: int) -> int:
-    try:
-        return await open_descriptor(absolute(path), flags)
-    except OSError as exc:
-        raise renamed(exc, path) from None
 
 
 def _flags_of(path: Any, mode: str, *others: Any) -> int:

@@ -25,7 +25,6 @@ from uring.errors import EXPLAINED
 from .. import seams
 from . import functions as paths
 from . import open_file
-from .descriptors import open_descriptor
 
 if TYPE_CHECKING:
     from typing import Self
@@ -302,10 +301,7 @@ class PathMethods:
             else:
                 return
         flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
-        try:
-            os.close(await open_descriptor(name, flags, mode))
-        except OSError as exc:
-            raise paths.renamed(exc, given) from None
+        os.close(await paths.open_named(name, given, flags, mode))
 
 
 class Path(PathMethods, trio.Path, pathlib.PurePosixPath):

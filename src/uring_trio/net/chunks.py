@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket as _stdlib
 from functools import cache
+from operator import not_
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
@@ -86,7 +87,7 @@ class ByteItems(Items[T_co]):
         self._group = group
         fields = self._fields(owner, group.number)
         return Subscription(
-            owner, self._name, fields, self._discard, limit=self._count, group=group, ends=_is_zero
+            owner, self._name, fields, self._discard, limit=self._count, group=group, ends=not_
         )
 
     @enable_ki_protection
@@ -208,7 +209,3 @@ def bundles_work() -> bool:
 
 def _read_fields(owner: Fd, group: int) -> tuple[int, ...]:
     return _READ_MULTISHOT, _SELECT, owner.fd, _CURRENT_POSITION, 0, 0, 0, group, 0, 0
-
-
-def _is_zero(res: int) -> bool:
-    return res == 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import socket as _stdlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import not_
+from typing import Any, NamedTuple
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -25,9 +26,6 @@ from ..multishot.leases import Group, borrow_group
 from ..multishot.subscription import Subscription
 from .bind_errors import advise
 from .socket import RingSocket, adopt
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["Datagram", "UringDatagrams", "open_udp"]
 
@@ -197,14 +195,6 @@ class UringDatagrams(trio.abc.AsyncResource):
         self.socket.close()
         await trio.lowlevel.checkpoint()
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
     def __repr__(self) -> str:
         return f"<UringDatagrams {self.socket!r}>"
 
@@ -304,7 +294,7 @@ class _Incoming(Items[Datagram]):
             limit=self._buffers,
             pins=self._message,
             group=group,
-            ends=_is_shut_down,
+            ends=not_,  # 0: the socket is shut down
         )
         owner.receiving = subscription
         return subscription
@@ -326,10 +316,6 @@ class _Incoming(Items[Datagram]):
     def _discard(self, res: int, flags: int) -> None:
         if flags & _BUFFER:
             self._group.recycle(flags >> 16)
-
-
-def _is_shut_down(res: int) -> bool:
-    return res == 0
 
 
 def _check_sizes(size: int, control_size: int) -> None:

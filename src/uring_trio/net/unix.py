@@ -154,10 +154,6 @@ class _UnixListener(UringListener):
         finally:
             self.socket.close()
 
-    async def aclose(self) -> None:
-        self.close()
-        await trio.lowlevel.checkpoint()
-
 
 async def _open(path: Path, backlog: int | None, mode: int | None) -> _UnixListener:
     current()

@@ -19,6 +19,7 @@ import os
 import select
 from collections import deque
 from functools import partial
+from operator import not_
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -361,7 +362,7 @@ class ZeroCopySubscription(Subscription):
         self._feed = feed
         self.share: _Share = _Share(feed, self)
         super().__init__(
-            owner, "recv_zero_copy", (_RECV_ZC,), discard, feed.pages, group=self.share, ends=_is_zero
+            owner, "recv_zero_copy", (_RECV_ZC,), discard, feed.pages, group=self.share, ends=not_
         )
 
     @property
@@ -446,7 +447,3 @@ class _Receive:
 
 def _abort(raise_cancel: object) -> seams.Abort:
     return seams.Abort.FAILED  # it is waited for in a shield
-
-
-def _is_zero(res: int) -> bool:
-    return res == 0
