@@ -25,7 +25,7 @@ async def digest(jobs: Jobs, results: Results) -> None:
             async for number, data in jobs:
                 await results.send((number, hashlib.sha256(data).hexdigest()))
         except trio.BrokenResourceError:
-            pass  # nobody wants them any more
+            pass  # the other end was closed
 
 
 class Digests:

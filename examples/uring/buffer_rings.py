@@ -1,6 +1,6 @@
 """Memory that the kernel chooses when data is there: buffer rings, bundles, groups of many sizes.
 
-A receive that waits with a buffer of its own holds memory for as long as nobody sends. With a group of
+A receive that waits with a buffer of its own holds memory until data comes. With a group of
 buffers the kernel takes one when data has come, says which, and gets it back when its data was read.
 
 Run: python examples/uring/buffer_rings.py

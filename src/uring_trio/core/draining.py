@@ -62,7 +62,7 @@ def leak(operations: int, *what: object) -> None:
 
 
 def dispose(engine: Engine, user_data: int, res: int, flags: int) -> None:
-    """The completion of an operation whose task is not told any more."""
+    """Takes the completion of an operation whose task is not resumed any more."""
     op = engine.table.find(user_data)
     if op is None:
         return

@@ -145,7 +145,7 @@ class Fd:
 
     @classmethod
     def borrow(cls, engine: Engine, fd: int) -> Fd:
-        """The `Fd` of a descriptor that somebody else owns; call `forget` when done with it."""
+        """The `Fd` of a descriptor that other code owns; call `forget` when done with it."""
         owner = engine.owners.get(fd)
         if owner is None:
             owner = engine.owners[fd] = cls(engine, fd, owned=False)

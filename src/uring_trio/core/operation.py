@@ -120,8 +120,8 @@ class Operation(Entry):
         return True
 
     def settle(self) -> Any:
-        """What the task resumes with after its last completion, for an operation that somebody
-        interrupted or whose owner went away. A result that arrived beats a cancel."""
+        """What the task resumes with after its last completion, for an operation that was interrupted
+        or whose owner went away. A result that arrived beats a cancel."""
         interrupt, self.interrupt = self.interrupt, None
         if self.retired:
             self.engine.release(self)

@@ -82,7 +82,7 @@ class Descriptor:
         self.fd: int = raw.fileno()
         mode = os.fstat(self.fd).st_mode
         self.regular: bool = stat.S_ISREG(mode) or stat.S_ISBLK(mode)
-        # With O_DIRECT a read waits for the device, whatever it is told.
+        # With O_DIRECT a read waits for the device, whatever its flags.
         self.cached: bool = self.regular and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_DIRECT
         self.waits: bool = not self.regular
         self.manager: Any = seams.manager_here()

@@ -34,7 +34,7 @@ __all__ = ["CodedFile"]
 _CHUNK = 8192
 
 # Where a position keeps what it is made of: the decoder's start, its flags then, the bytes to feed it and the
-# characters to skip from there on, and whether it has to be told that the bytes end.
+# characters to skip from there on, and whether the bytes are final for it.
 _POSITION = (1 << 64) - 1
 _INT = (1 << 32) - 1
 _FLAGS_AT, _FEED_AT, _SKIP_AT, _EOF_AT = 64, 96, 128, 160

@@ -65,7 +65,7 @@ def _open(capacity: int = 1) -> tuple[RingSendChannel[Any], RingReceiveChannel[A
 if TYPE_CHECKING:
 
     class open_ring_channel(tuple["RingSendChannel[T]", "RingReceiveChannel[T]"]):
-        """A function with a type argument, as checkers can be told of it: see `_open`."""
+        """A function with a type argument, in a form that type checkers accept: see `_open`."""
 
         def __new__(cls, capacity: int = 1) -> tuple[RingSendChannel[T], RingReceiveChannel[T]]:  # type: ignore[misc]
             ...
@@ -114,7 +114,7 @@ async def futex_wait(word: Any, value: int) -> bool:
 async def futex_wake(word: Any, n: int = 1) -> int:
     """Wakes up to ``n`` waiters of a word, in any process; returns how many (Linux 6.7).
 
-    A checkpoint. A cancelled call has woken nobody, or ends first and returns its result.
+    A checkpoint. A cancelled call has woken no waiter, or ends first and returns its result.
 
     Args:
         word: the buffer that the waiters named.

@@ -23,8 +23,8 @@ class State(Enum):
     ARMED = "in flight"
     PAUSING = "in flight, asked to end because the queue is full"
     RESTING = "not in flight until there is room"
-    ENDED = "over, which the next get tells"
-    CLOSING = "in flight, nobody listens any more"
+    ENDED = "over; the next get returns the end"
+    CLOSING = "in flight, asked to end because it was closed"
     CLOSED = "over for good"
 
 

@@ -209,7 +209,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None, *, timeout: float | None = None) -> bytes:
         """Waits for data: up to ``max_bytes`` of what has arrived, or b"" at the end of the stream.
 
-        Nothing is lost to a cancel: data that arrived is returned, or is still in the socket.
+        Nothing is lost to a cancel: data that arrived is returned, or stays in the socket.
 
         Args:
             max_bytes: how many bytes at most; None: 64 KiB.

@@ -53,7 +53,7 @@ _MULTISHOT = int(abi.IORING_RECV_MULTISHOT) << 8
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _MORE = int(abi.IORING_CQE_F_MORE)
-_CANCEL = 1 << 62  # user_data of cancels, which nobody waits for
+_CANCEL = 1 << 62  # user_data of cancels, whose completions are ignored
 _ENTRIES = 64
 OFFSET_SHIFT = 32
 """Where a piece is, in a completion's flags: above the kernel's 32 bits."""

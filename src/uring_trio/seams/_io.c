@@ -7,7 +7,7 @@
  * Invariants
  *  - Nothing was done when the coroutine is started from the beginning.
  *  - A guard's flag that a call has set is cleared once, however the call ends.
- *  - A call that nobody awaited makes its coroutine and drops it, so that the interpreter's own warning is given;
+ *  - A call that was never awaited makes its coroutine and drops it, so that the interpreter's own warning is given;
  *    not while an exception is on its way, as when Ctrl-C came between the call and its await.
  */
 #include "_io.h"

@@ -13,7 +13,7 @@
  *    entry whose deadline is not simply a number is neither moved nor compared.
  *  - Whatever can run the collector, and with it the end of any generator, comes before the checks that count: all
  *    objects of an entering scope are made first.
- *  - The statuses on the free list belong to no scope, and nobody else holds a reference to one.
+ *  - The statuses on the free list belong to no scope, and the list has the only reference to each.
  */
 #include "_shortcut.h"
 
@@ -231,7 +231,7 @@ static int drop_deadline(Ticks *t, PyObject *scope)
 
 /* ---- entering ---- */
 
-/* A status that is nobody's yet, owned. */
+/* A status that no scope has yet, owned. */
 static PyObject *make_status(void)
 {
     if (kept_count)

@@ -46,7 +46,8 @@ class Subclassable:
 
 
 def patch_pipe_type(cls: Any) -> None:
-    """Makes Trio build ``cls``, a stream over a descriptor, for our ends of the pipes of child processes."""
+    """Makes Trio build ``cls``, a stream over a descriptor, for the parent's ends of the pipes of child
+    processes."""
 
     def to_child() -> tuple[Any, int]:
         source, sink = os.pipe()
