@@ -1,6 +1,7 @@
-"""Builds the extensions on the stable ABI, one wheel for CPython 3.11 and later: ``uring._ffi`` by cffi, and
-``uring._cached``, ``uring._requests`` and ``uring_trio.seams._ticks``, which are written by hand. Puts
-``uring_trio.pth`` beside the packages: it lets an interpreter follow ``URING_TRIO`` at its start.
+"""Builds the extensions on the stable ABI: one wheel for CPython 3.11 and later where 3.11 builds it, for
+3.12 and later where a later one does. ``uring._ffi`` is made by cffi; ``uring._cached``, ``uring._requests``
+and ``uring_trio.seams._ticks`` are written by hand. Puts ``uring_trio.pth`` beside the packages: it lets an
+interpreter follow ``URING_TRIO`` at its start.
 
 Where the compiler fails and tools/preflight.py knows what is missing, the build ends with that sentence.
 
@@ -59,6 +60,10 @@ class BuildOrExplain(build_ext):
             raise
 
 
+# Headers of CPython 3.12 and later return None without a reference to it, because it is immortal there. An
+# extension built by them would take 3.11's last reference sooner or later, whatever stable ABI it names.
+OLDEST = "cp311" if sys.version_info < (3, 12) else "cp312"
+
 on_linux = sys.platform == "linux"
 EXTENSIONS = {
     "uring._cached": ["src/uring/_shim/cached.c"],
@@ -69,7 +74,7 @@ extensions = [
     Extension(
         name,
         sources,
-        depends=["src/uring/_shim/handles.h", "src/uring/_shim/ring.h", "src/uring_trio/seams/_ticks.h"],
+        depends=[*map(str, Path("src").glob("**/*.h"))],
         define_macros=[("Py_LIMITED_API", "0x030b0000"), ("_GNU_SOURCE", "1")],
         extra_compile_args=["-O2", "-fvisibility=hidden", "-Wall", "-Werror=implicit-function-declaration"],
         py_limited_api=True,
@@ -85,5 +90,5 @@ setup(
         "build_py": BuildWithStartup,
         "editable_wheel": EditableWithStartup,
     },
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={"bdist_wheel": {"py_limited_api": OLDEST}},
 )

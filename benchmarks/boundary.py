@@ -7,8 +7,8 @@ contender looks at each result, and what was received or read is compared with w
 file.
 
 Names that end in `-handles` are those of the form without contexts, where a call returns a `Request`. Each is
-compared with its twin, which gives contexts and waits by `wait_direct`; the twin is compared with PyPI's
-`liburing`, or with a plain system call.
+compared with its twin, which gives contexts and waits by `wait_direct`, and on a line of its own with PyPI's
+`liburing`; the twin is compared with that, or with a plain system call.
 """
 
 from __future__ import annotations
@@ -278,6 +278,20 @@ def recv_each_handles() -> Iterator[Turn]:
         yield turn
 
 
+def recv_many_handles() -> Iterator[Turn]:
+    """Operations made anew each time, queued by one call."""
+    from uring import Ring, ops
+
+    with Bytes() as bytes_, Ring(entries=BATCH) as ring:
+        fd, buffers = bytes_.fd, bytes_.buffers
+
+        def turn() -> None:
+            bytes_.send()
+            take_requests(ring, ring.submit_all([ops.recv(fd, each) for each in buffers]), 1)
+
+        yield turn
+
+
 def recv_batch() -> Iterator[Turn]:
     from uring import Ring, ops
 
@@ -404,6 +418,20 @@ def read_each_handles() -> Iterator[Turn]:
         yield turn
 
 
+def read_many_handles() -> Iterator[Turn]:
+    """Operations made anew each time, queued by one call."""
+    from uring import Ring, ops
+
+    with Pieces() as pieces, Ring(entries=BATCH) as ring:
+        fd, buffers = pieces.fd, pieces.buffers
+
+        def turn() -> None:
+            made = [ops.read(fd, each, offset=i * PIECE) for i, each in enumerate(buffers)]
+            take_requests(ring, ring.submit_all(made), PIECE)
+
+        yield turn
+
+
 def read_batch() -> Iterator[Turn]:
     from uring import Ring, ops
 
@@ -494,6 +522,7 @@ class Boundary:
 EACH = {"uring-each-handles": "uring-each"}
 MANY = {"uring-many-handles": "uring-many"}
 HANDLES, ONE_HANDLE = 1.25, 1.0  # aims
+LIBURING = "liburing"
 
 BOUNDARIES = [
     Boundary(
@@ -524,6 +553,7 @@ BOUNDARIES = [
             "liburing": recv_liburing,
             "uring-batch": recv_batch,
             "uring-as-one-handle": recv_as_one_handle,
+            "uring-many-handles": recv_many_handles,
             "uring-each": recv_each,
             "uring-each-handles": recv_each_handles,
         },
@@ -541,6 +571,7 @@ BOUNDARIES = [
             "uring-batch-fixed": read_batch_fixed,
             "uring-as-one": read_as_one,
             "uring-as-one-handle": read_as_one_handle,
+            "uring-many-handles": read_many_handles,
             "uring-each": read_each,
             "uring-each-handles": read_each_handles,
         },
@@ -587,6 +618,11 @@ def compare(workload: Boundary, rounds: int, wanted: Callable[[str], bool]) -> I
     contenders = [
         Contender(name, {"cpu": samples[name]}, workload.baseline(name), workload.aims.get(name))
         for name in names
+    ]
+    contenders += [
+        Contender(f"{name}, again", {"cpu": samples[name]}, LIBURING, ONE_HANDLE)
+        for name in names
+        if name.endswith("-handles") and LIBURING in names
     ]
     yield Comparison(workload.name, workload.description, {"cpu": "ns/request"}, contenders)
 

@@ -240,6 +240,14 @@ def test_a_message_takes_no_more_than_it_was_made_with(options) -> None:
         message.reset(**sizes)
 
 
+@pytest.mark.parametrize("sizes", [(63, 100, ()), (1.5, 0), (0, 0, ""), (0, None)])
+def test_a_message_is_reset_to_ints(sizes) -> None:
+    message = Message([bytearray(8)], writable=True, name_size=64, control_size=100)
+    with pytest.raises(TypeError, match="sizes of a message are ints"):
+        message.reset(*sizes)
+    assert message.header.view[8:12].tolist() == [64, 0, 0, 0]  # as it was
+
+
 @pytest.mark.parametrize("name", ["name_size", "control_size", "selected"])
 def test_a_message_has_sizes(name) -> None:
     for bad, error in ((-1, ValueError), (1 << 40, ValueError), (1.5, TypeError), (True, TypeError)):

@@ -269,6 +269,19 @@ def test_contenders_at_the_boundary_do_their_work(workload: boundary.Boundary, n
     assert workload.aims.keys() <= workload.contenders.keys()
 
 
+def test_handles_are_compared_with_liburing_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = {"liburing": 2.0, "uring-many": 5.0, "uring-many-handles": 3.0}
+    monkeypatch.setattr(boundary, "has_liburing", lambda: True)
+    monkeypatch.setattr(boundary, "sample", lambda _, name: costs[name])
+    *_, comparison = boundary.compare(boundary.BOUNDARIES[0], 2, "uring-many-handles".__eq__)
+    assert isinstance(comparison, Comparison)
+    ratios = {
+        each.name: (each.baseline, comparison.ratios(each), each.limit) for each in comparison.contenders
+    }
+    assert ratios["uring-many-handles"] == ("uring-many", [0.6, 0.6], 1.25)
+    assert ratios["uring-many-handles, again"] == ("liburing", [1.5, 1.5], 1.0)
+
+
 def test_handles_bring_their_twins(monkeypatch: pytest.MonkeyPatch) -> None:
     nops = boundary.BOUNDARIES[0]
     monkeypatch.setattr(boundary, "has_liburing", lambda: True)

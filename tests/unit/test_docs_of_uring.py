@@ -13,6 +13,11 @@ from uring import ops
 from uring.session.methods import OperationMethods
 
 
+def unwrapped(value: object) -> object:
+    """What a function with its usual case in C stands for."""
+    return inspect.unwrap(value) if callable(value) else value
+
+
 def public() -> dict[str, tuple[type | None, object]]:
     """Each public function, method and property defined here, with its class, by its name."""
     found: dict[str, tuple[type | None, object]] = {}
@@ -24,7 +29,9 @@ def public() -> dict[str, tuple[type | None, object]]:
             for member in dir(value):
                 raw = inspect.getattr_static(value, member)
                 function = raw.fget if isinstance(raw, property) else getattr(raw, "__func__", raw)
-                if not inspect.isfunction(function) or (member.startswith("_") and member != "__init__"):
+                if not inspect.isfunction(unwrapped(function)) or (
+                    member.startswith("_") and member != "__init__"
+                ):
                     continue
                 if function.__module__.startswith("uring") and member not in vars(OperationMethods):
                     found[f"{function.__module__}.{function.__qualname__}"] = (value, raw)
@@ -99,7 +106,9 @@ def test_tells_the_kernel_and_the_source_of_a_registration(name: str) -> None:
 
 def test_public_signatures_have_no_any() -> None:
     functions = {name: function_of(entry) for name, entry in PUBLIC.items()}
-    functions |= {name: inspect.unwrap(f) for name, f in vars(ops).items() if inspect.isfunction(f)}
+    functions |= {
+        name: inspect.unwrap(f) for name, f in vars(ops).items() if inspect.isfunction(unwrapped(f))
+    }
     found = {
         f"{name}({parameter})"
         for name, function in functions.items()

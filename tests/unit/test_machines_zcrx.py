@@ -216,6 +216,15 @@ def test_false_stops_and_is_tried_again(ring, card):
     assert ring.names()[-1] == "async_cancel"
 
 
+def test_only_false_stops(ring, card):
+    """A handler without a `return` goes on."""
+    log = Log(answer=None)
+    receiver, ctx = started(ring, card, log)
+    dispatch(ring.complete(ctx, 1, MORE))
+    dispatch(ring.complete(ctx, -errno.EIO, MORE))
+    assert (receiver.active, len(log.data), log.errors) == (True, 1, [errno.EIO])
+
+
 def test_a_refused_stop_leaves_it_active(ring, card):
     receiver, _ = started(ring, card, Log())
     ring.refuse = True

@@ -75,7 +75,7 @@ def annotations() -> dict[str, str]:
             if inspect.isclass(value):
                 of = [each for each in value.__mro__ if each.__module__.startswith("uring.")]
             else:
-                of = [inspect.unwrap(value)] if inspect.isfunction(value) else []
+                of = [inspect.unwrap(value)] if inspect.isroutine(value) else []
             for each in of:
                 wanted.setdefault(Path(inspect.getfile(each)), set()).add(each.__name__)
     found: dict[str, str] = {}

@@ -113,12 +113,14 @@ class Message:
             selected: the most bytes of a kernel-chosen buffer; None leaves it.
 
         Raises:
+            TypeError: not an int.
             ValueError: more than the message was made with, or ``selected`` for one that has buffers.
         """
-        most = self._rooms
-        if not (
-            0 <= name_size <= most[0] and 0 <= control_size <= most[1] and 0 <= (selected or 0) <= most[2]
-        ):
+        most, chosen = self._rooms, 0 if selected is None else selected
+        for size in (name_size, control_size, chosen):
+            if not isinstance(size, int):
+                raise TypeError(f"the sizes of a message are ints, not {type(size).__name__}")
+        if not (0 <= name_size <= most[0] and 0 <= control_size <= most[1] and 0 <= chosen <= most[2]):
             raise ValueError(
                 f"the message has room for a name of {most[0]} bytes, {most[1]} of control messages and a "
                 f"selected buffer of {most[2]}"
