@@ -55,7 +55,7 @@ class RingClosed(_Portable):
 
 
 class CQOverflow(_Portable):
-    """Completions came faster than they were taken, past what the ring holds. errno is EOVERFLOW.
+    """The kernel dropped completions, which came faster than they were taken. errno is EOVERFLOW.
 
     Args:
         message: the text.
@@ -92,12 +92,13 @@ class ListenerNotReady(_Portable, RuntimeError):
 class NotSupported(_Portable):
     """The kernel, the ring or the file does not have a feature. errno is EOPNOTSUPP.
 
-    What the running kernel lacks is refused before anything is queued. A completion with ``EOPNOTSUPP``, by
-    which the kernel refuses an operation on this kind of file or socket, is one too: ``feature`` names it.
+    An operation that the running kernel lacks is refused before anything is queued. A completion with
+    ``EOPNOTSUPP``, by which the kernel refuses an operation on this kind of file or socket, is one too:
+    ``feature`` names the operation.
 
     Args:
-        feature: what is missing.
-        needs: what has it, such as "Linux 6.19".
+        feature: the missing feature.
+        needs: the requirement, such as "Linux 6.19".
     """
 
     feature: str

@@ -8,9 +8,9 @@ A completion is one of five tuples:
     (user_data, res, flags, big, big, decoder)
     (user_data, res, flags, big, big, decoder, request)
 
-``big`` is half of what a 32-byte completion has more, else 0. ``decoder`` decodes the result, None where the
-number is all; for an error it is the arguments of `uring.kernel.op.failure`. Attributes are computed on
-access, so that a completion costs only the tuple.
+The two ``big`` are the second half of a 32-byte completion, else 0. ``decoder`` decodes the result, None
+where the number is all; for an error it is the arguments of `uring.kernel.op.failure`. Attributes are
+computed on access, so that a completion costs only the tuple.
 """
 
 from __future__ import annotations

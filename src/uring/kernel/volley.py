@@ -72,7 +72,7 @@ class Volley:
             )  # fmt: skip
 
     def queue(self, user_data: int) -> int:
-        """Queues what is not queued yet: 0, or ``-EBUSY`` when the kernel takes no more now; call again.
+        """Queues the members that are not queued: 0, or ``-EBUSY`` when the kernel takes no more; call again.
 
         After its completion a volley may be queued again. ``-EEXIST`` on a ring that counts by ``user_data``:
         something is in flight there under a value like those of members.

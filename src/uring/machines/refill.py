@@ -93,7 +93,7 @@ class ZCRXMethods(Registrations):
         return queue
 
     def zcrx_flush_rq(self, zcrx_id: int) -> None:
-        """Makes the kernel take what is in the refill ring.
+        """Makes the kernel take the entries of the refill ring.
 
         Args:
             zcrx_id: the queue, ``ZCRXQueue.zcrx_id``.

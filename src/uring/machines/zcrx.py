@@ -283,7 +283,7 @@ class ZCRXReceiver(CompletionOwner):
         return True
 
     def _submit(self) -> None:
-        """Queues the receive, now or again."""
+        """Queues the receive, for the first time or again."""
         queue, ext = self._queue, self._ext
         assert queue is not None  # close drops it, and makes the state STOPPED
         assert ext is not None  # from the start to the end

@@ -79,7 +79,7 @@ class MulticastMethods(Registrations):
 
         Raises:
             TypeError, ValueError: no payload or two, a part outside it, a context that is not direct.
-            PoolExhausted: the submission queue is full; what was queued for earlier targets stays.
+            PoolExhausted: the submission queue is full; sends to earlier targets stay queued.
         """
         return self._multicast(
             ctx, targets, data, buf_index, offset, n, MULTICAST_THRESHOLDS, sqe_flags, personality

@@ -38,7 +38,7 @@ class Request:
         length: the size of the memory, or what the operation has there instead, such as flags of a poll.
         op_flags: the operation's own flags.
         buf_index: the registered buffer, or the group of buffers.
-        file_index: the slot for what it opens, counted from 1; 0: none.
+        file_index: the slot for the file that it opens, counted from 1; 0: none.
         addr3: a third address.
         on_cancel: how it answers a request to cancel it. ``"cancel"``: it ends with ``-ECANCELED``.
             ``"running"``: a kernel worker runs it, the cancel gets ``-EALREADY``, and the script completes
@@ -89,7 +89,7 @@ class Request:
 
     @property
     def direct(self) -> bool:
-        """Whether what it opens goes into the ring's table."""
+        """Whether it opens a file into the ring's table."""
         return self.opcode in _OPENS and self.file_index != 0
 
 

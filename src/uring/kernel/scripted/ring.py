@@ -50,7 +50,7 @@ _PATIENCE = 1000
 
 
 class ScriptedRing(Serving):
-    """A ring that completes what it is told to.
+    """A ring whose completions a test decides.
 
     Attributes:
         running: the requests that it took, oldest first.

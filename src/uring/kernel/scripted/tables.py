@@ -87,7 +87,7 @@ class Tables:
         return 0
 
     def empty(self, file_index: int) -> int:
-        """Closes what is in a slot, named as in `place`."""
+        """Empties a slot, named as in `place`."""
         if self.files is None:
             return -errno.ENXIO
         if not 0 < file_index <= len(self.files):
