@@ -13,7 +13,7 @@ def test_every_name_is_reached_by_its_test():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=1000,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

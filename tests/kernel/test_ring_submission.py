@@ -91,6 +91,8 @@ def test_submit_many(ring):
     with pytest.raises(ValueError, match="64 bits"):
         ring.submit_many([(ops.nop(), 7), (ops.nop(), -1)])
     assert take(ring, 1)[0].user_data == 7
+    with pytest.raises(TypeError, match="submit_all requests"):
+        ring.submit_many([ops.nop()])
 
 
 @pytest.mark.parametrize("options", [{}, {"multi_issuers": True}])

@@ -111,7 +111,12 @@ class Submission(Requesting):
         with self._lock:
             self._check_usable()
             n = 0
-            for op, ctx in requests:
+            for pair in requests:
+                if isinstance(pair, Op):
+                    raise TypeError(
+                        "submit_many takes pairs of a request and its context, submit_all requests"
+                    )
+                op, ctx = pair
                 if not isinstance(op, Op):
                     raise no_request(op)
                 self._enqueue(op, ctx)
