@@ -85,7 +85,7 @@ CONTENDERS = ["again-*", "h11-*", *sorted({name for _, _, name in OPERATIONS + P
 """Whose, beside the same."""
 
 BUSY = 1.0
-"""A load average before the run that makes its figures worthless."""
+"""A load average before the run that the page tells of."""
 
 Run = dict[str, "Comparison"]
 
@@ -340,7 +340,8 @@ def text(facts: Mapping[str, Any], run: Run) -> str:
         "",
         *(
             [
-                "The machine was busy before this run, which makes its figures worthless.",
+                f"The load average before this run was {facts['load before']:.1f}: other work had just "
+                "ended, or went on beside it.",
                 "",
             ]
             if facts["load before"] > BUSY
