@@ -196,12 +196,15 @@ async def test_functions(here: Path, started: list[str]) -> None:
         uring_trio.splice: (fd, sink, 100),
         uring_trio.tee: (source, other_sink, 100),
         uring_trio.sync_file_range: (fd, 0, 0, 2),
+        uring_trio.fs.functions.open_named: (here / "file", here / "file", os.O_RDONLY),
     }
     in_module = inspect.getmembers(uring_trio.fs.functions, inspect.iscoroutinefunction)
     assert {fn for name, fn in in_module if name in uring_trio.fs.functions.__all__} == set(calls)
     try:
         for function, arguments in calls.items():
-            await function(*arguments)
+            result = await function(*arguments)
+            if function is uring_trio.fs.functions.open_named:
+                os.close(result)
     finally:
         for each in (source, sink, other_source, other_sink, fd):
             os.close(each)

@@ -2,11 +2,11 @@
 
 A completion is one of five tuples:
 
-    (user_data, res, flags)
-    (user_data, res, flags, request)
-    (user_data, res, flags, big, big)
-    (user_data, res, flags, big, big, decoder)
-    (user_data, res, flags, big, big, decoder, request)
+- ``(user_data, res, flags)``
+- ``(user_data, res, flags, request)``
+- ``(user_data, res, flags, big, big)``
+- ``(user_data, res, flags, big, big, decoder)``
+- ``(user_data, res, flags, big, big, decoder, request)``
 
 The two ``big`` are the second half of a 32-byte completion, else 0. ``decoder`` decodes the result, None
 where the number is all; for an error it is the arguments of `uring.kernel.op.failure`. Attributes are

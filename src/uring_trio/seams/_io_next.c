@@ -22,6 +22,7 @@ static struct {
 
 static PyObject *s_popleft, *s_refill;
 
+/* Where a field of a subscription stands, which owns it. */
 static PyObject **of(PyObject *subscription, enum subscription_field which)
 {
     return field(subscription, subscriptions.at[which]);
