@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import setuptools
 
 ROOT = Path(__file__).parents[2]
+Version = namedtuple("Version", ["major", "minor", "micro", "releaselevel", "serial"])
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,6 @@ def test_later_builders_leave_3_11_out(
     given: dict[str, Any] = {}
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(setuptools, "setup", lambda **options: given.update(options))
-    monkeypatch.setattr(sys, "version_info", (*builder, 0, "final", 0))
+    monkeypatch.setattr(sys, "version_info", Version(*builder, 0, "final", 0))
     runpy.run_path("setup.py")
     assert given["options"]["bdist_wheel"]["py_limited_api"] == tag
