@@ -166,21 +166,10 @@ class Subscription:
         """Whether it was closed: `get` raises `trio.ClosedResourceError`."""
         return self.state in OVER
 
-    @seams.compiled("get", usual=0)
     @enable_ki_protection
-    async def get(self) -> tuple[int, int]:
-        """The next completion's result and flags, or the result that ended the multishot: an errno,
-        negative, or what ``ends`` says. That is returned once; the next call arms again.
-
-        Checks for cancellation each time. It yields where the queue is empty, and so at least once per
-        refill: completions are delivered between the steps of tasks.
-
-        Raises:
-            trio.BusyResourceError: another task is taking completions.
-            trio.ClosedResourceError: the descriptor was closed.
-        """
-        if seams.interrupted():
-            await trio.lowlevel.checkpoint_if_cancelled()
+    async def _wait(self, *_: object) -> tuple[int, int]:
+        """`get` without the look for a cancellation. A task that was woken does not look again: there is
+        what it was woken for, an end or a close."""
         if self._taking:
             raise trio.BusyResourceError("another task is already iterating here")
         self._taking = True
@@ -205,6 +194,23 @@ class Subscription:
         finally:
             self._taking = False
         return self._take()
+
+    @seams.compiled("get", again=_wait, usual=0)
+    @enable_ki_protection
+    async def get(self) -> tuple[int, int]:
+        """The next completion's result and flags, or the result that ended the multishot: an errno,
+        negative, or what ``ends`` says. That is returned once; the next call arms again.
+
+        Checks for cancellation each time. It yields where the queue is empty, and so at least once per
+        refill: completions are delivered between the steps of tasks.
+
+        Raises:
+            trio.BusyResourceError: another task is taking completions.
+            trio.ClosedResourceError: the descriptor was closed.
+        """
+        if seams.interrupted():
+            await trio.lowlevel.checkpoint_if_cancelled()
+        return await self._wait()
 
     def get_nowait(self) -> tuple[int, int] | None:
         """What `get` would return without waiting, or None where it would wait or raise."""

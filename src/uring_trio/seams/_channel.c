@@ -149,6 +149,8 @@ static enum begun wait_on(Ticks *t, PyObject *channel, PyObject *tasks, PyObject
 static int has_room(PyObject *state)
 {
     PyObject *most = get(state, S_MAX);
+    if (!most)
+        return -1;
     if (PyFloat_CheckExact(most))
         return isinf(PyFloat_AsDouble(most)) ? 1 : -1;
     Py_ssize_t n = PyObject_Size(get(state, S_DATA)), limit = PyLong_CheckExact(most) ? PyLong_AsSsize_t(most) : -1;
@@ -197,7 +199,7 @@ static enum begun send_to(Ticks *t, PyObject *self, PyObject *state, PyObject *t
                           PyObject **result)
 {
     PyObject *open = get(state, S_RECEIVERS_OPEN);
-    if (!PyLong_CheckExact(open) || PyObject_Not(open))
+    if (!open || !PyLong_CheckExact(open) || PyObject_Not(open))
         return UNUSUAL_CALL;
     if (PyDict_Size(get(state, S_RECEIVERS)))
         return hand_over(t, state, value);

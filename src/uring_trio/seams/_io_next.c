@@ -89,7 +89,7 @@ static int end_get(Call *c, PyObject *got, PyObject **result)
     Py_ssize_t queued = PyObject_Size(*of(subscription, U_QUEUE));
     if (queued < 0)
         return -1;
-    return queued ? take_first(subscription, result) : start_over(c);
+    return queued ? take_first(subscription, result) : go_on(c, Py_None);
 }
 
 const struct kind kind_get = { "get", 0, begin_get, end_get, leave_get };

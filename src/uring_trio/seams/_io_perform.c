@@ -150,6 +150,9 @@ static int begin_perform(Call *c, Ticks *t, PyObject **message)
     struct entry e;
     if (!requests.ready || (PyObject *)Py_TYPE(request) != requests.op_type || !passes(t))
         return 0;
+    for (int i = 0; i < PARTS; i++)
+        if (!*field(request, requests.at[i]))
+            return 0; /* made without its constructor */
     PyObject *command = *field(request, requests.at[P_COMMAND]);
     if (!PyBytes_CheckExact(command) || PyBytes_Size(command) ||
         !get_entry(*field(request, requests.at[P_FIELDS]), &e) || e.flags & requests.refused || !(op = next_free(t)))

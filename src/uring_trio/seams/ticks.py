@@ -11,6 +11,7 @@ of each class. For a Trio of another shape there are no ticks in C, and the run 
 from __future__ import annotations
 
 import sys
+import threading
 import types
 from collections import deque
 from operator import attrgetter
@@ -57,6 +58,8 @@ class _Again(outcome.Value[None]):  # type: ignore[misc]  # final, as far as any
 
 _again = _Again(None)
 _offsets: dict[type, tuple[int, ...] | None] = {}
+_exchanging = threading.Lock()
+"""Two first runs in two threads would each copy what the other has exchanged."""
 
 
 def make_ticks(
@@ -119,10 +122,11 @@ def make_ticks(
         "shuffle": _shuffle,
     }
     ticks = C.Ticks(objects, offsets, ring, offset)
-    checkpoints.exchange(C, find_offsets)
-    scopes.exchange(C, find_offsets)
-    tasks.exchange(C, find_offsets)
-    methods.exchange(C, find_offsets)
+    with _exchanging:
+        checkpoints.exchange(C, find_offsets)
+        scopes.exchange(C, find_offsets)
+        tasks.exchange(C, find_offsets)
+        methods.exchange(C, find_offsets)
     return ticks
 
 

@@ -172,3 +172,25 @@ def test_other_iterators() -> None:
         return 0
 
     assert same(program) == 3
+
+
+def test_an_end_that_woke_the_task_is_told_though_its_scope_is_cancelled_then() -> None:
+    """Many times, because it is by chance that the task is cancelled in the batch in which it would run."""
+
+    async def program(near: UringStream, far: UringStream) -> set[str]:
+        found: list[Any] = []
+        for _ in range(40):
+            async with (
+                streams() as (source, sink),
+                armed(source, sink) as chunks,
+                trio.open_nursery() as nursery,
+            ):
+                await parked(nursery, next_of, chunks, found)
+                (task,) = nursery.child_tasks
+                await source.send_eof()
+                while task in nursery.child_tasks and task._next_send_fn is None:
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+        return set(found)
+
+    assert same(program) == {"StopAsyncIteration"}

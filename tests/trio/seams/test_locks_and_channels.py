@@ -6,6 +6,7 @@ import collections.abc
 import gc
 import inspect
 import signal
+import subprocess
 import sys
 import traceback
 import warnings
@@ -642,3 +643,36 @@ def test_references_stay_level() -> None:
 
     levels = uring_trio.run(main, ring=COMPILED)
     assert levels[1] == levels[2]
+
+
+def test_first_runs_in_three_threads_leave_trio_whole() -> None:
+    """Each would copy what another one has exchanged; a thread is interrupted nearly at each instruction."""
+    program = """
+import sys, threading, trio, uring_trio
+sys.setswitchinterval(1e-6)
+
+async def main():
+    async with trio.Lock():
+        send, receive = trio.open_memory_channel(1)
+        await send.send(1)
+        await receive.receive()
+    with trio.move_on_after(10):
+        await trio.sleep(0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 0)
+
+def first(barrier):
+    barrier.wait()
+    uring_trio.run(main)
+
+for _ in range(8):
+    barrier = threading.Barrier(3)
+    threads = [threading.Thread(target=first, args=(barrier,)) for _ in range(3)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    trio.run(main)
+    uring_trio.uninstall()
+    trio.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -392,3 +392,14 @@ def test_a_call_that_is_thrown_away_leaves_its_operation(pipe: tuple[int, int]) 
         current().release(op)
 
     same(program)
+
+
+def test_an_operation_made_without_its_constructor_is_refused() -> None:
+    async def program() -> str:
+        try:
+            await perform(Op.__new__(Op))
+        except AttributeError as exc:
+            return str(exc)
+        return "performed"
+
+    assert "name" in same(program)
