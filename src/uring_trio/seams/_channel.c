@@ -301,16 +301,10 @@ static PyObject *use_channels(PyObject *module, PyObject *args)
         return NULL;
     if (PyTuple_Size(given) != PLACES || PyTuple_Size(offsets) != STATE_FIELDS)
         return PyErr_Format(PyExc_TypeError, "channels need %d objects and %d offsets", (int)PLACES, (int)STATE_FIELDS);
-    for (int i = 0; i < STATE_FIELDS; i++)
-        at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
-    if (PyErr_Occurred())
+    if (read_offsets(offsets, at, STATE_FIELDS) < 0)
         return NULL;
-    for (int i = 0; i < PLACES; i++) {
-        PyObject *old = *places[i];
-        *places[i] = PyTuple_GetItem(given, i);
-        Py_INCREF(*places[i]);
-        Py_XDECREF(old);
-    }
+    for (int i = 0; i < PLACES; i++)
+        keep(places[i], PyTuple_GetItem(given, i));
     Py_RETURN_NONE;
 }
 

@@ -543,15 +543,6 @@ static PyObject *wait_task_rescheduled(PyObject *module, PyObject *abort_func)
     return make(RESCHEDULED, abort_func);
 }
 
-/* Keeps another object in a place, which owns a reference to it. */
-static void keep(PyObject **place, PyObject *object)
-{
-    PyObject *old = *place;
-    Py_INCREF(object);
-    *place = object;
-    Py_XDECREF(old);
-}
-
 static PyObject *use_checkpoints(PyObject *module, PyObject *args)
 {
     PyObject *given[KINDS];

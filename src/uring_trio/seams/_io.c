@@ -71,14 +71,6 @@ int go_on(Call *c, PyObject *with)
     return 0;
 }
 
-int start_over(Call *c)
-{
-    if (!(c->delegate = coroutine_of(c)))
-        return -1;
-    c->state = DELEGATED;
-    return 0;
-}
-
 static PySendResult pass_on(Call *c, PyObject *value, PyObject **result)
 {
     PyObject *delegate = c->delegate; /* held during the call */
@@ -515,14 +507,10 @@ static PyObject *describe(PyObject *module, PyObject *args)
         PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)IO_FIELDS);
         return NULL;
     }
-    for (int i = 0; i < IO_FIELDS; i++)
-        io.at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
-    if (PyErr_Occurred())
+    if (read_offsets(offsets, io.at, IO_FIELDS) < 0)
         return NULL;
-    for (int i = 0; i < 7; i++) {
-        Py_INCREF(given[i]);
-        *at[i] = given[i];
-    }
+    for (int i = 0; i < 7; i++)
+        keep(at[i], given[i]);
     io.ready = 1;
     Py_RETURN_NONE;
 }

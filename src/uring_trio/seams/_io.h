@@ -68,10 +68,15 @@ struct call {
     long sent;               /* bytes that were sent, or the negative errno of either */
 };
 
-extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform, kind_get;
+/* Looks at what woke a task: 0 for the end of what it waited for; -1 and the exception of an interruption. */
+static inline int check_woken(PyObject *got)
+{
+    PyObject *none = got == io.done ? NULL : PyObject_CallFunctionObjArgs(io.unwrap, got, NULL);
+    Py_XDECREF(none);
+    return none || got == io.done ? 0 : -1;
+}
 
-/* Starts the method's function from the beginning, from `end`: as if nothing had been done. 0, or -1. */
-int start_over(Call *c);
+extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform, kind_get;
 
 /* Starts the method's second coroutine function; 0, or -1. */
 int go_on(Call *c, PyObject *with);

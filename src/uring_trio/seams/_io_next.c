@@ -80,12 +80,8 @@ static int end_get(Call *c, PyObject *got, PyObject **result)
     PyObject *subscription = c->self;
     leave_get(c);
     Py_CLEAR(c->owner);
-    if (got != io.done) {
-        PyObject *none = PyObject_CallFunctionObjArgs(io.unwrap, got, NULL);
-        Py_XDECREF(none);
-        if (!none)
-            return -1;
-    }
+    if (check_woken(got) < 0)
+        return -1;
     Py_ssize_t queued = PyObject_Size(*of(subscription, U_QUEUE));
     if (queued < 0)
         return -1;
@@ -105,16 +101,11 @@ static PyObject *describe_subscriptions(PyObject *module, PyObject *args)
         PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)SUBSCRIPTION_FIELDS);
         return NULL;
     }
-    for (int i = 0; i < SUBSCRIPTION_FIELDS; i++)
-        subscriptions.at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
-    if (PyErr_Occurred())
+    if (read_offsets(offsets, subscriptions.at, SUBSCRIPTION_FIELDS) < 0)
         return NULL;
-    Py_INCREF(type);
-    subscriptions.type = type;
-    Py_INCREF(armed);
-    subscriptions.armed = armed;
-    Py_INCREF(resting);
-    subscriptions.resting = resting;
+    keep(&subscriptions.type, type);
+    keep(&subscriptions.armed, armed);
+    keep(&subscriptions.resting, resting);
     subscriptions.ready = 1;
     Py_RETURN_NONE;
 }

@@ -183,12 +183,8 @@ static int begin_perform(Call *c, Ticks *t, PyObject **message)
 static int end_perform(Call *c, PyObject *got, PyObject **result)
 {
     Ticks *t = (Ticks *)c->receive;
-    if (got != io.done) {
-        PyObject *none = PyObject_CallFunctionObjArgs(io.unwrap, got, NULL);
-        Py_XDECREF(none);
-        if (!none)
-            return -1;
-    }
+    if (check_woken(got) < 0)
+        return -1;
     PyObject *op = c->owner, *number = *field(op, t->at[O_RES]), *name = *field(op, requests.at[O_NAME]);
     long res = PyLong_AsLong(number);
     if (res == -1 && PyErr_Occurred())
@@ -239,18 +235,12 @@ static PyObject *describe_requests(PyObject *module, PyObject *args)
         PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)REQUEST_FIELDS);
         return NULL;
     }
-    for (int i = 0; i < REQUEST_FIELDS; i++)
-        requests.at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
-    if (PyErr_Occurred())
+    if (read_offsets(offsets, requests.at, REQUEST_FIELDS) < 0)
         return NULL;
-    Py_INCREF(op_type);
-    requests.op_type = op_type;
-    Py_INCREF(fail);
-    requests.fail = fail;
-    Py_INCREF(decode);
-    requests.decode = decode;
-    Py_INCREF(release);
-    requests.release = release;
+    keep(&requests.op_type, op_type);
+    keep(&requests.fail, fail);
+    keep(&requests.decode, decode);
+    keep(&requests.release, release);
     requests.refused = refused;
     requests.ready = 1;
     Py_RETURN_NONE;

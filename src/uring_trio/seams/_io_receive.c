@@ -233,14 +233,10 @@ static int end_receive(Call *c, PyObject *got, PyObject **result)
     Receive *r = (Receive *)c->receive;
     if (c->data || c->sent)
         return end_streaming(c, result);
-    if (got != io.done) {
-        if (c->method->all)
-            return go_on(c, got);
-        PyObject *none = PyObject_CallFunctionObjArgs(io.unwrap, got, NULL);
-        if (!none)
-            return -1;
-        Py_DECREF(none);
-    }
+    if (got != io.done && c->method->all)
+        return go_on(c, got);
+    if (check_woken(got) < 0)
+        return -1;
     PyObject *number = *field(r->op, r->ticks->at[O_RES]);
     long res = PyLong_AsLong(number);
     if (res < 0 || (!res && c->method->all)) {

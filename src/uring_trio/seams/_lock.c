@@ -173,12 +173,8 @@ static PyObject *use_locks(PyObject *module, PyObject *args)
                           &broken_at, &given[4]))
         return NULL;
     PyObject **const places[] = { &classes[0], &classes[1], &lot_type, &breakers };
-    for (int i = 0; i < CLASSES + 2; i++) {
-        PyObject *old = *places[i];
-        Py_INCREF(given[i]);
-        *places[i] = given[i];
-        Py_XDECREF(old);
-    }
+    for (int i = 0; i < CLASSES + 2; i++)
+        keep(places[i], given[i]);
     return make_shortcut(release_lock, given[4]);
 }
 
@@ -189,12 +185,8 @@ static PyObject *stand_for_lock(PyObject *module, PyObject *args)
     (void)module;
     if (!PyArg_ParseTuple(args, "OOO", &given[0], &given[1], &given[2]))
         return NULL;
-    for (int i = 0; i < FUNCTIONS; i++) {
-        PyObject *old = functions[i];
-        Py_INCREF(given[i]);
-        functions[i] = given[i];
-        Py_XDECREF(old);
-    }
+    for (int i = 0; i < FUNCTIONS; i++)
+        keep(&functions[i], given[i]);
     Py_RETURN_NONE;
 }
 

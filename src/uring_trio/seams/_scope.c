@@ -388,7 +388,7 @@ static PyObject *use_scopes(PyObject *module, PyObject *args)
 {
     static usual_case *const cases[] = { new_scope, enter_scope, exit_scope, close_scope };
     enum { CASES = sizeof cases / sizeof *cases };
-    PyObject *given[3], **keep[] = { &scope_type, &status_type, &push }, *fields, *offsets, *functions[CASES];
+    PyObject *given[3], **const places[] = { &scope_type, &status_type, &push }, *fields, *offsets, *functions[CASES];
     (void)module;
     if (!PyArg_ParseTuple(args, "OOOO!O!(OOOO)", &given[0], &given[1], &given[2], &PyTuple_Type, &fields,
                           &PyTuple_Type, &offsets, &functions[0], &functions[1], &functions[2], &functions[3]))
@@ -397,16 +397,12 @@ static PyObject *use_scopes(PyObject *module, PyObject *args)
         PyErr_Format(PyExc_TypeError, "scopes need %d fields and %d offsets", (int)OF_SCOPE, (int)SCOPE_FIELDS);
         return NULL;
     }
-    for (int i = 0; i < SCOPE_FIELDS; i++)
-        at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
-    if (PyErr_Occurred())
+    if (read_offsets(offsets, at, SCOPE_FIELDS) < 0)
         return NULL;
-    for (int i = 0; i < 3 + OF_SCOPE; i++) {
-        PyObject **place = i < 3 ? keep[i] : &initial[i - 3], *old = *place;
-        *place = i < 3 ? given[i] : PyTuple_GetItem(fields, i - 3);
-        Py_INCREF(*place);
-        Py_XDECREF(old);
-    }
+    for (int i = 0; i < 3; i++)
+        keep(places[i], given[i]);
+    for (int i = 0; i < OF_SCOPE; i++)
+        keep(&initial[i], PyTuple_GetItem(fields, i));
     return make_shortcuts(cases, functions, CASES);
 }
 

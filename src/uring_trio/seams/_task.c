@@ -320,7 +320,7 @@ static PyObject *use_tasks(PyObject *module, PyObject *args)
 {
     static usual_case *const cases[] = { start_soon, spawn_impl, reschedule };
     enum { CASES = sizeof cases / sizeof *cases, GIVEN = 6 };
-    PyObject *given[GIVEN], **keep[] = { &nursery_type, &status_type, &partial_type, &breakers, &count, &no_send };
+    PyObject *given[GIVEN], **const places[] = { &nursery_type, &status_type, &partial_type, &breakers, &count, &no_send };
     PyObject *offsets, *functions[CASES];
     (void)module;
     if (!PyArg_ParseTuple(args, "OOOO!OOO!(OOO)", &given[0], &given[1], &given[2], &PyDict_Type, &given[3], &given[4],
@@ -328,16 +328,10 @@ static PyObject *use_tasks(PyObject *module, PyObject *args)
         return NULL;
     if (PyTuple_Size(offsets) != TASK_FIELDS)
         return PyErr_Format(PyExc_TypeError, "tasks need %d offsets", (int)TASK_FIELDS);
-    for (int i = 0; i < TASK_FIELDS; i++)
-        at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
-    if (PyErr_Occurred())
+    if (read_offsets(offsets, at, TASK_FIELDS) < 0)
         return NULL;
-    for (int i = 0; i < GIVEN; i++) {
-        PyObject *old = *keep[i];
-        Py_INCREF(given[i]);
-        *keep[i] = given[i];
-        Py_XDECREF(old);
-    }
+    for (int i = 0; i < GIVEN; i++)
+        keep(places[i], given[i]);
     return make_shortcuts(cases, functions, CASES);
 }
 

@@ -475,10 +475,8 @@ static int fill(Ticks *t, PyObject *objects, PyObject *offsets, PyObject *ring)
         PyErr_Format(PyExc_TypeError, "ticks need %d offsets", (int)FIELDS);
         return -1;
     }
-    for (int i = 0; i < FIELDS; i++)
-        t->at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
     unsigned long long handle, out, idle, cycle, space, put, flush;
-    if (PyErr_Occurred() ||
+    if (read_offsets(offsets, t->at, FIELDS) < 0 ||
         !PyArg_ParseTuple(ring, "KKKKKKK", &handle, &out, &idle, &cycle, &space, &put, &flush))
         return -1;
     t->ring = (void *)(uintptr_t)handle;

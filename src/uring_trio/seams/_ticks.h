@@ -97,6 +97,23 @@ static inline long long user_data_of(Ticks *t, PyObject *op)
     return PyLong_AsLongLongAndOverflow(*field(op, t->at[O_USER_DATA]), &over);
 }
 
+/* Keeps another object in a place, which owns a reference to it; the object is borrowed. */
+static inline void keep(PyObject **place, PyObject *object)
+{
+    PyObject *old = *place;
+    Py_INCREF(object);
+    *place = object;
+    Py_XDECREF(old);
+}
+
+/* Reads where n fields lie out of a tuple of as many numbers: 0, or -1 and an exception. */
+static inline int read_offsets(PyObject *offsets, Py_ssize_t *at, int n)
+{
+    for (int i = 0; i < n; i++)
+        at[i] = PyLong_AsSsize_t(PyTuple_GetItem(offsets, i));
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 /* The monotonic clock, in seconds. */
 static inline double now(void)
 {
