@@ -7,7 +7,7 @@ contender looks at each result, and what was received or read is compared with w
 file.
 
 Names that end in `-handles` are those of the form without contexts, where a call returns a `Request`. Each is
-compared with its twin, which gives contexts and waits by `wait_direct`, and on a line of its own with PyPI's
+compared with its twin, which gives contexts and waits by `wait_direct`, and on a second line with PyPI's
 `liburing`; the twin is compared with that, or with a plain system call.
 """
 

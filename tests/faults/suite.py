@@ -30,7 +30,7 @@ AT_ONCE = (
     # What gathers in the socket depends on when the wait before it ends.
     "tests/trio/net/test_chunks.py::test_bundles_fill_several_buffers_at_once",
     "tests/trio/net/test_receive_coalescing.py::test_a_bundle_has_what_gathered",
-    # It enters a ring of its own by hand, and looks at what that gave.
+    # It enters a second ring by hand, and looks at what that gave.
     "tests/trio/core/test_cancels.py::test_race_07_a_completion_of_a_former_use_is_dropped",
 )
 

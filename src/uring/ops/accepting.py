@@ -263,7 +263,7 @@ def accept_direct_multishot(
 
     Args:
         fd: the listening socket, a descriptor or an object with ``fileno()``.
-        file_index: ``IORING_FILE_INDEX_ALLOC``, the only value: each connection needs a slot of its own.
+        file_index: ``IORING_FILE_INDEX_ALLOC``, the only value: each connection takes a free slot.
         flags: ``SOCK_NONBLOCK`` for the new sockets. The kernel refuses ``SOCK_CLOEXEC`` here.
         poll_first: waits for readiness before the first attempt (Linux 6.10).
         fixed_file: ``fd`` is an index into the registered files.

@@ -1,7 +1,7 @@
 """Submitting without contexts: requests as objects, many at once, chains as blocks.
 
 Invariants
-  - Each request is queued under a value of its own, by which the ring finds it until its last completion.
+  - Each request is queued under another value, by which the ring finds it until its last completion.
   - A chain reaches the kernel in one piece, or not at all.
 
 Requests with contexts are in `uring.session.submission`.

@@ -58,7 +58,7 @@ class Submission(Requesting):
             op: the request.
             ctx: comes back with every completion. A direct `SQEContext` without an opcode gets the request's;
                 an integer stays as it is; None makes a direct context of the request. Without the argument
-                the request has a value of its own.
+                the request has a value that the ring chooses.
 
         Returns:
             Without a context a `Request`, which has the result. Else the context that completions carry,
@@ -112,11 +112,12 @@ class Submission(Requesting):
             self._check_usable()
             n = 0
             for pair in requests:
-                if isinstance(pair, Op):
+                try:
+                    op, ctx = pair
+                except TypeError:
                     raise TypeError(
                         "submit_many takes pairs of a request and its context, submit_all requests"
-                    )
-                op, ctx = pair
+                    ) from None
                 if not isinstance(op, Op):
                     raise no_request(op)
                 self._enqueue(op, ctx)
