@@ -19,24 +19,11 @@ if TYPE_CHECKING:
     from .core.perform import perform, perform_many
     from .core.statistics import RingStatistics
     from .fs import BufferedFile, DirectFile, RawFile, RingFile, TextFile, open_direct, open_file
-    from .fs.functions import (
-        copy_file,
-        getxattr,
-        link,
-        mkdir,
-        read_dir_stats,
-        rename,
-        rmdir,
-        setxattr,
-        splice,
-        stat,
-        symlink,
-        sync_file_range,
-        tee,
-        unlink,
-    )
+    from .fs.copying import copy_file, splice, tee
+    from .fs.functions import getxattr, link, mkdir, rename, rmdir, setxattr, symlink, sync_file_range, unlink
     from .fs.path import Path
     from .fs.registered import RegisteredBuffer, RegisteredBuffers
+    from .fs.stats import read_dir_stats, stat
     from .ipc.channels import RingReceiveChannel, RingSendChannel, futex_wait, futex_wake, open_ring_channel
     from .ipc.processes import wait_process
     from .launch.run import install, run, start_guest_run, uninstall
@@ -126,12 +113,11 @@ _HOMES = {
     "core.perform": "perform perform_many",
     "core.statistics": "RingStatistics",
     "fs": "BufferedFile DirectFile RawFile RingFile TextFile open_direct open_file",
-    "fs.functions": (
-        "copy_file getxattr link mkdir read_dir_stats rename rmdir setxattr splice stat symlink "
-        "sync_file_range tee unlink"
-    ),
+    "fs.copying": "copy_file splice tee",
+    "fs.functions": "getxattr link mkdir rename rmdir setxattr symlink sync_file_range unlink",
     "fs.path": "Path",
     "fs.registered": "RegisteredBuffer RegisteredBuffers",
+    "fs.stats": "read_dir_stats stat",
     "ipc.channels": "RingReceiveChannel RingSendChannel futex_wait futex_wake open_ring_channel",
     "ipc.processes": "wait_process",
     "launch.run": "install run start_guest_run uninstall",

@@ -22,7 +22,7 @@ from uring.kernel.memory import pin, pin_writable
 
 from ..core.perform import perform
 from .descriptors import open_descriptor
-from .functions import absolute, renamed
+from .filenames import absolute, renamed
 from .handle import READ, WRITE, Descriptor
 from .registered import RegisteredBuffer
 

@@ -15,7 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .buffered import BufferedFile
-from .functions import absolute, open_named
+from .filenames import absolute, open_named
 from .handle import Descriptor
 from .raw import RawFile
 from .stdlib_file import Stock, raw_under

@@ -24,7 +24,8 @@ from uring.errors import EXPLAINED
 
 from .. import seams
 from . import functions as paths
-from . import open_file
+from . import open_file, stats
+from .filenames import absolute, open_named, renamed
 
 if TYPE_CHECKING:
     from typing import Self
@@ -132,16 +133,16 @@ class PathMethods:
         Args:
             follow_symlinks: whether to look at the target of a symbolic link; if not, at the link.
         """
-        # As `paths.stat`, with a frame less: programs call it for very many paths.
+        # As `stats.stat`, with a frame less: programs call it for very many paths.
         found: os.stat_result | int | None
         found = await seams.attempt_on_ring(find_stat, self, follow_symlinks)
         if isinstance(found, os.stat_result):
             return found
-        return await paths.ask_for_stat(self, follow_symlinks, found)
+        return await stats.ask_for_stat(self, follow_symlinks, found)
 
     async def lstat(self) -> os.stat_result:
         """`stat` of the symbolic link itself, if it is one."""
-        return await paths.stat(os.fspath(self), follow_symlinks=False)
+        return await stats.stat(os.fspath(self), follow_symlinks=False)
 
     async def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether there is something at this path.
@@ -291,17 +292,17 @@ class PathMethods:
             exist_ok: if false, a file that is there already is an error.
         """
         given = os.fspath(self)
-        name = paths.absolute(given)
+        name = absolute(given)
         if exist_ok:
             try:
-                await paths.stat(name)
+                await stats.stat(name)
                 os.utime(name)
             except OSError:
                 pass  # the open reports the reason
             else:
                 return
         flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
-        os.close(await paths.open_named(name, given, flags, mode))
+        os.close(await open_named(name, given, flags, mode))
 
 
 class Path(PathMethods, trio.Path, pathlib.PurePosixPath):
@@ -329,7 +330,7 @@ class Path(PathMethods, trio.Path, pathlib.PurePosixPath):
 async def _mode(path: Any, follow: bool) -> int | None:
     """The mode of what is there, None if nothing is."""
     try:
-        return (await paths.stat(os.fspath(path), follow_symlinks=follow)).st_mode
+        return (await stats.stat(os.fspath(path), follow_symlinks=follow)).st_mode
     except OSError as exc:
         if isinstance(exc, EXPLAINED) or (_ERRORS_RAISE and exc.errno not in _ABSENT):
             raise
@@ -343,15 +344,15 @@ def _start_of(path: Any) -> str:
     several steps looks it up once, so that all of them start at the same place, even if other code
     calls ``chdir`` meanwhile."""
     given = os.fspath(path)
-    whole: str = paths.absolute(given)
+    whole: str = absolute(given)
     return whole[: len(whole) - len(given)]
 
 
 async def _stat(start: str, given: str, follow: bool = True) -> os.stat_result:
     try:
-        return await paths.stat(start + given, follow_symlinks=follow)
+        return await stats.stat(start + given, follow_symlinks=follow)
     except OSError as exc:
-        raise paths.renamed(exc, given) from None
+        raise renamed(exc, given) from None
 
 
 async def _mkdir(
@@ -362,12 +363,12 @@ async def _mkdir(
         await paths.mkdir(start + given, mode)
     except FileNotFoundError as exc:
         if not parents or path.parent == path:
-            raise paths.renamed(exc, given) from None
+            raise renamed(exc, given) from None
         await _mkdir(path.parent, start, 0o777, parents=True, exist_ok=True)
         await _mkdir(path, start, mode, exist_ok=exist_ok)
     except OSError as exc:
         if not exist_ok or not await _is_dir(start, given):
-            raise paths.renamed(exc, given) from None
+            raise renamed(exc, given) from None
 
 
 async def _is_dir(start: str, given: str) -> bool:

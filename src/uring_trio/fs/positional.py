@@ -25,9 +25,9 @@ from .. import seams
 from ..core.engine import current
 from ..core.perform import run_volley
 from ..core.restrictions import explained
-from .functions import stat_op
 from .handle import PIECE, READ, WRITE, Descriptor, name_of
 from .registered import RegisteredBuffer
+from .stats import stat_op
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

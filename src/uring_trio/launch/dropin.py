@@ -25,8 +25,8 @@ from _uring_trio_startup import when_imported
 from .. import seams
 from ..core.manager import Manager
 from ..fs import RingFile, open_file
-from ..fs.functions import stat
 from ..fs.path import PathMethods
+from ..fs.stats import stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
