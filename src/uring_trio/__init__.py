@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from .multishot.leases import Lease
     from .net.chunks import read_chunks
     from .net.connections import Connections
-    from .net.direct import DirectListener, DirectStream
+    from .net.direct_listener import DirectListener
+    from .net.direct_stream import DirectStream
     from .net.listener import UringListener, listen_tcp, serve_tcp
     from .net.stream import UringStream, open_tcp_stream
     from .net.udp import Datagram, UringDatagrams, open_udp
@@ -126,7 +127,8 @@ _HOMES = {
     "multishot.leases": "Lease",
     "net.connections": "Connections",
     "net.chunks": "read_chunks",
-    "net.direct": "DirectListener DirectStream",
+    "net.direct_listener": "DirectListener",
+    "net.direct_stream": "DirectStream",
     "net.listener": "UringListener listen_tcp serve_tcp",
     "net.stream": "UringStream open_tcp_stream",
     "net.udp": "Datagram UringDatagrams open_udp",

@@ -24,12 +24,13 @@ from uring import abi, ops
 from uring.kernel.scripted import FAKE_FD, RandomScheduler, Request, ScriptedRing
 from uring_trio import perform_many
 from uring_trio.fs import open_file
-from uring_trio.net.direct import DirectListener, DirectStream, open_direct_listener
+from uring_trio.net.direct_listener import DirectListener, open_direct_listener
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from uring_trio.core.manager import Manager
+    from uring_trio.net.direct_stream import DirectStream
 
 ACCEPT = int(abi.IORING_OP_ACCEPT)
 RECV = int(abi.IORING_OP_RECV)

@@ -23,7 +23,7 @@ from ..core.perform import perform
 from ..multishot.subscription import Subscription
 from .bind_errors import advise
 from .connections import CONNECTION_LOST, Connections
-from .direct import DirectListener, open_direct_listener
+from .direct_listener import DirectListener, open_direct_listener
 from .socket import adopt
 from .stream import UringStream
 

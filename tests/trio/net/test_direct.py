@@ -19,7 +19,7 @@ from tests.trio.helpers import can_bind, statistics
 from uring import ops
 from uring_trio import DirectListener, DirectStream, RingOptions, UringStream, perform
 from uring_trio.core.engine import current
-from uring_trio.net.direct import open_direct_listener
+from uring_trio.net.direct_listener import open_direct_listener
 from uring_trio.net.slots import Slots
 
 if TYPE_CHECKING:

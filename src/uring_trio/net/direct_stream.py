@@ -1,9 +1,8 @@
 """Direct descriptors: sockets in a table of the ring, which no other part of the process can name.
 
-A listener is set up by one submission: socket, options, bind, listen, each linked to the one before. It
-accepts into free slots of the table. A stream over a slot costs no descriptor of the process and no socket
-object, and is out of reach of ``fork`` and ``exec``. The price: only the ring can use it.
-`DirectStream.install` makes an ordinary stream of it.
+A stream over a slot costs no descriptor of the process and no socket object, and is out of reach of ``fork``
+and ``exec``. The price: only the ring can use it. `DirectStream.install` makes an ordinary stream of it.
+`uring_trio.net.direct_listener` has what accepts into slots.
 
 Invariants
   - A slot is emptied when its owner closes, after what is in flight on it was cancelled by slot; so a number
@@ -26,37 +25,26 @@ from uring.kernel.memory import LENGTH_MAX, pin, pin_writable
 
 from .. import seams
 from ..core.buffers import RECEIVE_GROUP, SCARCE
-from ..core.engine import Engine, current
 from ..core.fd import Fd
-from ..core.perform import check_timeout, perform, run_volley
+from ..core.perform import check_timeout, perform
 from ..core.restrictions import check
-from ..multishot.subscription import Subscription
-from .bind_errors import advise
-from .connections import CONNECTION_LOST, Connections
 from .receiver import ByteReceiver, stream_error
 from .slots import Slots
 from .socket import adopt
 from .stream import UringStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from uring.kernel.op import Op
-
+    from ..core.engine import Engine
     from ..core.operation import Operation
 
-__all__ = ["DirectListener", "DirectStream", "open_direct_listener"]
+__all__ = ["DirectStream"]
 
 _RECV = int(abi.IORING_OP_RECV)
 _SEND = int(abi.IORING_OP_SEND)
-_ACCEPT = int(abi.IORING_OP_ACCEPT)
 _FIXED = int(abi.IOSQE_FIXED_FILE)
 _SELECT = int(abi.IOSQE_BUFFER_SELECT)
-_LINK = int(abi.IOSQE_IO_LINK)
-_ECANCELED = -errno.ECANCELED
 _ENOBUFS = -errno.ENOBUFS
 _DEFAULT_SIZE = 65536
-_ANY_SLOT = -1
 
 
 class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
@@ -325,136 +313,3 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
     def __repr__(self) -> str:
         return f"<DirectStream in slot {self.slot}>" if self._owner is not None else "<DirectStream, closed>"
-
-
-class DirectListener(trio.abc.Listener[DirectStream]):
-    """A listening socket in a slot, and what it accepts in others.
-
-    The kernel accepts before it looks for a slot. Where all are taken (`RingOptions.direct_slots`) it closes
-    the connection, which is logged, or raised by `accept`.
-
-    `listen_tcp` starts one with ``direct=True``.
-
-    Attributes:
-        address: the address it listens on, as ``getsockname`` gives it.
-    """
-
-    def __init__(self, engine: Engine, slot: int, family: int, address: Any) -> None:
-        self._owner: Fd | None = Fd.open(engine, slot, fixed=True)
-        self._family = family
-        self.address: Any = address
-
-    @enable_ki_protection
-    async def accept(self) -> DirectStream:
-        """Waits for one connection; errors and cancellation as for `UringListener.accept`. ``ENFILE``: every
-        slot was taken, and the connection was closed.
-        """
-        while True:
-            owner = self._open()
-            op = owner.reader
-            if op is None:
-                op = owner.reader = owner.operation("accept")
-                fields = (_ACCEPT, _FIXED, owner.fd, 0, 0, 0, 0, 0, _ANY_SLOT)
-                op.template = owner.engine.ring.template(op.user_data, *fields)
-            slot = await seams.transact(op)
-            if slot >= 0:
-                return self._make(slot)
-            if -slot not in CONNECTION_LOST and slot not in seams.CANCELLED:
-                check(owner.engine, _ACCEPT, slot)
-                raise error_from_result(slot, "accept")
-
-    def connections(self) -> Connections[DirectStream]:
-        """Connections as they come, each a `DirectStream`; see `UringListener.connections`."""
-        return Connections(self._accepts, self._make)
-
-    def _accepts(self) -> tuple[Subscription, None]:
-        owner = self._open()
-        slots = Slots.of(owner.engine)
-        fields = ops.accept_direct_multishot(owner.fd, fixed_file=True).fields
-        return Subscription(
-            owner, "accept_direct_multishot", fields, lambda slot, flags: slots.empty(slot)
-        ), None
-
-    def close(self) -> None:
-        """Closes the listener; tasks that accept get `trio.ClosedResourceError`. Idempotent."""
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            slot, engine = owner.fd, owner.engine
-            owner.close()
-            Slots.of(engine).empty(slot)
-
-    async def aclose(self) -> None:
-        """As `close`, and a checkpoint."""
-        self.close()
-        await trio.lowlevel.checkpoint()
-
-    def _open(self) -> Fd:
-        if self._owner is None:
-            raise trio.ClosedResourceError("this listener is closed")
-        return self._owner
-
-    def _make(self, slot: int) -> DirectStream:
-        return DirectStream(current(), slot, self._family)
-
-
-async def open_direct_listener(
-    family: int, address: Any, backlog: int, options: list[tuple[int, int, int]]
-) -> DirectListener:
-    """Socket, options (level, name, value), bind and listen, in one submission.
-
-    Raises:
-        OSError: the message names the stage and the address.
-    """
-    engine = current()
-    slots = Slots.of(engine)
-    slot = slots.reserve()
-    chain = [
-        ops.socket_direct(family, _stdlib.SOCK_STREAM, file_index=slot),
-        *(ops.setsockopt(slot, *option, fixed_file=True) for option in options),
-        ops.bind(slot, family, address, fixed_file=True),
-        ops.listen(slot, backlog, fixed_file=True),
-        ops.fixed_fd_install(slot),  # only a descriptor can be asked for its address
-    ]
-    try:
-        fd = await _run_chain(engine, chain, address)
-    except BaseException:
-        slots.empty(slot)
-        raise
-    with _stdlib.socket(fileno=fd) as sock:
-        return DirectListener(engine, slot, family, sock.getsockname())
-
-
-async def _run_chain(engine: Engine, chain: Sequence[Op], address: Any) -> int:
-    """Runs operations one after the other, each linked to the next; returns the result of the last one."""
-    ring: Any = engine.ring
-    if ring.pending + len(chain) > ring.sq_entries:
-        ring.flush(0)
-    if ring.pending + len(chain) <= ring.sq_entries:
-        volley = engine.volley(ring, len(chain))
-        volley.set([op.with_flags(_LINK).fields for op in chain[:-1]] + [chain[-1].fields])
-        results, interrupt = await run_volley(volley, "listen_direct", [op.pins for op in chain])
-    else:
-        # The queue cannot take the chain as a whole, and what is submitted in parts is not linked.
-        results, interrupt = [], None
-        for op in chain:
-            results.append(await _result(op))
-            if results[-1] < 0:
-                break
-    if min(results) >= 0:
-        return results[-1]
-    # The members after one that failed are cancelled, and all members of a chain where one is refused.
-    own = (i for i, res in enumerate(results) if res < 0 and res != _ECANCELED)
-    failed = next(own, next(i for i, res in enumerate(results) if res < 0))
-    if interrupt is not None and results[failed] == _ECANCELED:
-        interrupt()
-    check(engine, chain[failed].fields[0], results[failed])
-    error = error_from_result(results[failed], chain[failed].name.removesuffix("_direct"), None, address)
-    raise advise(error, address)
-
-
-async def _result(op: Op) -> int:
-    try:
-        result = await perform(op)
-    except OSError as exc:
-        return -(exc.errno or errno.EIO)
-    return result if isinstance(result, int) else 0
