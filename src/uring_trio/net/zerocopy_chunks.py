@@ -9,12 +9,13 @@ from trio.lowlevel import enable_ki_protection
 from ..multishot.leases import Lease
 from .chunks import ByteItems, recv_fields
 from .receiver import stream_error
-from .zerocopy_queue import OFFSET_SHIFT, ZeroCopyQueue
+from .zerocopy_feed import OFFSET_SHIFT
+from .zerocopy_queue import ZeroCopyQueue
 
 if TYPE_CHECKING:
     from ..multishot.subscription import Subscription
     from .receiver import ByteReceiver
-    from .zerocopy_queue import Feed
+    from .zerocopy_feed import Feed
 
 __all__ = ["ZeroCopyChunks"]
 
