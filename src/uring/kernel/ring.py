@@ -8,7 +8,8 @@ Invariants
   - After ``close``, and in a forked child, every call answers ``-EBADF`` without touching the mappings.
   - ``inflight`` counts entries whose last completion has not been handed out; release is safe at zero.
 
-``uring.kernel.scripted.ScriptedRing`` has the same interface, and the same contract tests.
+``uring.kernel.scripted.ScriptedRing`` has the same interface (`uring.kernel.ringlike`), and the same contract
+tests.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import struct
 import warnings
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RingClosed, RingUnavailable, error_from_result
 from .forking import open_rings
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from .op import Op
 
-__all__ = ["CQE", "CQE_BIG", "KernelRing", "RingLike"]
+__all__ = ["CQE", "CQE_BIG", "KernelRing"]
 
 CQE = struct.Struct("=QiI")
 """One completion in ``out`` of a ring with 16-byte entries: user_data, res, flags."""
@@ -51,40 +52,6 @@ _GETEVENTS = 1 << 0
 _EXT_ARG = 1 << 3
 _ENTER_REGISTERED_RING = 1 << 4
 _EXT_ARG_REG = 1 << 6
-
-
-class RingLike(Protocol):
-    """A ring as the engine uses it: the kernel's, or the scripted one of the tests."""
-
-    fd: int
-    out: memoryview[int]
-    put: Callable[..., int]
-    put_now: Callable[..., int]
-    queue: Callable[[Any], int]
-    queue_pair: Callable[[Any, Any], int]
-    queue_at: Callable[..., int]
-    cycle: Callable[[float], int]
-    poll: Callable[[], int]
-    idle: Callable[[], int]
-    flush: Callable[[int], int]
-    unqueue: Callable[[int], int]
-    end_unsent: Callable[[int], int]
-
-    def now(self) -> float:
-        """The monotonic clock, by which the kernel's timers go, in seconds."""
-        ...
-
-    @property
-    def template(self) -> Callable[..., Any]: ...
-    def counters(self) -> dict[str, int]: ...
-    def close(self) -> None: ...
-
-    @property
-    def inflight(self) -> int: ...
-    @property
-    def eager(self) -> bool: ...
-    @eager.setter
-    def eager(self, value: bool) -> None: ...
 
 
 class KernelRing:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring.kernel.ring import RingLike
+    from uring.kernel.ringlike import RingLike
 
     from ..options import RingOptions
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from uring.kernel.inflight import Table
-    from uring.kernel.ring import RingLike
+    from uring.kernel.ringlike import RingLike
     from uring.kernel.volley import Volley
 
     from .operation import Operation

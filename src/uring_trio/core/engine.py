@@ -38,7 +38,7 @@ from .workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring.kernel.ring import RingLike
+    from uring.kernel.ringlike import RingLike
 
     from ..options import RingOptions
 

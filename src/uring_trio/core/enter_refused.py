@@ -16,7 +16,7 @@ from uring.errors import CQOverflow, error_from_result
 from uring.kernel.ring import KernelRing
 
 if TYPE_CHECKING:
-    from uring.kernel.ring import RingLike
+    from uring.kernel.ringlike import RingLike
 
 __all__ = ["PASSING", "REFUSED_SECONDS", "Refusals", "failure"]
 

@@ -38,7 +38,7 @@ from .statistics import RingStatistics, totals
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring.kernel.ring import RingLike
+    from uring.kernel.ringlike import RingLike
 
 __all__ = ["Manager", "statistics"]
 

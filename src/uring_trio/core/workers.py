@@ -19,7 +19,7 @@ from uring.kernel.memory import zeroed
 from uring.kernel.ring import KernelRing
 
 if TYPE_CHECKING:
-    from uring.kernel.ring import RingLike
+    from uring.kernel.ringlike import RingLike
 
 __all__ = ["Workers"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring.kernel.ring import RingLike
+    from uring.kernel.ringlike import RingLike
     from uring.kernel.volley import Volley
 
 __all__ = ["Canceller", "Request", "Run"]

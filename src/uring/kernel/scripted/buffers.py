@@ -10,7 +10,7 @@ from ...errors import error_from_result
 from .ring import ScriptedRing
 
 if TYPE_CHECKING:
-    from ..ring import RingLike
+    from ..ringlike import RingLike
 
 __all__ = ["ScriptedBuffers"]
 
