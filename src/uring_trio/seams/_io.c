@@ -7,6 +7,7 @@
  * Invariants
  *  - Nothing was done when the coroutine is started from the beginning.
  *  - A guard's flag that a call has set is cleared once, however the call ends.
+ *  - What a call runs, such as the decoder of a result, cannot send, throw into or close that call.
  *  - A call that was never awaited makes its coroutine and drops it, so that the interpreter's own warning is given;
  *    not while an exception is on its way, as when Ctrl-C came between the call and its await.
  */
@@ -102,10 +103,19 @@ static PySendResult begin(Call *c, PyObject **message)
     return pass_on(c, Py_None, message);
 }
 
-static PySendResult call_send(PyObject *self, PyObject *value, PyObject **result)
+/* Marks a call as running: what it calls must not come back into it. 0, or -1 and an exception if it is. */
+static int start_running(Call *c)
 {
-    Call *c = (Call *)self;
-    *result = NULL;
+    if (c->running) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return -1;
+    }
+    c->running = 1;
+    return 0;
+}
+
+static PySendResult resume(Call *c, PyObject *value, PyObject **result)
+{
     switch (c->state) {
     case FRESH:
         if (value == Py_None)
@@ -125,6 +135,17 @@ static PySendResult call_send(PyObject *self, PyObject *value, PyObject **result
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return PYGEN_ERROR;
     }
+}
+
+static PySendResult call_send(PyObject *self, PyObject *value, PyObject **result)
+{
+    Call *c = (Call *)self;
+    *result = NULL;
+    if (start_running(c) < 0)
+        return PYGEN_ERROR;
+    PySendResult status = resume(c, value, result);
+    c->running = 0;
+    return status;
 }
 
 /* The same for those who call `send` and `__next__`. */
@@ -183,13 +204,17 @@ static PyObject *call_throw(PyObject *self, PyObject *args)
         PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
         return NULL;
     }
+    if (start_running(c) < 0)
+        return NULL;
     if (c->state != DELEGATED) {
         leave(c);
         raise_given(args);
+        c->running = 0;
         return NULL;
     }
     PyObject *delegate = c->delegate, *throw = PyObject_GetAttr(delegate, s_throw);
     PyObject *result = throw ? PyObject_CallObject(throw, args) : NULL;
+    c->running = 0;
     Py_XDECREF(throw);
     if (!result)
         leave(c);
@@ -201,6 +226,8 @@ static PyObject *call_close(PyObject *self, PyObject *unused)
     (void)unused;
     Call *c = (Call *)self;
     PyObject *none = Py_None;
+    if (start_running(c) < 0)
+        return NULL;
     if (c->state == DELEGATED) {
         PyObject *delegate = c->delegate; /* held during the call */
         Py_INCREF(delegate);
@@ -211,6 +238,7 @@ static PyObject *call_close(PyObject *self, PyObject *unused)
     }
     if (c->state != OVER)
         leave(c);
+    c->running = 0;
     return none;
 }
 
@@ -272,9 +300,8 @@ static PyObject *call_state(PyObject *self, void *name)
 
 static PyObject *call_running(PyObject *self, void *unused)
 {
-    (void)self;
     (void)unused;
-    Py_RETURN_FALSE;
+    return PyBool_FromLong(((Call *)self)->running);
 }
 
 static PyObject *call_origin(PyObject *self, void *unused)

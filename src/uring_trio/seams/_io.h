@@ -64,6 +64,7 @@ struct call {
     PyObject *delegate;      /* the coroutine that goes on */
     PyObject *frame;         /* what `cr_frame` shows before there is a delegate */
     enum { FRESH, WAITING, DELEGATED, OVER } state;
+    int running;             /* it is being sent to, thrown into or closed */
     PyObject *data;          /* what was received at once */
     long sent;               /* bytes that were sent, or the negative errno of either */
 };

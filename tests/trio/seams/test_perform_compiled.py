@@ -21,7 +21,7 @@ import uring_trio
 from tests.trio.bothways import CALL, compiled_here, on_ring, parked, turns
 from uring import abi, ops
 from uring.kernel.op import Op
-from uring_trio import OperationRestricted, RingOptions, perform
+from uring_trio import OperationRestricted, RingOptions, perform, seams
 from uring_trio.core.engine import current
 from uring_trio.debug import in_flight
 
@@ -290,6 +290,28 @@ def test_decoding_is_protected_from_control_c() -> None:
         return protected
 
     assert same(program)[:2] == [True, "42"]
+
+
+@pytest.mark.parametrize("use", ["send", "throw", "close"])
+def test_a_decoder_that_uses_its_own_call(use: str) -> None:
+    given = {"send": (seams.DONE,), "throw": (KeyError("thrown"),), "close": ()}[use]
+
+    async def program() -> list[Any]:
+        def decode(res: int) -> Any:
+            running.append(call.cr_running)
+            with pytest.raises(ValueError, match="already executing"):
+                getattr(call, use)(*given)
+            return res + 1
+
+        running: list[bool] = []
+        call: Any = perform(Op("nop", ops.nop(result=41).fields, decode=decode))
+        result = await call
+        assert not call.cr_running
+        with pytest.raises(RuntimeError, match="already awaited"):
+            call.send(None)
+        return [result, running]
+
+    assert same(program) == [42, [True]]
 
 
 def test_a_deadline_that_is_near_is_the_kernels() -> None:
