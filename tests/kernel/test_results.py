@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from tests.ringside import take
-from uring import NotSupported, Ring, abi, for_fd, ops
+from uring import NotSupported, Op, Ring, abi, for_fd, ops
 
 
 def close_all(*pairs: tuple[int, int]) -> None:
@@ -109,6 +109,26 @@ def test_results_of_completions_that_waited_their_turn(ring: Ring, tmp_path: os.
     for _ in range(4):
         (cqe,) = ring.wait(1, timeout=20.0)
         assert cqe.result().st_size == os.stat(tmp_path).st_size
+
+
+def test_a_decoder_is_called_when_the_result_is_asked_for(ring: Ring) -> None:
+    """So that one which fails, or uses the ring, takes no other completion with it."""
+
+    def decode(res: int) -> int:
+        calls.append(res)
+        raise ArithmeticError
+
+    calls: list[int] = []
+    op = Op("program's", ops.nop().fields, decode=decode)
+    request, other = ring.request(op), ring.nop()
+    ring.submit(op, 7)
+    mine = next(cqe for cqe in take(ring, 3) if cqe.user_data == 7)
+    assert not calls
+    assert other.result() == 0
+    for result in (request.result, mine.result):
+        with pytest.raises(ArithmeticError):
+            result()
+    assert calls == [0, 0]
 
 
 # ---- errors -----------------------------------------------------------------------------------------------

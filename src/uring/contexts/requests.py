@@ -17,7 +17,7 @@ import types
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, final
 
 from ..errors import RingClosed, error_from_result
-from ..kernel.op import Op, failure
+from ..kernel.op import Op, Whole, failure
 from .compiled import C, usual
 from .context import POOL_SHIFT, REQUEST_VALUES, SQEContext
 
@@ -211,9 +211,8 @@ def meaning_of(op: Op[Any], res: int) -> Any:
     the arguments of `uring.kernel.op.failure` for an error."""
     if res < 0:
         return op.name, op.fields, op.address, op.paths
-    if op.decode is None or op.fields[0]:
+    if op.decode is None or not isinstance(op, Whole):
         return op.decode
-    # A batch as one request, whose memory the next submission uses again.
     results = op.decode(0)
     return lambda _: results
 

@@ -25,7 +25,7 @@ else:
 
     T_co = TypeVar("T_co", covariant=True)
 
-__all__ = ["MULTISHOT_BIT", "Fields", "Multishot", "Op", "descriptor", "failure", "is_multishot"]
+__all__ = ["MULTISHOT_BIT", "Fields", "Multishot", "Op", "Whole", "descriptor", "failure", "is_multishot"]
 
 Path: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 
@@ -270,6 +270,13 @@ def _check(what: str, value: object, most: int) -> None:
 
 class Multishot(Op[T_co]):
     """A request that completes repeatedly; the completion without ``F_MORE`` is its last."""
+
+    __slots__ = ()
+
+
+class Whole(Op[T_co]):
+    """A request that stands for a batch. Its result is decoded as it completes: the batch may be submitted
+    again before the result is taken, and then has other results in the same memory."""
 
     __slots__ = ()
 

@@ -12,7 +12,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from .. import abi
-from ..kernel.op import Multishot, Op
+from ..kernel.op import Multishot, Op, Whole
 from ..kernel.volley import MEMBERS_MAX, Volley
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Batch:
         # The request that stands for all of them keeps them, the volley, and all memory of both.
         kept = (self.requests, volley)
         fields = (int(abi.IORING_OP_NOP), 0, -1, 0, 0, 0, 0, 0, 0, 0)
-        one = Op("batch", fields, kept, lambda _: volley.results(), lambda _: self._discard(volley.results()))
+        one = Whole("batch", fields, kept, lambda _: volley.results(), lambda _: self._discard(volley.results()))
         self._ring, self._volley, self._one = ring, volley, one
         return one, volley
 
