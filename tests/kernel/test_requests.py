@@ -417,7 +417,42 @@ def test_a_chain_that_is_left_by_an_exception_queues_nothing(ring: Ring, pipe: P
     assert ring.in_flight == 0
 
 
+def test_a_chain_is_for_one_block(ring: Ring) -> None:
+    with ring.chain() as chain:
+        first = ring.nop()
+    with pytest.raises(RuntimeError, match="make another"), chain:
+        ring.nop()
+    assert ring.in_flight == 1
+    assert first.wait() == 0
+
+
+def test_a_request_of_a_block_is_not_waited_for_in_it(ring: Ring) -> None:
+    with ring.chain() as chain:
+        request = ring.nop()
+        for timeout in (None, 0.0):
+            with pytest.raises(RuntimeError, match="wait after it"):
+                request.wait(timeout)
+    assert [each.wait() for each in chain] == [0]
+
+
 # ---- loops ------------------------------------------------------------------------------------------------
+
+
+def test_loops_over_a_ring_that_cannot_be_used() -> None:
+    ring = Ring(entries=8)
+    loops = (lambda: list(ring.completions()), ring.drain)
+    for loop in loops:
+        with pytest.raises(RuntimeError, match="not started"):
+            loop()
+    ring.start()
+    with ThreadPoolExecutor(1) as other:
+        for loop in loops:
+            with pytest.raises(RuntimeError, match="belongs to the thread"):
+                other.submit(loop).result()
+    ring.stop()
+    for loop in loops:
+        with pytest.raises(RingClosed):
+            loop()
 
 
 def test_a_loop_over_completions(ring: Ring, pipe: Pair) -> None:

@@ -91,8 +91,9 @@ def test_submit_many(ring):
     with pytest.raises(ValueError, match="64 bits"):
         ring.submit_many([(ops.nop(), 7), (ops.nop(), -1)])
     assert take(ring, 1)[0].user_data == 7
-    with pytest.raises(TypeError, match="submit_all requests"):
-        ring.submit_many([ops.nop()])
+    for item in (ops.nop(), (ops.nop(),), (ops.nop(), 1, 2), 1):
+        with pytest.raises(TypeError, match="submit_all requests"):
+            ring.submit_many([item])
 
 
 @pytest.mark.parametrize("options", [{}, {"multi_issuers": True}])
@@ -136,6 +137,9 @@ def test_bad_batches(ring):
     ):
         with pytest.raises(ValueError, match=error):
             ring.batch(requests)
+    for item in (1, (1,), (ops.nop(),), (ops.nop(), 1, 2), (1, ops.nop()), None):
+        with pytest.raises(TypeError, match="a pair of one and its context"):
+            ring.batch([ops.nop(), item])
     assert ring.sq_available == 8
 
 

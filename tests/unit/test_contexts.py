@@ -247,7 +247,7 @@ def test_slot_remembers_its_entry() -> None:
 def test_view_of_a_direct_completion_has_no_entry() -> None:
     view = CQEView((pack_direct(22), 0, 0)).sqe
     assert not view.valid
-    with pytest.raises(LookupError, match="keeps no entry"):
+    with pytest.raises(LookupError, match="no entry is kept"):
         _ = view.opcode
 
 

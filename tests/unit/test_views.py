@@ -16,6 +16,7 @@ from uring import (
     view_ext_sqe,
     view_sqe,
 )
+from uring.contexts.context import REQUEST_VALUES
 
 RECV = int(abi.IORING_OP_RECV)
 SELECT = int(abi.IOSQE_BUFFER_SELECT)
@@ -68,6 +69,15 @@ def test_a_view_of_a_direct_completion():
 def test_a_direct_completion():
     cqe = DirectCQE((DIRECT, 1, 0))
     assert (cqe.op, cqe.sqe_flags, cqe.buf_group, cqe.fd) == (RECV, SELECT, 9, -3)
+
+
+def test_the_number_of_a_slot_or_request_is_not_read_as_fields():
+    pools = ContextPools(1)
+    for raw in (pools.indirect().context, pools.extended().context, REQUEST_VALUES + 5):
+        cqe = DirectCQE((raw, 0, 0))
+        for name in ("op", "sqe_flags", "buf_group", "fd"):
+            with pytest.raises(LookupError, match="has no fields"):
+                getattr(cqe, name)
 
 
 def test_an_extended_completion():

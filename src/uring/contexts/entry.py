@@ -33,7 +33,7 @@ class SQEView:
 
     def _borrowed(self) -> IndirectSQE | Request[object]:
         if self._slot is None:
-            raise LookupError("a direct context keeps no entry")
+            raise LookupError("no entry is kept: the context is direct, or its slot was given back")
         if not self._slot.valid:
             raise LookupError("the slot was given back, and its entry with it")
         return self._slot

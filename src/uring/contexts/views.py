@@ -164,7 +164,10 @@ class CQEView(Completion):
 
     @property
     def op(self) -> Op | int:
-        """The operation; a number where this package does not know it."""
+        """The operation; a number where this package does not know it.
+
+        Of an integer that the program chose as a context, this, `fd` and `buf_group` are what its bits say.
+        """
         request = self.request
         return _op(SQEContext(self[0]).op if request is None else request.fields[0])
 
@@ -234,30 +237,41 @@ class CQEView(Completion):
 
 
 class DirectCQE(Completion):
-    """A completion of a direct context, from `uring.Ring.wait_direct`."""
+    """A completion of a direct context, from `uring.Ring.wait_direct`.
+
+    Its fields are the context's; of any other context they raise LookupError, as there they would be read out
+    of the number of a slot or request.
+    """
 
     __slots__ = ()
 
     @property
     def op(self) -> Op | int:
         """The opcode that was submitted; a bare number where this package knows none."""
-        return _op(self[0] & 0xFF)
+        return _op(self._fields() & 0xFF)
 
     @property
     def sqe_flags(self) -> int:
         """The context's ``IOSQE_*`` flags."""
-        return self[0] >> 8 & 0xFF
+        return self._fields() >> 8 & 0xFF
 
     @property
     def buf_group(self) -> int:
         """The context's buffer group."""
-        return self[0] >> 16 & 0xFFFF
+        return self._fields() >> 16 & 0xFFFF
 
     @property
     def fd(self) -> int:
         """The context's descriptor."""
-        raw = self[0]
+        raw = self._fields()
         return (raw >> 32 & _FD_MASK) - (1 << 30 if raw & _FD_SIGN else 0)
+
+    def _fields(self) -> int:
+        """The context, in which the fields are."""
+        raw = self[0]
+        if raw >> 62 in (1, 2):
+            raise LookupError(f"{SQEContext(raw)!r} has no fields: take its completion by wait")
+        return raw
 
 
 class ExtCQE(Completion):

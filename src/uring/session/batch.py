@@ -9,7 +9,7 @@ in flight.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import abi
 from ..kernel.op import Multishot, Op, Whole
@@ -41,15 +41,11 @@ class Batch:
 
     def __init__(self, requests: Iterable[Op | tuple[Op, int]]) -> None:
         self.requests: tuple[tuple[Op, int], ...] = tuple(
-            (each, i) if isinstance(each, Op) else each for i, each in enumerate(requests)
+            (each, i) if isinstance(each, Op) else _pair(each) for i, each in enumerate(requests)
         )
         holds: dict[int, tuple[Op, ...]] = {}
         pairs = array("Q")
         for op, ctx in self.requests:
-            if not isinstance(op, Op):
-                raise TypeError(
-                    f"a request made by a function of uring.ops is needed, not {type(op).__name__}"
-                )
             if isinstance(ctx, bool) or not isinstance(ctx, int):
                 raise TypeError(f"a batch takes direct contexts, not {type(ctx).__name__}")
             if not 0 <= ctx < _DIRECT_END:
@@ -95,7 +91,9 @@ class Batch:
         # The request that stands for all of them keeps them, the volley, and all memory of both.
         kept = (self.requests, volley)
         fields = (int(abi.IORING_OP_NOP), 0, -1, 0, 0, 0, 0, 0, 0, 0)
-        one = Whole("batch", fields, kept, lambda _: volley.results(), lambda _: self._discard(volley.results()))
+        one = Whole(
+            "batch", fields, kept, lambda _: volley.results(), lambda _: self._discard(volley.results())
+        )
         self._ring, self._volley, self._one = ring, volley, one
         return one, volley
 
@@ -106,3 +104,13 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.requests)
+
+
+def _pair(item: Any) -> tuple[Op, int]:
+    try:
+        op, ctx = item
+    except (TypeError, ValueError):
+        op, ctx = item, None
+    if not isinstance(op, Op):
+        raise TypeError(f"a request of uring.ops, or a pair of one and its context, is needed, not {item!r}")
+    return op, ctx

@@ -22,7 +22,7 @@ class ChainSubmitter(Protocol):
 
 
 class Chain:
-    """The requests of a ``with ring.chain():`` block, in their order.
+    """The requests of a ``with ring.chain():`` block, in their order. It is for one block.
 
     Args:
         ring: the ring.
@@ -40,6 +40,8 @@ class Chain:
         self.requests: list[Request[object]] = []
 
     def __enter__(self) -> Chain:
+        if self.requests:
+            raise RuntimeError("a chain is for one block, and this one has its requests: make another")
         self._ring._chain_begins(self)
         return self
 

@@ -164,6 +164,7 @@ class Waiting(Delivery):
         Raises:
             CQOverflow, RingClosed, RuntimeError: as `wait`.
         """
+        self._check_usable()
         while self._backlog or self.in_flight:
             cqes = deque(self.wait(timeout=timeout))
             if not cqes:
@@ -187,6 +188,7 @@ class Waiting(Delivery):
             TimeoutError: something is still in flight; completions that came stay for the next wait.
             CQOverflow, RingClosed, RuntimeError: as `wait`.
         """
+        self._check_usable()
         deadline = _deadline(timeout)
         found: list[CQEView] = []
         while self._backlog or self.in_flight:
@@ -200,6 +202,9 @@ class Waiting(Delivery):
 
     def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
         self._check_usable()
+        made_here = self._linking.get(get_ident())
+        if made_here is not None and any(request is each for each in made_here):
+            raise RuntimeError(f"{request.name} is queued at the end of its chain's block: wait after it")
         deadline = _deadline(timeout)
         while not request.done():
             left = -1.0 if deadline is None else deadline - time.monotonic()

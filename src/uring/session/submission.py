@@ -114,7 +114,7 @@ class Submission(Requesting):
             for pair in requests:
                 try:
                     op, ctx = pair
-                except TypeError:
+                except (TypeError, ValueError):
                     raise TypeError(
                         "submit_many takes pairs of a request and its context, submit_all requests"
                     ) from None
