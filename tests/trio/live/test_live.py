@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def service(folder: Path, *, monitor: bool) -> subprocess.Popen[str]:
+    """The service once it serves, and can be looked at if it is to be: that is a task beside its own."""
     path = folder / "service.py"
     path.write_text(SERVICE.replace("{monitor}", str(monitor)))
     started = subprocess.Popen(
@@ -66,6 +68,8 @@ def service(folder: Path, *, monitor: bool) -> subprocess.Popen[str]:
     )
     assert started.stdout is not None
     assert started.stdout.readline() == "ready\n"
+    while monitor and started.poll() is None and not sockets_of(started.pid):
+        time.sleep(0.01)
     return started
 
 
