@@ -30,7 +30,7 @@ __all__ = ["PART", "find_stat", "read_cached", "read_piece", "read_pieces", "sta
 
 
 def _missing(*_: object) -> Any:
-    raise NotImplementedError("the C extension uring._cached is missing")
+    raise ImportError("the C extension uring._cached is missing")
 
 
 PART: int = getattr(_cached, "PART", 4096)

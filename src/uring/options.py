@@ -13,9 +13,10 @@ the first n tiers take (2**n - 1) MiB.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Protocol, TypedDict
+from typing import Final, Protocol, TypedDict
 
 from . import abi
+from .bounds import check_int
 from .errors import NotSupported
 
 __all__ = [
@@ -109,7 +110,7 @@ class BufferGroupsConfig:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check(each.name, getattr(self, each.name), 0, ENTRIES_MOST)
+            check_int(each.name, getattr(self, each.name), 0, ENTRIES_MOST)
 
     @classmethod
     def first(cls, tiers: int) -> BufferGroupsConfig:
@@ -121,7 +122,7 @@ class BufferGroupsConfig:
         Returns:
             The configuration.
         """
-        _check("tiers", tiers, 0, len(_TIERS))
+        check_int("tiers", tiers, 0, len(_TIERS))
         return cls(*_DEFAULT_NUMS[:tiers])
 
     @classmethod
@@ -223,19 +224,19 @@ class Options:
 
     def __post_init__(self) -> None:
         most = (1 << 31) - 1
-        _check("entries", self.entries, 1, most if self.clamp else ENTRIES_MOST)
-        _check("cq_entries", self.cq_entries, 0, most if self.clamp else CQ_ENTRIES_MOST)
-        _check("locked_buffer_mem", self.locked_buffer_mem, 0, 1 << 44)
-        _check("read_buffer_size", self.read_buffer_size, 1, most)
-        _check("read_buffer_num", self.read_buffer_num, 0, ENTRIES_MOST)
-        _check("read_buffer_gid_offset", self.read_buffer_gid_offset, 0, 0xFFFF)
-        _check("write_buffer_size", self.write_buffer_size, 1, most)
-        _check("write_buffer_num", self.write_buffer_num, 0, 1 << 20)
-        _check("multi_size_buffer", self.multi_size_buffer, 0, 0xFFFF // len(_TIERS))
-        _check("context_capacity", self.context_capacity, 0, 1 << 24)
-        _check("sq_thread_idle", self.sq_thread_idle, 0, (1 << 32) - 1)
+        check_int("entries", self.entries, 1, most if self.clamp else ENTRIES_MOST)
+        check_int("cq_entries", self.cq_entries, 0, most if self.clamp else CQ_ENTRIES_MOST)
+        check_int("locked_buffer_mem", self.locked_buffer_mem, 0, 1 << 44)
+        check_int("read_buffer_size", self.read_buffer_size, 1, most)
+        check_int("read_buffer_num", self.read_buffer_num, 0, ENTRIES_MOST)
+        check_int("read_buffer_gid_offset", self.read_buffer_gid_offset, 0, 0xFFFF)
+        check_int("write_buffer_size", self.write_buffer_size, 1, most)
+        check_int("write_buffer_num", self.write_buffer_num, 0, 1 << 20)
+        check_int("multi_size_buffer", self.multi_size_buffer, 0, 0xFFFF // len(_TIERS))
+        check_int("context_capacity", self.context_capacity, 0, 1 << 24)
+        check_int("sq_thread_idle", self.sq_thread_idle, 0, (1 << 32) - 1)
         if self.sq_thread_cpu is not None:
-            _check("sq_thread_cpu", self.sq_thread_cpu, 0, most)
+            check_int("sq_thread_cpu", self.sq_thread_cpu, 0, most)
         if isinstance(self.drain_timeout, bool) or not isinstance(self.drain_timeout, (int, float)):
             raise TypeError(f"drain_timeout is a number, not {type(self.drain_timeout).__name__}")
         if not 0 <= self.drain_timeout < 1 << 31:
@@ -350,7 +351,7 @@ def options_for_system(system_memory: int) -> Options:
     Raises:
         TypeError, ValueError: ``system_memory`` is no such int.
     """
-    _check("system_memory", system_memory, 0, 1 << 62)
+    check_int("system_memory", system_memory, 0, 1 << 62)
     return options_for_budget(system_memory // 4)
 
 
@@ -404,12 +405,5 @@ def _locked_and_entries(budget: int) -> tuple[int, int]:
 
 
 def _clamped(budget: int) -> int:
-    _check("budget", budget, -(1 << 62), 1 << 62)
+    check_int("budget", budget, -(1 << 62), 1 << 62)
     return min(max(budget, BUDGET_LEAST), BUDGET_MOST)
-
-
-def _check(name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is an int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} is {least} to {most}, not {value}")

@@ -48,7 +48,7 @@ LAYERS = [
     ["uring.kernel"],
     ["uring.options"],
     ["uring.cached", "uring.errors", "uring.opcodes"],
-    ["uring._names", "uring._version", "uring.abi", "uring.advice"],
+    ["uring._names", "uring._version", "uring.abi", "uring.advice", "uring.bounds"],
     ["uring._cached", "uring._ffi", "uring._requests"],
 ]
 FOLDERS = {
@@ -102,6 +102,12 @@ def test_has_a_place(module: str) -> None:
 @modules
 def test_imports_go_down(module: str) -> None:
     assert upward_imports(module, tree_of(module)) == []
+
+
+@modules
+def test_what_a_subclass_has_to_give_is_abstract(module: str) -> None:
+    """An abstract method refuses the class that lacks it, NotImplementedError only the call of the method."""
+    assert "NotImplementedError" not in PATHS[module].read_text()
 
 
 def test_no_circles() -> None:

@@ -54,7 +54,7 @@ def test_options_of_the_entry() -> None:
     given = ops.fsync(3, fixed_file=True, sqe_flags=1 << 4, personality=7)
     assert given.fields == ops.fsync(3, fixed_file=True).with_flags(1 << 4).with_personality(7).fields
     assert type(ops.read_multishot(3, 1, sqe_flags=1)) is type(ops.read_multishot(3, 1))
-    with pytest.raises(ValueError, match="IOSQE flags are 0 to 255, not 256"):
+    with pytest.raises(ValueError, match="the byte of IOSQE flags is 0 to 255, not 256"):
         ops.nop(sqe_flags=256)
     with pytest.raises(ValueError, match="a personality is 0 to 65535, not 65536"):
         ops.nop(personality=1 << 16)

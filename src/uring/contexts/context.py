@@ -21,8 +21,9 @@ Invariants
 from __future__ import annotations
 
 import weakref
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from ..bounds import check_int
 from ..kernel.op import Op
 from .shapes import Ctx
 
@@ -207,7 +208,7 @@ class SQEContext(int):
             LookupError: its slot was given back.
             RuntimeError: its operation is in flight.
         """
-        check("an opcode", op, 0, 0xFF)
+        check_int("an opcode", op, 0, 0xFF)
         slot = self._slot_to_change()
         if slot is None:
             return SQEContext(self & ~0xFF | op)
@@ -226,7 +227,7 @@ class SQEContext(int):
         Raises:
             TypeError, ValueError, LookupError, RuntimeError: as `with_op`.
         """
-        check("IOSQE flags", flags, 0, 0xFF)
+        check_int("the byte of IOSQE flags", flags, 0, 0xFF)
         slot = self._slot_to_change()
         if slot is None:
             return SQEContext(self & ~0xFF00 | flags << 8)
@@ -248,9 +249,9 @@ class SQEContext(int):
         """
         slot = self._slot_to_change()
         if slot is None:
-            check("a descriptor in a context", fd, FD_LEAST, FD_MOST)
+            check_int("a descriptor in a context", fd, FD_LEAST, FD_MOST)
             return SQEContext(self & ~(FD_MASK << 32) | (fd & FD_MASK) << 32)
-        check("a descriptor", fd, -(1 << 31), (1 << 31) - 1)
+        check_int("a descriptor", fd, -(1 << 31), (1 << 31) - 1)
         slot.fields = (*slot.fields[:2], fd, *slot.fields[3:])
         return self
 
@@ -266,7 +267,7 @@ class SQEContext(int):
         Raises:
             TypeError, ValueError, LookupError, RuntimeError: as `with_op`.
         """
-        check("a buffer group", buf_group, 0, 0xFFFF)
+        check_int("a buffer group", buf_group, 0, 0xFFFF)
         slot = self._slot_to_change()
         if slot is None:
             return SQEContext(self & ~(0xFFFF << 16) | buf_group << 16)
@@ -406,10 +407,3 @@ def find_slot(raw: int) -> IndirectSQE | None:
     """The borrowed slot that an indirect or extended context names; None if late, forged or given back."""
     pool = living_pools.get(raw >> POOL_SHIFT & POOL_MASK)
     return pool.find(raw) if pool is not None else None
-
-
-def check(name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is an int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} is {least} to {most}, not {value}")

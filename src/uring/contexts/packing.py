@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from .context import FD_LEAST, FD_MASK, FD_MOST, USER_DATA_SIZE, ExtSQE, IndirectSQE, SQEContext, check
+from ..bounds import check_int
+from .context import FD_LEAST, FD_MASK, FD_MOST, USER_DATA_SIZE, ExtSQE, IndirectSQE, SQEContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +45,10 @@ def pack_direct(op: int, flags: int = 0, buf_group: int = 0, fd: int = 0) -> SQE
     Raises:
         TypeError, ValueError: a field is no int, or does not fit.
     """
-    check("an opcode", op, 0, 0xFF)
-    check("IOSQE flags", flags, 0, 0xFF)
-    check("a buffer group", buf_group, 0, 0xFFFF)
-    check("a descriptor in a context", fd, FD_LEAST, FD_MOST)
+    check_int("an opcode", op, 0, 0xFF)
+    check_int("the byte of IOSQE flags", flags, 0, 0xFF)
+    check_int("a buffer group", buf_group, 0, 0xFFFF)
+    check_int("a descriptor in a context", fd, FD_LEAST, FD_MOST)
     return int.__new__(SQEContext, op | flags << 8 | buf_group << 16 | (fd & FD_MASK) << 32)
 
 

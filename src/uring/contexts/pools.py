@@ -6,6 +6,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
+from ..bounds import check_int
 from ..errors import PoolExhausted
 from .context import (
     GENERATION_MASK,
@@ -16,7 +17,6 @@ from .context import (
     ExtSQE,
     IndirectSQE,
     SQEContext,
-    check,
     living_pools,
 )
 
@@ -44,7 +44,7 @@ class ContextPools:
     __slots__ = ("__weakref__", "_capacity", "_free", "_lock", "_number", "_taken")
 
     def __init__(self, capacity: int) -> None:
-        check("the capacity", capacity, 1, 1 << INDEX_BITS)
+        check_int("the capacity", capacity, 1, 1 << INDEX_BITS)
         self._capacity = capacity
         self._lock = threading.Lock()
         self._number = _new_number()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..abi import IORING_REGISTER_PBUF_STATUS, IOU_PBUF_RING_INC
 from ..abi.layouts import BUF_STATUS
+from ..bounds import check_int
 from ..errors import NotSupported, RingClosed, error_from_result
 from .lib import ffi, lib
 from .memory import pin_writable, zeroed
@@ -210,11 +211,10 @@ class BufferRing:
 
         Raises:
             ValueError: ``bid`` is out of range, or the ring has memory of its own.
-            TypeError: the memory is read-only.
+            TypeError: ``bid`` is no int, or the memory is read-only.
             RingClosed: the group was closed.
         """
-        if isinstance(bid, bool) or not isinstance(bid, int) or not 0 <= bid <= 0xFFFF:
-            raise ValueError(f"a buffer's number is 0 to 65535, not {bid!r}")
+        check_int("a buffer's number", bid, 0, 0xFFFF)
         if self.size:
             raise ValueError("this ring has memory of its own: give buffers back with put")
         if self.closed:
@@ -278,11 +278,8 @@ class BufferRing:
         Raises:
             TypeError, ValueError: no buffer's number, or more than the group has.
         """
-        for name, value, most in (("a buffer's number", bid, 0xFFFF), ("n", n, self.count)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} is an int, not {type(value).__name__}")
-            if not 0 <= value <= most:
-                raise ValueError(f"{name} is 0 to {most}, not {value}")
+        check_int("a buffer's number", bid, 0, 0xFFFF)
+        check_int("n", n, 0, self.count)
         after = lib.ur_buffers_after
         return [after(self._handle, bid, i) for i in range(n)]
 

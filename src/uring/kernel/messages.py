@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..abi.layouts import RECVMSG_OUT
+from ..bounds import check_int
 from .addresses import PeerName, decode_address
 from .memory import Zeroed, pin, pin_writable, zeroed
 
@@ -66,10 +67,10 @@ class Message:
         control_size: int = 0,
         selected: int | None = None,
     ) -> None:
-        _check("name_size", name_size, MAX_EXTRA)
-        _check("control_size", control_size, MAX_EXTRA)
+        check_int("name_size", name_size, 0, MAX_EXTRA)
+        check_int("control_size", control_size, 0, MAX_EXTRA)
         if selected is not None:
-            _check("selected", selected, MAX_TRANSFER)
+            check_int("selected", selected, 0, MAX_TRANSFER)
         if len(buffers) > MAX_IOVECS:
             raise ValueError(f"at most {MAX_IOVECS} buffers in one message, not {len(buffers)}")
         take = pin_writable if writable else pin
@@ -152,13 +153,6 @@ class Message:
         """``MSG_*`` flags after a receive."""
         (flags,) = struct.unpack_from("=i", self.header.view, _FLAGS_AT)
         return int(flags)
-
-
-def _check(name: str, value: Any, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is an int, not {type(value).__name__}")
-    if not 0 <= value <= most:
-        raise ValueError(f"{name} is 0 to {most}, not {value}")
 
 
 @dataclass(frozen=True, slots=True)

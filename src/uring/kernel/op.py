@@ -11,6 +11,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias
 
 from .. import abi
+from ..bounds import check_int
 from ..errors import error_from_result
 from .memory import zeroed
 
@@ -199,7 +200,7 @@ class Op(Generic[T_co]):
         Raises:
             TypeError, ValueError: not such an int.
         """
-        _check("IOSQE flags are", flags, 0xFF)
+        check_int("the byte of IOSQE flags", flags, 0, 0xFF)
         return self._with(self.fields[1] | int(flags))
 
     def with_ioprio(self, ioprio: int) -> Self:
@@ -214,7 +215,7 @@ class Op(Generic[T_co]):
         Raises:
             TypeError, ValueError: not such an int.
         """
-        _check("ioprio is", ioprio, 0xFFFF)
+        check_int("ioprio", ioprio, 0, 0xFFFF)
         return self._with(self.fields[1] & ~_IOPRIO | int(ioprio) << 8)
 
     def with_personality(self, personality: int) -> Self:
@@ -230,7 +231,7 @@ class Op(Generic[T_co]):
         Raises:
             TypeError, ValueError: not such an int.
         """
-        _check("a personality is", personality, 0xFFFF)
+        check_int("a personality", personality, 0, 0xFFFF)
         return self._with(self.fields[1] & ~_PERSONALITY | int(personality) << 24)
 
     def with_options(self, sqe_flags: int, personality: int) -> Self:
@@ -259,13 +260,6 @@ class Op(Generic[T_co]):
 
     def __repr__(self) -> str:
         return f"<Op {self.name} fd={self.fd}>"
-
-
-def _check(what: str, value: object, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} an int, not {type(value).__name__}")
-    if not 0 <= value <= most:
-        raise ValueError(f"{what} 0 to {most}, not {value}")
 
 
 class Multishot(Op[T_co]):

@@ -6,6 +6,7 @@ import socket
 from socket import SOCK_CLOEXEC
 from typing import TYPE_CHECKING
 
+from ..bounds import check_int
 from ..contexts.packing import for_fd
 from ..errors import ListenerNotReady
 from .dispatch import CompletionOwner
@@ -88,10 +89,7 @@ class ListenerOp:
             TypeError, ValueError: no descriptor.
             ListenerNotReady: the listener is closed.
         """
-        if isinstance(fd, bool) or not isinstance(fd, int):
-            raise TypeError(f"a descriptor is an int, not {type(fd).__name__}")
-        if fd < 0:
-            raise ValueError(f"a descriptor is 0 or more, not {fd}")
+        check_int("a descriptor", fd, 0, (1 << 31) - 1)
         if self.state in (ListenerState.CLOSING, ListenerState.CLOSED):
             raise ListenerNotReady("the listener is closed")
         self._setup.fd = fd

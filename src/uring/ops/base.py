@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias
 
 from .. import abi
+from ..bounds import check_int
 from ..kernel.addresses import Address, PeerName
 from ..kernel.memory import LENGTH_MAX, pin, pin_writable, zeroed
 from ..kernel.messages import MAX_IOVECS
@@ -138,21 +139,6 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return call
 
     return decorate
-
-
-def check_int(name: str, value: object, least: int, most: int) -> int:
-    """The value as an int within bounds.
-
-    Raises:
-        TypeError, ValueError: saying what was given and what is allowed.
-    """
-    if value.__class__ is int and least <= value <= most:
-        return value
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is an int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} is {least} to {most}, not {value}")
-    return int(value)
 
 
 def check_flags(name: str, value: object) -> int:

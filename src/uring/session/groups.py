@@ -90,7 +90,7 @@ class BufferGroup(BufferRing):
         Raises:
             ValueError: ``bid`` is out of range, or in the ring already, or the ring has memory of its own.
             PoolExhausted: the ring is full.
-            TypeError: the memory is read-only.
+            TypeError: ``bid`` is no int, or the memory is read-only.
             RingClosed: the group was closed.
         """
         usable = not self.closed and not self._ring.closed

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 import threading
+from abc import ABCMeta, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from threading import get_ident
@@ -88,7 +89,7 @@ class Features:
     user_data_byte_order: str
 
 
-class RingState(Queue):
+class RingState(Queue, metaclass=ABCMeta):
     """The ring's state, and the checks before it is used."""
 
     # Not in the dictionary of attributes: with more than 30 in there the interpreter does not remember where
@@ -246,9 +247,9 @@ class RingState(Queue):
         """Completions dropped because their slot was given back, or was never submitted."""
         return self._late
 
+    @abstractmethod
     def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
         """Waits until a request is done, or for ``timeout`` seconds; other completions stay for `wait`."""
-        raise NotImplementedError
 
     def _pass_over(self, value: int) -> None:
         """Drops the completions of a request that is done from those kept for a later wait."""
