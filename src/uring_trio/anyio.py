@@ -31,12 +31,12 @@ _RING = ("ring", "unavailable")
 class UringBackend(seams_anyio.TrioBackend):
     """AnyIO's Trio backend, entered on a ring.
 
-    ``backend_options`` are ``ring`` (a `uring_trio.RingOptions`) and ``unavailable`` (``"raise"`` or
-    ``"epoll"``) as `uring_trio.run` takes them, and the keywords of `trio.run`.
+    ``backend_options`` are ``ring`` (a `uring_trio.RingOptions`) and ``unavailable`` (``"raise"``,
+    ``"epoll"`` or None) as `uring_trio.run` takes them, and the keywords of `trio.run`.
 
     Raises:
         TypeError: an unknown option.
-        RingUnavailable: no io_uring here, with ``unavailable="raise"``.
+        RingUnavailable: no io_uring here, and ``unavailable`` is not ``"epoll"``.
     """
 
     @classmethod
@@ -110,7 +110,7 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in options:
         if name not in known:
             raise TypeError(f"backend_options of {NAME!r} are {', '.join(known)}, not {name!r}")
-    ring = {"ring": options.get("ring"), "unavailable": options.get("unavailable", "raise")}
+    ring = {"ring": options.get("ring"), "unavailable": options.get("unavailable")}
     check_arguments(**ring)
     return ring, {name: value for name, value in options.items() if name not in _RING}
 

@@ -41,7 +41,7 @@ def run(
     async_fn: Callable[[*PosArgT], Awaitable[RetT]],
     *args: *PosArgT,
     ring: RingOptions | None = None,
-    unavailable: Unavailable = "raise",
+    unavailable: Unavailable | None = None,
     clock: trio.abc.Clock | None = None,
     instruments: Sequence[trio.abc.Instrument] = (),
     restrict_keyboard_interrupt_to_checkpoints: bool = False,
@@ -54,7 +54,8 @@ def run(
         ring: sizes and behaviour of the ring; None: those of `install`, the launcher or ``URING_TRIO``, else
             the defaults.
         unavailable: what to do where this machine has no usable io_uring, or the installed Trio is not
-            supported: ``"raise"`` explains why, ``"epoll"`` warns once and runs stock Trio.
+            supported: ``"raise"`` explains why, ``"epoll"`` warns once and runs stock Trio; None: what
+            `install`, the launcher or ``URING_TRIO`` says, else ``"raise"``.
         clock, instruments, restrict_keyboard_interrupt_to_checkpoints, strict_exception_groups: as for
             `trio.run`.
 
@@ -82,7 +83,7 @@ def start_guest_run(
     run_sync_soon_not_threadsafe: Callable[[Callable[[], object]], object] | None = None,
     host_uses_signal_set_wakeup_fd: bool = False,
     ring: RingOptions | None = None,
-    unavailable: Unavailable = "raise",
+    unavailable: Unavailable | None = None,
     clock: trio.abc.Clock | None = None,
     instruments: Sequence[trio.abc.Instrument] = (),
     restrict_keyboard_interrupt_to_checkpoints: bool = False,
@@ -118,6 +119,7 @@ def start_guest_run(
 
 
 _installed: RingOptions | None = None
+_unavailable: Unavailable = "raise"
 """The options of `install`, of the launcher or of the environment, for runs that give none."""
 
 
@@ -131,7 +133,7 @@ def install(
 
     Args:
         ring: sizes and behaviour of the rings; None: the defaults.
-        unavailable: as for `run`.
+        unavailable: ``"raise"`` or ``"epoll"``, as for `run`.
         files: ``trio.open_file``, ``trio.Path``, ``anyio.open_file``, ``anyio.Path`` and AnyIO's file streams
             use the ring in ring runs, also where these names were imported before.
 
@@ -140,7 +142,7 @@ def install(
         UnsupportedTrio: with ``unavailable="raise"``, if this Trio's internals do not look as expected.
     """
     check_arguments(ring, unavailable)
-    if unavailable == "raise":
+    if unavailable != "epoll":
         prepare().create_manager(ring).close()
     switch_on(ring, unavailable, files=files)
 
@@ -148,20 +150,20 @@ def install(
 def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool) -> None:
     """As `install`, with arguments known to be right, and without a check that a ring can be opened: a run
     that cannot have one raises."""
+    global _installed, _unavailable
     announce_backend()
     parts = _parts_or_epoll(unavailable)
+    _installed, _unavailable = ring, unavailable
     if parts is None:
         return
-    global _installed
-    _installed = ring
     seams.set_default_manager(partial(_make_manager, parts, ring, unavailable))
     parts.files(on_ring=files)
 
 
 def uninstall() -> None:
     """Undoes `install` for runs that start from now on, and for files at once."""
-    global _installed
-    _installed = None
+    global _installed, _unavailable
+    _installed, _unavailable = None, "raise"
     seams.set_default_manager(None)
     seams.restore_methods()
     seams.restore_checkpoints()
@@ -171,15 +173,16 @@ def uninstall() -> None:
         _parts.files(on_ring=False)
 
 
-def check_arguments(ring: RingOptions | None, unavailable: str) -> None:
+def check_arguments(ring: RingOptions | None, unavailable: str | None) -> None:
     if ring is not None and not isinstance(ring, RingOptions):
         raise TypeError(f"ring is a RingOptions, not {type(ring).__name__}")
-    if unavailable not in ("raise", "epoll"):
+    if unavailable not in (None, "raise", "epoll"):
         raise ValueError(f'unavailable is "raise" or "epoll", not {unavailable!r}')
 
 
-def chosen_ring(ring: RingOptions | None, unavailable: Unavailable) -> AbstractContextManager[None]:
+def chosen_ring(ring: RingOptions | None, unavailable: Unavailable | None) -> AbstractContextManager[None]:
     """Chooses a ring, or the fallback, for the run that is set up inside the block."""
+    unavailable = unavailable or _unavailable
     parts = _parts_or_epoll(unavailable)
     if parts is None:
         return nullcontext()
@@ -229,7 +232,7 @@ def _parts_or_epoll(unavailable: Unavailable) -> Any:
     try:
         return prepare()
     except seams.UnsupportedTrio as exc:
-        if unavailable == "raise":
+        if unavailable != "epoll":
             raise
         _warn(exc)
         return None
@@ -260,7 +263,7 @@ def _make_manager(parts: Any, ring: RingOptions | None, unavailable: Unavailable
     try:
         return parts.create_manager(ring)
     except RingUnavailable as exc:
-        if unavailable == "raise":
+        if unavailable != "epoll":
             raise
         _warn(exc)
         return seams.stock_manager()

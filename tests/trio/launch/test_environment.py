@@ -246,6 +246,32 @@ def test_where_io_uring_is_refused_it_can_go_on_with_epoll() -> None:
     assert "RuntimeWarning: running on epoll" in done.stderr
 
 
+OWN = """
+import anyio, trio, uring_trio
+
+async def main():
+    print(trio.lowlevel.current_statistics().io_statistics.backend, flush=True)
+
+uring_trio.run(main)
+anyio.run(main, backend="uring")
+try:
+    uring_trio.run(main, unavailable="raise")
+except uring_trio.RingUnavailable:
+    print("refused")
+uring_trio.uninstall()
+try:
+    uring_trio.run(main)
+except uring_trio.RingUnavailable:
+    print("refused")
+"""
+
+
+def test_where_io_uring_is_refused_a_program_that_asks_for_the_ring_follows_too() -> None:
+    done = refused(OWN, "unavailable=epoll")
+    assert (done.returncode, done.stdout.split()) == (0, ["epoll", "epoll", "refused", "refused"])
+    assert done.stderr.count("RuntimeWarning: running on epoll") == 1
+
+
 @pytest.mark.parametrize(
     ("variable", "says"),
     [
