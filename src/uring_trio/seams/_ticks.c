@@ -32,7 +32,7 @@ _Thread_local Ticks *ticks_here;
 _Thread_local PyObject *task_here;
 
 static PyObject *s_task, *s_run, *s_abort_func, *s_settle, *s_random, *s_call, *s_deliver, *s_deliver_ki,
-    *s_r, *s_deterministic, *s_before, *s_after, *s_value, *s_name, *s_prune, *s_task_exited;
+    *s_r, *s_deterministic, *s_before, *s_after, *s_scheduled, *s_value, *s_name, *s_prune, *s_task_exited;
 
 /* ---- scheduling ---- */
 
@@ -195,6 +195,19 @@ static int park(Ticks *t, PyObject *task, PyObject *message)
     return 0;
 }
 
+/* Calls the instruments that were added in the middle of a batch. */
+static int instrument(Ticks *t, PyObject *hook, PyObject *task)
+{
+    if (PyDict_Size(t->hooks) == 1)
+        return 0;
+    int there = PyDict_Contains(t->hooks, hook);
+    if (there <= 0)
+        return there;
+    PyObject *none = PyObject_CallMethodObjArgs(t->instruments, s_call, hook, task, NULL);
+    Py_XDECREF(none);
+    return none ? 0 : -1;
+}
+
 static int after_step(Ticks *t, PyObject *task, PySendResult status, PyObject *result)
 {
     if (status != PYGEN_NEXT) {
@@ -212,7 +225,7 @@ static int after_step(Ticks *t, PyObject *task, PySendResult status, PyObject *r
     if (bump(task, t->at[T_SCHEDULE_POINTS]) < 0)
         return -1;
     if (result == t->yield_message)
-        return schedule(t, task, t->again);
+        return schedule(t, task, t->again) < 0 ? -1 : instrument(t, s_scheduled, task);
     if ((PyObject *)Py_TYPE(result) == t->park_type)
         return park(t, task, result);
     PyObject *none = PyObject_CallFunctionObjArgs(t->foreign, task, result, NULL);
@@ -249,19 +262,6 @@ static int step(Ticks *t, PyObject *task)
 }
 
 /* ---- batches ---- */
-
-/* Calls the instruments that were added in the middle of a batch. */
-static int instrument(Ticks *t, PyObject *hook, PyObject *task)
-{
-    if (PyDict_Size(t->hooks) == 1)
-        return 0;
-    int there = PyDict_Contains(t->hooks, hook);
-    if (there <= 0)
-        return there;
-    PyObject *none = PyObject_CallMethodObjArgs(t->instruments, s_call, hook, task, NULL);
-    Py_XDECREF(none);
-    return none ? 0 : -1;
-}
 
 /* Trio reverses every second batch, by a draw from its own generator; where tests want a schedule that repeats,
  * it shuffles. */
@@ -612,8 +612,8 @@ static int load(PyObject *module)
         { &s_deliver, "_attempt_delivery_of_any_pending_cancel" },
         { &s_deliver_ki, "_attempt_delivery_of_pending_ki" }, { &s_r, "_r" },
         { &s_deterministic, "_ALLOW_DETERMINISTIC_SCHEDULING" }, { &s_before, "before_task_step" },
-        { &s_after, "after_task_step" }, { &s_value, "value" }, { &s_name, "__name__" },
-        { &s_prune, "_prune" }, { &s_task_exited, "task_exited" },
+        { &s_after, "after_task_step" }, { &s_scheduled, "task_scheduled" }, { &s_value, "value" },
+        { &s_name, "__name__" }, { &s_prune, "_prune" }, { &s_task_exited, "task_exited" },
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].at = PyUnicode_InternFromString(names[i].text)))
