@@ -6,7 +6,10 @@ and AnyIO's file streams. The code of ``anyio.to_thread.run_sync`` is exchanged 
 thread here: ``os.stat`` of a path, with which servers start a response with a file.
 
 The new code checks where it is called. In a task of a ring run it uses the ring; anywhere else (another loop,
-a run on epoll, no run) it runs the old code. `uninstall` restores all of it.
+a run on epoll, no run) it runs the old code. `uninstall` restores all of it. Both may be called beside runs
+in other threads, at any time: a call that has begun goes on with the code that it found.
+
+Invariant: nothing is imported under the lock for the first time, because an import may end in `patch_anyio`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import functools
 import inspect
 import os
 import sys
+import threading
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["install", "uninstall"]
 
-_HOOK = "__uring_trio_instead__"
+_PLACE = "the function that chooses"
+_lock = threading.RLock()
 _undo: list[Callable[[], None]] = []
 _on_anyio = False
 
@@ -41,38 +46,50 @@ _on_anyio = False
 def install() -> None:
     """Puts the files of Trio, and of AnyIO once the program has imported it, on the ring in ring runs.
     Idempotent."""
-    if _undo:
-        return
-    try:
-        _exchange_open_file(trio.open_file, open_file)
-        _exchange_path_methods(trio.Path, {})
-        _undo.append(when_imported("anyio", patch_anyio))
-    except BaseException:
-        uninstall()
-        raise
+    _import_anyio()
+    with _lock:
+        if _undo:
+            return
+        try:
+            _exchange_open_file(trio.open_file, open_file)
+            _exchange_path_methods(trio.Path, {})
+            _undo.append(when_imported("anyio", patch_anyio))
+        except BaseException:
+            uninstall()
+            raise
 
 
 def patch_anyio() -> None:
     """Puts the files of AnyIO on the ring if those of Trio are and AnyIO has been imported. Idempotent."""
     global _on_anyio
-    if not _undo or _on_anyio or "anyio" not in sys.modules:
+    if not _undo or _on_anyio or (anyio := _import_anyio()) is None:
         return
-    _on_anyio = True
+    with _lock:
+        if _undo and not _on_anyio:
+            _on_anyio = True
+            _put_on_anyio(anyio)
+
+
+def _import_anyio() -> Any:
+    """AnyIO, with the modules whose functions are exchanged; None: the program has not imported it."""
+    if "anyio" not in sys.modules:
+        return None
     try:
         import anyio
         import anyio.streams.file
         import anyio.to_thread
     except ImportError:
-        return
-    _put_on_anyio(anyio)
+        return None
+    return anyio
 
 
 def uninstall() -> None:
     """Restores what `install` has changed. Open files are not affected."""
     global _on_anyio
-    while _undo:
-        _undo.pop()()
-    _on_anyio = False
+    with _lock:
+        while _undo:
+            _undo.pop()()
+        _on_anyio = False
 
 
 def _in_ring_run() -> bool:
@@ -98,7 +115,7 @@ def _exchange_function(function: Any, ring_function: Callable[..., Any], wanted:
         function.__closure__,
     )
     stock.__kwdefaults__ = function.__kwdefaults__
-    room, code = function.__globals__, function.__code__
+    code = function.__code__
 
     async def choose(*args: Any, **kwargs: Any) -> Any:
         if _in_ring_run() and wanted(*args):
@@ -107,17 +124,18 @@ def _exchange_function(function: Any, ring_function: Callable[..., Any], wanted:
 
     def undo() -> None:
         function.__code__ = code
-        del room[_HOOK], function.__signature__
+        del function.__signature__
 
     function.__signature__ = inspect.signature(function)
-    room[_HOOK] = choose
-    function.__code__ = _calls_hook.__code__
+    constants = tuple(choose if each == _PLACE else each for each in _chooses.__code__.co_consts)
+    function.__code__ = _chooses.__code__.replace(co_consts=constants)
     _undo.append(undo)
 
 
-async def _calls_hook(*args: Any, **kwargs: Any) -> Any:
-    # This code runs with the globals of the function that it is put into.
-    return await __uring_trio_instead__(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821
+async def _chooses(*args: Any, **kwargs: Any) -> Any:
+    # The constant is replaced: this code runs with the globals of the function that it is put into.
+    function: Any = "the function that chooses"
+    return await function(*args, **kwargs)
 
 
 def _exchange(cls: type, name: str, ring_method: Callable[..., Any], on_ring: Callable[[Any], bool]) -> None:

@@ -161,14 +161,11 @@ def switch_on(ring: RingOptions | None, unavailable: Unavailable, *, files: bool
 
 
 def uninstall() -> None:
-    """Undoes `install` for runs that start from now on, and for files at once."""
+    """Undoes `install` for runs that start from now on, and for files at once; other runs go on."""
     global _installed, _unavailable
     _installed, _unavailable = None, "raise"
     seams.set_default_manager(None)
-    seams.restore_methods()
-    seams.restore_checkpoints()
-    seams.restore_scopes()
-    seams.restore_tasks()
+    seams.restore()
     if _parts is not None:
         _parts.files(on_ring=False)
 

@@ -20,8 +20,6 @@ from .calls import (
     is_plain,
     make_receive,
 )
-from .checkpoints import restore as restore_checkpoints
-from .methods import restore as restore_methods
 from .names import (
     DEFAULT_RECEIVE_SIZE,
     NAMES,
@@ -72,9 +70,7 @@ from .runs import (
     waits_for,
     writes_by,
 )
-from .scopes import restore as restore_scopes
-from .tasks import restore as restore_tasks
-from .ticks import make_ticks
+from .ticks import make_ticks, restore
 from .waits import (
     CANCELLED,
     DONE,
@@ -147,10 +143,7 @@ __all__ = [
     "require",
     "reschedule",
     "resolve",
-    "restore_checkpoints",
-    "restore_methods",
-    "restore_scopes",
-    "restore_tasks",
+    "restore",
     "run_sync_soon",
     "runs_on",
     "scheduled_from",

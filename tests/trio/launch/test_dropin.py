@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -202,3 +204,61 @@ def test_twice_and_without_files(path: pathlib.Path) -> None:
     uring_trio.uninstall()
     uring_trio.uninstall()
     assert state() == before
+
+
+def test_a_call_that_has_begun_before_the_end(path: pathlib.Path) -> None:
+    async def main() -> list[bytes]:
+        calls: Any = [trio_open(path, "rb"), any_open(path, "rb"), trio.Path(path).open("rb")]
+        status = anyio.to_thread.run_sync(os.stat, path)
+        uring_trio.uninstall()
+        found = []
+        for call in calls:
+            async with await call as file:
+                found.append(await file.read())
+        assert (await status).st_size == len(found[0])
+        return found
+
+    uring_trio.install(files=True)
+    assert trio.run(main) == [b"one\ntwo\n"] * 3
+
+
+def test_beside_runs_in_other_threads() -> None:
+    program = """
+import os, sys, threading, anyio, anyio.to_thread, trio, uring_trio
+sys.setswitchinterval(1e-6)
+over, failed = threading.Event(), []
+
+async def main():
+    while not over.is_set():
+        for open_file in (trio.open_file, anyio.open_file, lambda path: trio.Path(path).open()):
+            async with await open_file(os.devnull) as file:
+                await file.read()
+        await anyio.to_thread.run_sync(os.stat, os.devnull)
+        send, receive = trio.open_memory_channel(0)
+        async with trio.open_nursery() as nursery, trio.Lock():
+            nursery.start_soon(send.send, 1)
+            with trio.move_on_after(10):
+                await receive.receive()
+
+def changes():
+    for _ in range(100):
+        uring_trio.install(files=True)
+        uring_trio.uninstall()
+
+def told(function, *args):
+    try:
+        function(*args)
+    except BaseException as exc:
+        failed.append(exc)
+
+runs = [threading.Thread(target=told, args=(uring_trio.run, main)) for _ in range(2)]
+changing = [threading.Thread(target=told, args=(changes,)) for _ in range(2)]
+for each in runs + changing: each.start()
+for each in changing: each.join()
+over.set()
+for each in runs: each.join()
+assert not failed, failed
+trio.run(trio.sleep, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
