@@ -376,9 +376,27 @@ static PyObject *checkpoint_self(PyObject *self)
     return self;
 }
 
+/* A new reference. */
+PyObject *coroutine_class(PyObject *self, void *unused)
+{
+    (void)self;
+    (void)unused;
+    Py_INCREF(coroutine_type);
+    return coroutine_type;
+}
+
+/* Errors that Python raises name the type of an object. */
+int name_coroutine(PyObject *type)
+{
+    PyObject *name = PyUnicode_InternFromString("coroutine");
+    int ret = name ? PyObject_SetAttrString(type, "__name__", name) : -1;
+    Py_XDECREF(name);
+    return ret;
+}
+
 /* For `yield from`, which asks for an iterator unless it is an exact coroutine. As for coroutines, only the generators
  * that `types.coroutine` has marked may. */
-static PyObject *checkpoint_iter(PyObject *self)
+PyObject *coroutine_iter(PyObject *self)
 {
     PyFrameObject *frame = PyEval_GetFrame(); /* borrowed */
     PyObject *code = frame ? (PyObject *)PyFrame_GetCode(frame) : NULL;
@@ -388,33 +406,59 @@ static PyObject *checkpoint_iter(PyObject *self)
     Py_XDECREF(code);
     if (PyErr_Occurred())
         return NULL;
-    if (bits & (CO_COROUTINE | CO_ITERABLE_COROUTINE))
-        return checkpoint_self(self);
+    if (bits & (CO_COROUTINE | CO_ITERABLE_COROUTINE)) {
+        Py_INCREF(self);
+        return self;
+    }
     PyErr_SetString(PyExc_TypeError, "'coroutine' object is not iterable");
     return NULL;
 }
 
-static PyObject *checkpoint_class(PyObject *self, void *unused)
+/* Whether a coroutine waits for something. */
+static int awaits(PyObject *coro)
 {
-    (void)self;
-    (void)unused;
-    Py_INCREF(coroutine_type);
-    return coroutine_type;
+    PyObject *inner = PyObject_GetAttrString(coro, "cr_await");
+    Py_XDECREF(inner);
+    return inner ? inner != Py_None : -1;
 }
 
-/* Not methods of the type: with them and `__iter__` the abstract classes would take it for a generator. */
-static PyMethodDef methods[] = {
+/* For `await`, which lets nobody wait for a coroutine that somebody waits for. */
+static PyObject *checkpoint_await(PyObject *self)
+{
+    Checkpoint *c = (Checkpoint *)self;
+    int taken = c->state == DELEGATED ? awaits(c->coro) : c->state == YIELDED || c->state == PARKED;
+    if (taken > 0)
+        PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+    return taken ? NULL : checkpoint_self(self);
+}
+
+static PyObject *checkpoint_await_method(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return checkpoint_self(self);
+}
+
+static PyMethodDef protocol[] = {
     { "send", checkpoint_send_method, METH_O, NULL },
     { "throw", checkpoint_throw, METH_VARARGS, NULL },
     { "close", checkpoint_close, METH_NOARGS, NULL },
     { NULL, NULL, 0, NULL },
 };
 
-static PyObject *checkpoint_getattr(PyObject *self, PyObject *name)
+/* A bound method of that name, a new reference; NULL without an exception: there is none. */
+PyObject *coroutine_method(PyMethodDef *among, PyObject *self, PyObject *name)
 {
-    for (PyMethodDef *method = methods; method->ml_name; method++)
+    for (PyMethodDef *method = among; method->ml_name; method++)
         if (PyUnicode_CompareWithASCIIString(name, method->ml_name) == 0)
             return PyCFunction_NewEx(method, self, NULL);
+    return NULL;
+}
+
+static PyObject *checkpoint_getattr(PyObject *self, PyObject *name)
+{
+    PyObject *method = coroutine_method(protocol, self, name);
+    if (method || PyErr_Occurred())
+        return method;
     PyObject *value = PyObject_GenericGetAttr(self, name);
     if (value || !PyErr_ExceptionMatches(PyExc_AttributeError))
         return value;
@@ -493,19 +537,25 @@ static PyMemberDef checkpoint_members[] = {
     { NULL, 0, 0, 0, NULL },
 };
 
+/* Called by programs, it tells nothing of who waits; not the function of the slot, which `await` calls. */
+static PyMethodDef checkpoint_methods[] = {
+    { "__await__", checkpoint_await_method, METH_NOARGS | METH_COEXIST, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
 static PyGetSetDef checkpoint_getset[] = {
-    { "__class__", checkpoint_class, NULL, NULL, NULL },
+    { "__class__", coroutine_class, NULL, NULL, NULL },
     { NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot checkpoint_slots[] = {
     { Py_tp_dealloc, checkpoint_dealloc },   { Py_tp_traverse, checkpoint_traverse },
-    { Py_tp_clear, checkpoint_clear },
+    { Py_tp_clear, checkpoint_clear },       { Py_tp_methods, checkpoint_methods },
     { Py_tp_members, checkpoint_members },   { Py_tp_getset, checkpoint_getset },
     { Py_tp_getattro, checkpoint_getattr },  { Py_tp_setattro, checkpoint_setattr },
     { Py_tp_repr, checkpoint_repr },         { Py_tp_iternext, checkpoint_next },
-    { Py_tp_iter, checkpoint_iter },
-    { Py_am_await, checkpoint_self },        { Py_am_send, checkpoint_send },
+    { Py_tp_iter, coroutine_iter },
+    { Py_am_await, checkpoint_await },        { Py_am_send, checkpoint_send },
     { 0, NULL },
 };
 
@@ -613,7 +663,8 @@ int load_checkpoint(PyObject *module)
     Py_DECREF(types);
     if (!(nothing = PyTuple_New(0)) || !(s_abort_func = PyUnicode_InternFromString("abort_func")))
         return -1;
-    if (!coroutine_type || !(checkpoint_type = (PyTypeObject *)PyType_FromSpec(&checkpoint_spec)))
+    if (!coroutine_type || !(checkpoint_type = (PyTypeObject *)PyType_FromSpec(&checkpoint_spec)) ||
+        name_coroutine((PyObject *)checkpoint_type) < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

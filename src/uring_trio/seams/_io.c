@@ -176,18 +176,34 @@ static PyObject *call_await(PyObject *self)
     return self;
 }
 
+static PyObject *call_await_method(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    Py_INCREF(self);
+    return self;
+}
+
+static void refuse_to_raise(PyObject *given)
+{
+    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(given), "__name__");
+    if (name)
+        PyErr_Format(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException, not %U",
+                     name);
+    Py_XDECREF(name);
+}
+
 /* Sets the exception that `throw` was given in either of its forms. */
 static void raise_given(PyObject *args)
 {
     PyObject *type, *exc = NULL, *traceback = NULL;
-    if (!PyArg_ParseTuple(args, "O|OO", &type, &exc, &traceback))
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &exc, &traceback))
         return;
     if (PyExceptionInstance_Check(type))
         PyErr_SetObject((PyObject *)Py_TYPE(type), type);
     else if (PyExceptionClass_Check(type))
         PyErr_SetObject(type, exc == Py_None ? NULL : exc);
     else
-        PyErr_SetString(PyExc_TypeError, "exceptions must be classes or instances deriving from BaseException");
+        refuse_to_raise(type);
     if (!traceback || traceback == Py_None)
         return;
     PyObject *old;
@@ -359,6 +375,8 @@ static void call_dealloc(PyObject *self)
     Call *c = (Call *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    if (c->weak)
+        PyObject_ClearWeakRefs(self);
     if (c->state == FRESH && c->self && !PyErr_Occurred()) {
         PyObject *coroutine = coroutine_of(c);
         Py_XDECREF(coroutine);
@@ -370,14 +388,32 @@ static void call_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+static PyMemberDef call_members[] = {
+    { "__weaklistoffset__", T_PYSSIZET, offsetof(Call, weak), READONLY, NULL },
+    { NULL, 0, 0, 0, NULL },
+};
+
+/* Called by programs, it tells nothing of who waits; not the function of the slot, which `await` calls. */
 static PyMethodDef call_methods[] = {
-    { "send", call_send_method, METH_O, "As a coroutine's." },
-    { "throw", call_throw, METH_VARARGS, "As a coroutine's." },
-    { "close", call_close, METH_NOARGS, "As a coroutine's." },
+    { "__await__", call_await_method, METH_NOARGS | METH_COEXIST, NULL },
     { NULL, NULL, 0, NULL },
 };
 
+static PyMethodDef call_protocol[] = {
+    { "send", call_send_method, METH_O, NULL },
+    { "throw", call_throw, METH_VARARGS, NULL },
+    { "close", call_close, METH_NOARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyObject *call_getattr(PyObject *self, PyObject *name)
+{
+    PyObject *method = coroutine_method(call_protocol, self, name);
+    return method || PyErr_Occurred() ? method : PyObject_GenericGetAttr(self, name);
+}
+
 static PyGetSetDef call_getset[] = {
+    { "__class__", coroutine_class, NULL, NULL, NULL },
     { "cr_frame", call_frame, NULL, NULL, NULL },
     { "cr_code", call_name, NULL, NULL, "__code__" },
     { "cr_await", call_awaits, NULL, NULL, NULL },
@@ -393,7 +429,8 @@ static PyGetSetDef call_getset[] = {
 static PyType_Slot call_slots[] = {
     { Py_tp_dealloc, call_dealloc },   { Py_tp_traverse, call_traverse }, { Py_tp_clear, call_clear },
     { Py_tp_methods, call_methods },   { Py_tp_getset, call_getset },     { Py_tp_repr, call_repr },
-    { Py_tp_iternext, call_next },     { Py_am_await, call_await },       { Py_am_send, call_send },
+    { Py_tp_members, call_members },   { Py_tp_iter, coroutine_iter },    { Py_tp_iternext, call_next },
+    { Py_am_await, call_await },       { Py_am_send, call_send },         { Py_tp_getattro, call_getattr },
     { 0, NULL },
 };
 
@@ -562,7 +599,8 @@ int load_io(PyObject *module)
         return -1;
     Py_DECREF(method);
     call_type = (PyTypeObject *)PyType_FromSpec(&call_spec);
-    if (!call_type || PyModule_AddObjectRef(module, "Call", (PyObject *)call_type) < 0)
+    if (!call_type || name_coroutine((PyObject *)call_type) < 0 ||
+        PyModule_AddObjectRef(module, "Call", (PyObject *)call_type) < 0)
         return -1;
     if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0)
         return -1;

@@ -62,6 +62,7 @@ struct call {
     PyObject *kept[PARTS];    /* of a request: what its result needs of its `Op` */
     PyObject *guard;         /* whose flag is to be cleared at the end */
     PyObject *delegate;      /* the coroutine that goes on */
+    PyObject *weak;          /* the list of weak references */
     PyObject *frame;         /* what `cr_frame` shows before there is a delegate */
     enum { FRESH, WAITING, DELEGATED, OVER } state;
     int running;             /* it is being sent to, thrown into or closed */

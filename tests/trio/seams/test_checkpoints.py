@@ -34,7 +34,7 @@ COMPILED = RingOptions(compiled=True)
 
 def ours(coro: object) -> bool:
     """Whether this is the awaitable in C."""
-    return type(coro).__name__ == "Checkpoint"
+    return type(coro) is not types.CoroutineType
 
 
 @pytest.fixture(params=FUNCTIONS, ids=lambda function: function.__name__)
