@@ -120,6 +120,24 @@ def test_a_borrowed_buffer_goes_back_with_the_block(ring: Ring, sockets: Pair) -
         ring.buf_ring(1)
 
 
+def test_what_cannot_be_borrowed(ring: Ring, sockets: Pair) -> None:
+    with ring.register_buf_ring(2, 1, 64) as group, ring.register_buf_ring(2, 2, 64) as other:
+        sockets[0].send(b"of the group")
+        ring.recv(sockets[1], buffer_group=1)
+        (cqe,) = take(ring)
+        with pytest.raises(ValueError, match="of group 1, and this is group 2"), other.borrow(cqe):
+            pass
+        with group.borrow(cqe) as view:
+            assert view == b"of the group"
+        for again in (cqe, received(ring, sockets, b"as a context")):
+            if again is not cqe:
+                group.put(again.buf_id)
+            with pytest.raises(ValueError, match="is in the ring: what"), group.borrow(again):
+                pass
+        with pytest.raises(TypeError, match="a completion is needed"), group.borrow(5):  # type: ignore[arg-type]
+            pass
+
+
 def test_pieces_of_an_incremental_buffer(ring: Ring, sockets: Pair) -> None:
     with ring.register_buf_ring_incremental(1, 1, 8) as group:
         pieces = []

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .. import abi
+from ..contexts.views import Completion
 from ..errors import PoolExhausted, RingClosed
 from ..kernel.buffers import BufferRing
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ..contexts.views import Completion
     from ..kernel.ring import KernelRing
 
 __all__ = ["BufferGroup"]
@@ -116,9 +116,13 @@ class BufferGroup(BufferRing):
             A context manager of the view.
 
         Raises:
+            TypeError: ``cqe`` is no completion.
             OSError: the completion is an error.
-            ValueError: it filled several buffers (see `BundleIterator`), or took none.
+            ValueError: it filled several buffers (see `BundleIterator`), took none or one of another group,
+                or the buffer went back already.
         """
+        if not isinstance(cqe, Completion):
+            raise TypeError(f"a completion is needed, not {type(cqe).__name__}")
         if cqe.res < 0:
             cqe.result()
         if not cqe.has_buffer:
@@ -126,9 +130,13 @@ class BufferGroup(BufferRing):
                 raise ValueError("the completion took no buffer: the data is in the memory of its request")
             yield memoryview(b"")
             return
-        bid, start = cqe.buf_id, 0
+        bid, start, request = cqe.buf_id, 0, cqe.request
+        if request is not None and request.fields[7] != self.group:
+            raise ValueError(f"the buffer is of group {request.fields[7]}, and this is group {self.group}")
         if self.flags & abi.IOU_PBUF_RING_INC:
             start = self._offsets.get(bid, 0)
+        elif not self.closed and not self._ring.closed and self.queued(bid):
+            raise ValueError(f"buffer {bid} is in the ring: what the completion brought is gone")
         if not 0 <= bid < self.count or start + cqe.res > self.size:
             raise ValueError("the completion filled several buffers, or one of another group")
         view = self.views[bid][start : start + cqe.res]
