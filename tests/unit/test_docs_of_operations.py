@@ -1,11 +1,13 @@
 """The docstring of each operation says what its manual page would: `uring.ops` has the shape of one."""
 
+import builtins
 import errno
 import inspect
 import re
 
 import pytest
 
+import uring
 from uring import abi, ops
 from uring.opcodes import by_name
 
@@ -65,6 +67,26 @@ def test_tells_the_range_of_every_number(name: str) -> None:
     for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
         if str(parameter.annotation).partition(" ")[0] in ("int", "float"):
             assert re.search(r"\d|``[A-Z]", told[parameter.name]), f"{parameter.name} has no range"
+
+
+@functions
+def test_tells_the_unit_of_every_amount(name: str) -> None:
+    told = items(sections(FUNCTIONS[name])["Args"])
+    for parameter in inspect.signature(FUNCTIONS[name]).parameters.values():
+        if "float" in str(parameter.annotation):
+            assert "second" in told[parameter.name], parameter.name
+        elif re.fullmatch(r"(offset|length|size)(_\w+)?|\w+_size", parameter.name):
+            assert re.search(r"\bbytes?\b|\bslot\b", told[parameter.name]), parameter.name
+
+
+@functions
+def test_raises_what_there_is(name: str) -> None:
+    text = sections(FUNCTIONS[name])["Raises"]
+    told = re.findall(r"^([A-Z].*?): ", text, re.MULTILINE)
+    assert text.startswith(f"{told[0]}: ")
+    for each in ", ".join(told).split(", "):
+        kind = getattr(builtins, each, None) or getattr(uring, each)
+        assert issubclass(kind, Exception), each
 
 
 @requests
