@@ -329,3 +329,29 @@ def test_race_19_bundles_in_every_order_of_returns() -> None:
     explore((), 3)
     assert explored > 10_000
     manager.close()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_bundle_is_told_late(order: tuple[int, ...], grows: bool) -> None:
+    """The kernel has taken its buffers before others came home, and before there were more."""
+    ring: Any = ScriptedRing()
+    manager = Manager.create(ring=ring, provide=ScriptedBuffers)
+    buffers = ScriptedBuffers(ring, 1, 8, 8, first=4)
+    group = Group(Groups(manager), buffers)
+    buffer = int(abi.IORING_CQE_F_BUFFER)
+    for _ in range(4):
+        first, second = ([buffers.fetch(), buffers.fetch()] for _ in range(2))
+        group.consume(16, first[0] << 16 | buffer)
+        assert group.bundle(first[0], 16) == [(bid, 8) for bid in first]
+        for place in order:
+            group.recycle(first[place])
+        if grows:
+            group.grow()
+        group.consume(16, second[0] << 16 | buffer)
+        assert group.bundle(second[0], 16) == [(bid, 8) for bid in second]
+        for place in order:
+            group.recycle(second[place])
+        assert group.available == group.in_use == (8 if grows else 4)
+    buffers.close()
+    manager.close()

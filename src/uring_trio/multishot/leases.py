@@ -9,8 +9,8 @@ the bound. When that has not happened for a while the group shrinks again, and a
 Invariants
   - A buffer is in one place: with the kernel (``available`` counts those), in a completion in the
     queue, or in a `Lease`.
-  - The kernel takes buffers in the order they were given to it, which ``order`` repeats: a bundle names its
-    first buffer only.
+  - The kernel takes buffers in the order they were given to it, which their ring still shows when a bundle is
+    noted: a bundle names its first buffer only.
   - A group passes to another consumer once all of its buffers are available; until then a lease keeps it.
   - A lease that is garbage may go at any moment, in any thread: its buffer is recycled in a step of the run.
   - All of this belongs to the thread of the run, like the ring; once the run is over a lease is only memory.
@@ -190,7 +190,6 @@ class Group(Lender):
         "idle",
         "in_use",
         "on_return",
-        "order",
         "size",
         "used",
         "views",
@@ -206,7 +205,6 @@ class Group(Lender):
         self.first: int = buffers.in_use
         self.in_use: int = self.first
         self.available: int = self.first
-        self.order: deque[int] = deque(range(self.first))
         self._bundles: dict[int, list[int]] = {}
         self.on_return: Callable[[], None] | None = None
         self.used: bool = True
@@ -222,12 +220,11 @@ class Group(Lender):
         if not flags & _BUFFER:
             return
         if res <= self.size:
-            self.order.popleft()
             self.available -= 1
             return
-        taken = [self.order.popleft() for _ in range(-(-res // self.size))]
+        bid = flags >> 16
+        taken = self._bundles[bid] = self.buffers.run(bid, -(-res // self.size))
         self.available -= len(taken)
-        self._bundles[taken[0]] = taken
 
     def bundle(self, bid: int, res: int) -> list[tuple[int, int]]:
         """The buffers of a completion that names ``bid``, with the bytes in each."""
@@ -240,7 +237,6 @@ class Group(Lender):
         if self.closed:
             return
         self._give(bid)
-        self.order.append(bid)
         self.available += 1
         if self.on_return is not None:
             self.on_return()
@@ -265,7 +261,7 @@ class Group(Lender):
             self.grow()
         bid: int = self.buffers.take() if self.available else -1
         if bid >= 0:
-            self._withdrew(bid)
+            self.available -= 1
         return bid
 
     def give_back(self) -> None:
@@ -280,7 +276,6 @@ class Group(Lender):
         new = self.buffers.grow()
         self.idle = False
         if new:
-            self.order += new
             self.available += len(new)
             self.in_use += len(new)
             self._groups.changed()
@@ -288,14 +283,8 @@ class Group(Lender):
     def shrink(self) -> None:
         """Halves the buffers, down to as many as it started with, as far as they are available."""
         gone = self.buffers.shrink(max(self.first, self.in_use // 2))
-        for bid in reversed(gone):
-            self._withdrew(bid)
+        self.available -= len(gone)
         self.in_use -= len(gone)
-
-    def _withdrew(self, bid: int) -> None:
-        last = self.order.pop()
-        assert last == bid
-        self.available -= 1
 
     def close(self) -> None:
         """Unregisters the buffers; the memory of a lease stays as long as the lease."""

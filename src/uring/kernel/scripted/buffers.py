@@ -44,6 +44,7 @@ class ScriptedBuffers:
         self.views: list[memoryview[int]] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
         self.available: deque[int] = deque(range(count if first is None else first))
         self._unused: list[int] = list(range(count - 1, len(self.available) - 1, -1))
+        self._entries: deque[int] = deque(self.available, count)  # of the ring, those of taken buffers too
         ring.groups[group] = self
 
     @property
@@ -55,24 +56,34 @@ class ScriptedBuffers:
             return []
         new = [self._unused.pop() for _ in range(min(self.in_use, len(self._unused)))]
         self.available += new
+        self._entries += new
         return new
 
     def shrink(self, keep: int) -> list[int]:
         if keep < 1:
             raise ValueError(f"at least one buffer stays in use, not {keep}")
         n = 0 if self.closed else min(len(self.available), max(0, self.in_use - keep))
-        gone = [self.available.pop() for _ in range(n)][::-1]
+        gone = [self.take() for _ in range(n)][::-1]
         self._unused += reversed(gone)
         return gone
 
     def take(self) -> int:
-        return self.available.pop() if self.available and not self.closed else -1
+        if not self.available or self.closed:
+            return -1
+        self._entries.pop()
+        return self.available.pop()
 
     def put(self, bid: int) -> int:
         if bid in self.available:
             raise ValueError(f"buffer {bid} is the kernel's already")
         self.available.append(bid)
+        self._entries.append(bid)
         return 0
+
+    def run(self, bid: int, n: int) -> list[int]:
+        entries = list(self._entries)
+        at = len(entries) - 1 - entries[::-1].index(bid)
+        return entries[at : at + n]
 
     def close(self) -> None:
         if self.closed:
