@@ -70,8 +70,7 @@ class Listening(Small):
         self.parties = [self.consumer]
         fields = (_RECV, 0, FD, 0, 0, 0, 0, 0, 0, 0)
         self.taking = Subscription(self._file, "items", fields, self._discard, limit, pins=self)
-        self.handlers.append(self.taking._on_completion)
-        # One object, which is found again by its equality to every other of that method.
+        self.handlers.append(self.taking)
 
     # ---- the state as a value ----------------------------------------------------------------------------
 

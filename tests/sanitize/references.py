@@ -348,6 +348,14 @@ async def subscriptions(repeat: Repeat) -> None:
                 for _ in range(3):
                     await near.send_all(b"x" * 100)
                     bytes(await anext(parts))
+            async with far.chunks(copy=False, bundle=True, chunk_size=60) as leases:
+                for _ in range(3):
+                    await near.send_all(b"x" * 60)
+                await trio.lowlevel.checkpoint()
+                left = 180
+                while left:
+                    with await anext(leases) as lease:
+                        left -= len(lease)
 
         await repeat.each(operation, 10)
 

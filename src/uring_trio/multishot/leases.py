@@ -30,6 +30,8 @@ from warnings import warn_explicit
 
 from uring import abi
 
+from .. import seams
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
@@ -176,6 +178,7 @@ class Group(Lender):
     Attributes:
         available: how many the kernel has.
         in_use: how many there are, so far.
+        memory: what copies out of them in C.
         on_return: called after a buffer was recycled.
         idle: whether a trim found it as it is and nothing has changed since.
     """
@@ -189,6 +192,7 @@ class Group(Lender):
         "first",
         "idle",
         "in_use",
+        "memory",
         "on_return",
         "size",
         "used",
@@ -200,6 +204,7 @@ class Group(Lender):
         self._groups = groups
         self.buffers: Any = buffers
         self._give: Callable[[int], int] = buffers.put
+        self.memory: Any = seams.make_memory(buffers)
         self.size: int = buffers.size
         self.views: list[memoryview] = buffers.views
         self.first: int = buffers.in_use
@@ -290,6 +295,9 @@ class Group(Lender):
         """Unregisters the buffers; the memory of a lease stays as long as the lease."""
         self.closed = True
         self.buffers.close()
+
+
+seams.describe_groups(Group)
 
 
 class Groups:

@@ -167,7 +167,7 @@ class Subscription:
         return self.state in OVER
 
     @enable_ki_protection
-    async def _wait(self, *_: object) -> tuple[int, int]:
+    async def wait(self, *_: object) -> tuple[int, int]:
         """`get` without the look for a cancellation. A task that was woken does not look again: there is
         what it was woken for, an end or a close."""
         if self._taking:
@@ -195,7 +195,7 @@ class Subscription:
             self._taking = False
         return self._take()
 
-    @seams.compiled("get", again=_wait, usual=0)
+    @seams.compiled("get", again=wait, usual=0)
     @enable_ki_protection
     async def get(self) -> tuple[int, int]:
         """The next completion's result and flags, or the result that ended the multishot: an errno,
@@ -210,7 +210,7 @@ class Subscription:
         """
         if seams.interrupted():
             await trio.lowlevel.checkpoint_if_cancelled()
-        return await self._wait()
+        return await self.wait()
 
     def get_nowait(self) -> tuple[int, int] | None:
         """What `get` would return without waiting, or None where it would wait or raise."""
@@ -339,12 +339,13 @@ class Subscription:
             engine.release(op)
             engine.check_usable()
             return False
-        op.handler = self._on_completion
+        op.handler = self
         op.pins = self._pins
         self._op = op
         return True
 
-    def _on_completion(self, op: Operation, res: int, flags: int) -> None:
+    def __call__(self, op: Operation, res: int, flags: int) -> None:
+        """Takes a completion, as the handler of its operation."""
         more = flags & _MORE
         group = self.group
         if group is not None:

@@ -1,10 +1,10 @@
 """Receive coalescing: a fast flow is received in fewer and larger pieces, by the socket's low-water mark.
 
 A wake-up costs a task's step and the system calls around it, for any amount of data, and a bulk flow over a
-fast network wakes its reader for every few segments. So after `_AFTER` bytes without a pause ``SO_RCVLOWAT``
-makes the socket hold back its data, until about as much is there as arrives in ``RingOptions.gather_us``.
-Plain calls then read it: directly into bytes, which saves the copy out of a multishot's buffer, or into the
-buffer that was recycled last, which is still in the processor's cache.
+fast network wakes its reader for every few segments. So after `COALESCE_AFTER` bytes without a pause
+``SO_RCVLOWAT`` makes the socket hold back its data, until about as much is there as arrives in
+``RingOptions.gather_us``. Plain calls then read it: directly into bytes, which saves the copy out of a
+multishot's buffer, or into the buffer that was recycled last, which is still in the processor's cache.
 
 Bounds
   - Only this socket waits longer. Other operations, deadlines and wake-ups are not delayed.
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from ..core.engine import Engine
 
-__all__ = ["Coalescing"]
+__all__ = ["COALESCE_AFTER", "Coalescing"]
 
-_AFTER = 8 << 20
+COALESCE_AFTER = 8 << 20
 """Bytes that come in one go before anything is held back: at any rate they take longer than one delay."""
 
 _LEAST = 65536
@@ -76,7 +76,7 @@ class Coalescing:
             self._engine.delay(self)
             return
         self._count += size
-        if self._count >= _AFTER:
+        if self._count >= COALESCE_AFTER:
             self._consider()
 
     def on_timeout(self) -> None:

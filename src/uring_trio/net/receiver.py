@@ -16,13 +16,13 @@ from ..core.fd import CLOSED
 from ..multishot.leases import Lease
 from ..multishot.states import State
 from .chunks import ByteItems, bundles_work, recv_fields
+from .receive_coalescing import COALESCE_AFTER, Coalescing
 
 if TYPE_CHECKING:
     from ..core.engine import Engine
     from ..core.fd import Fd
     from ..multishot.items import Items
     from ..multishot.subscription import Pacer, Subscription
-    from .receive_coalescing import Coalescing
 
 __all__ = ["ByteReceiver", "stream_error"]
 
@@ -165,6 +165,14 @@ class _StreamChunks(ByteItems[Any]):
         return subscription
 
     @enable_ki_protection
+    async def _go_on(self, _: object, __: object, taken: tuple[int, int] | None) -> Any:
+        """The next item, where C has taken a completion that is not usual, or was woken without one."""
+        subscription = self._subscription
+        assert subscription is not None
+        return self._item_of(subscription, taken or await subscription.wait())
+
+    @seams.compiled("next", again=_go_on, usual=0)
+    @enable_ki_protection
     async def __anext__(self) -> Any:
         subscription = self._subscription
         if (
@@ -177,10 +185,11 @@ class _StreamChunks(ByteItems[Any]):
             return await self._next_slowly()
         # As the base class does, with a frame less for each of its layers.
         taken = subscription.get_nowait() if subscription.queue else None
-        if taken is None:
-            taken = await subscription.get()
-            if taken[0] <= 0 and subscription.state is State.IDLE:
-                return self._last(taken[0])
+        return self._item_of(subscription, taken or await subscription.get())
+
+    def _item_of(self, subscription: Subscription, taken: tuple[int, int]) -> Any:
+        if taken[0] <= 0 and subscription.state is State.IDLE:
+            return self._last(taken[0])
         coalescing = subscription.coalescing
         if coalescing is not None:
             coalescing.consumed(taken[0])
@@ -271,6 +280,9 @@ class _StreamChunks(ByteItems[Any]):
             return super()._last(res)
         except OSError as exc:
             raise stream_error(exc) from exc
+
+
+seams.describe_chunks(_StreamChunks, Coalescing, COALESCE_AFTER)
 
 
 def stream_error(exc: OSError) -> Exception:

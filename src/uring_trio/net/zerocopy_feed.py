@@ -274,7 +274,7 @@ class ZeroCopySubscription(Subscription):
 
     def deliver(self, receive: Any, res: int, flags: int) -> None:
         """A completion of it, with the place of the data above the kernel's flags."""
-        self._on_completion(receive, res, flags)
+        self(receive, res, flags)
 
     def _cancel(self) -> None:
         receive: Any = self._op

@@ -7,17 +7,20 @@ usual steps in C and ``calls`` the fast path of methods, ``checkpoints`` and ``p
 Trio, ``anyio`` parts of AnyIO, ``protocols`` says what is expected of the rooms above. No Python module here
 knows what an operation does; ``_io_socket.c``, ``_io_receive.c`` and ``_io_connection.c`` repeat the fast
 path of `net.socket` in C, ``_io_perform.c`` that of `core.perform`, ``_io_next.c`` that of
-`multishot.subscription`.
+`multishot.subscription` and of `net.receiver`.
 """
 
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause
 from .calls import (
     closing,
     compiled,
+    describe_chunks,
+    describe_groups,
     describe_requests,
     describe_sockets,
     describe_subscriptions,
     is_plain,
+    make_memory,
     make_receive,
 )
 from .names import (
@@ -121,6 +124,8 @@ __all__ = [
     "current_task",
     "deadline_checks",
     "deliver",
+    "describe_chunks",
+    "describe_groups",
     "describe_requests",
     "describe_sockets",
     "describe_subscriptions",
@@ -128,6 +133,7 @@ __all__ = [
     "inline",
     "interrupted",
     "is_plain",
+    "make_memory",
     "make_receive",
     "make_ticks",
     "manager_here",

@@ -486,7 +486,7 @@ static PyObject **method_members(Method *m, int i)
 static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static const struct kind *const kinds[] = { &kind_receive, &kind_send, &kind_send_all, &kind_accept,
-                                               &kind_perform, &kind_get };
+                                               &kind_perform, &kind_get, &kind_next };
     const char *name;
     int all;
     PyObject *given[7], **at;
@@ -602,7 +602,7 @@ int load_io(PyObject *module)
     if (!call_type || name_coroutine((PyObject *)call_type) < 0 ||
         PyModule_AddObjectRef(module, "Call", (PyObject *)call_type) < 0)
         return -1;
-    if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0)
+    if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0 || load_io_memory(module) < 0)
         return -1;
     return load_io_receive(module) < 0 || load_io_connection(module) < 0 || load_io_perform(module) < 0
                ? -1

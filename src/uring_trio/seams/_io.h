@@ -78,16 +78,33 @@ static inline int check_woken(PyObject *got)
     return none || got == io.done ? 0 : -1;
 }
 
-extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform, kind_get;
+extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform, kind_get, kind_next;
 
 /* Starts the method's second coroutine function; 0, or -1. */
 int go_on(Call *c, PyObject *with);
 
 int load_io_socket(PyObject *module);
+int load_io_memory(PyObject *module);
 int load_io_receive(PyObject *module);
 int load_io_connection(PyObject *module);
 int load_io_perform(PyObject *module);
 int load_io_next(PyObject *module);
+
+/* Where the memory of a ring of provided buffers is. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *buffers; /* the Python object whose memory it is */
+    void *group;
+    int (*recycle)(void *, int);
+    const char *start;
+    long long each; /* bytes of a buffer */
+    long count;     /* of buffers */
+} Memory;
+extern PyTypeObject *memory_type;
+
+/* Copies what arrived out of the buffer that the kernel chose, as a completion's flags say, and gives the buffer back,
+ * whatever becomes of the copy. NULL with an exception, and nothing done, where there is no such buffer. */
+PyObject *take_buffer(Memory *m, unsigned long flags, long res);
 
 /* Whether the kernel is to hold the current task's deadline, or might have to, in what goes by this operation. */
 int near_deadline(Ticks *t, PyObject *op);

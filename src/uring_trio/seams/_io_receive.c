@@ -7,7 +7,6 @@
  * Invariants
  *  - An `Fd` whose `receive_size` is the very object that its `Receive` was aimed with has its reader set up as
  *    that says.
- *  - A buffer goes back to the kernel once its bytes are copied, whatever becomes of the copy.
  */
 #include "_io.h"
 
@@ -28,15 +27,13 @@ typedef struct {
     PyObject_HEAD
     Ticks *ticks;
     PyObject *op;
-    PyObject *template, *buffers; /* what the addresses belong to */
-    PyObject *size;               /* what it was aimed with; NULL: it never was */
-    long long number;             /* the size */
-    void *ring, *entry, *group;
-    const char *memory;
-    long long each;               /* bytes of a buffer */
-    long count;                   /* of buffers */
+    PyObject *template; /* what the address of the entry belongs to */
+    Memory *memory;     /* of the buffers that it selects from */
+    PyObject *size;     /* what it was aimed with; NULL: it never was */
+    long long number;   /* the size */
+    void *ring, *entry;
     int fd;
-    int (*space)(void *), (*queue)(void *), (*recycle)(void *, int);
+    int (*space)(void *), (*queue)(void *);
     int (*aim)(void *, uint64_t, int, uint32_t);
 } Receive;
 
@@ -200,20 +197,6 @@ static int begin_receive(Call *c, Ticks *t, PyObject **message)
     return begin_waiting(c, t, r, size, message);
 }
 
-/* Copies what arrived out of the buffer that the kernel chose, and gives the buffer back. */
-static PyObject *take_buffer(Receive *r, PyObject *flags, long res)
-{
-    unsigned long bid = PyLong_AsUnsignedLong(flags) >> 16;
-    if ((long)bid >= r->count || res > r->each) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_SystemError, "the kernel named a buffer that does not exist");
-        return NULL;
-    }
-    PyObject *data = PyBytes_FromStringAndSize(r->memory + (size_t)bid * (size_t)r->each, res);
-    r->recycle(r->group, (int)bid);
-    return data;
-}
-
 /* The result of what did not wait. */
 static int end_streaming(Call *c, PyObject **result)
 {
@@ -244,7 +227,8 @@ static int end_receive(Call *c, PyObject *got, PyObject **result)
             return -1;
         return go_on(c, number);
     }
-    *result = res ? take_buffer(r, *field(r->op, r->ticks->at[O_FLAGS]), res) : PyBytes_FromStringAndSize("", 0);
+    *result = res ? take_buffer(r->memory, PyLong_AsUnsignedLong(*field(r->op, r->ticks->at[O_FLAGS])), res)
+                  : PyBytes_FromStringAndSize("", 0);
     if (!*result)
         return -1;
     if (res >= STREAMING) {
@@ -258,17 +242,14 @@ const struct kind kind_receive = { "receive", 1, begin_receive, end_receive, NUL
 
 /* ---- the type ---- */
 
-/* Receive(ticks, op, (template, its address), (ring, space, queue, aim),
- *         (buffers, group, recycle, memory, bytes of each, count)) */
+/* Receive(ticks, op, (template, its address), (ring, space, queue, aim), memory) */
 static PyObject *receive_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *ticks, *op, *template, *buffers;
-    unsigned long long entry, ring, space, queue, aim, group, recycle, memory;
-    long long each;
-    long count;
+    PyObject *ticks, *op, *template, *memory;
+    unsigned long long entry, ring, space, queue, aim;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OO(OK)(KKKK)(OKKKLl)", &ticks, &op, &template, &entry, &ring, &space, &queue, &aim,
-                          &buffers, &group, &recycle, &memory, &each, &count))
+    if (!PyArg_ParseTuple(args, "OO(OK)(KKKK)O!", &ticks, &op, &template, &entry, &ring, &space, &queue, &aim,
+                          memory_type, &memory))
         return NULL;
     Receive *r = (Receive *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
     if (!r)
@@ -279,19 +260,14 @@ static PyObject *receive_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     r->op = op;
     Py_INCREF(template);
     r->template = template;
-    Py_INCREF(buffers);
-    r->buffers = buffers;
+    Py_INCREF(memory);
+    r->memory = (Memory *)memory;
     r->fd = -1;
     r->entry = (void *)(uintptr_t)entry;
     r->ring = (void *)(uintptr_t)ring;
     r->space = (int (*)(void *))(uintptr_t)space;
     r->queue = (int (*)(void *))(uintptr_t)queue;
     r->aim = (int (*)(void *, uint64_t, int, uint32_t))(uintptr_t)aim;
-    r->group = (void *)(uintptr_t)group;
-    r->recycle = (int (*)(void *, int))(uintptr_t)recycle;
-    r->memory = (const char *)(uintptr_t)memory;
-    r->each = each;
-    r->count = count;
     return (PyObject *)r;
 }
 
@@ -337,7 +313,7 @@ static int receive_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(r->op);
     Py_VISIT(r->size);
     Py_VISIT(r->template);
-    Py_VISIT(r->buffers);
+    Py_VISIT(r->memory);
     return 0;
 }
 
@@ -348,7 +324,7 @@ static int receive_clear(PyObject *self)
     Py_CLEAR(r->op);
     Py_CLEAR(r->size);
     Py_CLEAR(r->template);
-    Py_CLEAR(r->buffers);
+    Py_CLEAR(r->memory);
     return 0;
 }
 

@@ -23,7 +23,7 @@
 PyAPI_FUNC(int) PyContext_Enter(PyObject *);
 PyAPI_FUNC(int) PyContext_Exit(PyObject *);
 
-enum { UNUSUAL = 2 | 8 }; /* IORING_CQE_F_MORE, IORING_CQE_F_NOTIF */
+enum { MORE = 2, UNUSUAL = MORE | 8 }; /* IORING_CQE_F_MORE, IORING_CQE_F_NOTIF */
 static const uint64_t INDEX_MASK = (1 << 24) - 1;
 static const double LONGEST = 86400;
 static const Py_ssize_t STALE = 1000; /* entries of deadlines that no longer count, as many as Trio lets be */
@@ -52,6 +52,9 @@ int schedule(Ticks *t, PyObject *task, PyObject *with)
 /* Delivers one completion: the caller has looked the operation up. */
 static int deliver_to(Ticks *t, PyObject *op, const struct cqe *cqe)
 {
+    int more = cqe->flags & MORE ? deliver_more(t, *field(op, t->at[O_HANDLER]), cqe) : 0;
+    if (more)
+        return more < 0 ? -1 : 0;
     PyObject *task = *field(op, t->at[O_TASK]), *res = NULL, *flags = NULL, *with = NULL;
     int ret = -1;
     Py_INCREF(op);

@@ -77,17 +77,20 @@ static inline PyObject *take(PyObject *obj, Py_ssize_t at)
     return old;
 }
 
-static inline int bump(PyObject *obj, Py_ssize_t at)
+/* Adds to a number: 0, or -1 with an exception. */
+static inline int add(PyObject *obj, Py_ssize_t at, long number)
 {
     long n = PyLong_AsLong(*field(obj, at));
     if (n == -1 && PyErr_Occurred())
         return -1;
-    PyObject *more = PyLong_FromLong(n + 1);
-    if (!more)
+    PyObject *sum = PyLong_FromLong(n + number);
+    if (!sum)
         return -1;
-    put(obj, at, more);
+    put(obj, at, sum);
     return 0;
 }
+
+static inline int bump(PyObject *obj, Py_ssize_t at) { return add(obj, at, 1); }
 
 /* The user_data of an operation; negative with an exception: it is no number. PyLong_AsLongLong takes three times as
  * long for a number of this size. */
@@ -131,6 +134,10 @@ extern _Thread_local PyObject *task_here;
 
 /* Makes a parked task runnable, to be resumed with `with`: both are borrowed. */
 int schedule(Ticks *t, PyObject *task, PyObject *with);
+
+/* Gives a completion that is not the last one to the subscription which is an operation's handler. 1: it is done;
+ * 0: nothing was done, it is for the handler; -1: an exception is set. */
+int deliver_more(Ticks *t, PyObject *handler, const struct cqe *cqe);
 
 /* Whether a parked task of Trio's class may be made runnable here, and not by `Runner.reschedule`. */
 int may_wake(Ticks *t, PyObject *task);

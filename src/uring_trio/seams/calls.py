@@ -4,8 +4,9 @@
 are awaitables that need no frame; elsewhere, and for everything uncommon, they are the function's own. The
 function stays the reference: the method has its name, signature and docstring.
 
-`describe_sockets`, `describe_requests` and `describe_subscriptions` say where the C code finds the fields
-that it looks at. Before that, and where a field is not as expected, every call is the function's.
+`describe_sockets`, `describe_requests`, `describe_subscriptions`, `describe_groups` and `describe_chunks` say
+where the C code finds the fields that it looks at. Before that, and where a field is not as expected, every
+call is the function's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import socket as _stdlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from trio.lowlevel import enable_ki_protection
+
+from uring.kernel.buffers import BufferRing
 
 from .names import NAMES_OF_TICKS, present, tested
 from .ticks import C, find_offsets
@@ -27,10 +30,13 @@ if TYPE_CHECKING:
 __all__ = [
     "closing",
     "compiled",
+    "describe_chunks",
+    "describe_groups",
     "describe_requests",
     "describe_sockets",
     "describe_subscriptions",
     "is_plain",
+    "make_memory",
     "make_receive",
 ]
 
@@ -41,7 +47,9 @@ is_plain: Callable[[int], bool] | None = None if C is None else C.is_plain
 """Whether a stream socket has nothing beside its stream, see `uring_trio.net.urgent_data`. None: no C."""
 
 _REQUEST = ("fields", "decode", "address", "paths", "name", "pins", "discard", "command")
-_SUBSCRIPTION = ("queue", "state", "task", "_taking", "park")
+_SUBSCRIPTION = ("queue", "state", "task", "_taking", "park", "group", "_limit", "_merge", "coalescing")
+_GROUP = ("available", "size", "closed", "used", "on_return", "memory")
+_CHUNKS = ("_subscription", "_done", "_copy", "_inline", "_stream")
 _DESCRIPTOR = ("reader", "writer", "others", "_leaving", "receive_size", "receive", "receiving")
 
 
@@ -59,8 +67,8 @@ def compiled(
     """A decorator of coroutine functions with one argument besides ``self``.
 
     Args:
-        kind: ``receive``, ``send``, ``send_all`` or ``accept``; ``get`` of subscriptions; or ``perform``,
-            which is a function.
+        kind: ``receive``, ``send``, ``send_all`` or ``accept``; ``get`` of subscriptions,
+            ``next`` of a stream's chunks; or ``perform``, which is a function.
         again: goes on after a result that is not usual, with self, the argument, the `Fd` (None for a
             send) and the result: a negative errno, or how much was sent.
         socket: the attribute that holds the socket; None: ``self`` is it.
@@ -156,6 +164,25 @@ def describe_subscriptions(subscriptions: type, armed: object, resting: object) 
         C.describe_subscriptions(subscriptions, armed, resting, offsets)
 
 
+def describe_groups(groups: type) -> None:
+    """Says of which class the buffers of subscriptions are, once for the process."""
+    offsets = None if C is None else find_offsets((groups, name) for name in _GROUP)
+    if offsets is not None:
+        C.describe_groups(groups, offsets)
+
+
+def describe_chunks(chunks: type, pacers: type, limit: int) -> None:
+    """Says of which classes the chunks of a stream and what coalesces them are, once for the process.
+
+    Args:
+        limit: the bytes of a flow after which the latter may begin to hold data back.
+    """
+    wanted = [*((chunks, name) for name in _CHUNKS), *((pacers, name) for name in ("_active", "_count"))]
+    offsets = None if C is None else find_offsets(wanted)
+    if offsets is not None:
+        C.describe_chunks(chunks, pacers, limit, offsets)
+
+
 def _release(op: Any) -> None:
     op.engine.release(op)
 
@@ -164,4 +191,11 @@ def make_receive(ticks: Any, op: Any, template: Any, ring: Any, buffers: Any) ->
     """What receives in C by an operation, with an entry that selects from these buffers; ``aim`` says from
     where."""
     entry = template, ring.address_of(template)
-    return C.Receive(ticks, op, entry, ring.queue_addresses(), (buffers, *buffers.addresses()))
+    return C.Receive(ticks, op, entry, ring.queue_addresses(), make_memory(buffers))
+
+
+def make_memory(buffers: Any) -> Any:
+    """Where C finds the memory of a ring of provided buffers. None: no C, or a scripted ring."""
+    if C is None or not isinstance(buffers, BufferRing):
+        return None
+    return C.Memory(buffers, buffers.addresses())

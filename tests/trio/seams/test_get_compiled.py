@@ -1,7 +1,9 @@
-"""`Subscription.get` in C: it waits and takes as its coroutine does, and one task at a time."""
+"""Subscriptions in C: completions are queued, waited for and taken as by Python, and one task at a time."""
 
 from __future__ import annotations
 
+import os
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +11,14 @@ import pytest
 import trio
 
 from tests.trio.bothways import CALL, compiled_here, connected, on_ring, parked, turns
-from uring_trio import UringStream, ticks
+from uring import abi, ops
+from uring_trio import UringStream, subscribe, ticks
+from uring_trio.multishot.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+MORE = int(abi.IORING_CQE_F_MORE)
 
 
 @asynccontextmanager
@@ -113,7 +119,8 @@ def test_a_close_wakes_it() -> None:
     assert same(program) == ["ClosedResourceError"]
 
 
-def test_a_call_that_is_thrown_away_lets_others_in() -> None:
+@pytest.mark.parametrize("of_chunks", [True, False])
+def test_a_call_that_is_thrown_away_lets_others_in(of_chunks: bool) -> None:
     async def program(near: UringStream, far: UringStream) -> list[Any]:
         found: list[Any] = []
         async with far.chunks() as chunks:
@@ -121,7 +128,7 @@ def test_a_call_that_is_thrown_away_lets_others_in() -> None:
             await near.send_all(b"first")
             await next_of(chunks, found)
             for end in ("close", "throw", "drop"):
-                call = subscription.get()
+                call: Any = chunks.__anext__() if of_chunks else subscription.get()
                 assert (type(call) is CALL) is compiled_here()
                 assert call.send(None) is subscription.park
                 assert subscription._taking
@@ -194,3 +201,109 @@ def test_an_end_that_woke_the_task_is_told_though_its_scope_is_cancelled_then() 
         return set(found)
 
     assert same(program) == {"StopAsyncIteration"}
+
+
+def test_a_completion_that_is_not_the_last_is_queued_in_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    handle = Subscription.__call__
+
+    def noted(self: Subscription, op: Any, res: int, flags: int) -> None:
+        calls.append(flags & MORE)
+        handle(self, op, res, flags)
+
+    monkeypatch.setattr(Subscription, "__call__", noted)
+
+    async def program(near: UringStream, far: UringStream) -> tuple[int, list[Any]]:
+        found: list[Any] = []
+        async with armed(near, far) as chunks, trio.open_nursery() as nursery:
+            calls.clear()
+            for i in range(5):
+                await parked(nursery, next_of, chunks, found)
+                await near.send_all(b"%d" % i)
+                await turns()
+            coalescing: Any = chunks._subscription.coalescing
+            counted = coalescing._count
+            assert calls == ([] if compiled_here() else [MORE] * 5)
+        return counted, found
+
+    assert same(program) == (len(b"armed") + 5, [b"%d" % i for i in range(5)])
+
+
+@pytest.mark.parametrize("bundle", [True, False])
+@pytest.mark.parametrize("copy", [True, False])
+@pytest.mark.parametrize("ahead", [True, False])
+def test_items_of_every_kind(bundle: bool, copy: bool, ahead: bool) -> None:
+    """Many buffers, of which none is lost or counted twice. ``ahead``: completions are queued when they are
+    taken, else a task waits for each."""
+    data = random.Random(7).randbytes(20_000)
+
+    async def program(near: UringStream, far: UringStream) -> bool:
+        async def send() -> None:
+            for at in range(0, len(data), 1000):
+                await near.send_all(data[at : at + 1000])
+                if not ahead:
+                    await turns()
+
+        received = bytearray()
+        async with (
+            far.chunks(copy=copy, bundle=bundle, chunk_size=300, buffers=16) as chunks,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(send)
+            while len(received) < len(data):
+                item = await anext(chunks)
+                if ahead:
+                    await turns()
+                received += bytes(item)
+                if not copy:
+                    item.release()
+            group: Any = chunks._group
+            assert group.available == group.in_use
+        return received == data
+
+    assert same(program)
+
+
+def test_data_that_a_block_left_comes_first() -> None:
+    async def program(near: UringStream, far: UringStream) -> bytes:
+        received = b""
+        for round in range(3):
+            async with far.chunks(chunk_size=4) as chunks:
+                await near.send_all(b"%d, and the rest; " % round)
+                for _ in range(2):
+                    received += await anext(chunks)
+                await turns()
+        await near.send_eof()
+        async with far.chunks() as chunks:
+            async for data in chunks:
+                received += data
+        return received
+
+    assert same(program) == b"".join(b"%d, and the rest; " % i for i in range(3))
+
+
+def test_connections_that_nobody_takes_pause_the_request() -> None:
+    """The queue has a bound, which completions meet in C too."""
+
+    async def main() -> list[Any]:
+        with trio.socket.socket() as listener:
+            await listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            states: list[Any] = []
+            async with subscribe(ops.accept_multishot(listener.fileno())) as connections:
+                subscription: Any = connections._subscription
+                subscription._limit = 4
+                for i in range(10):
+                    with trio.socket.socket() as near:
+                        await near.connect(listener.getsockname())
+                        if not i:
+                            os.close(await anext(connections))
+                    await turns()
+                    states.append((len(subscription.queue), subscription.state.name))
+                for _ in range(9):
+                    os.close(await anext(connections))
+        return states
+
+    queued = on_ring(main)
+    assert queued[:4] == [(i, "ARMED") for i in range(4)]
+    assert [state for _, state in queued[4:]] == ["RESTING"] * 6
