@@ -17,7 +17,6 @@ from typing import Final, Protocol, TypedDict
 
 from . import abi
 from .bounds import check_int
-from .errors import NotSupported
 
 __all__ = [
     "BUFFER_SIZES",
@@ -381,14 +380,6 @@ def locked_buffer_layout(memory: int) -> tuple[int, int]:
     while memory > size * REGISTER_BUFFERS_MOST:
         size *= 2
     return size, memory // size
-
-
-def check_supported(options: Options, setup_mask: int) -> None:
-    """Raises NotSupported when the kernel lacks a set-up flag of these options."""
-    missing = options.setup_flags & ~setup_mask
-    if missing:
-        names = ", ".join(flag.name or "" for flag in abi.Setup if flag & missing)
-        raise NotSupported(names or f"set-up flags {missing:#x}", "a newer Linux")
 
 
 _ENTRIES_FOR = (

@@ -29,7 +29,6 @@ __all__ = ["MEMBERS_MAX", "Volley"]
 
 MEMBERS_MAX = 1 << 20
 _UNFINISHED = -(1 << 31)
-_PLACE_SHIFT = 20
 _SQE = struct.Struct("=BBHiQQIIQHHiQQ")
 
 

@@ -51,7 +51,6 @@ CLOSED = frozenset((errno.EBADF, errno.ENOTSOCK))
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
 _FIXED = int(abi.IOSQE_FIXED_FILE)
-_MORE = int(abi.IORING_CQE_F_MORE)
 _BAD = select.POLLERR | select.POLLHUP | select.POLLNVAL
 _READABLE = select.POLLIN | _BAD
 _WRITABLE = select.POLLOUT | _BAD

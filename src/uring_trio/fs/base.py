@@ -141,10 +141,18 @@ class RingFile(Positional, trio.abc.AsyncResource):
     def __repr__(self) -> str:
         return f"<uring_trio.{type(self).__name__} {self._wrapped!r}>"
 
-    # ---- iterating and closing -----------------------------------------------------------------------
+    # ---- iterating, flushing and closing -------------------------------------------------------------
 
     def __aiter__(self) -> Self:
         return self
+
+    @exclusive
+    async def flush(self) -> None:
+        """Hands what is buffered to the kernel; nothing, of an unbuffered file."""
+        if self._unable():
+            await self._refuse("flush")
+            return
+        await self._flush()
 
     async def aclose(self) -> None:
         """Writes what is buffered and closes the descriptor, also in a cancelled scope; a checkpoint.

@@ -208,14 +208,6 @@ class BufferedFile(BlockFile):
                 self._file.begun = True
 
     @exclusive
-    async def flush(self) -> None:
-        """Hands what is buffered to the kernel."""
-        if self._unable():
-            await self._refuse("flush")
-            return
-        await self._flush()
-
-    @exclusive
     async def truncate(self, size: int | None = None, /) -> int:
         """Makes the file shorter or longer; returns its new size.
 

@@ -146,13 +146,6 @@ class RawFile(RingFile):
             await self._file.step(WRITE, address, size, (held, line))
 
     @exclusive
-    async def flush(self) -> None:
-        """Nothing is buffered: a checkpoint."""
-        if self._unable():
-            await self._refuse("flush")
-            return
-
-    @exclusive
     async def truncate(self, size: int | None = None, /) -> int:
         """Makes the file shorter or longer; returns its new size.
 

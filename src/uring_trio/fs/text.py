@@ -149,14 +149,6 @@ class TextFile(CodedFile):
             await self._write(line)
 
     @exclusive
-    async def flush(self) -> None:
-        """Hands what is buffered to the kernel."""
-        if self._unable():
-            await self._refuse("flush")
-            return
-        await self._flush()
-
-    @exclusive
     async def truncate(self, size: int | None = None, /) -> int:
         """Makes the file shorter or longer; returns its new size in bytes.
 
