@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from uring_trio.core.manager import Manager
-    from uring_trio.net.zerocopy_chunks import ZeroCopyChunks
+    from uring_trio.net.zerocopy_queue import ZeroCopyChunks
 
 PAGE = 4096
 RECV_ZC = int(abi.IORING_OP_RECV_ZC)

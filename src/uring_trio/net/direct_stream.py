@@ -92,16 +92,9 @@ class DirectStream(ByteReceiver, trio.abc.HalfCloseableStream):
             if op is None or owner.receive_size != max_bytes:
                 op = self._reader(owner)
                 flags = _SELECT | _FIXED
+                length = min(max_bytes, LENGTH_MAX)
                 op.template = owner.engine.ring.template(
-                    op.user_data,
-                    _RECV,
-                    flags,
-                    owner.fd,
-                    0,
-                    0,
-                    min(max_bytes, LENGTH_MAX),
-                    0,
-                    RECEIVE_GROUP,
+                    op.user_data, _RECV, flags, owner.fd, 0, 0, length, 0, RECEIVE_GROUP
                 )
                 owner.receive_size = max_bytes
             res = await seams.transact_within(op, timeout)

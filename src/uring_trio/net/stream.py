@@ -24,8 +24,7 @@ from .zerocopy import send_zero_copy
 if TYPE_CHECKING:
     from ..core.engine import Engine
     from ..core.fd import Fd
-    from .zerocopy_chunks import ZeroCopyChunks
-    from .zerocopy_queue import ZeroCopyQueue
+    from .zerocopy_queue import ZeroCopyChunks, ZeroCopyQueue
 
 __all__ = ["UringStream", "open_tcp_stream"]
 
@@ -292,7 +291,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
         """
         if self.socket.family not in (_stdlib.AF_INET, _stdlib.AF_INET6):
             raise ValueError("zero_copy_chunks needs a TCP connection")
-        from .zerocopy_chunks import ZeroCopyChunks  # few programs receive so
+        from .zerocopy_queue import ZeroCopyChunks  # few programs receive so
 
         return ZeroCopyChunks(self, queue)
 
