@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 import uring_trio
 from tests.apps.serving import MIB, data, hypercorn
-from uring_trio.fs.handle import Descriptor
+from uring_trio.fs.descriptor import Descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ from ..abi import layouts
 from ..errors import NotSupported
 from ..kernel.memory import zeroed
 from ..ops.base import check_fd, check_int
+from .buffertable import Tables
 from .queries import query_opcodes
-from .tables import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

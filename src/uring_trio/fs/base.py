@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from typing import Self
 
-    from .handle import Descriptor
+    from .descriptor import Descriptor
 
 __all__ = ["RingFile", "exclusive"]
 

@@ -24,8 +24,8 @@ import trio
 
 from uring.kernel.memory import pin, pin_writable
 
-from .handle import READ, WRITE, Descriptor, joined
-from .handover import StatefulFile
+from .descriptor import READ, WRITE, Descriptor, joined
+from .stateful_file import StatefulFile
 from .stdlib_file import Stock, buffered_of, fill_buffer, raw_under
 
 __all__ = ["BlockFile"]

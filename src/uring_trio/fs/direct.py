@@ -21,10 +21,10 @@ from uring import abi, ops
 from uring.kernel.memory import pin, pin_writable
 
 from ..core.perform import perform
-from .descriptors import open_descriptor
+from .descriptor import READ, WRITE, Descriptor
 from .filenames import absolute, renamed
-from .handle import READ, WRITE, Descriptor
 from .registered import RegisteredBuffer
+from .waiting_opens import open_descriptor
 
 if TYPE_CHECKING:
     from typing import Self

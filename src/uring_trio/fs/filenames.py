@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uring.errors import EXPLAINED
 
 from ..core.perform import perform
-from .descriptors import open_descriptor
+from .waiting_opens import open_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

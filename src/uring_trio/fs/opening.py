@@ -15,8 +15,8 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .buffered import BufferedFile
+from .descriptor import Descriptor
 from .filenames import absolute, open_named
-from .handle import Descriptor
 from .raw import RawFile
 from .stdlib_file import Stock, raw_under
 from .text import TextFile

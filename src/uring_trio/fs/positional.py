@@ -25,7 +25,7 @@ from .. import seams
 from ..core.engine import current
 from ..core.perform import run_volley
 from ..core.restrictions import explained
-from .handle import PIECE, READ, WRITE, Descriptor, name_of
+from .descriptor import PIECE, READ, WRITE, Descriptor, name_of
 from .registered import RegisteredBuffer
 from .stats import stat_op
 

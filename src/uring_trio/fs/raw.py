@@ -12,7 +12,7 @@ from trio.lowlevel import enable_ki_protection
 from uring.kernel.memory import pin, pin_writable
 
 from .base import RingFile, exclusive
-from .handle import READ, WRITE, Descriptor, joined
+from .descriptor import READ, WRITE, Descriptor, joined
 
 __all__ = ["RawFile", "lines_of"]
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from ..core.engine import Engine
     from ..core.operation import Operation
-    from .handle import Descriptor
+    from .descriptor import Descriptor
 
 __all__ = ["RegisteredBuffer", "RegisteredBuffers"]
 

@@ -22,8 +22,8 @@ import trio
 
 from uring.kernel.memory import LENGTH_MAX
 
-from .handle import PIECE, joined
-from .handover import StatefulFile
+from .descriptor import PIECE, joined
+from .stateful_file import StatefulFile
 from .stdlib_file import decode_again, fill_text, marks_streams, show_newlines, skip_mark
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import uring_trio
 from tests.trio.helpers import forget_contents, statistics
 from uring.cached import read_cached
 from uring_trio import open_file, read_dir_stats
-from uring_trio.fs import handle
+from uring_trio.fs import descriptor
 
 if TYPE_CHECKING:
     from uring_trio.fs.base import RingFile
@@ -359,7 +359,7 @@ async def pieces_of(monkeypatch: pytest.MonkeyPatch, call: Any) -> tuple[Any, li
             ticks += 1
             await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(handle, "read_cached", note)
+    monkeypatch.setattr(descriptor, "read_cached", note)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count)
         await trio.lowlevel.checkpoint()
@@ -373,7 +373,7 @@ async def pieces_of(monkeypatch: pytest.MonkeyPatch, call: Any) -> tuple[Any, li
 async def test_others_run_between_the_pieces_of_a_large_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    size = 16 * handle.PIECE + 77
+    size = 16 * descriptor.PIECE + 77
     path = tmp_path / "large"
     path.write_bytes(b"x" * size)
     into = bytearray(size)
@@ -390,7 +390,7 @@ async def test_others_run_between_the_pieces_of_a_large_read(
         }
         answer, asked, ticks = await pieces_of(monkeypatch, calls[name])
     assert (answer if isinstance(answer, int) else len(answer)) == size
-    assert max(asked) <= handle.PIECE
+    assert max(asked) <= descriptor.PIECE
     assert ticks >= 16
 
 

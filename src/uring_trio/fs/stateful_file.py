@@ -15,7 +15,7 @@ import trio
 from .base import RingFile
 
 if TYPE_CHECKING:
-    from .handle import Descriptor
+    from .descriptor import Descriptor
     from .stdlib_file import Stock
 
 __all__ = ["StatefulFile"]
