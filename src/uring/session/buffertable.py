@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-__all__ = ["Tables"]
+__all__ = ["BufferTable"]
 
 
-_rings: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
+_rings: weakref.WeakValueDictionary[int, BufferTable] = weakref.WeakValueDictionary()
 """Rings of this process by descriptor; a clone keeps the memory of its source."""
 
 
-class Tables(FileTable):
+class BufferTable(FileTable):
     """Registered files and buffers. Only the ring's own thread may register, unless it has several."""
 
     def _prepare(self) -> None:
         super()._prepare()
         self._buffers: list[tuple[memoryview, object] | None] = []
-        self._registered_rings: dict[int, Tables] = {}
+        self._registered_rings: dict[int, BufferTable] = {}
         if not self.options.registered_fd:
             _rings[self._kernel.fd] = self
 
@@ -185,7 +185,7 @@ class Tables(FileTable):
 
     def clone_buffers(
         self,
-        source: Tables | int,
+        source: BufferTable | int,
         src_off: int = 0,
         dst_off: int = 0,
         count: int = 0,
@@ -212,7 +212,7 @@ class Tables(FileTable):
             io_uring_register(2), ``IORING_REGISTER_CLONE_BUFFERS``.
         """
         self._check_owner()
-        ring = source if isinstance(source, Tables) else _rings.get(source)
+        ring = source if isinstance(source, BufferTable) else _rings.get(source)
         if ring is None or ring.closed:
             raise ValueError(f"{source!r} is no open ring of this process")
         self._clone(ring, ring.fileno(), 0, src_off, dst_off, count, replace)
@@ -247,7 +247,7 @@ class Tables(FileTable):
 
     def _clone(
         self,
-        ring: Tables,
+        ring: BufferTable,
         source: int,
         flags: int,
         src_off: int,

@@ -10,7 +10,7 @@ from ..abi import layouts
 from ..errors import NotSupported
 from ..kernel.memory import zeroed
 from ..ops.base import check_fd, check_int
-from .buffertable import Tables
+from .buffertable import BufferTable
 from .queries import query_opcodes
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _PARTS = ("code", "jt", "jf", "k")
 _MOST = (0xFFFF, 0xFF, 0xFF, _UINT_MAX)
 
 
-class Settings(Tables):
+class Settings(BufferTable):
     """io_uring_register(2) of one ring. Only the ring's own thread may register, unless it has several."""
 
     def register_personality(self) -> int:
