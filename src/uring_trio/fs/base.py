@@ -80,6 +80,8 @@ class RingFile(Positional, trio.abc.AsyncResource):
     of them may be under way at once. ``flush`` before you mix them with buffered writes.
     """
 
+    _writable: bool
+
     def __init__(self, file: Descriptor, wrapped: Any) -> None:
         self._file: Descriptor = file
         self._wrapped = wrapped
@@ -153,6 +155,18 @@ class RingFile(Positional, trio.abc.AsyncResource):
             await self._refuse("flush")
             return
         await self._flush()
+
+    @exclusive
+    async def truncate(self, size: int | None = None, /) -> int:
+        """Makes the file shorter or longer; returns its new size.
+
+        Args:
+            size: the new size in bytes; None: up to the position.
+        """
+        if self._unable(self._writable):
+            refused: int = await self._refuse("truncate", size)
+            return refused
+        return await self._truncate(size)
 
     async def aclose(self) -> None:
         """Writes what is buffered and closes the descriptor, also in a cancelled scope; a checkpoint.
@@ -235,7 +249,8 @@ class RingFile(Positional, trio.abc.AsyncResource):
             raise ValueError("I/O operation on closed file.")
 
     async def _truncate(self, size: int | None) -> int:
-        """`io.FileIO.truncate`, in this call's turn."""
+        """Writes what is buffered, then `io.FileIO.truncate`, in this call's turn."""
+        await self._flush()
         file = self._file
         where = file.raw.tell() if size is None else operator.index(size)
         if where < 0:

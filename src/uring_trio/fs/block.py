@@ -356,10 +356,6 @@ class BlockFile(StatefulFile):
         self._reset_read()
         return found
 
-    async def _truncate_flushed(self, size: int | None) -> int:
-        await self._flush()
-        return await self._truncate(size)
-
     # ---- the standard library's file ---------------------------------------------------------------
 
     def _convey(self, *, final: bool) -> Any:

@@ -207,17 +207,6 @@ class BufferedFile(BlockFile):
                 await self._write(octets)
                 self._file.begun = True
 
-    @exclusive
-    async def truncate(self, size: int | None = None, /) -> int:
-        """Makes the file shorter or longer; returns its new size.
-
-        Args:
-            size: the new size in bytes; None: up to the position.
-        """
-        if self._unable(self._writable):
-            return await self._refuse("truncate", size)
-        return await self._truncate_flushed(size)
-
     # ---- position ------------------------------------------------------------------------------------
 
     @exclusive

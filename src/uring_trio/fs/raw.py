@@ -145,17 +145,6 @@ class RawFile(RingFile):
             address, size, held = pin(line)
             await self._file.step(WRITE, address, size, (held, line))
 
-    @exclusive
-    async def truncate(self, size: int | None = None, /) -> int:
-        """Makes the file shorter or longer; returns its new size.
-
-        Args:
-            size: the new size in bytes; None: up to the position.
-        """
-        if self._unable(self._writable):
-            return await self._refuse("truncate", size)
-        return await self._truncate(size)
-
     # ---- position ------------------------------------------------------------------------------------
 
     @exclusive

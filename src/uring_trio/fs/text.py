@@ -160,7 +160,7 @@ class TextFile(CodedFile):
         await self._flush()
         if not self._buffer._writable:
             return await self._refuse("truncate", size)
-        return await self._buffer._truncate_flushed(size)
+        return await self._buffer._truncate(size)
 
     # ---- position ------------------------------------------------------------------------------------
 

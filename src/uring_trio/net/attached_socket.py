@@ -62,8 +62,7 @@ class AttachedSocket(seams.SocketType):
             trio.BusyResourceError: another subscription or another task is receiving.
         """
         owner = self.owner()
-        if owner.receiving is not None:
-            raise trio.BusyResourceError("another task or subscription is receiving from this socket")
+        self._check_alone(owner)
         op = owner.reader
         if op is not None and op.task is not None:
             raise trio.BusyResourceError("another task is receiving from this socket")
