@@ -24,13 +24,7 @@ if TYPE_CHECKING:
         SQEContext,
     )
     from .contexts.entry import SQEView, view_ext_sqe, view_sqe
-    from .contexts.packing import (
-        cast_user_data,
-        for_fd,
-        pack_direct,
-        pack_extended,
-        pack_indirect,
-    )
+    from .contexts.packing import cast_user_data, for_fd, pack_direct, pack_extended, pack_indirect
     from .contexts.pools import ContextPools, ScopedExtSQE
     from .contexts.requests import Request
     from .contexts.shapes import Ctx

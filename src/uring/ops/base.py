@@ -189,9 +189,7 @@ def check_file_index(file_index: object) -> int:
     return check_int("file_index (or IORING_FILE_INDEX_ALLOC)", file_index, 0, SLOTS_MAX - 1) + 1
 
 
-def new_file(
-    file_index: int | None,
-) -> tuple[int, Callable[[int], int] | None, Callable[[int], None] | None]:
+def new_file(file_index: int | None) -> tuple[int, Callable[[int], int] | None, Callable[[int], None] | None]:
     """For an operation that opens something: the entry's file_index, the decoder of its result, and the
     function that discards a result. A slot of the table is not discarded: its number is known.
     """

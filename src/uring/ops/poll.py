@@ -296,10 +296,5 @@ def _mask(mask: int) -> int:
 
 def _poll(name: str, fd: Fd, mask: int, flags: int, fixed_file: bool) -> Op[int]:
     return make(
-        name,
-        abi.IORING_OP_POLL_ADD,
-        check_fd(fd),
-        op_flags=_mask(mask),
-        length=flags,
-        fixed_file=fixed_file,
+        name, abi.IORING_OP_POLL_ADD, check_fd(fd), op_flags=_mask(mask), length=flags, fixed_file=fixed_file
     )

@@ -88,13 +88,7 @@ def fgetxattr(
 ) -> Op[bytes]: ...
 @overload
 def fgetxattr(
-    fd: Fd,
-    name: Path,
-    value: Buffer,
-    *,
-    fixed_file: bool = ...,
-    sqe_flags: int = ...,
-    personality: int = ...,
+    fd: Fd, name: Path, value: Buffer, *, fixed_file: bool = ..., sqe_flags: int = ..., personality: int = ...
 ) -> Op[int]: ...
 @overload
 def fgetxattr(

@@ -41,15 +41,7 @@ if TYPE_CHECKING:
 
     from ..core.operation import Operation
 
-__all__ = [
-    "CURRENT",
-    "PIECE",
-    "READ",
-    "WRITE",
-    "Descriptor",
-    "joined",
-    "name_of",
-]
+__all__ = ["CURRENT", "PIECE", "READ", "WRITE", "Descriptor", "joined", "name_of"]
 
 CURRENT = (1 << 64) - 1
 """The offset that stands for the file's own position."""

@@ -18,17 +18,7 @@ from .filenames import absolute, perform_named
 if TYPE_CHECKING:
     from uring.ops.base import Fd, Path
 
-__all__ = [
-    "getxattr",
-    "link",
-    "mkdir",
-    "rename",
-    "rmdir",
-    "setxattr",
-    "symlink",
-    "sync_file_range",
-    "unlink",
-]
+__all__ = ["getxattr", "link", "mkdir", "rename", "rmdir", "setxattr", "symlink", "sync_file_range", "unlink"]
 
 _REMOVEDIR = int(abi.AT_REMOVEDIR)
 

@@ -107,11 +107,7 @@ class PathMethods:
                 return int(await file.write(view))
 
     async def write_text(
-        self,
-        data: str,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
+        self, data: str, encoding: str | None = None, errors: str | None = None, newline: str | None = None
     ) -> int:
         r"""Makes the file anew with this text; returns the number of characters.
 

@@ -94,15 +94,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         if op is None or owner.receive_size != size:
             op = owner.to_read("read")
             op.template = owner.engine.ring.template(
-                op.user_data,
-                _READ,
-                _SELECT,
-                owner.fd,
-                _CURRENT,
-                0,
-                min(size, LENGTH_MAX),
-                0,
-                RECEIVE_GROUP,
+                op.user_data, _READ, _SELECT, owner.fd, _CURRENT, 0, min(size, LENGTH_MAX), 0, RECEIVE_GROUP
             )
             owner.receive_size = size
         res = await seams.transact(op)

@@ -57,11 +57,7 @@ _eventloop: Any
 try:
     from anyio._backends._trio import SocketStream, TestRunner, TrioBackend
     from anyio._core import _eventloop as _loops
-    from anyio._core._eventloop import (
-        loaded_backends,
-        reset_current_async_library,
-        set_current_async_library,
-    )
+    from anyio._core._eventloop import loaded_backends, reset_current_async_library, set_current_async_library
 
     _eventloop = _loops
     # Overridden or replaced, so they have to be there.
