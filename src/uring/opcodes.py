@@ -93,13 +93,7 @@ _PREFIX = "IORING_OP_"
 
 
 def _row(
-    number: Op,
-    since: str,
-    pointers: str,
-    result: ResultKind,
-    cancel: Cancel,
-    uses: str = "",
-    note: str = "",
+    number: Op, since: str, pointers: str, result: ResultKind, cancel: Cancel, uses: str = "", note: str = ""
 ) -> Opcode:
     """`uses` has a letter for each ability: m(ultishot), b(uffer select), f(ixed file)."""
     return Opcode(

@@ -382,12 +382,7 @@ def locked_buffer_layout(memory: int) -> tuple[int, int]:
     return size, memory // size
 
 
-_ENTRIES_FOR = (
-    (32 * _MiB, 128),
-    (64 * _MiB, 512),
-    (512 * _MiB, 2048),
-    (4 * _GiB, 8192),
-)
+_ENTRIES_FOR = ((32 * _MiB, 128), (64 * _MiB, 512), (512 * _MiB, 2048), (4 * _GiB, 8192))
 
 
 def _locked_and_entries(budget: int) -> tuple[int, int]:

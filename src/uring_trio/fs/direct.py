@@ -13,7 +13,7 @@ import fcntl
 import io
 import mmap
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
@@ -25,9 +25,6 @@ from .descriptor import READ, WRITE, Descriptor
 from .filenames import absolute, renamed
 from .registered import RegisteredBuffer
 from .waiting_opens import open_descriptor
-
-if TYPE_CHECKING:
-    from typing import Self
 
 __all__ = ["DirectFile", "open_direct"]
 
@@ -44,7 +41,7 @@ _FLAGS = {
 """What to pass for a mode of `open_file`."""
 
 
-class DirectFile:
+class DirectFile(trio.abc.AsyncResource):
     """A file opened with ``O_DIRECT``; made by `open_direct`, an asynchronous context manager.
 
     ``align`` is what offsets and sizes of writes are multiples of.
@@ -176,12 +173,6 @@ class DirectFile:
             finally:
                 self._raw.close()
         await trio.lowlevel.checkpoint()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.aclose()
 
 
 async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666) -> DirectFile:

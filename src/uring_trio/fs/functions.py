@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["getxattr", "link", "mkdir", "rename", "rmdir", "setxattr", "symlink", "sync_file_range", "unlink"]
 
-_REMOVEDIR = int(abi.AT_REMOVEDIR)
-
 
 async def rename(src: Path, dst: Path, *, flags: int = 0) -> None:
     """`os.rename`, which replaces ``dst``. See renameat2(2).
@@ -70,7 +68,7 @@ async def rmdir(path: Path) -> None:
         TypeError, ValueError: an argument that cannot be one.
         RuntimeError: outside a ring run.
     """
-    await perform_named(ops.unlinkat(absolute(path), _REMOVEDIR), path)
+    await perform_named(ops.unlinkat(absolute(path), int(abi.AT_REMOVEDIR)), path)
 
 
 async def mkdir(path: Path, mode: int = 0o777) -> None:
