@@ -28,14 +28,6 @@ def ring():
 
 
 @pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
-@pytest.fixture
 def words():
     """Futex words in a page of their own."""
     return memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("I")

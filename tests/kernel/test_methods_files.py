@@ -28,14 +28,6 @@ def file(tmp_path):
     os.close(fd)
 
 
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
 # Contents.
 
 

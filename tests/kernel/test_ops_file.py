@@ -19,14 +19,6 @@ def file(tmp_path):
     os.close(fd)
 
 
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
 @pytest.mark.opcodes("WRITE", "READ")
 def test_bytes_written_at_an_offset_are_read_there(kernel, file):
     assert kernel.run(ops.write(file, WHAT, offset=5)) == len(WHAT)

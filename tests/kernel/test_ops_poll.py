@@ -11,14 +11,6 @@ IN = int(abi.POLLIN)
 MORE = abi.IORING_CQE_F_MORE
 
 
-@pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
 @pytest.mark.opcodes("POLL_ADD")
 def test_a_poll_waits_for_its_events(kernel, pipe):
     reader, writer = pipe

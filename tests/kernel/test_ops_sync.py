@@ -18,14 +18,6 @@ PRIVATE = int(abi.FUTEX2_SIZE_U32) | int(abi.FUTEX2_PRIVATE)
 
 
 @pytest.fixture
-def pipe():
-    ends = os.pipe()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
-@pytest.fixture
 def words():
     """Two futex words of a page of their own."""
     area = mmap.mmap(-1, mmap.PAGESIZE)
