@@ -307,3 +307,20 @@ def test_connections_that_nobody_takes_pause_the_request() -> None:
     queued = on_ring(main)
     assert queued[:4] == [(i, "ARMED") for i in range(4)]
     assert [state for _, state in queued[4:]] == ["RESTING"] * 6
+
+
+def test_a_buffer_that_comes_home_arms_a_request_that_rests() -> None:
+    async def program(near: UringStream, far: UringStream) -> list[str]:
+        async with far.chunks(chunk_size=100, buffers=2) as chunks:
+            subscription: Any = chunks._subscription
+            await near.send_all(bytes(100))
+            states = [str(len(await anext(chunks)))]
+            await near.send_all(bytes(300))
+            while subscription.state.name != "RESTING":
+                await trio.lowlevel.checkpoint()
+            for _ in range(2):
+                await anext(chunks)
+                states.append(subscription.state.name)
+        return states
+
+    assert same(program) == ["100", "ARMED", "ARMED"]
