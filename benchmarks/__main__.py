@@ -35,6 +35,7 @@ BASELINES: dict[str, str | None] = {
     "again-trio-streams": "trio-streams",
     "ring-streams": "trio-streams",
     "uring-streams": "trio-streams",
+    "uring-chunks": "uvloop-streams",
     "uring-multishot": "trio-streams",
     "uring-direct": "uring-multishot",
     "asyncio-streams": "trio-streams",
@@ -56,9 +57,9 @@ BASELINES: dict[str, str | None] = {
     "hypercorn-trio": None,
     "hypercorn-uring": "hypercorn-trio",
 }
-SMALL = {"ring-sockets": 0.75, "ring-streams": 0.80, "uring-streams": 0.60}
-LARGE = dict.fromkeys(SMALL, 1.05)
-LATENCY = dict.fromkeys(SMALL, 1.05)
+LARGE = dict.fromkeys(("ring-sockets", "ring-streams", "uring-streams"), 1.05)
+SMALL = {"ring-sockets": 0.75, "ring-streams": 0.80, "uring-streams": 0.60, "uring-chunks": 0.75}
+LATENCY = LARGE
 CHURN = {"uring-streams": 0.77, "uring-multishot": 0.77}
 
 SPECIAL = ("again-", "anyio-", "h11-", "hypercorn-", "looking-", "within-")

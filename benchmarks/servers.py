@@ -64,6 +64,15 @@ async def echo_stream(stream: trio.abc.Stream) -> None:
             return
 
 
+async def echo_chunks(stream: Any) -> None:
+    async with stream, stream.chunks() as chunks:
+        try:
+            async for data in chunks:
+                await stream.send_all(data)
+        except trio.BrokenResourceError:
+            return
+
+
 async def echo_within(seconds: float, stream: trio.abc.Stream) -> None:
     """Each request under a deadline of its own, as servers have for clients that fall silent."""
     async with stream:
@@ -304,6 +313,7 @@ SERVERS: dict[str, Callable[[], None]] = {
     "ring-sockets": functools.partial(on_ring, serve_sockets),
     "ring-streams": functools.partial(on_ring, serve_streams),
     "uring-streams": functools.partial(on_ring, serve_uring_streams),
+    "uring-chunks": functools.partial(on_ring, functools.partial(serve_uring_streams, handler=echo_chunks)),
     "uring-multishot": functools.partial(on_ring, serve_multishot),
     "uring-direct": functools.partial(on_ring, functools.partial(serve_multishot, direct=True)),
     "looking-50us": functools.partial(on_ring, serve_sockets, spin_us=50),
