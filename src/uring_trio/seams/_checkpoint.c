@@ -386,9 +386,9 @@ PyObject *coroutine_class(PyObject *self, void *unused)
 }
 
 /* Errors that Python raises name the type of an object. */
-int name_coroutine(PyObject *type)
+int name_type(PyObject *type, const char *text)
 {
-    PyObject *name = PyUnicode_InternFromString("coroutine");
+    PyObject *name = PyUnicode_InternFromString(text);
     int ret = name ? PyObject_SetAttrString(type, "__name__", name) : -1;
     Py_XDECREF(name);
     return ret;
@@ -664,7 +664,7 @@ int load_checkpoint(PyObject *module)
     if (!(nothing = PyTuple_New(0)) || !(s_abort_func = PyUnicode_InternFromString("abort_func")))
         return -1;
     if (!coroutine_type || !(checkpoint_type = (PyTypeObject *)PyType_FromSpec(&checkpoint_spec)) ||
-        name_coroutine((PyObject *)checkpoint_type) < 0)
+        name_type((PyObject *)checkpoint_type, "coroutine") < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

@@ -470,7 +470,12 @@ static PyObject *method_get(PyObject *self, PyObject *obj, PyObject *type)
 /* A method looks like its function, but for what makes it one. */
 static PyObject *method_getattro(PyObject *self, PyObject *name)
 {
-    return attribute_like(self, ((Method *)self)->function, name);
+    PyObject *function = ((Method *)self)->function;
+    if (PyUnicode_CompareWithASCIIString(name, "__wrapped__") == 0) {
+        Py_INCREF(function);
+        return function;
+    }
+    return attribute_like(self, function, name);
 }
 
 static PyObject *method_repr(PyObject *self) { return PyObject_Repr(((Method *)self)->function); }
@@ -599,7 +604,7 @@ int load_io(PyObject *module)
         return -1;
     Py_DECREF(method);
     call_type = (PyTypeObject *)PyType_FromSpec(&call_spec);
-    if (!call_type || name_coroutine((PyObject *)call_type) < 0 ||
+    if (!call_type || name_type((PyObject *)call_type, "coroutine") < 0 ||
         PyModule_AddObjectRef(module, "Call", (PyObject *)call_type) < 0)
         return -1;
     if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0 || load_io_memory(module) < 0)

@@ -20,6 +20,7 @@ typedef struct {
     PyObject_HEAD
     void *vectorcall;
     PyObject *function;
+    PyObject *weak;          /* the list of weak references */
     usual_case *usual;
 } Shortcut;
 
@@ -27,12 +28,7 @@ static PyTypeObject *shortcut_type;
 
 PyObject *attribute_like(PyObject *self, PyObject *function, PyObject *name)
 {
-    static const char *const own[] = { "__class__", "__get__", "__call__", "__reduce__", "__reduce_ex__", "__hash__",
-                                       "__eq__", "__dir__" };
-    if (PyUnicode_CompareWithASCIIString(name, "__wrapped__") == 0) {
-        Py_INCREF(function);
-        return function;
-    }
+    static const char *const own[] = { "__get__", "__call__", "__reduce__", "__reduce_ex__", "__hash__", "__eq__" };
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
         if (PyUnicode_CompareWithASCIIString(name, own[i]) == 0)
             return PyObject_GenericGetAttr(self, name);
@@ -70,6 +66,25 @@ static PyObject *shortcut_getattro(PyObject *self, PyObject *name)
     return attribute_like(self, ((Shortcut *)self)->function, name);
 }
 
+static int shortcut_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    return PyObject_SetAttr(((Shortcut *)self)->function, name, value);
+}
+
+/* As functions, it is copied by reference, and pickled by its name. A new reference. */
+static PyObject *shortcut_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyObject_GetAttrString(((Shortcut *)self)->function, "__qualname__");
+}
+
+/* A new reference. */
+static PyObject *shortcut_dir(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyObject_Dir(((Shortcut *)self)->function);
+}
+
 static PyObject *shortcut_repr(PyObject *self) { return PyObject_Repr(((Shortcut *)self)->function); }
 
 static int shortcut_traverse(PyObject *self, visitproc visit, void *arg)
@@ -84,6 +99,8 @@ static void shortcut_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    if (((Shortcut *)self)->weak)
+        PyObject_ClearWeakRefs(self);
     Py_CLEAR(((Shortcut *)self)->function);
     PyObject_GC_Del(self);
     Py_DECREF(type);
@@ -91,13 +108,33 @@ static void shortcut_dealloc(PyObject *self)
 
 static PyMemberDef shortcut_members[] = {
     { "__vectorcalloffset__", T_PYSSIZET, offsetof(Shortcut, vectorcall), READONLY, NULL },
+    { "__weaklistoffset__", T_PYSSIZET, offsetof(Shortcut, weak), READONLY, NULL },
     { NULL, 0, 0, 0, NULL },
+};
+
+static PyMethodDef shortcut_methods[] = {
+    { "__reduce__", shortcut_reduce, METH_NOARGS, NULL },
+    { "__dir__", shortcut_dir, METH_NOARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+/* For pydoc, which asks for it around `shortcut_getattro`. A new reference. */
+static PyObject *shortcut_doc(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyObject_GetAttrString(((Shortcut *)self)->function, "__doc__");
+}
+
+static PyGetSetDef shortcut_getset[] = {
+    { "__doc__", shortcut_doc, NULL, NULL, NULL },
+    { NULL, NULL, NULL, NULL, NULL },
 };
 
 static PyType_Slot shortcut_slots[] = {
     { Py_tp_dealloc, shortcut_dealloc },   { Py_tp_traverse, shortcut_traverse }, { Py_tp_members, shortcut_members },
     { Py_tp_call, PyVectorcall_Call },     { Py_tp_getattro, shortcut_getattro }, { Py_tp_descr_get, shortcut_get },
-    { Py_tp_repr, shortcut_repr },         { 0, NULL },
+    { Py_tp_repr, shortcut_repr },         { Py_tp_setattro, shortcut_setattro }, { Py_tp_methods, shortcut_methods },
+    { Py_tp_getset, shortcut_getset },     { 0, NULL },
 };
 
 static PyType_Spec shortcut_spec = {
@@ -115,6 +152,7 @@ PyObject *make_shortcut(usual_case *usual, PyObject *function)
     s->vectorcall = (void *)shortcut_call;
     Py_INCREF(function);
     s->function = function;
+    s->weak = NULL;
     s->usual = usual;
     PyObject_GC_Track((PyObject *)s);
     return (PyObject *)s;
@@ -136,5 +174,7 @@ int load_shortcut(PyObject *module)
 {
     shortcut_spec.flags |= (unsigned int)HAVE_VECTORCALL;
     shortcut_type = (PyTypeObject *)PyType_FromSpec(&shortcut_spec);
-    return shortcut_type ? PyModule_AddObjectRef(module, "Shortcut", (PyObject *)shortcut_type) : -1;
+    if (!shortcut_type || name_type((PyObject *)shortcut_type, "function") < 0)
+        return -1;
+    return PyModule_AddObjectRef(module, "Shortcut", (PyObject *)shortcut_type);
 }

@@ -147,12 +147,14 @@ int may_wake(Ticks *t, PyObject *task);
 int leave_task(Ticks *t, PyObject *task);
 
 /* What types have whose instances are taken for coroutines: `__class__`, a new reference; the iterator for `yield from`,
- * also new; a bound method of that name, new, or NULL without an exception; and the type's name, which errors tell.
+ * also new; and a bound method of that name, new, or NULL without an exception.
  * `send`, `throw` and `close` are no methods of the type: with `__iter__` it would be taken for a generator's. */
 PyObject *coroutine_class(PyObject *self, void *unused);
 PyObject *coroutine_iter(PyObject *self);
 PyObject *coroutine_method(PyMethodDef *among, PyObject *self, PyObject *name);
-int name_coroutine(PyObject *type);
+
+/* Gives a type the name of the one that its instances are taken for; errors tell it. */
+int name_type(PyObject *type, const char *text);
 
 /* The other files' part of the module. */
 int load_io(PyObject *module);

@@ -10,7 +10,7 @@ have others keeps its methods. Nothing is done in C for as long as a program has
 another one would have called.
 
 An awaitable whose work is done may have to become a coroutine. It becomes one of `_after`, which has the
-name, the file and the line of Trio's method where that waits: tracebacks and lists of frames show the same.
+name, the file and the place of Trio's method where that waits: tracebacks and lists of frames show the same.
 """
 
 from __future__ import annotations
@@ -234,21 +234,54 @@ def _followed(receive: Any) -> Any:
 def _after(stock: Any, waits_by: str, function: Any) -> Any:
     """The function, which waits once, in the guise of Trio's method where that calls ``waits_by``."""
     code, guise = function.__code__, stock.__code__
-    here, there = _line(code, "SEND", None), _line(guise, None, waits_by)
+    here, there = _place(code), _place(guise, waits_by)
+    moved = [there if each == here else _moved(each, there[0] - here[0]) for each in code.co_positions()]
     changed = code.replace(
         co_filename=guise.co_filename,
-        co_firstlineno=code.co_firstlineno + there - here,
+        co_firstlineno=guise.co_firstlineno,
         co_name=guise.co_name,
         co_qualname=guise.co_qualname,
+        co_linetable=_location_table(guise.co_firstlineno, moved),
     )
     after = types.FunctionType(changed, function.__globals__, stock.__name__, None, function.__closure__)
     return enable_ki_protection(after)
 
 
-def _line(code: types.CodeType, operation: str | None, name: str | None) -> int:
-    """The line of the first instruction that does this, or uses this name; else the first line."""
+def _place(code: types.CodeType, name: str | None = None) -> Any:
+    """Where the first wait stands, after a use of this name: its first and last line and its columns."""
+    used = name is None
     for each in dis.get_instructions(code):
-        wanted = each.opname == operation if operation else each.argval == name
-        if wanted and each.positions and each.positions.lineno:
-            return each.positions.lineno
-    return code.co_firstlineno
+        used = used or each.argval == name
+        if used and each.opname == "SEND" and each.positions and None not in each.positions:
+            return tuple(each.positions)
+    return code.co_firstlineno, code.co_firstlineno, 0, 0
+
+
+def _moved(place: Any, lines: int) -> Any:
+    first, last, *columns = place
+    return place if None in place else (first + lines, last + lines, *columns)
+
+
+def _location_table(first: int, places: Iterable[Any]) -> bytes:
+    """The table of positions of a code object that begins in line ``first``, in the interpreter's long form:
+    one entry for each unit of code."""
+    table, line = bytearray(), first
+    for place in places:
+        if None in place:
+            table.append(0xF8)  # no position
+            continue
+        start, end, column, end_column = place
+        table.append(0xF0)
+        delta = start - line
+        for number in (
+            delta << 1 if delta >= 0 else (-delta << 1) | 1,
+            end - start,
+            column + 1,
+            end_column + 1,
+        ):
+            while number > 0x3F:
+                table.append(0x40 | number & 0x3F)
+                number >>= 6
+            table.append(number)
+        line = start
+    return bytes(table)

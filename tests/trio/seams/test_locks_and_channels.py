@@ -60,7 +60,10 @@ async def awaited(call: Callable[[], Awaitable[object]]) -> object:
     try:
         return await call()
     except BaseException as exc:
-        frames = [(each.name, each.lineno) for each in traceback.extract_tb(exc.__traceback__)]
+        frames = [
+            (each.name, each.lineno, each.end_lineno, each.colno, each.end_colno)
+            for each in traceback.extract_tb(exc.__traceback__)
+        ]
         return [type(exc).__name__, without_numbers(exc), frames[1:]]
 
 
