@@ -270,3 +270,21 @@ def test_a_subclass_with_a_method_of_its_own(pipe: Pair) -> None:
         assert ring.calls == 2
         with pytest.raises(AttributeError):
             Ring.nop(object())  # type: ignore[arg-type]
+
+
+def test_many_that_have_gone_leave_nothing_to_the_next(ring: Ring, pipe: Pair) -> None:
+    os.write(pipe[1], bytes(300))
+    calls: tuple[tuple[Callable[[], Request[int]], int], ...] = (
+        (lambda: ring.read(pipe[0], bytearray(1)), 1),
+        (ring.nop, 0),
+        (lambda: ring.request(ops.nop(result=7000)), 7000),
+    )
+    for call, result in calls:
+        made = [call() for _ in range(300)]
+        watched = [weakref.ref(request) for request in made]
+        assert not any(request.done() or request.res or request.flags for request in made)
+        ring.drain(PATIENCE)
+        assert {request.result() for request in made} == {result}
+        made.clear()
+        gc.collect()
+        assert not any(each() for each in watched)

@@ -32,23 +32,25 @@ struct kind {
     int64_t most;          /* bytes */
 };
 
-/* The fields for its end and its result come first: there are many requests, each of a few cache lines. */
+/* There are many requests. Each is two cache lines, with what the collector puts before it; the fields for its end and
+ * its result are in the first. */
 typedef struct {
     PyObject_HEAD
-    PyObject *op;          /* the Op in flight; NULL: ended, or made here */
     PyObject *told;        /* the decoder of its result, or for an error what failed; NULL: the number is all */
+    PyObject *number;      /* `res`, as the completion has it; NULL: to be made */
     uint64_t value;
     int32_t res;
     uint32_t flags;
-    char flying, decodes;  /* not ended; its result is decoded */
-    PyObject *memory;      /* the owner of the buffer that it holds; NULL: none */
+    PyObject *held;        /* in flight: the Op, or the owner of the buffer; NULL: ended, or no buffer */
+    const struct kind *kind; /* NULL: of an Op */
     PyObject *ring;
     PyObject *weakrefs;
-    PyObject *name;
-    PyObject *fields;      /* NULL: to be made of the next five when asked for */
-    const struct kind *kind;
-    uint64_t off, addr;
-    int32_t fd;
+    char flying, decodes;  /* not ended; its result is decoded */
+    int32_t fd;            /* of a kind, as what follows */
+    union {
+        struct { uint64_t off, addr; };
+        struct { PyObject *name, *fields; }; /* of an Op */
+    };
     uint32_t len;
 } Request;
 
@@ -59,16 +61,13 @@ typedef struct {
     uint64_t mask, used;
 } Table;
 
-/* `ur_put` and `ur_put_packed` of the shim, which is another extension. */
-typedef int put_entry(struct ur_ring *, uint64_t, int, int64_t, int, uint64_t, uint64_t, uint32_t, uint32_t, int, int,
-                      uint64_t);
+/* `ur_put_packed` of the shim, which is another extension. */
 typedef int put_copy(struct ur_ring *, uint64_t, uint64_t);
 
 /* The part of a ring that is in C; the base of its class. */
 typedef struct {
     PyObject_HEAD
     struct ur_ring *ring;  /* NULL before `_attach` */
-    put_entry *put;
     put_copy *put_packed;
     PyObject *kernel;      /* keeps the ring where it is */
     PyObject *requests, *plain, *guarded, *linking;
@@ -96,13 +95,15 @@ int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n
 Request *request_of(PyObject *ring, uint64_t value, PyObject *op);
 /* A request of a kind, without an Op: a new reference, in flight and in no table. */
 Request *request_bare(PyObject *ring, uint64_t value, const struct kind *kind);
-/* Takes a completion: 0, and `*told` is a new reference, as in the request, or NULL; -1: an exception is set. */
-int request_complete(Request *request, int32_t res, uint32_t flags, PyObject **told);
+/* Takes a completion: 0, and `*told` is a new reference, as in the request, or NULL; -1: an exception is set. `number`
+ * is `res`, or NULL. */
+int request_complete(Request *request, PyObject *number, int32_t res, uint32_t flags, PyObject **told);
 /* Ends it and releases its memory. */
 void request_end(Request *request);
 
 int table_add(Table *table, Request *request);           /* 0, or -1 and an exception */
 Request *table_take(Table *table, uint64_t value);        /* the table's reference, or NULL */
+void table_expect(const Table *table, uint64_t value);    /* fetches it into the cache: its take comes soon */
 
 int load_request(PyObject *module), load_table(PyObject *module), load_queue(PyObject *module);
 int load_deliver(void);

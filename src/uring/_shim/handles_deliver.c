@@ -1,7 +1,11 @@
 /* Completions of 16 bytes as objects, as `uring.session.delivery` makes them of a cycle. */
 #include "handles.h"
 
-enum { AT_ONCE = 128, MORE = 2 };
+enum {
+    AT_ONCE = 128,
+    MORE = 2,
+    AHEAD = 2, /* what the kernel copied has driven the requests out of the cache */
+};
 
 static newfunc tuple_new; /* NULL where an instance may be filled in by hand */
 static size_t items_at;   /* where the items lie in a tuple */
@@ -17,7 +21,7 @@ static PyObject *construct(PyTypeObject *kind, PyObject *plain)
 }
 
 /* A new instance of a class of tuples with these items, whose references are given away. */
-static PyObject *completion(PyTypeObject *kind, PyObject **items, Py_ssize_t n)
+static inline PyObject *completion(PyTypeObject *kind, PyObject *const *items, Py_ssize_t n)
 {
     PyObject *made = NULL;
     int whole = 1;
@@ -25,10 +29,11 @@ static PyObject *completion(PyTypeObject *kind, PyObject **items, Py_ssize_t n)
         whole &= items[i] != NULL;
     if (whole)
         made = tuple_new ? PyTuple_New(n) : PyType_GenericAlloc(kind, n);
-    if (made)
-        memcpy((char *)made + items_at, items, (size_t)n * sizeof *items);
-    else
-        for (Py_ssize_t i = 0; i < n; i++)
+    PyObject **to = made ? (PyObject **)((char *)made + items_at) : NULL;
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (to)
+            to[i] = items[i];
+        else
             Py_XDECREF(items[i]);
     return tuple_new ? construct(kind, made) : made;
 }
@@ -42,14 +47,18 @@ static PyObject *deliver(Table *requests, PyTypeObject *kind, const struct ur_cq
         Py_DECREF(r);
         return NULL;
     }
-    if (r && request_complete(r, cqe->res, cqe->flags, &told) < 0) {
+    PyObject *number = PyLong_FromLong(cqe->res);
+    if (r && request_complete(r, number, cqe->res, cqe->flags, &told) < 0) {
+        Py_XDECREF(number);
         Py_DECREF(r);
         return NULL;
     }
-    PyObject *items[7] = { PyLong_FromUnsignedLongLong(cqe->user_data), PyLong_FromLong(cqe->res),
+    PyObject *items[7] = { PyLong_FromUnsignedLongLong(cqe->user_data), number,
                            PyLong_FromUnsignedLong(cqe->flags), (PyObject *)r };
-    if (!r || !told)
-        return completion(kind, items, r ? 4 : 3);
+    if (r && !told)
+        return completion(kind, items, 4);
+    if (!r)
+        return completion(kind, items, 3);
     items[3] = PyLong_FromLong(0);
     items[4] = PyLong_FromLong(0);
     items[5] = told;
@@ -79,6 +88,8 @@ int usual_deliver(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObj
     memcpy(cqes, q->ring->out, (size_t)count * sizeof *cqes);
     PyObject *requests = Py_NewRef(q->requests), *made = PyList_New(count);
     for (Py_ssize_t i = 0; made && i < count; i++) {
+        if (i + AHEAD < count)
+            table_expect((Table *)requests, cqes[i + AHEAD].user_data);
         PyObject *cqe = deliver((Table *)requests, kind, &cqes[i]);
         if (cqe)
             PyList_SetItem(made, i, cqe);

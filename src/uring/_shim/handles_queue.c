@@ -69,16 +69,11 @@ static int raise_refused(Queue *q, int result)
     return -1;
 }
 
-/* An entry: its address if it is packed, or its fields, in the order of Op.fields. */
+/* An entry of 128 bytes, of which smaller queues take the first half. */
 struct entry {
-    uint64_t packed;
-    int opcode;
-    int64_t flags;
-    int fd;
-    uint64_t off, addr;
-    uint32_t len, op_flags;
-    int buf_index, file_index;
-    uint64_t addr3;
+    uint64_t at;           /* its address: of what follows, or of an Op's packed entry */
+    struct ur_sqe sqe;
+    uint8_t tail[64];
 };
 
 /* Queues an entry for a request: 0; or -1 and an exception, when the request has ended. The caller keeps its
@@ -86,17 +81,12 @@ struct entry {
 static int queue(Queue *q, Request *r, const struct entry *e)
 {
     struct ur_ring *ring = q->ring;
-    int result;
     if (table_add((Table *)q->requests, r) < 0) {
         request_end(r);
         return -1;
     }
     PyThreadState *saved = is_room(ring) ? NULL : PyEval_SaveThread();
-    if (e->packed)
-        result = q->put_packed(ring, r->value, e->packed);
-    else
-        result = q->put(ring, r->value, e->opcode, e->flags, e->fd, e->off, e->addr, e->len, e->op_flags, e->buf_index,
-                        e->file_index, e->addr3);
+    int result = q->put_packed(ring, r->value, e->at);
     if (saved)
         PyEval_RestoreThread(saved);
     if (!result)
@@ -143,7 +133,7 @@ static int is_memory(Request *r, PyObject *buffer, int flags)
     if (PyObject_GetBuffer(buffer, &memory, flags) < 0)
         goto unusual;
     Py_XDECREF(view);
-    r->memory = memory.obj; /* the buffer's reference */
+    r->held = memory.obj; /* the buffer's reference */
     if (memory.len > r->kind->most)
         return 0;
     r->addr = (uint64_t)(uintptr_t)memory.buf;
@@ -188,7 +178,8 @@ int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n
         return 0;
     }
     r->value = ++q->serial;
-    struct entry entry = { .opcode = kind->opcode, .fd = r->fd, .off = off, .addr = r->addr, .len = r->len };
+    struct entry entry = { (uintptr_t)&entry.sqe, .sqe = { .opcode = (uint8_t)kind->opcode, .fd = r->fd, .off = off,
+                                                           .addr = r->addr, .len = r->len } };
     if (queue(q, r, &entry) < 0) {
         Py_DECREF(r);
         return -1;
@@ -214,21 +205,17 @@ static int is_field(PyObject *fields, int i, int bits, int is_signed, uint64_t *
     return (*number != UINT64_MAX || !PyErr_Occurred()) && (bits == 64 || *number <= UINT32_MAX);
 }
 
-/* Reads the fields; for a packed entry only those that decide whether it is usual. */
-static int read_fields(PyObject *fields, struct entry *e)
+/* Reads the first fields of an Op, in their order. */
+static int read_fields(PyObject *fields, int count, uint64_t n[10])
 {
     static const struct { char bits, is_signed; } kinds_of[10] = {
         { 32, 1 }, { 64, 1 }, { 32, 1 }, { 64, 0 }, { 64, 0 }, { 32, 0 }, { 32, 0 }, { 32, 1 }, { 32, 1 }, { 64, 0 },
     };
-    uint64_t n[10] = { 0 };
     if (!PyTuple_CheckExact(fields) || PyTuple_Size(fields) != 10)
         return 0;
-    for (int i = 0; i < (e->packed ? 2 : 10); i++)
+    for (int i = 0; i < count; i++)
         if (!is_field(fields, i, kinds_of[i].bits, kinds_of[i].is_signed, &n[i]))
             return 0;
-    *e = (struct entry){ .packed = e->packed, .opcode = (int)n[0], .flags = (int64_t)n[1], .fd = (int)n[2], .off = n[3], .addr = n[4],
-                         .len = (uint32_t)n[5], .op_flags = (uint32_t)n[6], .buf_index = (int)n[7],
-                         .file_index = (int)n[8], .addr3 = n[9] };
     return 1;
 }
 
@@ -236,14 +223,23 @@ static int read_fields(PyObject *fields, struct entry *e)
 static int is_usual(Queue *q, PyObject *op, struct entry *e)
 {
     PyObject *fields = op_slot(op, OP_FIELDS), *address = op_slot(op, OP_ENTRY);
+    uint64_t n[10];
     int usual = fields && address && PyLong_CheckExact(address);
     if (usual) {
-        e->packed = PyLong_AsUnsignedLongLong(address);
-        usual = (e->packed != UINT64_MAX || !PyErr_Occurred()) && read_fields(fields, e) && is_plain(q, e->opcode) &&
-                !(e->flags & SPECIAL);
+        e->at = PyLong_AsUnsignedLongLong(address);
+        usual = (e->at != UINT64_MAX || !PyErr_Occurred()) && read_fields(fields, e->at ? 2 : 10, n) &&
+                is_plain(q, (int)n[0]) && !(n[1] & SPECIAL);
     }
     if (!usual)
         PyErr_Clear();
+    if (usual && !e->at) {
+        struct ur_sqe sqe = {
+            .opcode = (uint8_t)n[0], .flags = (uint8_t)n[1], .ioprio = (uint16_t)(n[1] >> 8), .fd = (int32_t)n[2],
+            .off = n[3], .addr = n[4], .len = (uint32_t)n[5], .op_flags = (uint32_t)n[6], .buf_index = (uint16_t)n[7],
+            .personality = (uint16_t)(n[1] >> 24), .file_index = (int32_t)n[8], .addr3 = n[9],
+        };
+        *e = (struct entry){ (uintptr_t)&e->sqe, .sqe = sqe };
+    }
     return usual;
 }
 
@@ -308,18 +304,17 @@ static PyObject **queue_member(Queue *q, int i)
     return i < (int)(sizeof members / sizeof *members) ? members[i] : NULL;
 }
 
-/* _attach(kernel, handle, put, put_packed): the addresses of the ring and of the shim's functions, and their owner. */
+/* _attach(kernel, handle, put_packed): the addresses of the ring and of the shim's function, and their owner. */
 static PyObject *queue_attach(PyObject *self, PyObject *args)
 {
     Queue *q = (Queue *)self;
     PyObject *kernel;
-    unsigned long long handle, put, put_packed;
-    if (!PyArg_ParseTuple(args, "OKKK", &kernel, &handle, &put, &put_packed))
+    unsigned long long handle, put_packed;
+    if (!PyArg_ParseTuple(args, "OKK", &kernel, &handle, &put_packed))
         return NULL;
     PyObject *old = q->kernel;
     q->kernel = Py_NewRef(kernel);
     q->ring = (struct ur_ring *)(uintptr_t)handle;
-    q->put = (put_entry *)(uintptr_t)put;
     q->put_packed = (put_copy *)(uintptr_t)put_packed;
     Py_XDECREF(old);
     Py_RETURN_NONE;

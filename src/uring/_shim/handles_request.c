@@ -50,10 +50,16 @@ static int find_slots(PyObject *class)
 
 /* ---- making ---- */
 
+/* Memory of requests that have gone, for the next ones. */
+enum { MOST_SPARES = 128 };
+static Request *spare[MOST_SPARES];
+static int spares;
+
 /* Everything but the object's head and its two owners is zero. */
 static Request *allocate(PyObject *ring, uint64_t value)
 {
-    Request *r = PyObject_GC_New(Request, request_type);
+    Request *r = spares ? (Request *)PyObject_Init((PyObject *)spare[--spares], request_type)
+                        : PyObject_GC_New(Request, request_type);
     if (!r)
         return NULL;
     memset((char *)r + sizeof(PyObject), 0, sizeof *r - sizeof(PyObject));
@@ -76,7 +82,7 @@ Request *request_of(PyObject *ring, uint64_t value, PyObject *op)
     r->name = Py_NewRef(name);
     r->fields = Py_NewRef(fields);
     r->decodes = decode != Py_None;
-    r->op = Py_NewRef(op);
+    r->held = Py_NewRef(op);
     PyObject_GC_Track((PyObject *)r);
     return r;
 }
@@ -107,33 +113,20 @@ static PyObject *request_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 
 /* ---- name, fields, operation ---- */
 
-/* Owned by the request, and made when it is asked for. */
-static PyObject *name_of(Request *r)
-{
-    if (!r->name)
-        r->name = PyUnicode_InternFromString(r->kind->name);
-    return r->name;
-}
-
-/* Owned by the request. */
-static PyObject *fields_of(Request *r)
-{
-    if (!r->fields)
-        r->fields = Py_BuildValue("iiiKKIiiii", r->kind->opcode, 0, (int)r->fd, (unsigned long long)r->off,
-                                  (unsigned long long)r->addr, (unsigned int)r->len, 0, 0, 0, 0);
-    return r->fields;
-}
-
 static PyObject *get_name(PyObject *self, void *closure)
 {
+    Request *r = (Request *)self;
     (void)closure;
-    return Py_XNewRef(name_of((Request *)self));
+    return r->kind ? PyUnicode_InternFromString(r->kind->name) : Py_NewRef(r->name);
 }
 
 static PyObject *get_fields(PyObject *self, void *closure)
 {
+    Request *r = (Request *)self;
     (void)closure;
-    return Py_XNewRef(fields_of((Request *)self));
+    return r->kind ? Py_BuildValue("iiiKKIiiii", r->kind->opcode, 0, (int)r->fd, (unsigned long long)r->off,
+                                   (unsigned long long)r->addr, (unsigned int)r->len, 0, 0, 0, 0)
+                   : Py_NewRef(r->fields);
 }
 
 /* The operation in flight, None when it has ended. A request that was made here has no Op: an equal one is made, which
@@ -144,10 +137,13 @@ static PyObject *get_op(PyObject *self, void *closure)
     (void)closure;
     if (!r->flying)
         Py_RETURN_NONE;
-    if (r->op)
-        return Py_NewRef(r->op);
-    PyObject *name = name_of(r), *fields = name ? fields_of(r) : NULL;
-    return fields ? PyObject_CallFunctionObjArgs(op_class, name, fields, self, NULL) : NULL;
+    if (!r->kind)
+        return Py_NewRef(r->held);
+    PyObject *name = get_name(self, NULL), *fields = name ? get_fields(self, NULL) : NULL;
+    PyObject *op = fields ? PyObject_CallFunctionObjArgs(op_class, name, fields, self, NULL) : NULL;
+    Py_XDECREF(name);
+    Py_XDECREF(fields);
+    return op;
 }
 
 static int set_op(PyObject *self, PyObject *value, void *closure)
@@ -173,24 +169,26 @@ static void release_memory(PyObject *owner)
 
 void request_end(Request *r)
 {
-    PyObject *op = r->op, *memory = r->memory;
+    PyObject *held = r->held;
     r->flying = 0;
-    r->op = NULL;
-    r->memory = NULL; /* before the memory goes: that may run code which looks here */
-    if (memory)
-        release_memory(memory);
-    Py_XDECREF(op);
+    r->held = NULL; /* before it goes: that may run code which looks here */
+    if (held && r->kind)
+        release_memory(held);
+    else
+        Py_XDECREF(held);
 }
 
 /* As uring.contexts.requests.meaning_of: a new reference, or NULL, with an exception or where the number is all. */
 static PyObject *meaning(Request *r, int32_t res)
 {
     PyObject *told;
-    if (r->op) {
-        told = PyObject_CallFunction(meaning_of, "Oi", r->op, (int)res);
+    if (!r->kind) {
+        told = PyObject_CallFunction(meaning_of, "Oi", r->held, (int)res);
     } else {
-        PyObject *name = name_of(r), *fields = name ? fields_of(r) : NULL;
+        PyObject *name = get_name((PyObject *)r, NULL), *fields = name ? get_fields((PyObject *)r, NULL) : NULL;
         told = fields ? Py_BuildValue("OOO()", name, fields, Py_None) : NULL;
+        Py_XDECREF(name);
+        Py_XDECREF(fields);
     }
     if (told != Py_None)
         return told;
@@ -198,8 +196,16 @@ static PyObject *meaning(Request *r, int32_t res)
     return NULL;
 }
 
+/* Owned by the request. */
+static void exchange(PyObject **at, PyObject *value)
+{
+    PyObject *old = *at;
+    *at = Py_XNewRef(value);
+    Py_XDECREF(old);
+}
+
 /* `*told` is a new reference, or NULL. */
-int request_complete(Request *r, int32_t res, uint32_t flags, PyObject **told)
+int request_complete(Request *r, PyObject *number, int32_t res, uint32_t flags, PyObject **told)
 {
     *told = NULL;
     if (res < 0 || r->decodes) {
@@ -209,10 +215,9 @@ int request_complete(Request *r, int32_t res, uint32_t flags, PyObject **told)
     }
     r->flags = flags;
     if (!(flags & 8)) { /* CQE_F_NOTIF: without a result */
-        PyObject *old = r->told;
         r->res = res;
-        r->told = Py_XNewRef(*told);
-        Py_XDECREF(old);
+        exchange(&r->number, number);
+        exchange(&r->told, *told);
     }
     if (!(flags & 2)) /* CQE_F_MORE */
         request_end(r);
@@ -226,7 +231,7 @@ static PyObject *complete(PyObject *self, PyObject *const *args, Py_ssize_t coun
     long res = PyLong_AsLong(args[0]);
     unsigned long flags = res == -1 && PyErr_Occurred() ? 0 : PyLong_AsUnsignedLong(args[1]);
     PyObject *told;
-    if (PyErr_Occurred() || request_complete((Request *)self, (int32_t)res, (uint32_t)flags, &told) < 0)
+    if (PyErr_Occurred() || request_complete((Request *)self, NULL, (int32_t)res, (uint32_t)flags, &told) < 0)
         return NULL;
     return told ? told : Py_NewRef(Py_None);
 }
@@ -241,8 +246,9 @@ int usual_result(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObje
     Request *r = alone(args, n, keywords);
     if (!r || r->flying || r->told || r->res < 0)
         return 0;
-    if (!(*result = PyLong_FromLong(r->res)))
+    if (!(*result = r->number ? r->number : PyLong_FromLong(r->res)))
         return -1;
+    r->number = NULL;
     r->told = Py_NewRef(taken);
     return 1;
 }
@@ -263,19 +269,17 @@ static int request_traverse(PyObject *self, visitproc visit, void *arg)
     Request *r = (Request *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(r->ring);
-    Py_VISIT(r->op);
     Py_VISIT(r->told);
-    Py_VISIT(r->fields);
-    Py_VISIT(r->memory);
+    Py_VISIT(r->held);
+    if (!r->kind)
+        Py_VISIT(r->fields);
     return 0;
 }
 
-/* Keeps the operation and the memory of a request in flight: the kernel may still write there. */
+/* Keeps what a request in flight holds: the kernel may still write there. One that has ended holds nothing. */
 static int request_clear(PyObject *self)
 {
     Request *r = (Request *)self;
-    if (!r->flying)
-        Py_CLEAR(r->op);
     Py_CLEAR(r->ring);
     Py_CLEAR(r->told);
     return 0;
@@ -290,12 +294,18 @@ static void request_dealloc(PyObject *self)
         PyObject_ClearWeakRefs(self);
     /* A request in flight in no table is of a chain that was left, or made by hand: it has an Op, which is released
      * with its memory. A buffer of a request without an Op is leaked: the kernel has its address. */
-    Py_XDECREF(r->op);
+    if (!r->kind) {
+        Py_XDECREF(r->held);
+        Py_XDECREF(r->name);
+        Py_XDECREF(r->fields);
+    }
     Py_XDECREF(r->ring);
     Py_XDECREF(r->told);
-    Py_XDECREF(r->name);
-    Py_XDECREF(r->fields);
-    PyObject_GC_Del(self);
+    Py_XDECREF(r->number);
+    if (spares < MOST_SPARES)
+        spare[spares++] = r;
+    else
+        PyObject_GC_Del(self);
     Py_DECREF(type);
 }
 

@@ -64,6 +64,14 @@ static inline int publish(struct ur_ring *r, uint32_t n, uint32_t counted)
     return 0;
 }
 
+/* Two copies of a size that the compiler knows. */
+static inline void copy_entry(struct ur_ring *r, uint8_t *to, const void *from)
+{
+    memcpy(to, from, 64);
+    if (r->sqe_size == 128)
+        memcpy(to + 64, (const uint8_t *)from + 64, 64);
+}
+
 int ur_queue(struct ur_op *op)
 {
     struct ur_ring *r = op->ring;
@@ -72,7 +80,7 @@ int ur_queue(struct ur_op *op)
         err = note(r, op->sqe.user_data);
     if (err)
         return err;
-    memcpy(slot(r, r->sq_tail), &op->sqe, r->sqe_size);
+    copy_entry(r, slot(r, r->sq_tail), &op->sqe);
     return publish(r, 1, !unowned(op->sqe.user_data));
 }
 
@@ -150,7 +158,7 @@ int ur_put_packed(struct ur_ring *r, uint64_t user_data, uint64_t entry)
     if (err)
         return err;
     uint8_t *at = slot(r, r->sq_tail);
-    memcpy(at, (const void *)(uintptr_t)entry, r->sqe_size);
+    copy_entry(r, at, (const void *)(uintptr_t)entry);
     ((struct ur_sqe *)at)->user_data = user_data;
     return publish(r, 1, !unowned(user_data));
 }

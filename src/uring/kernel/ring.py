@@ -372,9 +372,9 @@ class KernelRing:
         """As `addresses`: the mapped ring, and the functions ``ur_space``, ``ur_queue`` and ``ur_aim``."""
         return _number(self._handle), _function("ur_space"), _function("ur_queue"), _function("ur_aim")
 
-    def put_addresses(self) -> tuple[int, int, int]:
-        """As `addresses`: the mapped ring, and the functions ``ur_put`` and ``ur_put_packed``."""
-        return _number(self._handle), _function("ur_put"), _function("ur_put_packed")
+    def put_addresses(self) -> tuple[int, int]:
+        """As `addresses`: the mapped ring, and the function ``ur_put_packed``."""
+        return _number(self._handle), _function("ur_put_packed")
 
     @staticmethod
     def address_of(template: Any) -> int:
