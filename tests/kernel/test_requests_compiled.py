@@ -272,6 +272,25 @@ def test_a_subclass_with_a_method_of_its_own(pipe: Pair) -> None:
             Ring.nop(object())  # type: ignore[arg-type]
 
 
+def test_a_subclass_with_a_request_of_its_own(ring: Ring, pipe: Pair) -> None:
+    class Counting(Ring):
+        names: list[str]
+
+        def request(self, op: Any) -> Any:
+            self.names.append(op.name)
+            return super().request(op)
+
+    near, far = socket.socketpair()
+    with near, far, Counting(entries=8) as counting:
+        counting.names = []
+        assert ring.nop().wait() == counting.nop().wait() == ring.nop().wait() == 0
+        assert counting.write(pipe[1], b"two").wait(PATIENCE) == 3
+        assert counting.read(pipe[0], bytearray(3)).wait(PATIENCE) == 3
+        assert counting.send(near, b"one").wait(PATIENCE) == 3
+        assert counting.recv(far, bytearray(3)).wait(PATIENCE) == 3
+        assert counting.names == ["nop", "write", "read", "send", "recv"]
+
+
 def test_many_that_have_gone_leave_nothing_to_the_next(ring: Ring, pipe: Pair) -> None:
     os.write(pipe[1], bytes(300))
     calls: tuple[tuple[Callable[[], Request[int]], int], ...] = (

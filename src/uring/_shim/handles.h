@@ -90,6 +90,7 @@ extern const size_t kind_count;
 typedef int usual_case(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
 usual_case usual_result, usual_done, usual_request, usual_many, usual_deliver;
 int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
+int is_shortcut(PyObject *obj, usual_case *usual); /* whether it is the one with this usual case */
 
 /* A request of an Op: a new reference, in flight and in no table. */
 Request *request_of(PyObject *ring, uint64_t value, PyObject *op);

@@ -129,6 +129,11 @@ static PyObject *make_shortcut(PyObject *module, PyObject *args)
     return (PyObject *)s;
 }
 
+int is_shortcut(PyObject *obj, usual_case *usual)
+{
+    return Py_IS_TYPE(obj, shortcut_type) && ((Shortcut *)obj)->usual == usual;
+}
+
 static PyMethodDef functions[] = {
     { "shortcut", make_shortcut, METH_VARARGS, NULL },
     { NULL, NULL, 0, NULL },

@@ -3,8 +3,9 @@
 
 PyTypeObject *queue_type;
 
-static PyObject *s_refused, *s_offset;
-static PyTypeObject *ring_type; /* the class of the last ring, which needs no check again */
+static PyObject *s_refused, *s_offset, *s_request;
+/* The class of the last ring, and of the last that made a request here: they need no check again. */
+static PyTypeObject *ring_type, *making_type;
 
 /* uring.contexts.context: values of requests, from the first one on. */
 static const uint64_t FIRST_VALUE = 1ull << 62 | ((1ull << 18) - 1) << 44, LAST_VALUE = FIRST_VALUE + (1ull << 44) - 1;
@@ -22,16 +23,40 @@ const size_t kind_count = sizeof kinds / sizeof *kinds;
 
 /* ---- queueing ---- */
 
+static void remember(PyTypeObject **at, PyTypeObject *type)
+{
+    PyObject *old = (PyObject *)*at;
+    *at = (PyTypeObject *)Py_NewRef((PyObject *)type);
+    Py_XDECREF(old);
+}
+
 static Queue *is_ring(PyObject *obj)
 {
     PyTypeObject *type = Py_TYPE(obj);
     if (type != ring_type) {
         if (!PyType_IsSubtype(type, queue_type))
             return NULL;
-        PyObject *old = (PyObject *)ring_type;
-        ring_type = (PyTypeObject *)Py_NewRef((PyObject *)type);
-        Py_XDECREF(old);
+        remember(&ring_type, type);
     }
+    return (Queue *)obj;
+}
+
+/* As is_ring, unless its class has a `request` of its own, which the function calls. */
+static Queue *is_making(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    if (type == making_type)
+        return (Queue *)obj;
+    if (!is_ring(obj))
+        return NULL;
+    PyObject *found = PyObject_GetAttr((PyObject *)type, s_request);
+    int its = found && is_shortcut(found, usual_request);
+    Py_XDECREF(found);
+    if (!found)
+        PyErr_Clear();
+    if (!its)
+        return NULL;
+    remember(&making_type, type);
     return (Queue *)obj;
 }
 
@@ -161,7 +186,7 @@ static int is_offset(const struct kind *kind, PyObject *keywords, PyObject *valu
 
 int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
 {
-    Queue *q = n == (kind->memory ? 3 : 1) ? is_ring(args[0]) : NULL;
+    Queue *q = n == (kind->memory ? 3 : 1) ? is_making(args[0]) : NULL;
     uint64_t off = kind->placed ? UINT64_MAX : 0;
     if (!q || !is_free(q, 1) || !is_plain(q, kind->opcode) ||
         (keywords && !is_offset(kind, keywords, args[n], &off)))
@@ -377,7 +402,8 @@ int load_queue(PyObject *module)
 {
     s_refused = PyUnicode_InternFromString("_refused");
     s_offset = PyUnicode_InternFromString("offset");
-    if (!s_refused || !s_offset)
+    s_request = PyUnicode_InternFromString("request");
+    if (!s_refused || !s_offset || !s_request)
         return -1;
     queue_type = (PyTypeObject *)PyType_FromSpec(&queue_spec);
     return queue_type ? PyModule_AddObjectRef(module, "Queue", (PyObject *)queue_type) : -1;
