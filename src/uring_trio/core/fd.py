@@ -75,13 +75,14 @@ class Multishot(Protocol):
 class Fd:
     """The operations of one descriptor in one run.
 
-    ``reader`` and ``writer`` are reused, one for each direction; ``others`` are subscriptions. ``receiving``
-    is the one of them that takes all that arrives, if any. ``receive_size`` is what the reader is set up to
-    receive into provided buffers; None: it is set up for something else. ``receive`` does that in C, as long
-    as its size is this one. ``in_kernel``: whether such a receive is possible here (None: not known yet).
-    ``views`` and ``give_back`` are the run's receive buffers. ``exclusive``: no other process and no other
-    descriptor accepts from this listener. ``fixed``: it is no descriptor of the process but a slot of the
-    ring's table.
+    ``reader`` and ``writer`` are reused, one for each direction; ``others`` are subscriptions.
+    ``receiving`` is the one of them that takes all that arrives, if any. ``receive_size`` is what the
+    reader is set up to receive into provided buffers, or the entry by which it waits for input; None: it is
+    set up for something else. ``receive`` does either in C, as long as its size or its entry is this one.
+    ``in_kernel``: whether such a receive is possible here (None: not known yet). ``views`` and
+    ``give_back`` are the run's receive buffers. ``exclusive``: no other process and no other descriptor
+    accepts from this listener. ``fixed``: it is no descriptor of the process but a slot of the ring's
+    table.
     """
 
     __slots__ = (
@@ -115,7 +116,7 @@ class Fd:
         self.writer: Operation | None = None
         self.others: list[Multishot] = []
         self.receiving: object = None
-        self.receive_size: int | None = None
+        self.receive_size: Any = None
         self.receive: Any = None
         self.in_kernel: bool | None = None
         self.exclusive: bool = False
@@ -260,6 +261,10 @@ class Fd:
         op = self.to_read(name)
         if self._poll_in is None:
             self._poll_in = self._poll(op, select.POLLIN)
+        if self.receive is not None:
+            ring: Any = self.engine.ring  # the kernel's, which alone is received from in C
+            self.receive.wait_by(self._poll_in, ring.address_of(self._poll_in))
+        self.receive_size = self._poll_in
         return await self._wait(op, self._poll_in, timeout, tried)
 
     async def wait_writable(self, name: str, timeout: float | None = None) -> int:

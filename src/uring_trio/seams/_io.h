@@ -7,7 +7,7 @@
 /* Where the fields lie in instances of RingSocket, Fd and Operation. */
 enum io_field {
     S_OWNER, S_PLAIN, S_STREAMING, S_IDLE, F_READER, F_WRITER, F_OTHERS, F_LEAVING, F_RECEIVE_SIZE, F_RECEIVE,
-    F_RECEIVING, O_REACH, O_PARK,
+    F_RECEIVING, O_REACH, O_PARK, O_TEMPLATE,
     IO_FIELDS
 };
 
@@ -68,6 +68,7 @@ struct call {
     int running;             /* it is being sent to, thrown into or closed */
     PyObject *data;          /* what was received at once */
     long sent;               /* bytes that were sent, or the negative errno of either */
+    int polls;               /* a receive that waits for input, to be received then */
 };
 
 /* Looks at what woke a task: 0 for the end of what it waited for; -1 and the exception of an interruption. */

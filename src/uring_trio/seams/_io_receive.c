@@ -1,19 +1,26 @@
 /* Receiving, as calls.
  *
  * A receive is usual where the socket's reader is set up to receive that many bytes into provided buffers, which a
- * `Receive` holds the addresses of; or where a socket that never had to wait has data now. Everything else is the
- * coroutine's: another size, a flag, a deadline that is near, a scope that is cancelled, another run.
+ * `Receive` holds the addresses of; or where a socket that never had to wait has data now. Where much arrived, more is
+ * likely to be there: such a receive tries first, and then waits for input, without memory for it. Everything else is
+ * the coroutine's: another size, a flag, a deadline that is near, a scope that is cancelled, another run.
  *
  * Invariants
  *  - An `Fd` whose `receive_size` is the very object that its `Receive` was aimed with has its reader set up as
- *    that says.
+ *    that says; one whose `receive_size` is the very entry of that wait has it set up to wait for input.
  */
 #include "_io.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <structmember.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+#ifndef SIOCATMARK
+#define SIOCATMARK 0x8905
+#endif
 
 enum {
     STREAMING = 16384,  /* as in uring_trio.core.buffers */
@@ -28,10 +35,11 @@ typedef struct {
     Ticks *ticks;
     PyObject *op;
     PyObject *template; /* what the address of the entry belongs to */
+    PyObject *wait;     /* the entry that waits for input; NULL: not known */
     Memory *memory;     /* of the buffers that it selects from */
     PyObject *size;     /* what it was aimed with; NULL: it never was */
     long long number;   /* the size */
-    void *ring, *entry;
+    void *ring, *entry, *wait_entry;
     int fd;
     int (*space)(void *), (*queue)(void *);
     int (*aim)(void *, uint64_t, int, uint32_t);
@@ -113,6 +121,38 @@ static long receive_now(Call *c, int fd, Py_ssize_t size)
     return got;
 }
 
+/* Hands on to the coroutine what the kernel answered. */
+static int go_on_with(Call *c, long res)
+{
+    PyObject *number = PyLong_FromLong(res);
+    int ret = number ? go_on(c, number) : -1;
+    Py_XDECREF(number);
+    return ret;
+}
+
+/* Waits for input, where nothing was there. */
+static int begin_polling(Call *c, Ticks *t, Receive *r, PyObject **message)
+{
+    if (!r->wait || *field(c->owner, io.at[F_RECEIVE_SIZE]) != r->wait || near_deadline(t, r->op) ||
+        r->space(r->ring) < 1 || r->queue(r->wait_entry) < 0)
+        return go_on_with(c, -EAGAIN);
+    Py_INCREF(r->wait);
+    put(r->op, io.at[O_TEMPLATE], r->wait);
+    Py_INCREF(task_here);
+    put(r->op, t->at[O_TASK], task_here);
+    c->polls = 1;
+    *message = *field(r->op, io.at[O_PARK]);
+    Py_INCREF(*message);
+    return 1;
+}
+
+/* Whether the next byte is the one behind urgent data, or urgent data alone ended a wait. */
+static int at_mark(int fd)
+{
+    int at = 0;
+    return !ioctl(fd, SIOCATMARK, &at) && at;
+}
+
 /* A flow of data: more is likely to be there already. */
 static int begin_streaming(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
 {
@@ -128,12 +168,8 @@ static int begin_streaming(Call *c, Ticks *t, Receive *r, PyObject *size, PyObje
         Py_INCREF(Py_False);
         put(c->socket, io.at[S_STREAMING], Py_False);
     }
-    if (got == -EAGAIN) {
-        PyObject *again = PyLong_FromLong(got);
-        int ret = again ? go_on(c, again) : -1;
-        Py_XDECREF(again);
-        return ret;
-    }
+    if (got == -EAGAIN)
+        return begin_polling(c, t, r, message);
     c->sent = got < 0 ? got : 0;
     *message = t->yield_message;
     Py_INCREF(*message);
@@ -205,10 +241,29 @@ static int end_streaming(Call *c, PyObject **result)
         c->data = NULL;
         return 1;
     }
-    PyObject *number = PyLong_FromLong(c->sent);
-    int ret = number ? go_on(c, number) : -1;
-    Py_XDECREF(number);
-    return ret;
+    return go_on_with(c, c->sent);
+}
+
+/* Receives when there is input. What is not usual is for the coroutine: it waits again, and meets the same. */
+static int end_polling(Call *c, Receive *r, PyObject **result)
+{
+    PyObject *size = c->arg && c->arg != Py_None ? c->arg : c->method->usual;
+    long reported = PyLong_AsLong(*field(r->op, r->ticks->at[O_RES]));
+    if (reported == -1 && PyErr_Occurred())
+        return -1;
+    c->polls = 0;
+    if (descriptor(*field(c->socket, io.at[S_PLAIN])) != r->fd)
+        return go_on_with(c, -EBADF); /* closed since it was reported */
+    if (reported < 0 || !(reported & (POLLIN | POLLERR | POLLHUP)) || at_mark(r->fd))
+        return go_on_with(c, -EAGAIN);
+    long got = receive_now(c, r->fd, (Py_ssize_t)number_of(size));
+    if (got == -EAGAIN || got == -EINTR)
+        return go_on_with(c, -EAGAIN);
+    PyObject *more = got >= STREAMING ? Py_True : Py_False;
+    Py_INCREF(more);
+    put(c->socket, io.at[S_STREAMING], more);
+    c->sent = got < 0 ? got : 0;
+    return end_streaming(c, result);
 }
 
 static int end_receive(Call *c, PyObject *got, PyObject **result)
@@ -220,6 +275,8 @@ static int end_receive(Call *c, PyObject *got, PyObject **result)
         return go_on(c, got);
     if (check_woken(got) < 0)
         return -1;
+    if (c->polls)
+        return end_polling(c, r, result);
     PyObject *number = *field(r->op, r->ticks->at[O_RES]);
     long res = PyLong_AsLong(number);
     if (res < 0 || (!res && c->method->all)) {
@@ -295,7 +352,23 @@ static PyObject *receive_aim(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* wait_by(entry, its address) */
+static PyObject *receive_wait_by(PyObject *self, PyObject *args)
+{
+    Receive *r = (Receive *)self;
+    PyObject *entry, *before = r->wait;
+    unsigned long long address;
+    if (!PyArg_ParseTuple(args, "OK", &entry, &address))
+        return NULL;
+    Py_INCREF(entry);
+    r->wait = entry;
+    r->wait_entry = (void *)(uintptr_t)address;
+    Py_XDECREF(before);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef receive_methods[] = {
+    { "wait_by", receive_wait_by, METH_VARARGS, "Names the entry that waits for input." },
     { "aim", receive_aim, METH_VARARGS, "Sets the entry's user_data, its descriptor and how many bytes it receives." },
     { NULL, NULL, 0, NULL },
 };
@@ -313,6 +386,7 @@ static int receive_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(r->op);
     Py_VISIT(r->size);
     Py_VISIT(r->template);
+    Py_VISIT(r->wait);
     Py_VISIT(r->memory);
     return 0;
 }
@@ -324,6 +398,7 @@ static int receive_clear(PyObject *self)
     Py_CLEAR(r->op);
     Py_CLEAR(r->size);
     Py_CLEAR(r->template);
+    Py_CLEAR(r->wait);
     Py_CLEAR(r->memory);
     return 0;
 }

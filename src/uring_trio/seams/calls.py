@@ -117,7 +117,7 @@ def describe_sockets(
         [
             *((sockets, name) for name in ("_owner", "_plain", "_streaming", "_idle")),
             *((descriptors, name) for name in _DESCRIPTOR),
-            *((operations, name) for name in ("reach", "park")),
+            *((operations, name) for name in ("reach", "park", "template")),
         ]
     )
     plain = _stdlib.socket()
