@@ -145,7 +145,14 @@ def workloads() -> list[Workload]:
 PRINTED_WIDTH = 120
 MOST = 18_000
 """As many connections as a process that may have 20 000 descriptors can hold, with some to spare."""
-UNITS = {"cpu": "µs/request", "p50": "µs", "p99": "µs", "rate": "per s", "client": "% busy"}
+UNITS = {
+    "cpu": "µs/request",
+    "kernel": "µs/request",
+    "p50": "µs",
+    "p99": "µs",
+    "rate": "per s",
+    "client": "% busy",
+}
 
 
 def sample(server: Server, workload: Workload, seconds: float) -> dict[str, float]:
@@ -155,15 +162,17 @@ def sample(server: Server, workload: Workload, seconds: float) -> dict[str, floa
         BenchmarkError: an answer was wrong or missing; such a figure is worth nothing.
     """
     with Load(server.port, seconds=seconds, core=cores()[1], **workload.load) as load:
-        before = server.cpu()
+        before, (user, kernel) = server.cpu(), server.ticks()
         load.start()
         result = load.result()
         cpu = server.cpu() - before
+        user, kernel = (after - start for after, start in zip(server.ticks(), (user, kernel), strict=True))
     if result.errors or not result.requests:
         what = f"{result.requests} answers, {result.errors} errors, {result.mismatches} with wrong bytes"
         raise BenchmarkError(f"{server.name} on {workload.name}: {what}")
     return {
         "cpu": cpu / result.requests * 1e6,
+        "kernel": cpu / result.requests * 1e6 * kernel / max(1, user + kernel),
         "p50": result.p50_us,
         "p99": result.p99_us,
         "rate": result.requests / result.seconds,

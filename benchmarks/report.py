@@ -31,6 +31,10 @@ PEERS = {
     "uvloop-protocols": "uvloop, protocols without tasks",
     "c-ring": "a server in C on io_uring",
 }
+SOCKETS = {
+    "trio-sockets": "stock Trio, Trio's sockets",
+    "ring-sockets": "the same program on the ring",
+}
 CONNECTIONS = {
     1: "echo-1x1KiB",
     20: "echo-20x1KiB",
@@ -95,7 +99,7 @@ def samples(run: Run, workload: str, name: str, metric: str | None = None) -> Se
     comparison = run.get(workload)
     for contender in comparison.contenders if comparison else ():
         if comparison and contender.name == name:
-            return contender.samples[metric or comparison.main]
+            return contender.samples.get(metric or comparison.main, ())
     return ()
 
 
@@ -189,6 +193,17 @@ def peers(run: Run, places: Mapping[str, str], metric: str, scale: float = 1) ->
     return rows
 
 
+def parts(run: Run) -> list[list[str]]:
+    """CPU time of an echo, and what of it the kernel takes and user space."""
+    rows = []
+    for name, what in {**SOCKETS, **PEERS}.items():
+        whole, kernel = (samples(run, CONNECTIONS[20], name, metric) for metric in ("cpu", "kernel"))
+        if whole and kernel:
+            user = [both - part for both, part in zip(whole, kernel, strict=True)]
+            rows.append([f"{what} (`{name}`)", *(number(median(each)) for each in (whole, kernel, user))])
+    return rows
+
+
 def ratios(run: Run, rows: Sequence[tuple[str, str, str]]) -> list[list[str]]:
     found = []
     for label, workload, name in rows:
@@ -275,6 +290,11 @@ def text(facts: Mapping[str, Any], run: Run) -> str:
         "CPU µs a request over 20 connections, by size:",
         "",
         *table(["server", *size_places], peers(run, size_places, "cpu")),
+        "",
+        "Of it in the kernel, where a request is a receive and a send over TCP, and in user space, at 20",
+        "connections and 1 KiB:",
+        "",
+        *table(["server", "CPU µs", "in the kernel", "in user space"], parts(run)),
         "",
         "## Latency",
         "",
