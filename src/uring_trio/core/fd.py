@@ -261,9 +261,9 @@ class Fd:
         op = self.to_read(name)
         if self._poll_in is None:
             self._poll_in = self._poll(op, select.POLLIN)
-        if self.receive is not None:
+        if op.receive is not None:
             ring: Any = self.engine.ring  # the kernel's, which alone is received from in C
-            self.receive.wait_by(self._poll_in, ring.address_of(self._poll_in))
+            op.receive.wait_by(self._poll_in, ring.address_of(self._poll_in))
         self.receive_size = self._poll_in
         return await self._wait(op, self._poll_in, timeout, tried)
 

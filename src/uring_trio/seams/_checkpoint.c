@@ -33,6 +33,7 @@ typedef struct checkpoint {
     PyObject *argument;    /* of its call, if it takes one, or the object of a method; dropped at the end */
     PyObject *value;       /* the argument of a method, then what it will return; NULL where there is none */
     PyObject *weak;        /* the list of weak references */
+    const void *awaiter;   /* see `may_await` */
     enum state state;
     enum kind kind;
 } Checkpoint;
@@ -298,6 +299,7 @@ static PyObject *make_awaitable(enum kind kind, PyObject *argument, PyObject *va
         return NULL;
     }
     self->coro = self->weak = NULL;
+    self->awaiter = NULL;
     self->state = CREATED;
     self->kind = kind;
     Py_XINCREF(argument);
@@ -427,6 +429,8 @@ static PyObject *checkpoint_await(PyObject *self)
 {
     Checkpoint *c = (Checkpoint *)self;
     int taken = c->state == DELEGATED ? awaits(c->coro) : c->state == YIELDED || c->state == PARKED;
+    if (taken >= 0 && may_await(&c->awaiter, self, !taken))
+        taken = 0;
     if (taken > 0)
         PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
     return taken ? NULL : checkpoint_self(self);

@@ -166,9 +166,10 @@ static PyObject *call_next(PyObject *self) { return call_send_method(self, Py_No
 
 static PyObject *call_await(PyObject *self)
 {
-    if (((Call *)self)->state != FRESH) {
-        const char *why = ((Call *)self)->state == OVER ? "cannot reuse already awaited coroutine"
-                                                        : "coroutine is being awaited already";
+    Call *c = (Call *)self;
+    if (c->state == OVER || !may_await(&c->awaiter, self, c->state == FRESH)) {
+        const char *why = c->state == OVER ? "cannot reuse already awaited coroutine"
+                                           : "coroutine is being awaited already";
         PyErr_SetString(PyExc_RuntimeError, why);
         return NULL;
     }

@@ -52,7 +52,7 @@ typedef struct {
     int all;                 /* `again` is called for an end and for an interruption too */
 } Method;
 
-/* A call that is awaited: once. All references are owned. */
+/* A call that is awaited: once. All references are owned but the awaiter's. */
 struct call {
     PyObject_HEAD
     Method *method;
@@ -61,6 +61,7 @@ struct call {
     PyObject *owner, *receive; /* of a request: its operation, and the ticks of its run */
     PyObject *kept[PARTS];    /* of a request: what its result needs of its `Op` */
     PyObject *guard;         /* whose flag is to be cleared at the end */
+    const void *awaiter;     /* see `may_await` */
     PyObject *delegate;      /* the coroutine that goes on */
     PyObject *weak;          /* the list of weak references */
     PyObject *frame;         /* what `cr_frame` shows before there is a delegate */

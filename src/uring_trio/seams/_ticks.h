@@ -132,6 +132,16 @@ static inline double now(void)
 extern _Thread_local Ticks *ticks_here;
 extern _Thread_local PyObject *task_here;
 
+/* Whether an object may be awaited now. It may once, by the task that is kept in `awaiter`, which is compared only; and
+ * that task may ask again, as `anext` with a default does for each of its steps. */
+static inline int may_await(const void **awaiter, const void *self, int fresh)
+{
+    const void *here = task_here ? (const void *)task_here : self;
+    if (fresh)
+        *awaiter = here;
+    return *awaiter && (!task_here || *awaiter == here || *awaiter == self);
+}
+
 /* Makes a parked task runnable, to be resumed with `with`: both are borrowed. */
 int schedule(Ticks *t, PyObject *task, PyObject *with);
 

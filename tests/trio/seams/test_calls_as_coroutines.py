@@ -16,6 +16,7 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
 
 import uring_trio
+from tests.trio.bothways import on_ring, pair
 from tests.trio.seams.modes import same, turns
 from tests.trio.seams.scoped import without_numbers
 from uring_trio import RingOptions
@@ -220,3 +221,50 @@ def test_that_they_are_in_c(kind: str) -> None:
             return type(call) is not types.CoroutineType
 
     assert uring_trio.run(main, ring=RingOptions(compiled=True))
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_the_next_item_or_a_default(filled: bool) -> None:
+    """`anext` asks for the iterator of what it awaits at each step."""
+
+    async def program() -> list[object]:
+        send, receive = trio.open_memory_channel[int](1)
+        found: list[object] = []
+
+        async def take() -> None:
+            found.append(await anext(receive, None))
+
+        await turns()
+        if filled:
+            send.send_nowait(1)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await turns()
+            if not filled:
+                send.send_nowait(2)
+        send.close()
+        await take()
+        receive.close()
+        return found
+
+    assert same(program) == [1 if filled else 2, None]
+
+
+def test_the_next_chunk_or_a_default() -> None:
+    async def program() -> list[bytes]:
+        async with pair() as (near, far), uring_trio.UringStream(far).chunks() as chunks:
+            found = []
+
+            async def take() -> None:
+                found.append(await anext(chunks, b""))
+
+            for data in (b"one", b"two"):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(take)
+                    await turns()
+                    await near.send(data)
+            near.close()
+            await take()
+            return found
+
+    assert on_ring(program) == [b"one", b"two", b""]
