@@ -83,8 +83,11 @@ def tables(comparisons: Sequence[Comparison]) -> str:
             ],
         ),
         "README.md, a request at 20 connections and 1 KiB": (
-            ["server", "µs"],
-            [[f"`{name}`", _figure(found, "echo-20x1KiB", name)] for name in PEERS],
+            ["server", "µs", "of them in user space"],
+            [
+                [f"`{name}`", _figure(found, "echo-20x1KiB", name), _user(found, "echo-20x1KiB", name)]
+                for name in PEERS
+            ],
         ),
         "README.md and docs/explanation/costs.md, in their text": (
             ["figure", "ratio"],
@@ -101,12 +104,14 @@ def _markdown(heading: str, columns: list[str], rows: list[list[str]]) -> Iterat
     yield ""
 
 
-def _samples(found: dict[str, Comparison], workload: str, name: str | None) -> Sequence[float]:
-    """Those of the main metric; none for what was not measured."""
+def _samples(
+    found: dict[str, Comparison], workload: str, name: str | None, metric: str | None = None
+) -> Sequence[float]:
+    """Those of the main metric, or another; none for what was not measured."""
     for comparison in filter(None, [found.get(workload)]):
         for contender in comparison.contenders:
             if contender.name == name:
-                return contender.samples[comparison.main]
+                return contender.samples.get(metric or comparison.main, ())
     return ()
 
 
@@ -123,7 +128,16 @@ def _ratio(found: dict[str, Comparison], workload: str, name: str, against: str 
 
 
 def _figure(found: dict[str, Comparison], workload: str, name: str) -> str:
-    samples = _samples(found, workload, name)
+    return _median(_samples(found, workload, name))
+
+
+def _user(found: dict[str, Comparison], workload: str, name: str) -> str:
+    kernel = _samples(found, workload, name, "kernel")
+    pairs = zip(_samples(found, workload, name), kernel, strict=True) if kernel else ()
+    return _median([whole - part for whole, part in pairs])
+
+
+def _median(samples: Sequence[float]) -> str:
     if not samples:
         return "–"
     middle = Summary.of(samples).median
