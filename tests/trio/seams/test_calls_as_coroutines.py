@@ -19,6 +19,7 @@ import uring_trio
 from tests.trio.bothways import on_ring, pair
 from tests.trio.seams.modes import same, turns
 from tests.trio.seams.scoped import without_numbers
+from tests.trio.seams.test_locks_and_channels import HAS_CHANNELS
 from uring_trio import RingOptions
 
 if TYPE_CHECKING:
@@ -220,7 +221,9 @@ def test_that_they_are_in_c(kind: str) -> None:
             call.close()
             return type(call) is not types.CoroutineType
 
-    assert uring_trio.run(main, ring=RingOptions(compiled=True))
+    # Trio 0.33 has other fields of channels, and keeps their methods.
+    there = HAS_CHANNELS or kind not in {"receives", "follows", "sends", "waits_to_send"}
+    assert uring_trio.run(main, ring=RingOptions(compiled=True)) is there
 
 
 @pytest.mark.parametrize("filled", [True, False])
