@@ -136,7 +136,7 @@ class ZeroCopyChunks(ByteItems[Lease]):
 
     Args:
         stream: what to receive from.
-        queue: where to; None: a queue of its own, without a card.
+        queue: receives into its memory; None: a new queue without a card, for this stream alone.
     """
 
     __slots__ = ("_feed", "_own", "_queue", "_stream")

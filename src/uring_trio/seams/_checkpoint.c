@@ -559,7 +559,7 @@ static PyType_Slot checkpoint_slots[] = {
     { Py_tp_getattro, checkpoint_getattr },  { Py_tp_setattro, checkpoint_setattr },
     { Py_tp_repr, checkpoint_repr },         { Py_tp_iternext, checkpoint_next },
     { Py_tp_iter, coroutine_iter },
-    { Py_am_await, checkpoint_await },        { Py_am_send, checkpoint_send },
+    { Py_am_await, checkpoint_await },       { Py_am_send, checkpoint_send },
     { 0, NULL },
 };
 

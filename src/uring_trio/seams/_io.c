@@ -573,11 +573,7 @@ static PyObject *describe(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOOOOOOO!", &given[0], &given[1], &given[2], &given[3], &given[4], &given[5],
                           &given[6], &PyTuple_Type, &offsets))
         return NULL;
-    if (io.ready || PyTuple_Size(offsets) != IO_FIELDS) {
-        PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)IO_FIELDS);
-        return NULL;
-    }
-    if (read_offsets(offsets, io.at, IO_FIELDS) < 0)
+    if (read_once(io.ready, offsets, io.at, IO_FIELDS) < 0)
         return NULL;
     for (int i = 0; i < 7; i++)
         keep(at[i], given[i]);

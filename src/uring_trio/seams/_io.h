@@ -80,6 +80,15 @@ static inline int check_woken(PyObject *got)
     return none || got == io.done ? 0 : -1;
 }
 
+/* Reads where fields lie, for what is described `again` or for the first time: 0, or -1 and an exception. */
+static inline int read_once(int again, PyObject *offsets, Py_ssize_t *at, int n)
+{
+    if (!again && PyTuple_Size(offsets) == n)
+        return read_offsets(offsets, at, n);
+    PyErr_Format(PyExc_TypeError, "once, with %d offsets", n);
+    return -1;
+}
+
 extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform, kind_get, kind_next;
 
 /* Starts the method's second coroutine function; 0, or -1. */

@@ -246,11 +246,7 @@ static PyObject *describe_subscriptions(PyObject *module, PyObject *args)
     (void)module;
     if (!PyArg_ParseTuple(args, "OOOO!", &type, &armed, &resting, &PyTuple_Type, &offsets))
         return NULL;
-    if (subscriptions.ready || PyTuple_Size(offsets) != SUBSCRIPTION_FIELDS) {
-        PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)SUBSCRIPTION_FIELDS);
-        return NULL;
-    }
-    if (read_offsets(offsets, subscriptions.at, SUBSCRIPTION_FIELDS) < 0)
+    if (read_once(subscriptions.ready, offsets, subscriptions.at, SUBSCRIPTION_FIELDS) < 0)
         return NULL;
     keep(&subscriptions.type, type);
     keep(&subscriptions.armed, armed);
@@ -266,11 +262,7 @@ static PyObject *describe_groups(PyObject *module, PyObject *args)
     (void)module;
     if (!PyArg_ParseTuple(args, "OO!", &type, &PyTuple_Type, &offsets))
         return NULL;
-    if (groups.type || PyTuple_Size(offsets) != GROUP_FIELDS) {
-        PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)GROUP_FIELDS);
-        return NULL;
-    }
-    if (read_offsets(offsets, groups.at, GROUP_FIELDS) < 0)
+    if (read_once(groups.type != NULL, offsets, groups.at, GROUP_FIELDS) < 0)
         return NULL;
     keep(&groups.type, type);
     Py_RETURN_NONE;
@@ -284,11 +276,7 @@ static PyObject *describe_chunks(PyObject *module, PyObject *args)
     (void)module;
     if (!PyArg_ParseTuple(args, "OOlO!", &type, &pacer, &limit, &PyTuple_Type, &offsets))
         return NULL;
-    if (chunks.type || PyTuple_Size(offsets) != CHUNKS_FIELDS) {
-        PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)CHUNKS_FIELDS);
-        return NULL;
-    }
-    if (read_offsets(offsets, chunks.at, CHUNKS_FIELDS) < 0)
+    if (read_once(chunks.type != NULL, offsets, chunks.at, CHUNKS_FIELDS) < 0)
         return NULL;
     chunks.limit = limit;
     keep(&chunks.pacer, pacer);

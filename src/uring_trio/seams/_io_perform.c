@@ -231,11 +231,7 @@ static PyObject *describe_requests(PyObject *module, PyObject *args)
     (void)module;
     if (!PyArg_ParseTuple(args, "OOOOLO!", &op_type, &fail, &decode, &release, &refused, &PyTuple_Type, &offsets))
         return NULL;
-    if (requests.ready || PyTuple_Size(offsets) != REQUEST_FIELDS) {
-        PyErr_Format(PyExc_TypeError, "once, with %d offsets", (int)REQUEST_FIELDS);
-        return NULL;
-    }
-    if (read_offsets(offsets, requests.at, REQUEST_FIELDS) < 0)
+    if (read_once(requests.ready, offsets, requests.at, REQUEST_FIELDS) < 0)
         return NULL;
     keep(&requests.op_type, op_type);
     keep(&requests.fail, fail);

@@ -68,6 +68,9 @@ static long long number_of(PyObject *size)
     return number < 1 || over || number > LENGTH_MAX ? 0 : number;
 }
 
+/* What a call asks for, borrowed; NULL: it does not say. */
+static PyObject *size_of(Call *c) { return c->arg && c->arg != Py_None ? c->arg : c->method->usual; }
+
 /* How this socket receives in C, borrowed; NULL: not in this run. */
 static Receive *receive_of(Ticks *t, PyObject *sock, PyObject *owner)
 {
@@ -214,7 +217,7 @@ static int begin_unowned(Call *c, Ticks *t, PyObject *size, PyObject **message)
 
 static int begin_receive(Call *c, Ticks *t, PyObject **message)
 {
-    PyObject *size = c->arg && c->arg != Py_None ? c->arg : c->method->usual;
+    PyObject *size = size_of(c);
     if (!size || (c->method->unread && !attribute_is(c->self, c->method->unread, Py_None)) || !passes(t) ||
         !(c->socket = socket_of(c)))
         return 0;
@@ -247,7 +250,6 @@ static int end_streaming(Call *c, PyObject **result)
 /* Receives when there is input. What is not usual is for the coroutine: it waits again, and meets the same. */
 static int end_polling(Call *c, Receive *r, PyObject **result)
 {
-    PyObject *size = c->arg && c->arg != Py_None ? c->arg : c->method->usual;
     long reported = PyLong_AsLong(*field(r->op, r->ticks->at[O_RES]));
     if (reported == -1 && PyErr_Occurred())
         return -1;
@@ -256,7 +258,7 @@ static int end_polling(Call *c, Receive *r, PyObject **result)
         return go_on_with(c, -EBADF); /* closed since it was reported */
     if (reported < 0 || !(reported & (POLLIN | POLLERR | POLLHUP)) || at_mark(r->fd))
         return go_on_with(c, -EAGAIN);
-    long got = receive_now(c, r->fd, (Py_ssize_t)number_of(size));
+    long got = receive_now(c, r->fd, (Py_ssize_t)number_of(size_of(c)));
     if (got == -EAGAIN || got == -EINTR)
         return go_on_with(c, -EAGAIN);
     PyObject *more = got >= STREAMING ? Py_True : Py_False;
