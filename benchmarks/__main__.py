@@ -162,11 +162,11 @@ def sample(server: Server, workload: Workload, seconds: float) -> dict[str, floa
         BenchmarkError: an answer was wrong or missing; such a figure is worth nothing.
     """
     with Load(server.port, seconds=seconds, core=cores()[1], **workload.load) as load:
-        before, (user, kernel) = server.cpu(), server.ticks()
+        before, ticks = server.cpu(), server.ticks()
         load.start()
         result = load.result()
         cpu = server.cpu() - before
-        user, kernel = (after - start for after, start in zip(server.ticks(), (user, kernel), strict=True))
+        user, kernel = (after - start for after, start in zip(server.ticks(), ticks, strict=True))
     if result.errors or not result.requests:
         what = f"{result.requests} answers, {result.errors} errors, {result.mismatches} with wrong bytes"
         raise BenchmarkError(f"{server.name} on {workload.name}: {what}")

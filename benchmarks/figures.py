@@ -90,6 +90,24 @@ class Comparison:
         return table
 
 
+def samples(
+    run: Mapping[str, Comparison], workload: str, name: str | None, metric: str | None = None
+) -> Sequence[float]:
+    """A contender's samples of the main metric, or another; none for what was not measured."""
+    comparison = run.get(workload)
+    for contender in comparison.contenders if comparison else ():
+        if comparison and contender.name == name:
+            return contender.samples.get(metric or comparison.main, ())
+    return ()
+
+
+def in_user_space(run: Mapping[str, Comparison], workload: str, name: str) -> list[float]:
+    """The samples of its CPU time without the kernel's part; none for what was not measured."""
+    kernel = samples(run, workload, name, "kernel")
+    whole = samples(run, workload, name) if kernel else ()
+    return [both - part for both, part in zip(whole, kernel, strict=True)]
+
+
 def aim(value: float, limit: float) -> str:
     return f"[green]≤ {limit:.2f} ✓[/]" if value <= limit else f"[red]≤ {limit:.2f} ✗[/]"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .figures import Summary
+from .figures import Summary, in_user_space, samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,7 +85,11 @@ def tables(comparisons: Sequence[Comparison]) -> str:
         "README.md, a request at 20 connections and 1 KiB": (
             ["server", "µs", "of them in user space"],
             [
-                [f"`{name}`", _figure(found, "echo-20x1KiB", name), _user(found, "echo-20x1KiB", name)]
+                [
+                    f"`{name}`",
+                    _figure(found, "echo-20x1KiB", name),
+                    _median(in_user_space(found, "echo-20x1KiB", name)),
+                ]
                 for name in PEERS
             ],
         ),
@@ -104,23 +108,12 @@ def _markdown(heading: str, columns: list[str], rows: list[list[str]]) -> Iterat
     yield ""
 
 
-def _samples(
-    found: dict[str, Comparison], workload: str, name: str | None, metric: str | None = None
-) -> Sequence[float]:
-    """Those of the main metric, or another; none for what was not measured."""
-    for comparison in filter(None, [found.get(workload)]):
-        for contender in comparison.contenders:
-            if contender.name == name:
-                return contender.samples.get(metric or comparison.main, ())
-    return ()
-
-
 def _ratio(found: dict[str, Comparison], workload: str, name: str, against: str | None = None) -> str:
     """Against the contender's own baseline, or another; within each round."""
     contenders = found[workload].contenders if workload in found else ()
     baselines = {contender.name: contender.baseline for contender in contenders}
-    mine = _samples(found, workload, name)
-    its = _samples(found, workload, against or baselines.get(name))
+    mine = samples(found, workload, name)
+    its = samples(found, workload, against or baselines.get(name))
     if not mine or not its:
         return "–"
     ratio = Summary.of([one / other for one, other in zip(mine, its, strict=True)])
@@ -128,17 +121,11 @@ def _ratio(found: dict[str, Comparison], workload: str, name: str, against: str 
 
 
 def _figure(found: dict[str, Comparison], workload: str, name: str) -> str:
-    return _median(_samples(found, workload, name))
+    return _median(samples(found, workload, name))
 
 
-def _user(found: dict[str, Comparison], workload: str, name: str) -> str:
-    kernel = _samples(found, workload, name, "kernel")
-    pairs = zip(_samples(found, workload, name), kernel, strict=True) if kernel else ()
-    return _median([whole - part for whole, part in pairs])
-
-
-def _median(samples: Sequence[float]) -> str:
-    if not samples:
+def _median(values: Sequence[float]) -> str:
+    if not values:
         return "–"
-    middle = Summary.of(samples).median
+    middle = Summary.of(values).median
     return f"{middle:.0f} µs" if middle >= 100 else f"{middle:.1f} µs"

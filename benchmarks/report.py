@@ -12,7 +12,7 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from . import counts, kept, pages
-from .figures import Summary, number
+from .figures import Summary, in_user_space, number, samples
 from .plots import Bars, Lines, draw
 
 if TYPE_CHECKING:
@@ -92,15 +92,6 @@ BUSY = 1.0
 """A load average before the run that the page tells of."""
 
 Run = dict[str, "Comparison"]
-
-
-def samples(run: Run, workload: str, name: str, metric: str | None = None) -> Sequence[float]:
-    """Of the main metric, or another; none for what was not measured."""
-    comparison = run.get(workload)
-    for contender in comparison.contenders if comparison else ():
-        if comparison and contender.name == name:
-            return contender.samples.get(metric or comparison.main, ())
-    return ()
 
 
 def ratio(run: Run, workload: str, name: str) -> Summary | None:
@@ -199,7 +190,7 @@ def parts(run: Run) -> list[list[str]]:
     for name, what in {**SOCKETS, **PEERS}.items():
         whole, kernel = (samples(run, CONNECTIONS[20], name, metric) for metric in ("cpu", "kernel"))
         if whole and kernel:
-            user = [both - part for both, part in zip(whole, kernel, strict=True)]
+            user = in_user_space(run, CONNECTIONS[20], name)
             rows.append([f"{what} (`{name}`)", *(number(median(each)) for each in (whole, kernel, user))])
     return rows
 
