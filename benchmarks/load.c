@@ -37,7 +37,8 @@
 
 #define PATTERN 65536u
 #define RECEIVE (256 * 1024)
-#define SET_UP_NS 100000000000ll /* how long all connections together may take before the first answer on each */
+#define SET_UP_NS 100000000000ll /* how long a wave of connections may take before the first answer on each */
+#define WAVE 1000
 #define DRAIN_NS 5000000000ll    /* how long answers may take after the end before they count as lost */
 
 enum state { CLOSED, CONNECTING, BUSY, IDLE };
@@ -105,15 +106,21 @@ static void record(int64_t latency)
     samples[sample_count++] = latency > UINT32_MAX ? UINT32_MAX : (uint32_t)latency;
 }
 
-static void disconnect(struct connection *c, int failed)
+static void disconnect(struct connection *c)
 {
     if (c->state == BUSY || c->state == CONNECTING)
         outstanding--;
-    if (failed)
-        errors++;
     close(c->fd);
     c->state = CLOSED;
     alive--;
+}
+
+/* The first one says why: the harness shows stderr when a count of errors is not 0. */
+static void fail(struct connection *c, const char *what, int error)
+{
+    if (!errors++)
+        fprintf(stderr, "load: connection %u: %s: %s\n", c->serial, what, error ? strerror(error) : "the end of the stream");
+    disconnect(c);
 }
 
 /* Many connections in a row would use up one address's ports while they linger in TIME_WAIT: spread them over 127/8. */
@@ -144,7 +151,7 @@ static void open_connection(struct connection *c)
     outstanding++;
     alive++;
     if (connect(c->fd, (struct sockaddr *)&server, sizeof server) && errno != EINPROGRESS) {
-        disconnect(c, 1);
+        fail(c, "connect", errno);
         return;
     }
     if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event))
@@ -161,7 +168,7 @@ static void send_more(struct connection *c)
         else if (errno == EAGAIN)
             return;
         else if (errno != EINTR)
-            disconnect(c, 1);
+            fail(c, "send", errno);
     }
 }
 
@@ -185,7 +192,7 @@ static void finish_request(struct connection *c)
     c->state = IDLE;
     c->due = now + think;
     if (churn) {
-        disconnect(c, 0);
+        disconnect(c);
         if (accepting_work)
             open_connection(c);
     } else if (accepting_work && !think)
@@ -218,7 +225,7 @@ static int receive_head(struct connection *c)
     if (n < 0 && errno == EAGAIN)
         return 0;
     if (n <= 0) {
-        disconnect(c, 1);
+        fail(c, "recv", n ? errno : 0);
         return 0;
     }
     c->head += n;
@@ -228,7 +235,7 @@ static int receive_head(struct connection *c)
     size_t there = c->head - body;
     if (found < 0 || there > size || memcmp(c->headers + body, pattern, there)) {
         mismatches++;
-        disconnect(c, 1);
+        fail(c, "wrong answer", EBADMSG);
         return 0;
     }
     c->received = there;
@@ -257,12 +264,12 @@ static void receive_more(struct connection *c)
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
-            disconnect(c, 1);
+            fail(c, "recv", n ? errno : 0);
             return;
         }
         if ((size_t)n > want || memcmp(incoming, message(c) + c->received, n)) {
             mismatches++;
-            disconnect(c, 1);
+            fail(c, "wrong answer", EBADMSG);
             return;
         }
         c->received += n;
@@ -282,7 +289,7 @@ static void handle(struct connection *c, uint32_t events)
         socklen_t length = sizeof error;
         getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
         if (error) {
-            disconnect(c, 1);
+            fail(c, "connect", error);
             return;
         }
         c->state = BUSY;
@@ -327,6 +334,17 @@ static void drain(int64_t allowed)
     while (outstanding && (now = now_ns(CLOCK_MONOTONIC)) < limit)
         wait_and_handle(limit - now);
     errors += outstanding;
+}
+
+/* In waves: the kernel answers a burst beyond a listener's backlog with SYN cookies and dropped ACKs, whose connections may be
+ * reset after a minute of retries, whatever the server does. */
+static void open_connections(void)
+{
+    for (int first = 0; first < connections; first += WAVE) {
+        for (int i = first; i < connections && i < first + WAVE; i++)
+            open_connection(&all[i]);
+        drain(SET_UP_NS);
+    }
 }
 
 static void work(void)
@@ -438,9 +456,8 @@ int main(int argc, char **argv)
     poller = epoll_create1(EPOLL_CLOEXEC);
     if (!all || poller < 0)
         die("set-up");
-    for (int i = 0; !churn && i < connections; i++)
-        open_connection(&all[i]);
-    drain(SET_UP_NS);
+    if (!churn)
+        open_connections();
     requests = bytes = sample_count = 0;
     puts("ready");
     if (!fgets(line, sizeof line, stdin))
