@@ -41,6 +41,8 @@ TEXTS = (
     ("AnyIO on the ring against AnyIO on asyncio", "anyio-50x1KiB", "anyio-uring", "anyio-asyncio"),
     ("`chunks()`, 1 GiB into one connection", "stream-in", "uring-chunks", "trio-streams"),
     ("`connections()`, a new one for each request", "churn", "uring-multishot", "trio-streams"),
+    ("coredis, GET of 1 KiB", "redis-get", "ring-coredis", "trio-coredis"),
+    ("hypercorn and Starlette, 13 bytes by HTTP/2", "hypercorn-http2", "hypercorn-uring", "hypercorn-trio"),
 )
 WORKLOADS = [*ECHOES, *LIBRARIES, "operation-1", "operation-50", "anyio-50x1KiB", "stream-in"]
 """What the pages have figures of."""
