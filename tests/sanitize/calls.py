@@ -171,10 +171,9 @@ class Caller:
         self.note(number, calls, None)
         leaked = len(core._leaked)
         world.close()
-        for kernel, held, slots, _ in core._leaked[leaked:]:
-            left = [op.name for ops_ in held.values() for op in ops_]
-            left += [slot.op.name for slot in slots.values() if slot.op]
-            print(f"seed {self.seed}, episode {number}: did not end: {left} {world.options}", file=sys.stderr)
+        for kernel, requests, _ in core._leaked[leaked:]:
+            left = f"{kernel.inflight} operations, {len(requests)} of them with a handle"
+            print(f"seed {self.seed}, episode {number}: did not end: {left}; {world.options}", file=sys.stderr)
             # Its mapped queues would keep it at work, on descriptors of the next world.
             kernel.close()
 
