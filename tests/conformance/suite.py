@@ -23,6 +23,7 @@ import suites
 from trio._core import _io_epoll, _run
 
 HERE = Path(__file__).parent
+PATIENCE = 15.0
 
 
 class Recorder:
@@ -78,6 +79,7 @@ def main() -> int:
         use_ring(options.way)
         marks = marks_for_ring(suite.name, json.loads(options.stock.read_text())["outcomes"])
 
+    be_patient()
     recorder = Recorder(marks, totals)
     root = suite.directory()
     where = ["-c", str(root / suite.settings), "--rootdir", str(root), *(str(root / p) for p in suite.paths)]
@@ -94,6 +96,17 @@ def main() -> int:
     }
     options.record.write_text(json.dumps(record, indent=1))
     return int(code)
+
+
+def be_patient() -> None:
+    """Give the pytests that tests start longer than the three seconds that some allow, which starting one
+    alone may take on a busy machine and with sanitizers. What hangs is still found."""
+    original = pytest.Pytester.run
+
+    def run(self: pytest.Pytester, *args: object, timeout: float | None = None, **kwargs: object) -> object:
+        return original(self, *args, timeout=timeout and max(timeout, PATIENCE), **kwargs)
+
+    pytest.Pytester.run = run
 
 
 def use_ring(way: str) -> None:

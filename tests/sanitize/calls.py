@@ -173,7 +173,8 @@ class Caller:
         world.close()
         for kernel, requests, _ in core._leaked[leaked:]:
             left = f"{kernel.inflight} operations, {len(requests)} of them with a handle"
-            print(f"seed {self.seed}, episode {number}: did not end: {left}; {world.options}", file=sys.stderr)
+            where = f"seed {self.seed}, episode {number}"
+            print(f"{where}: did not end: {left}; {world.options}", file=sys.stderr)
             # Its mapped queues would keep it at work, on descriptors of the next world.
             kernel.close()
 
