@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .machines.multishot import MultishotMethods
-from .machines.refill import ZCRXMethods
+from .machines.zcrx_methods import ZCRXMethods
 from .session.methods import OperationMethods
 from .session.multicast import MulticastMethods
 

@@ -1,5 +1,5 @@
-"""For tests of programs on the ring: that one ran there, that it left nothing behind, and what it does for
-rare answers of the kernel.
+"""Tests of programs on the ring: checks that a run was there and left nothing behind, and a ring without a
+kernel, for rare results.
 
 `assert_nothing_in_flight` looks at the current run, from a task of it; `no_leaks` goes around whole runs, in
 plain code. Both raise ``AssertionError`` and name what is left.

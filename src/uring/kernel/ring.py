@@ -154,11 +154,6 @@ class KernelRing:
         return bool(self._handle.fd < 0)
 
     @property
-    def forked(self) -> bool:
-        """True in a child process that inherited this ring by ``fork``: it cannot be used there."""
-        return self._forked
-
-    @property
     def inflight(self) -> int:
         """Queued entries whose last completion has not been handed out by ``cycle``."""
         return int(self._handle.inflight)
@@ -226,9 +221,8 @@ class KernelRing:
         Raises:
             ValueError: the command is longer than this ring's entries have room for.
         """
-        room = 80 if self.flags & _SQE128 else 16
-        if len(command) > room:
-            raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(command)}")
+        if command:
+            self.check_command(command)
         template = ffi.new(_op_type, {"tail": 64}) if self.flags & _SQE128 else ffi.new(_op_type)
         lib.ur_prepare(
             template,
@@ -249,6 +243,12 @@ class KernelRing:
             ffi.memmove(ffi.addressof(template.sqe, "addr3"), command, len(command))
         return template
 
+    def check_command(self, command: bytes) -> None:
+        """Raises ValueError for a command longer than the room for one in an entry of this ring."""
+        room = 80 if self.flags & _SQE128 else 16
+        if len(command) > room:
+            raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(command)}")
+
     def put_op(self, user_data: int, op: Op) -> int:
         """Queues a request of ``uring.ops``: 0, or ``-EBUSY`` when the queue is full.
 
@@ -256,9 +256,7 @@ class KernelRing:
         """
         if not op.entry and not op.command:
             return self.put(user_data, *op.fields)
-        room = 80 if self.flags & _SQE128 else 16
-        if len(op.command) > room:
-            raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
+        self.check_command(op.command)
         return self.put_packed(user_data, op.pack().entry)
 
     def put_many(self, pairs: bytes, n: int) -> int:

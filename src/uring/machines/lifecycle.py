@@ -50,7 +50,7 @@ class Event(Enum):
 
 
 IllegalTransition: TypeAlias = IllegalEvent
-"""Another name of it."""
+"""Its earlier name."""
 
 _FREE, _READY, _WAITING, _QUEUED, _TAKEN_BACK, _IN_FLIGHT, _CANCELLING, _FINISHING, _DROPPED = State
 # Why an event cannot happen.

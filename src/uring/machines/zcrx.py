@@ -27,7 +27,7 @@ from ..errors import error_from_result
 from ..ops.base import check_fd
 from .dispatch import CompletionOwner
 from .machine import Table
-from .refill import ZCRXMethods, check_zcrx_mode
+from .zcrx_methods import ZCRXMethods, check_zcrx_mode
 from .zcrx_parts import ZCRXBuffer, ZCRXConfig, ZCRXHandler, open_queue
 
 if TYPE_CHECKING:

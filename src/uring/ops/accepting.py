@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 
 from .. import abi
 from .base import Fd, PeerName, check_fd, check_flags, close_fd, make, new_file
-from .names import PeerAddress
+from .sockaddrs import PeerAddress
 
 if TYPE_CHECKING:
     from ..kernel.op import Multishot, Op

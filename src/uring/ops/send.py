@@ -25,7 +25,7 @@ from .base import (
     make,
     vector,
 )
-from .names import encoded, sockaddr
+from .sockaddrs import encoded, sockaddr
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from ..kernel.op import Op
-    from .names import SocketAddress
+    from .sockaddrs import SocketAddress
 
 __all__ = ["send", "send_bundle", "sendmsg", "sendto", "sendv"]
 

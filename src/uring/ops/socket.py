@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from .. import abi
 from .base import INT_MAX, Address, Fd, check_fd, check_int, make, new_file, renamed
-from .names import encoded
+from .sockaddrs import encoded
 
 if TYPE_CHECKING:
     from ..kernel.op import Op

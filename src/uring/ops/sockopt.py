@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast, overload
 from .. import abi
 from ..kernel.memory import pin, zeroed
 from .base import INT_MAX, UINT_MAX, Fd, PeerName, check_fd, check_int, make
-from .names import PeerAddress
+from .sockaddrs import PeerAddress
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

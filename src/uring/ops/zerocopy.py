@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import abi
-from .names import encoded
 from .send import POLL_FIRST, send_from, sendmsg_from
+from .sockaddrs import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

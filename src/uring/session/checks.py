@@ -137,9 +137,8 @@ class Checks(RingState):
             self._check_target(op, opcode)
         elif opcode == _OP_MSG_RING and op.fields[3] >> 62 in (1, 2):
             raise ValueError(f"a message to another ring has 62 bits, not {op.fields[3]:#x}")
-        room = 80 if self.options.sqe128 else 16
-        if len(op.command) > room:
-            raise ValueError(f"this ring's entries hold {room} bytes of a command, not {len(op.command)}")
+        if op.command:
+            self._kernel.check_command(op.command)
 
     def _check_drain(self, opcode: int, flags: int) -> None:
         """Refuses zero-copy sends with ``IO_DRAIN``: on Linux 6.18 one that comes after a request with that

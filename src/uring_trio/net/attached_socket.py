@@ -1,4 +1,4 @@
-"""What a socket of Trio's knows of the ring run that it is used in: its `Fd` there, and how it receives.
+"""The state of a Trio socket in the ring run that uses it: its `Fd` there, and how it receives.
 
 Invariant: ``_owner`` is the state for one run and one descriptor number; both are compared at each use,
 because a descriptor can be closed without notice and its number given to another file.

@@ -1,4 +1,4 @@
-"""What to do where an address cannot be bound."""
+"""Advice where an address cannot be bound, as a note on the error."""
 
 from __future__ import annotations
 

@@ -1,13 +1,22 @@
-"""The one place that touches private names of Trio. Every name in use is listed in `NAMES`; those that a run
-does without, in `NAMES_OF_TICKS`.
+"""The one place that touches private names of Trio and AnyIO. `names` lists those of Trio.
 
-``names`` lists and checks them, ``runs`` finds the current run and chooses managers, ``waits`` parks tasks
-and resumes them, ``attempts`` has the checkpoints of calls that do not wait, ``ticks`` runs the scheduler's
-usual steps in C and ``calls`` the fast path of methods, ``checkpoints`` and ``patches`` replace parts of
-Trio, ``anyio`` parts of AnyIO, ``protocols`` says what is expected of the rooms above. No Python module here
-knows what an operation does; ``_io_socket.c``, ``_io_receive.c`` and ``_io_connection.c`` repeat the fast
-path of `net.socket` in C, ``_io_perform.c`` that of `core.perform`, ``_io_next.c`` that of
-`multishot.subscription` and of `net.receiver`.
+    names        the private names in use, and whether this Trio has them
+    runs         the current run; which I/O manager a run gets
+    waits        how a task parks for an operation, and how it resumes
+    attempts     checkpoints of calls that do not wait
+    patches      replacements of Trio's classes and functions
+    anyio        the same of AnyIO's
+    protocols    what this room uses of the rooms above it
+    ticks        scheduler ticks in C (``_ticks.c``); without its names, Trio's own loop does all of them
+    calls        methods of this package with their usual case in C: ``_io.c``, and ``_io_*.c`` for those of
+                 `net.socket`, `net.stream`, `net.receiver`, `core.perform` and `multishot.subscription`
+    checkpoints  Trio's checkpoints in C (``_checkpoint.c``)
+    scopes       Trio's cancel scopes in C (``_scope.c``)
+    tasks        starts, wake-ups and ends of Trio's tasks in C (``_task.c``)
+    methods      Trio's locks and memory channels in C (``_lock.c``, ``_channel.c``)
+    shortcuts    how the C of the last four gets into Trio's classes and functions (``_shortcut.c``)
+
+No Python module here knows what an operation does.
 """
 
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause

@@ -1,6 +1,6 @@
 """A ring without a kernel: a test decides what completes when, in which order and with which result.
 
-``ScriptedRing`` has the interface of ``uring.kernel.KernelRing`` that the manager uses, and follows the
+``ScriptedRing`` has the interface of ``uring.kernel.ring.KernelRing`` that the manager uses, and follows the
 kernel's rules for a ring with deferred task work: the contract tests pass on both. It is for tests, also
 those of programs built on this package. It does no I/O but the polls named below.
 

@@ -1,4 +1,7 @@
-"""The methods of a ring for receive queues of network cards."""
+"""The methods of a ring for zero-copy receives: queues of network cards, and queues without a card.
+
+The refill ring of a queue is in `uring.machines.zcrx_queue`.
+"""
 
 from __future__ import annotations
 
