@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import tempfile
 import threading
@@ -12,7 +13,7 @@ import trio.testing
 
 import uring_trio
 from tests.trio.helpers import Host
-from uring import ops
+from uring import Options, Ring, ops
 from uring_trio import RingOptions
 from uring_trio.testing import assert_nothing_in_flight
 
@@ -138,6 +139,23 @@ def guest() -> Any:
     return host.run(main)
 
 
+def ring(options: Options) -> Any:
+    """Requests of `uring.Ring`: waited for one by one, and as completions; a receive that the stop ends."""
+    near, far = socket.socketpair()
+    with near, far, Ring(options) as ring:
+        many = ring.submit_all([ops.nop(), ops.write(far.fileno(), b"bytes"), ops.nop()])
+        got = bytearray(5)
+        received = ring.recv(near, got)
+        told: list[Any] = [received.wait(), [request.wait() for request in many], bytes(got)]
+        for value in range(5):
+            ring.nop(value)
+        told.append(sorted(cqe.user_data for cqe in ring.completions()))
+        told.append(ring.poll_add(far, select.POLLOUT).wait(30) & select.POLLOUT)
+        ring.recv(near, got)
+        ring.flush()
+    return told
+
+
 async def in_order(program: Callable[[], Awaitable[Any]]) -> Any:
     with trio.fail_after(60):
         got = await program()
@@ -157,4 +175,8 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
         ("-small", SMALL),
         ("-python", RingOptions(compiled=False)),
     )
-} | {"guest": guest}
+} | {
+    "guest": guest,
+    "ring": lambda: ring(Options(entries=8)),
+    "ring-shared": lambda: ring(Options(entries=8, multi_issuers=True)),
+}

@@ -13,12 +13,22 @@ pytestmark = pytest.mark.ring
 
 
 @pytest.mark.parametrize(
-    "name", ["sockets-small", "cancels-python", "chunks-small", "files-python", "many", "guest"]
+    "name",
+    [
+        "sockets-small",
+        "cancels-python",
+        "chunks-small",
+        "files-python",
+        "many",
+        "guest",
+        "ring",
+        "ring-shared",
+    ],
 )
 def test_faults(name: str) -> None:
     assert name in PROGRAMS
     done = begin(
-        ["--only", name, "--step", "1" if name == "guest" else "3"],
+        ["--only", name, "--step", "1" if name.startswith(("guest", "ring")) else "3"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

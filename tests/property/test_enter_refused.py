@@ -13,7 +13,7 @@ import trio
 import uring_trio
 from tests.property.support import FD, Outcome, running, scripted_run, ticks, until
 from uring import CQOverflow, ops
-from uring_trio.core import enter_refused
+from uring.kernel import refusals
 from uring_trio.core.engine import current
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def test_an_operation_is_used_again_before_its_old_entry_is_gone() -> None:
 def test_what_does_not_pass_ends_the_run(
     result: int, kind: type[OSError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enter_refused, "REFUSED_SECONDS", 0.02)
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.02)
 
     async def main() -> None:
         manager: Any = current()

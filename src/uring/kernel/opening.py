@@ -9,6 +9,7 @@ from typing import Any
 from .. import advice as _advice  # noqa: F401 - without a descriptor or memory it could not be loaded later
 from ..errors import RingUnavailable, error_from_result, unavailable_from_errno
 from .lib import ffi, lib
+from .refusals import PASSING
 
 __all__ = ["open_ring"]
 
@@ -20,8 +21,6 @@ _PROBE = 8
 _TRIES = 4
 """How often a call is made that was interrupted, or had no memory at the time; signal handlers run in
 between."""
-
-_PASSING = frozenset((-errno.EINTR, -errno.EAGAIN, -errno.EBUSY, -errno.ENOMEM))
 
 _UNAVAILABLE = frozenset(
     (
@@ -67,7 +66,7 @@ def _refused_call(handle: Any, flags: int) -> RingUnavailable | None:
     # EBADFD is the kernel's own answer: a ring that is not enabled yet may not be entered.
     for _ in range(_TRIES):
         result = lib.ur_enter(handle, 0, 0, 0, ffi.NULL, 0)
-        if result not in _PASSING:
+        if result != -errno.EINTR and result not in PASSING:
             break
     handle.enters = 0
     if result == -errno.EINVAL and _old_kernel():

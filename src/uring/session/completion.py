@@ -1,6 +1,7 @@
 """Waiting for completions: for some, for all, for those of one request, on one thread or on several.
 
 Invariants
+  - A wait goes on where the kernel refuses an enter for now: its error would be taken for a request's.
   - Completions that were taken from the kernel and not given to the caller stay in the backlog.
   - With several issuers only the blocking happens outside the lock.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..contexts.views import Completion, CQEView, DirectCQE, ExtCQE
 from ..errors import PoolExhausted
+from ..kernel.refusals import PASSING, PAUSE
 from .delivery import WAKE, Delivery
 from .queries import send_msg_ring
 from .state import NO_THREAD
@@ -51,6 +53,8 @@ class Waiting(Delivery):
         Raises:
             CQOverflow: the kernel had no memory to keep completions in, and dropped some.
             RingClosed, RuntimeError: the ring is stopped, not started, or another thread's.
+            OSError: the kernel has refused each enter for half a minute, by ``EAGAIN``, ``EBUSY`` or
+                ``ENOMEM``. What is queued stays queued.
         """
         return self._take(CQEView, max_cqes, timeout)
 
@@ -99,7 +103,8 @@ class Waiting(Delivery):
             raise IndexError(
                 f"entry {index} of {self._wait_entries} does not exist: see register_wait_region"
             )
-        result = self._kernel.wait_registered(index * 64)
+        while (result := self._kernel.wait_registered(index * 64)) in PASSING and self._passes(result):
+            time.sleep(PAUSE)
         if result < 0 and result not in (-errno.ETIME, -errno.EINTR):
             raise self._error(result, "wait as registered")
         return self._take(CQEView, max_cqes, 0.0)
@@ -139,7 +144,7 @@ class Waiting(Delivery):
         if self._chain:
             self._end_chain()
         if n < 0:
-            if n != -errno.EINTR:
+            if not self._passes(n):
                 raise self._error(n, "wait")
             n = 0
         if max_cqes < n or self._backlog:
@@ -162,7 +167,7 @@ class Waiting(Delivery):
             An iterator of the completions.
 
         Raises:
-            CQOverflow, RingClosed, RuntimeError: as `wait`.
+            CQOverflow, RingClosed, RuntimeError, OSError: as `wait`.
         """
         self._check_usable()
         while self._backlog or self.in_flight:
@@ -186,7 +191,7 @@ class Waiting(Delivery):
 
         Raises:
             TimeoutError: something is still in flight; completions that came stay for the next wait.
-            CQOverflow, RingClosed, RuntimeError: as `wait`.
+            CQOverflow, RingClosed, RuntimeError, OSError: as `wait`.
         """
         self._check_usable()
         deadline = _deadline(timeout)
@@ -266,14 +271,20 @@ class Waiting(Delivery):
             most = _SLEEP_MOST if timeout < 0 else min(timeout, _SLEEP_MOST)
             n = self._cycle(0.0 if shared else most)
             self._end_chain()
-            if n < 0 and n != -errno.EINTR:
+            if n < 0 and not self._passes(n):
                 raise self._error(n, "wait")
             if n > 0:
                 self._backlog += self._collect(CQEView, n)
                 return True
-        if shared and timeout:
+        if n in PASSING:
+            time.sleep(PAUSE)
+        elif shared and timeout:
             self._sleep(timeout)
         return False
+
+    def _passes(self, n: int) -> bool:
+        """Whether an enter that failed is made again: it was interrupted, or is refused for now."""
+        return n == -errno.EINTR or (n in PASSING and self._refusals.endured())
 
     def _take_some(self, kind: type[C], n: int, max_cqes: int) -> list[C]:
         if n:
@@ -288,8 +299,10 @@ class Waiting(Delivery):
         left = _SLEEP_MOST if timeout is None else timeout
         while True:
             n = self._cycle(min(left, _SLEEP_MOST))
-            if n > 0 or (n < 0 and n != -errno.EINTR):
+            if n > 0 or (n < 0 and not self._passes(n)):
                 return n
+            if n in PASSING:
+                time.sleep(PAUSE)
             if deadline is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -302,14 +315,17 @@ class Waiting(Delivery):
             with self._lock:
                 self._check_open()
                 n = self._cycle(0.0)
-                if n < 0 and n != -errno.EINTR:
+                if n < 0 and not self._passes(n):
                     raise self._error(n, "wait")
                 if n > 0 or self._backlog:
                     return self._take_some(kind, max(n, 0), max_cqes)
                 left = -1.0 if deadline is None else deadline - time.monotonic()
                 if deadline is not None and left <= 0:
                     return []
-            self._sleep(left)
+            if n in PASSING:
+                time.sleep(PAUSE)
+            else:
+                self._sleep(left)
 
     def _sleep(self, left: float) -> None:
         """Waits without the lock until there is a completion to take, or for ``left`` seconds."""

@@ -17,6 +17,7 @@ from ..contexts.context import ExtSQE, IndirectSQE
 from ..contexts.pools import ScopedExtSQE
 from ..errors import PoolExhausted
 from ..kernel.memory import zeroed
+from ..kernel.refusals import PASSING, PAUSE
 from .batch_submission import BatchSubmission
 from .completion import Waiting
 from .state import NO_THREAD, NOT_STARTED, STOPPED
@@ -239,7 +240,9 @@ class RingCore(BatchSubmission, Waiting):
                     if request.done():
                         del self._requests[value]
                 self._release(cqes)
-            elif n < 0 and n not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
+            elif n in PASSING:
+                time.sleep(PAUSE)
+            elif n < 0 and n != -errno.EINTR:
                 break
         return kernel.inflight
 

@@ -22,6 +22,7 @@ from ..contexts.context import REQUEST_VALUES
 from ..contexts.pools import ContextPools
 from ..errors import CQOverflow, RingClosed, error_from_result
 from ..kernel.memory import zeroed
+from ..kernel.refusals import Refusals
 from ..kernel.ring import CQE, CQE_BIG, KernelRing
 from ..options import Options
 
@@ -105,6 +106,7 @@ class RingState(Queue, metaclass=ABCMeta):
         "_put",
         "_put_packed",
         "_quiet",
+        "_refusals",
         "_silent",
         "_stopping",
         "_strays",
@@ -136,6 +138,7 @@ class RingState(Queue, metaclass=ABCMeta):
         self._wq = wq  # the workers' owner stays alive
         self._lock = threading.RLock()
         self._quiet = threading.Condition(self._lock)
+        self._refusals = Refusals()
         self._waiters = 0
         self._stopping = False
         # What is in flight and has to be kept: under each value the requests, or the one slot.

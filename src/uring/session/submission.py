@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, overload
 from .. import abi, ops
 from ..contexts.context import SQEContext
 from ..kernel.op import Op
+from ..kernel.refusals import PASSING
 from .checks import is_context, no_context
 from .requesting import SPECIAL, Requesting, no_request
 from .state import NO_THREAD
@@ -193,7 +194,7 @@ class Submission(Requesting):
             self._check_usable()
             result = self._kernel.flush(0)
             self._end_chain()
-            if result < 0 and result not in (-errno.EINTR, -errno.EBUSY, -errno.EAGAIN):
+            if result < 0 and result != -errno.EINTR and result not in PASSING:
                 raise self._error(result, "submit")
 
     def _enqueue(self, op: Op, ctx: int | None, linked: bool = False) -> SQEContext:

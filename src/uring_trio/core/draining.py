@@ -14,9 +14,8 @@ import warnings
 from typing import TYPE_CHECKING
 
 from uring import abi
+from uring.kernel.refusals import PASSING, PAUSE
 from uring.kernel.ring import CQE
-
-from .enter_refused import PASSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +46,7 @@ def drain(engine: Engine, cycle: Callable[[float], int]) -> int:
         for user_data, res, flags in CQE.iter_unpack(ring.out[: max(n, 0) * CQE.size]):
             dispose(engine, user_data, res, flags)
         if n in PASSING:
-            time.sleep(0.001)
+            time.sleep(PAUSE)
         elif n < 0 and n != _EINTR:
             break
         if time.monotonic() > deadline:

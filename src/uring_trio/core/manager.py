@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from uring import abi
 from uring.kernel.buffers import BufferRing
+from uring.kernel.refusals import PASSING
 from uring.kernel.ring import CQE, KernelRing
 from uring.kernel.volley import Volley
 
@@ -30,7 +31,7 @@ from .. import seams
 from ..options import RingOptions
 from .draining import drain, leak
 from .engine import Engine, current
-from .enter_refused import PASSING, Refusals, failure
+from .enter_refused import Refusals, failure
 from .operation import Operation
 from .restrictions import names
 from .statistics import RingStatistics, totals

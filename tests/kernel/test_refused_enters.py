@@ -1,0 +1,120 @@
+"""Enters that the kernel refuses for now, at the waits of `uring.Ring`.
+
+Nothing makes the kernel refuse one at a certain moment, so its answer is scripted. In `tests.faults` the
+system call fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from uring import Ring, ops
+from uring.kernel import refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PASSING = pytest.mark.parametrize(
+    "error", [errno.EAGAIN, errno.EBUSY, errno.ENOMEM, errno.EINTR], ids=errno.errorcode.get
+)
+ISSUERS = pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+
+
+def refusing(cycle: Callable[[float], int], error: int, times: float = 3) -> Callable[[float], int]:
+    """The next enters fail, this many."""
+    left = times
+
+    def refused(timeout: float) -> int:
+        nonlocal left
+        left -= 1
+        return -error if left >= 0 else cycle(timeout)
+
+    return refused
+
+
+def refuse(ring: Any, error: int, times: float = 3) -> None:
+    ring._cycle = refusing(ring._cycle, error, times)
+
+
+@PASSING
+@ISSUERS
+def test_a_refused_enter_is_no_result_of_a_request(error: int, several: bool) -> None:
+    with Ring(entries=8, multi_issuers=several) as ring:
+        refuse(ring, error)
+        assert ring.nop().wait() == 0
+        refuse(ring, error)
+        assert ring.nop().wait(30) == 0
+
+
+@PASSING
+@ISSUERS
+def test_waits_go_on_until_there_is_a_completion(error: int, several: bool) -> None:
+    with Ring(entries=8, multi_issuers=several) as ring:
+        for timeout in (None, 30):
+            ring.nop(1)
+            refuse(ring, error)
+            assert [cqe.user_data for cqe in ring.wait(timeout=timeout)] == [1]
+        ring.nop(2)
+        refuse(ring, error)
+        assert [cqe.user_data for cqe in ring.completions()] == [2]
+        ring.nop(3)
+        refuse(ring, error)
+        assert [cqe.user_data for cqe in ring.drain()] == [3]
+
+
+@PASSING
+@ISSUERS
+def test_without_a_timeout_nothing_has_come_yet(error: int, several: bool) -> None:
+    with Ring(entries=8, multi_issuers=several) as ring:
+        ring.nop(1)
+        refuse(ring, error, 1)
+        assert ring.wait() == []
+        assert [cqe.user_data for cqe in ring.wait(timeout=30)] == [1]
+
+
+@PASSING
+def test_a_flush_leaves_them_queued(error: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ring(entries=8) as ring:
+        request = ring.nop()
+        with monkeypatch.context() as patch:
+            patch.setattr(ring._kernel, "flush", lambda run_work: -error)
+            ring.flush()
+        assert request.wait() == 0
+
+
+@PASSING
+@ISSUERS
+def test_a_stop_ends_what_is_in_flight(error: int, several: bool, pipe: tuple[int, int]) -> None:
+    ring = Ring(entries=8, multi_issuers=several)
+    ring.start()
+    request = ring.read(pipe[0], bytearray(8))
+    ring.flush()
+    kernel: Any = ring._kernel
+    kernel.cycle = refusing(kernel.cycle, error)
+    ring.stop()
+    assert request.done()
+    assert kernel.closed
+
+
+@ISSUERS
+def test_an_error_that_lasts_is_raised_and_nothing_is_lost(
+    several: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.02)
+    with Ring(entries=8, multi_issuers=several) as ring:
+        cycle = ring._cycle
+        refuse(ring, errno.ENOMEM, inf)
+        request = ring.submit(ops.nop())
+        with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+            request.wait()
+        assert not request.done()
+        for wait in (ring.wait, ring.drain):
+            with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+                wait(timeout=None)
+        ring._cycle = cycle
+        assert request.wait() == 0
