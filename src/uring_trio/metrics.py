@@ -3,7 +3,7 @@
     text = uring_trio.metrics.openmetrics()     # in a task of the run
     app = uring_trio.metrics.app                # the same as an ASGI app, to be served or mounted
 
-The figures are kept in any case: reading them is all that this costs.
+The run keeps the figures in any case, so that only reading them costs something.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _lines() -> Iterator[str]:
     yield from _family(
         "cancels",
         "counter",
-        "Requests to cancel an operation, by what became of them.",
+        "Requests to cancel an operation, by their outcome.",
         [
             (f'{{outcome="{outcome}"}}', getattr(run, f"cancels_{outcome}"))
             for outcome in ("won", "lost", "running", "unsent")
