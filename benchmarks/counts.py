@@ -230,6 +230,17 @@ async def echo_socket(measure: Measure, near: socket.socket) -> None:
     await measure(step)
 
 
+async def echo_datagrams(measure: Measure, near: socket.socket) -> None:
+    sock = trio.socket.from_stdlib_socket(near)
+
+    async def step(rounds: int) -> None:
+        for _ in range(rounds):
+            data, source = await sock.recvfrom(2048)
+            await sock.sendto(data, source)
+
+    await measure(step)
+
+
 async def echo_stream(measure: Measure, near: socket.socket) -> None:
     await echo(measure, trio.SocketStream(trio.socket.from_stdlib_socket(near)))
 
@@ -283,6 +294,19 @@ def connection(stack: ExitStack) -> socket.socket:
         near, _ = listener.accept()
     for each in (near, far):
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return between(stack, near, far)
+
+
+def datagrams(stack: ExitStack) -> socket.socket:
+    """The same of datagrams."""
+    near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    near.bind(("127.0.0.1", 0))
+    far.connect(near.getsockname())
+    far.settimeout(60)  # nothing tells it when the server ends
+    return between(stack, near, far)
+
+
+def between(stack: ExitStack, near: socket.socket, far: socket.socket) -> socket.socket:
     server = os.getpid()
     if not os.fork():
         near.close()
@@ -335,6 +359,7 @@ KINDS = [
     Kind(ALONE, request, 1000, stock=False),
     Kind("read of 4 KiB", read, 1000, cached_file, stock=False),
     Kind("echo, Trio's socket", echo_socket, 200, connection),
+    Kind("echo, datagrams", echo_datagrams, 200, datagrams),
     Kind("echo, SocketStream", echo_stream, 200, connection),
     Kind("echo, UringStream", echo_uring_stream, 200, connection, stock=False),
     Kind("echo, chunks", echo_chunks, 200, connection, stock=False),
@@ -474,6 +499,12 @@ def main() -> int:
         return 0
     now = count(chosen)
     found = changes(kept, now)
+    grown = [change.name for change in found if change.failed and not options.record]
+    if grown:
+        # On a busy machine a peer may come late, and the run looks for work meanwhile: the least counts.
+        again = count(grown)
+        now.update((name, min(now[name], value)) for name, value in again.items())
+        found = changes(kept, now)
     print(table(found, {name: value for name, value in now.items() if name not in kept}))
     if options.record:
         keep(versions(), now)

@@ -158,27 +158,32 @@ async def adopt(world: World, name: str, new: str, how: str) -> None:
 # ---- calls that may wait -------------------------------------------------------------------------
 
 
+def optional(flags: str, *before: int) -> tuple[int, ...]:
+    """Flags, and the arguments before them, where there are flags: what is called without may be in C."""
+    return (*before, FLAGS[flags]) if flags else ()
+
+
 @call
 async def recv(world: World, name: str, size: int, flags: str) -> Any:
-    return await world.socket(name).recv(size, FLAGS[flags])
+    return await world.socket(name).recv(size, *optional(flags))
 
 
 @call
 async def recv_into(world: World, name: str, size: int, flags: str) -> Any:
     memory = bytearray(size)
-    received = await world.socket(name).recv_into(memory, 0, FLAGS[flags])
+    received = await world.socket(name).recv_into(memory, *optional(flags, 0))
     return received, memory[:received]
 
 
 @call
 async def recvfrom(world: World, name: str, size: int, flags: str) -> Any:
-    return await world.socket(name).recvfrom(size, FLAGS[flags])
+    return await world.socket(name).recvfrom(size, *optional(flags))
 
 
 @call
 async def recvfrom_into(world: World, name: str, size: int, flags: str) -> Any:
     memory = bytearray(size)
-    received, address = await world.socket(name).recvfrom_into(memory, 0, FLAGS[flags])
+    received, address = await world.socket(name).recvfrom_into(memory, *optional(flags, 0))
     return received, memory[:received], address
 
 
@@ -212,7 +217,7 @@ def sent(data: bytes, count: int) -> Any:
 async def send(world: World, name: str, size: int, flags: str) -> Any:
     world.urgent |= flags == "oob"
     data = world.data(size)
-    return sent(data, await world.socket(name).send(data, FLAGS[flags]))
+    return sent(data, await world.socket(name).send(data, *optional(flags)))
 
 
 @call

@@ -237,6 +237,10 @@ class Engine:
         op.template = self.ring.template(op.user_data, _RECV, _SELECT, fd, 0, 0, size, 0, RECEIVE_GROUP)
         return None
 
+    def wait_in_c(self, op: Operation, fd: int) -> Any:
+        """As `receive_from`, for an operation that is only to wait for input."""
+        return None
+
     def reschedule(self, task: Any) -> None:
         """Resumes a task that is parked with nothing in flight of its own."""
         seams.reschedule(self.runner or self.bind(), task, seams.DONE)

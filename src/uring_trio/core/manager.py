@@ -307,6 +307,9 @@ class Manager(Engine):
         op.template = receive.template
         return receive
 
+    def wait_in_c(self, op: Operation, fd: int) -> Any:
+        return None if self._make_ticks() is None else self.receive_from(op, fd, 1)
+
     def _quiet(self) -> float:
         """For how many seconds the run may wait for the ring alone; negative: something else is due."""
         if self._ticks is None or self._delayed or self.cancels.waiting or self.cancels.deferred:

@@ -50,11 +50,21 @@ _type = _stdlib.SocketType.type.__get__
 _proto = _stdlib.SocketType.proto.__get__
 _accept: Callable[[Any], tuple[int, Any]] = _stdlib.SocketType._accept  # type: ignore[attr-defined]
 _recv: Callable[..., bytes] = _stdlib.SocketType.recv
+_recv_into: Callable[..., int] = _stdlib.SocketType.recv_into
+_recvfrom: Callable[..., tuple[bytes, Any]] = _stdlib.SocketType.recvfrom
 _send: Callable[..., int] = _stdlib.SocketType.send
 
 
 async def _receive_again(sock: RingSocket, buflen: int, owner: Fd, res: int) -> bytes:
     return await sock.receive_again(owner, buflen, res)
+
+
+async def _receive_from_again(sock: RingSocket, bufsize: int, owner: Fd, res: int) -> tuple[bytes, Any]:
+    return await sock.act_again(owner, res, _recvfrom, bufsize)
+
+
+async def _receive_into_again(sock: RingSocket, buffer: Any, owner: Fd, res: int) -> int:
+    return await sock.act_again(owner, res, _recv_into, buffer)
 
 
 class RingSocket(AttachedSocket):
@@ -159,25 +169,27 @@ class RingSocket(AttachedSocket):
             return await self.receive_again(owner, buflen, res, timeout)
         return self._take_buffer(owner, op, res)
 
+    @seams.compiled("receive_into", _receive_into_again)
     @enable_ki_protection
     async def recv_into(self, /, *args: Any, **kwargs: Any) -> int:
         owner = self._attach()
         if owner is None:
             return await super().recv_into(*args, **kwargs)
-        fn: Any = _stdlib.SocketType.recv_into
-        return await self._act_on_input(owner, partial(fn, **kwargs) if kwargs else fn, *args)
+        fn = partial(_recv_into, **kwargs) if kwargs else _recv_into
+        return await self._act_on_input(owner, fn, *args)
 
     @enable_ki_protection
     async def recv_into_within(self, buffer: Any, timeout: float) -> int:
         """As `recv_into`, at most ``timeout`` seconds; see `recv_within`."""
-        return await self._act_on_input(self.owner(), _stdlib.SocketType.recv_into, buffer, timeout=timeout)
+        return await self._act_on_input(self.owner(), _recv_into, buffer, timeout=timeout)
 
+    @seams.compiled("receive_from", _receive_from_again)
     @enable_ki_protection
     async def recvfrom(self, *args: Any) -> tuple[bytes, Any]:
         owner = self._attach()
         if owner is None:
             return await super().recvfrom(*args)
-        return await self._act_on_input(owner, _stdlib.SocketType.recvfrom, *args)
+        return await self._act_on_input(owner, _recvfrom, *args)
 
     @enable_ki_protection
     async def recvfrom_into(self, /, *args: Any, **kwargs: Any) -> tuple[int, Any]:
@@ -222,7 +234,19 @@ class RingSocket(AttachedSocket):
             return await seams.inline(fn, self._sock, *args)
         except BlockingIOError:
             pass
+        return await self._act_when_ready(owner, fn, *args, timeout=timeout)
+
+    async def act_again(self, owner: Fd, res: int, fn: Callable[..., T], *args: Any) -> T:
+        """Acts once more when there is input, after an attempt that would block, or failed."""
+        if res != -errno.EAGAIN:
+            raise OSError(-res, os.strerror(-res))
+        return await self._act_when_ready(owner, fn, *args)
+
+    async def _act_when_ready(
+        self, owner: Fd, fn: Callable[..., T], *args: Any, timeout: float | None = None
+    ) -> T:
         name = getattr(fn, "__name__", "recv_into")
+        owner.wait_in_c(name)
         return await owner.when_readable(
             name, urgent_data.unless_urgent, fn, self._sock, *args, timeout=timeout
         )
@@ -309,6 +333,7 @@ class RingSocket(AttachedSocket):
             return await super().send(data, flags)
         return await owner.when_writable("send", _send, self._sock, data, flags, timeout=timeout)
 
+    @seams.compiled("send_to")
     @enable_ki_protection
     async def sendto(self, *args: Any) -> int:
         arguments = list(args)

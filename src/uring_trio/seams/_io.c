@@ -58,7 +58,7 @@ static void leave(Call *c)
 /* The coroutine of the function itself; a new reference. */
 static PyObject *coroutine_of(Call *c)
 {
-    return PyObject_CallFunctionObjArgs(c->method->function, c->self, c->arg, NULL);
+    return PyObject_CallFunctionObjArgs(c->method->function, c->self, c->arg, c->more, NULL);
 }
 
 int go_on(Call *c, PyObject *with)
@@ -350,12 +350,14 @@ static int call_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(c->method);
     Py_VISIT(c->self);
     Py_VISIT(c->arg);
+    Py_VISIT(c->more);
     Py_VISIT(c->socket);
     Py_VISIT(c->owner);
     Py_VISIT(c->receive);
     for (int i = 0; i < PARTS; i++)
         Py_VISIT(c->kept[i]);
     Py_VISIT(c->guard);
+    Py_VISIT(c->data);
     Py_VISIT(c->delegate);
     Py_VISIT(c->frame);
     return 0;
@@ -368,6 +370,7 @@ static int call_clear(PyObject *self)
     Py_CLEAR(c->frame);
     Py_CLEAR(c->self);
     Py_CLEAR(c->arg);
+    Py_CLEAR(c->more);
     return 0;
 }
 
@@ -454,9 +457,13 @@ static PyObject *method_call(PyObject *self, PyObject *const *args, size_t nargs
     c->method = m;
     Py_INCREF(args[0]);
     c->self = args[0];
-    if (n == 2) {
+    if (n > 1) {
         Py_INCREF(args[1]);
         c->arg = args[1];
+    }
+    if (n > 2) {
+        Py_INCREF(args[2]);
+        c->more = args[2];
     }
     PyObject_GC_Track((PyObject *)c);
     return (PyObject *)c;
@@ -491,8 +498,9 @@ static PyObject **method_members(Method *m, int i)
 /* Method(kind, all, function, again, socket, guard, flag, unread, usual): None for what is not needed. */
 static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static const struct kind *const kinds[] = { &kind_receive, &kind_send, &kind_send_all, &kind_accept,
-                                               &kind_perform, &kind_get, &kind_next };
+    static const struct kind *const kinds[] = { &kind_receive,  &kind_receive_from, &kind_receive_into, &kind_send,
+                                               &kind_send_all, &kind_send_to,      &kind_accept,       &kind_perform,
+                                               &kind_get,      &kind_next };
     const char *name;
     int all;
     PyObject *given[7], **at;
@@ -513,7 +521,7 @@ static PyObject *method_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i]->name, name) == 0)
             m->kind = kinds[i];
-    if (m->kind && m->function && (m->again || !m->kind->arguments || m->kind == &kind_send))
+    if (m->kind && m->function && (m->again || !m->kind->arguments || m->kind == &kind_send || m->kind == &kind_send_to))
         return (PyObject *)m;
     PyErr_SetString(PyExc_ValueError, "a method has a kind and two functions");
     Py_DECREF(m);
@@ -604,9 +612,9 @@ int load_io(PyObject *module)
     if (!call_type || name_type((PyObject *)call_type, "coroutine") < 0 ||
         PyModule_AddObjectRef(module, "Call", (PyObject *)call_type) < 0)
         return -1;
-    if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0 || load_io_memory(module) < 0)
+    if (PyModule_AddFunctions(module, io_functions) < 0 || load_io_socket(module) < 0 || load_io_attempts(module) < 0)
         return -1;
-    return load_io_receive(module) < 0 || load_io_connection(module) < 0 || load_io_perform(module) < 0
+    return load_io_memory(module) < 0 || load_io_receive(module) < 0 || load_io_connection(module) < 0 || load_io_perform(module) < 0
                ? -1
                : load_io_next(module);
 }

@@ -4,10 +4,14 @@
 
 #include "_ticks.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
 /* Where the fields lie in instances of RingSocket, Fd and Operation. */
 enum io_field {
     S_OWNER, S_PLAIN, S_STREAMING, S_IDLE, F_READER, F_WRITER, F_OTHERS, F_LEAVING, F_RECEIVE_SIZE, F_RECEIVE,
-    F_RECEIVING, O_REACH, O_PARK, O_TEMPLATE,
+    F_RECEIVING, F_IN_KERNEL, O_REACH, O_PARK, O_TEMPLATE,
     IO_FIELDS
 };
 
@@ -34,6 +38,8 @@ struct kind {
     int (*begin)(Call *, Ticks *, PyObject **message);
     int (*end)(Call *, PyObject *got, PyObject **result);
     void (*leave)(Call *); /* gives back what a call holds that ends without `end`; NULL: nothing */
+    /* Of a receive: does it now, on that descriptor: how many bytes, with the result in `data`; or a negative errno. */
+    long (*attempt)(Call *, int);
 };
 
 enum { PARTS = 4 };
@@ -56,7 +62,7 @@ typedef struct {
 struct call {
     PyObject_HEAD
     Method *method;
-    PyObject *self, *arg;    /* `arg` is NULL where there is none */
+    PyObject *self, *arg, *more; /* the arguments; NULL where there are none */
     PyObject *socket;        /* while it waits: what it waits for, and by what */
     PyObject *owner, *receive; /* of a request: its operation, and the ticks of its run */
     PyObject *kept[PARTS];    /* of a request: what its result needs of its `Op` */
@@ -67,7 +73,7 @@ struct call {
     PyObject *frame;         /* what `cr_frame` shows before there is a delegate */
     enum { FRESH, WAITING, DELEGATED, OVER } state;
     int running;             /* it is being sent to, thrown into or closed */
-    PyObject *data;          /* what was received at once */
+    PyObject *data;          /* the result of what was done at once, or its exception */
     long sent;               /* bytes that were sent, or the negative errno of either */
     int polls;               /* a receive that waits for input, to be received then */
 };
@@ -89,12 +95,14 @@ static inline int read_once(int again, PyObject *offsets, Py_ssize_t *at, int n)
     return -1;
 }
 
-extern const struct kind kind_receive, kind_send, kind_send_all, kind_accept, kind_perform, kind_get, kind_next;
+extern const struct kind kind_receive, kind_receive_from, kind_receive_into, kind_send, kind_send_all, kind_send_to,
+    kind_accept, kind_perform, kind_get, kind_next;
 
 /* Starts the method's second coroutine function; 0, or -1. */
 int go_on(Call *c, PyObject *with);
 
 int load_io_socket(PyObject *module);
+int load_io_attempts(PyObject *module);
 int load_io_memory(PyObject *module);
 int load_io_receive(PyObject *module);
 int load_io_connection(PyObject *module);
@@ -132,6 +140,27 @@ PyObject *socket_of(Call *c);
 
 /* Whether an attribute is there and is that object. */
 int attribute_is(PyObject *obj, PyObject *name, PyObject *what);
+
+union address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
+/* An address as the kernel gave it, the way the standard library has it; a new reference. */
+PyObject *address_of(const union address *a, socklen_t length);
+
+/* How many bytes an object says; 0: not as many as a receive may be of. */
+long long number_of(PyObject *size);
+
+/* How many bytes a call asks for, borrowed; NULL: it does not say. */
+static inline PyObject *size_of(Call *c) { return c->arg && c->arg != Py_None ? c->arg : c->method->usual; }
+
+/* See `struct kind`. */
+long attempt_receive(Call *c, int fd);
+long attempt_receive_from(Call *c, int fd);
+long attempt_receive_into(Call *c, int fd);
 
 /* Takes the guard, if the method has one: 1, or 0 with nothing done. */
 int enter(Call *c);

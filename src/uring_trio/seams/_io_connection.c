@@ -10,39 +10,13 @@
 #include "_io.h"
 #include "_shortcut.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 static PyObject *s_close, *s_retire;
 
 /* ---- accepting ---- */
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-    struct sockaddr_un un;
-};
-
-/* An address as accept(2) gave it, the way the standard library has it; a new reference. */
-static PyObject *address_of(const union address *a, socklen_t length)
-{
-    char text[INET6_ADDRSTRLEN];
-    if (a->any.sa_family == AF_INET && inet_ntop(AF_INET, &a->in.sin_addr, text, sizeof text))
-        return Py_BuildValue("si", text, ntohs(a->in.sin_port));
-    if (a->any.sa_family == AF_INET6 && inet_ntop(AF_INET6, &a->in6.sin6_addr, text, sizeof text))
-        return Py_BuildValue("siII", text, ntohs(a->in6.sin6_port), ntohl(a->in6.sin6_flowinfo),
-                             a->in6.sin6_scope_id);
-    if (a->any.sa_family != AF_UNIX)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    size_t there = length > offsetof(struct sockaddr_un, sun_path) ? length - offsetof(struct sockaddr_un, sun_path) : 0;
-    if (there && !a->un.sun_path[0])
-        return PyBytes_FromStringAndSize(a->un.sun_path, (Py_ssize_t)there);
-    return PyUnicode_DecodeFSDefaultAndSize(a->un.sun_path, (Py_ssize_t)strnlen(a->un.sun_path, there));
-}
 
 /* The socket and the address of a connection, owned, or NULL with an exception and the connection closed. */
 static PyObject *connection(PyObject *listener, int fd, const union address *a, socklen_t length)
@@ -103,7 +77,7 @@ static int end_accept(Call *c, PyObject *got, PyObject **result)
     return 1;
 }
 
-const struct kind kind_accept = { "accept", 0, begin_accept, end_accept, NULL };
+const struct kind kind_accept = { "accept", 0, begin_accept, end_accept, NULL, NULL };
 
 /* ---- closing ---- */
 

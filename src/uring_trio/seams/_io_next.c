@@ -157,7 +157,7 @@ static int end_get(Call *c, PyObject *got, PyObject **result)
     return queued < 0 ? -1 : ret;
 }
 
-const struct kind kind_get = { "get", 0, begin_get, end_get, leave_wait };
+const struct kind kind_get = { "get", 0, begin_get, end_get, leave_wait, NULL };
 
 /* ---- chunks ---- */
 
@@ -235,7 +235,7 @@ static int end_next(Call *c, PyObject *got, PyObject **result)
     return ret > 0 ? make_item(c, *result, result) : ret;
 }
 
-const struct kind kind_next = { "next", 0, begin_next, end_next, leave_wait };
+const struct kind kind_next = { "next", 0, begin_next, end_next, leave_wait, NULL };
 
 /* ---- what the classes are ---- */
 

@@ -221,7 +221,7 @@ static void leave_perform(Call *c)
     PyErr_Restore(type, exc, traceback);
 }
 
-const struct kind kind_perform = { "perform", 0, begin_perform, end_perform, leave_perform };
+const struct kind kind_perform = { "perform", 0, begin_perform, end_perform, leave_perform, NULL };
 
 /* describe_requests(op_type, fail, decode, release, refused, offsets): everything in `requests`, once. */
 static PyObject *describe_requests(PyObject *module, PyObject *args)

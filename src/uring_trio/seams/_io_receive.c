@@ -2,8 +2,9 @@
  *
  * A receive is usual where the socket's reader is set up to receive that many bytes into provided buffers, which a
  * `Receive` holds the addresses of; or where a socket that never had to wait has data now. Where much arrived, more is
- * likely to be there: such a receive tries first, and then waits for input, without memory for it. Everything else is
- * the coroutine's: another size, a flag, a deadline that is near, a scope that is cancelled, another run.
+ * likely to be there: such a receive tries first, and then waits for input, without memory for it. So does each of what
+ * is not received in the kernel: datagrams, `recvfrom`, `recv_into`. Everything else is the coroutine's: another size, a
+ * flag, a deadline that is near, a scope that is cancelled, another run.
  *
  * Invariants
  *  - An `Fd` whose `receive_size` is the very object that its `Receive` was aimed with has its reader set up as
@@ -22,13 +23,7 @@
 #define SIOCATMARK 0x8905
 #endif
 
-enum {
-    STREAMING = 16384,  /* as in uring_trio.core.buffers */
-    LENGTH_MAX = 0x7ffff000,
-};
-
-/* Not in the limited API, though every CPython exports it. */
-PyAPI_FUNC(int) _PyBytes_Resize(PyObject **, Py_ssize_t);
+enum { STREAMING = 16384 }; /* as in uring_trio.core.buffers */
 
 typedef struct {
     PyObject_HEAD
@@ -60,17 +55,6 @@ int near_deadline(Ticks *t, PyObject *op)
     return near;
 }
 
-/* How many bytes a call asks for; 0: not as many as a receive may. */
-static long long number_of(PyObject *size)
-{
-    int over;
-    long long number = PyLong_CheckExact(size) ? PyLong_AsLongLongAndOverflow(size, &over) : 0;
-    return number < 1 || over || number > LENGTH_MAX ? 0 : number;
-}
-
-/* What a call asks for, borrowed; NULL: it does not say. */
-static PyObject *size_of(Call *c) { return c->arg && c->arg != Py_None ? c->arg : c->method->usual; }
-
 /* How this socket receives in C, borrowed; NULL: not in this run. */
 static Receive *receive_of(Ticks *t, PyObject *sock, PyObject *owner)
 {
@@ -96,32 +80,6 @@ static int begin_waiting(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject
     *message = *field(r->op, io.at[O_PARK]);
     Py_INCREF(*message);
     return 1;
-}
-
-/* recv(2) without waiting: how many bytes, in c->data; or a negative errno. */
-static long receive_now(Call *c, int fd, Py_ssize_t size)
-{
-    PyObject *data = PyBytes_FromStringAndSize(NULL, size);
-    if (!data) {
-        PyErr_Clear();
-        return -EINTR; /* the coroutine finds out */
-    }
-    char *memory = PyBytes_AsString(data);
-    PyThreadState *state = PyEval_SaveThread();
-    long got = recv(fd, memory, (size_t)size, 0);
-    if (got < 0)
-        got = -errno;
-    PyEval_RestoreThread(state);
-    if (got < 0) {
-        Py_DECREF(data);
-        return got;
-    }
-    if (_PyBytes_Resize(&data, got) < 0) {
-        PyErr_Clear();
-        return -ENOMEM;
-    }
-    c->data = data;
-    return got;
 }
 
 /* Hands on to the coroutine what the kernel answered. */
@@ -156,14 +114,14 @@ static int at_mark(int fd)
     return !ioctl(fd, SIOCATMARK, &at) && at;
 }
 
-/* A flow of data: more is likely to be there already. */
-static int begin_streaming(Call *c, Ticks *t, Receive *r, PyObject *size, PyObject **message)
+/* Receives what is there, and waits for input where nothing is. Without `r` only the coroutine can wait. */
+static int begin_attempt(Call *c, Ticks *t, Receive *r, PyObject **message)
 {
-    long long most = number_of(size);
-    if (!most || *field(c->owner, io.at[F_RECEIVING]) != Py_None || !enter(c))
+    int fd = descriptor(*field(c->socket, io.at[S_PLAIN]));
+    if (fd < 0 || (c->owner && *field(c->owner, io.at[F_RECEIVING]) != Py_None) || !enter(c))
         return 0;
-    long got = receive_now(c, r->fd, (Py_ssize_t)most);
-    if (got == -EINTR)
+    long got = c->method->kind->attempt(c, fd);
+    if (got == -EINTR || (got == -EAGAIN && !r))
         return give_up(c);
     if (bump(task_here, t->at[T_CANCEL_POINTS]) < 0)
         PyErr_Clear();
@@ -195,10 +153,9 @@ static Receive *prepare(Call *c, Ticks *t, PyObject *size)
 static int begin_unowned(Call *c, Ticks *t, PyObject *size, PyObject **message)
 {
     int fd = descriptor(*field(c->socket, io.at[S_PLAIN]));
-    long long most = number_of(size);
-    if (!most || fd < 0 || !enter(c))
+    if (!number_of(size) || fd < 0 || !enter(c))
         return 0;
-    long got = receive_now(c, fd, (Py_ssize_t)most);
+    long got = attempt_receive(c, fd);
     if (got == -EAGAIN) {
         Receive *r = give_up(c) < 0 ? NULL : prepare(c, t, size);
         c->receive = (PyObject *)r;
@@ -231,15 +188,37 @@ static int begin_receive(Call *c, Ticks *t, PyObject **message)
     c->owner = owner;
     c->receive = (PyObject *)r;
     Py_INCREF(c->receive);
-    if (*field(c->socket, io.at[S_STREAMING]) == Py_True)
-        return begin_streaming(c, t, r, size, message);
+    if (*field(c->socket, io.at[S_STREAMING]) == Py_True || *field(owner, io.at[F_IN_KERNEL]) == Py_False)
+        return number_of(size) ? begin_attempt(c, t, r, message) : 0;
     return begin_waiting(c, t, r, size, message);
+}
+
+/* The forms that never receive in the kernel. */
+static int begin_other_form(Call *c, Ticks *t, PyObject **message)
+{
+    int from = c->method->kind == &kind_receive_from;
+    if (!c->arg || (from && !number_of(c->arg)) || !passes(t) || !(c->socket = socket_of(c)))
+        return 0;
+    int family = family_of(*field(c->socket, io.at[S_PLAIN]));
+    if (from && family != AF_INET && family != AF_INET6 && family != AF_UNIX)
+        return 0;
+    PyObject *owner = *field(c->socket, io.at[S_OWNER]);
+    if (owner == Py_None)
+        return begin_attempt(c, t, NULL, message);
+    if ((PyObject *)Py_TYPE(owner) != io.fd_type)
+        return 0;
+    Py_INCREF(owner);
+    c->owner = owner;
+    Receive *r = receive_of(t, c->socket, owner);
+    c->receive = (PyObject *)r;
+    Py_XINCREF(c->receive);
+    return begin_attempt(c, t, r, message);
 }
 
 /* The result of what did not wait. */
 static int end_streaming(Call *c, PyObject **result)
 {
-    if (c->data && (PyBytes_Size(c->data) || !c->method->all)) {
+    if (c->data && (!c->method->all || PyBytes_Size(c->data))) {
         *result = c->data;
         c->data = NULL;
         return 1;
@@ -258,7 +237,7 @@ static int end_polling(Call *c, Receive *r, PyObject **result)
         return go_on_with(c, -EBADF); /* closed since it was reported */
     if (reported < 0 || !(reported & (POLLIN | POLLERR | POLLHUP)) || at_mark(r->fd))
         return go_on_with(c, -EAGAIN);
-    long got = receive_now(c, r->fd, (Py_ssize_t)number_of(size_of(c)));
+    long got = c->method->kind->attempt(c, r->fd);
     if (got == -EAGAIN || got == -EINTR)
         return go_on_with(c, -EAGAIN);
     PyObject *more = got >= STREAMING ? Py_True : Py_False;
@@ -297,7 +276,13 @@ static int end_receive(Call *c, PyObject *got, PyObject **result)
     return 1;
 }
 
-const struct kind kind_receive = { "receive", 1, begin_receive, end_receive, NULL };
+const struct kind kind_receive = { "receive", 1, begin_receive, end_receive, NULL, attempt_receive };
+const struct kind kind_receive_from = {
+    "receive_from", 1, begin_other_form, end_receive, NULL, attempt_receive_from,
+};
+const struct kind kind_receive_into = {
+    "receive_into", 1, begin_other_form, end_receive, NULL, attempt_receive_into,
+};
 
 /* ---- the type ---- */
 

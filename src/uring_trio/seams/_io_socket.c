@@ -166,8 +166,8 @@ static int end_send_all(Call *c, PyObject *got, PyObject **result)
     return ret;
 }
 
-const struct kind kind_send = { "send", 1, begin_send, end_send, NULL };
-const struct kind kind_send_all = { "send_all", 1, begin_send, end_send_all, NULL };
+const struct kind kind_send = { "send", 1, begin_send, end_send, NULL, NULL };
+const struct kind kind_send_all = { "send_all", 1, begin_send, end_send_all, NULL, NULL };
 
 /* numbers(socket): what is read where the descriptor and the family of a socket of the standard library are expected. */
 static PyObject *read_numbers(PyObject *module, PyObject *plain)

@@ -50,7 +50,7 @@ _REQUEST = ("fields", "decode", "address", "paths", "name", "pins", "discard", "
 _SUBSCRIPTION = ("queue", "state", "task", "_taking", "park", "group", "_limit", "_merge", "coalescing")
 _GROUP = ("available", "size", "closed", "used", "on_return", "memory")
 _CHUNKS = ("_subscription", "_done", "_copy", "_inline", "_stream")
-_DESCRIPTOR = ("reader", "writer", "others", "_leaving", "receive_size", "receive", "receiving")
+_DESCRIPTOR = ("reader", "writer", "others", "_leaving", "receive_size", "receive", "receiving", "in_kernel")
 
 
 def compiled(
@@ -64,11 +64,12 @@ def compiled(
     usual: int | None = None,
     every: bool = False,
 ) -> Callable[[F], F]:
-    """A decorator of coroutine functions with one argument besides ``self``.
+    """A decorator of coroutine functions with one argument besides ``self``; ``send_to`` has two.
 
     Args:
-        kind: ``receive``, ``send``, ``send_all`` or ``accept``; ``get`` of subscriptions,
-            ``next`` of a stream's chunks; or ``perform``, which is a function.
+        kind: ``receive``, ``receive_from``, ``receive_into``, ``send``, ``send_all``, ``send_to`` or
+            ``accept``; ``get`` of subscriptions, ``next`` of a stream's chunks; or ``perform``, which is a
+            function.
         again: goes on after a result that is not usual, with self, the argument, the `Fd` (None for a
             send) and the result: a negative errno, or how much was sent.
         socket: the attribute that holds the socket; None: ``self`` is it.
