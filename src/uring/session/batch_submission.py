@@ -152,6 +152,6 @@ class BatchSubmission(Submission):
         self._hold(whole, ctx, slot)
         result = volley.queue(ctx)
         if result:
-            self._let_go(whole, ctx, slot)
+            self._undo_hold(whole, ctx, slot)
             raise self._refused(result)
         return ctx if type(ctx) is SQEContext else SQEContext(ctx)

@@ -221,7 +221,7 @@ class Submission(Requesting):
         result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)
         if result:
             if needs and ctx < _RESERVED:
-                self._let_go(op, ctx, slot)
+                self._undo_hold(op, ctx, slot)
             raise self._refused(result)
         return ctx  # type: ignore[return-value]
 
@@ -243,7 +243,7 @@ class Submission(Requesting):
             self._decoding.add(ctx)
             self._given.discard(op)
 
-    def _let_go(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
+    def _undo_hold(self, op: Op, ctx: int, slot: IndirectSQE | None) -> None:
         """Undoes `_hold` for a request that was not queued."""
         if slot is not None:
             slot.in_flight = False

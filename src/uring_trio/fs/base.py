@@ -74,7 +74,7 @@ class RingFile(Positional, trio.abc.AsyncResource):
     memory already only looks for a cancellation; the loop yields each time the buffer is filled.
 
     A call on a regular file that is cancelled either has done nothing or ends first and returns what it did.
-    On what can wait for ever (a FIFO, a terminal) calls can be cancelled at any time.
+    A call on a file that can wait without end (a FIFO, a terminal) can be cancelled at any time.
 
     Methods from `pread` on are the ring's own: they have explicit offsets, bypass the buffers, and any number
     of them may be under way at once. ``flush`` before you mix them with buffered writes.
@@ -150,7 +150,7 @@ class RingFile(Positional, trio.abc.AsyncResource):
 
     @exclusive
     async def flush(self) -> None:
-        """Hands what is buffered to the kernel; nothing, of an unbuffered file."""
+        """Writes the buffer to the kernel. An unbuffered file has none."""
         if self._unable():
             await self._refuse("flush")
             return
@@ -201,12 +201,12 @@ class RingFile(Positional, trio.abc.AsyncResource):
             try:
                 await file.drain()
             finally:
-                self._let_go()
+                self._close_descriptor()
 
     async def _flush(self) -> None:
         """Writes what is buffered, in this call's turn."""
 
-    def _let_go(self) -> None:
+    def _close_descriptor(self) -> None:
         """Closes the descriptor."""
         self._wrapped.close()
 

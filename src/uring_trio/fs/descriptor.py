@@ -332,7 +332,7 @@ class Descriptor:
                         return done
                     raise explained(self.manager, opcode, error_from_result(res), name_of(opcode))
         finally:
-            self.let_go()
+            self.end_use()
 
     def find_into(self, address: int, length: int, offset: int) -> int | None:
         """Reads what is in the page cache: the result of `read_cached` when it got something, else None."""
@@ -356,7 +356,7 @@ class Descriptor:
         try:
             return await perform(op)
         finally:
-            self.let_go()
+            self.end_use()
 
     def check_seekable(self) -> None:
         """Raises the error of pread(2) for a pipe: the ring's read would take its next bytes, whatever the
@@ -369,7 +369,7 @@ class Descriptor:
         wake its task: all of them, if the kernel may still be writing."""
         return sum(length if op.task is not None else max(op.res, 0) for op in self.mine)
 
-    def let_go(self) -> None:
+    def end_use(self) -> None:
         """Ends a call that ``users`` counts."""
         self.users -= 1
         if not self.users:

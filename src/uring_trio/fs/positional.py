@@ -266,7 +266,7 @@ class Positional(ABC):
         try:
             counts, interrupt = await run_volley(volley, name_of(opcode), (pins, numbers))
         finally:
-            self._file.let_go()
+            self._file.end_use()
         if interrupt is not None and not seams.CANCELLED.isdisjoint(counts):
             interrupt()
         for i, count in enumerate(counts):

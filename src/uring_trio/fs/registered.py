@@ -261,7 +261,7 @@ class RegisteredBuffer:
             finally:
                 file.active.discard(op)
                 pool._busy.discard(op)
-                file.let_go()
+                file.end_use()
                 if not pool._open:
                     pool._engine.release(op)
             if res < 0:

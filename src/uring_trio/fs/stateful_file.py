@@ -52,7 +52,7 @@ class StatefulFile(RingFile):
     def _take_to_threads(self) -> None:
         self._convey(final=False)
 
-    def _let_go(self) -> None:
+    def _close_descriptor(self) -> None:
         self._keeps = False
         self._wrapped.close()
         if self._stock.closefd:

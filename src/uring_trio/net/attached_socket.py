@@ -71,7 +71,7 @@ class AttachedSocket(seams.SocketType):
         self._streaming = False
         return owner
 
-    def _let_go(self) -> None:
+    def _end_operations(self) -> None:
         """Ends the operations in flight, which would keep the file open, and the waits for readiness."""
         self._owner = None
         fd = self._sock.fileno()

@@ -391,7 +391,7 @@ class RingSocket(AttachedSocket):
         super().close()
 
     def detach(self) -> int:
-        self._let_go()
+        self._end_operations()
         return super().detach()
 
     def shutdown(self, flag: int) -> None:
@@ -403,7 +403,7 @@ class RingSocket(AttachedSocket):
 
     @seams.closing
     def __exit__(self, *exc_info: Any) -> None:
-        self._let_go()
+        self._end_operations()
         super().__exit__(*exc_info)
 
 
