@@ -35,18 +35,19 @@ DOCTOR = ("-m", "uring")
 REFUSE = Path(__file__).parents[1] / "refuse.py"
 SETUP, ENTER, REGISTER = 425, 426, 427
 
-# Examines a ring of so many entries as a user without privileges, who may lock so many bytes. It becomes that
-# user after importing, as it may be unable to read this installation.
+# Examines a ring of so many entries as a user without privileges, who may lock so many bytes. It has no other
+# processes, whose memory would count too. It becomes that user after importing, as it may be unable to read
+# this installation.
 UNPRIVILEGED = """
 import json, os, resource, sys
 from uring.__main__ import examine
 
-entries, limit, nobody = int(sys.argv[1]), int(sys.argv[2]), 65534
+entries, limit, user = int(sys.argv[1]), int(sys.argv[2]), (1 << 20) + os.getpid()
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, limit))
 if os.geteuid() == 0:
     os.setgroups([])
-    os.setgid(nobody)
-    os.setuid(nobody)
+    os.setgid(user)
+    os.setuid(user)
 report = examine(entries)
 print(json.dumps(report))
 sys.exit(0 if report["usable"] else 1)
