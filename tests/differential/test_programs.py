@@ -20,6 +20,7 @@ PROGRAMS = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "200"))
 AT_ONCE = 20
 FOUND = (
     2781, 20230, 22630, 60335, 61138, 63834, 67851, 69104, 69262, 82033, 82220, 82484, 88043, 91998, 95114,
+    208649,
 )  # fmt: skip
 """Seeds that differed once."""
 

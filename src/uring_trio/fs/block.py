@@ -100,7 +100,8 @@ class BlockFile(StatefulFile):
 
     def _move(self, offset: int, whence: int) -> int:
         """Moves the kernel's position."""
-        self._file.begun = True
+        if offset or whence != 1:
+            self._file.begun = True
         return int(self._file.raw.seek(offset, whence))
 
     def _tell(self) -> int:
@@ -315,8 +316,8 @@ class BlockFile(StatefulFile):
     async def _flush_and_rewind(self) -> None:
         await self._flush_block()
         if self._readable:
-            if lead := self._lead():
-                self._move(-lead, 1)
+            # Even by nothing: if the descriptor is by now another's, which has no position, this is refused.
+            self._move(-self._lead(), 1)
             self._reset_read()
 
     async def _flush_block(self) -> None:

@@ -72,8 +72,7 @@ class Descriptor:
     def __init__(self, raw: io.FileIO) -> None:
         self.raw: io.FileIO = raw
         self.fd: int = raw.fileno()
-        mode = os.fstat(self.fd).st_mode
-        self.regular: bool = stat.S_ISREG(mode) or stat.S_ISBLK(mode)
+        self.regular: bool = self._is_regular()
         # With O_DIRECT a read waits for the device, whatever its flags.
         self.cached: bool = self.regular and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_DIRECT
         self.waits: bool = not self.regular
@@ -262,6 +261,8 @@ class Descriptor:
             if found >= 0:
                 return found
             done = -PART - found
+            if not self._is_regular():
+                return done
             address += done
             length -= done
         before = self.position() if opcode == WRITE and self.regular else 0
@@ -345,6 +346,11 @@ class Descriptor:
         """The kernel's position. Not by ``raw``, which learns from its first ``tell`` whether it is seekable:
         the standard library's file would not ask here."""
         return os.lseek(self.fd, 0, os.SEEK_CUR)
+
+    def _is_regular(self) -> bool:
+        """Whether it is a file with an end. Its number may be another file's by now."""
+        mode = os.fstat(self.fd).st_mode
+        return stat.S_ISREG(mode) or stat.S_ISBLK(mode)
 
     def stat(self) -> os.stat_result | None:
         """As `os.fstat`; None if it would have to be waited for."""

@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from abc import abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -54,7 +55,8 @@ class StatefulFile(RingFile):
 
     def _close_descriptor(self) -> None:
         self._keeps = False
-        self._wrapped.close()
+        with suppress(OSError):  # it has nothing to write, and where a seek is refused `_flush` has said so
+            self._wrapped.close()
         if self._stock.closefd:
             os.close(self._stock.fd)
 

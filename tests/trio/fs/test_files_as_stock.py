@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -110,3 +111,39 @@ def test_what_a_call_says_first_of_a_device_that_was_closed(
 
     kind = same(program)[0]
     assert kind in (io.UnsupportedOperation.__name__, OSError.__name__)
+
+
+@pytest.mark.parametrize("call", ["read", "readline", "peek", "read1"])
+def test_what_a_file_says_whose_descriptor_is_a_socket_by_now(path: Path, call: str) -> None:
+    path.write_bytes(b"data\n")
+
+    async def program(opened: Any) -> list[Any]:
+        file = await opened(path, "r+b")
+        near, far = socket.socketpair()
+        near.send(b"data\n")
+        os.dup2(far.fileno(), file.fileno())
+        said: list[Any] = []
+        with near, far:
+            for step in (getattr(file, call), file.aclose):
+                try:
+                    said.append(await step())
+                except OSError as error:
+                    said.append(str(error))
+        return said
+
+    assert same(program)
+
+
+def test_an_update_file_is_read_until_a_transfer_has_begun(path: Path) -> None:
+    """A look at where the file stands changes nothing: a read in a cancelled scope is cancelled."""
+    path.write_bytes(b"data\n")
+
+    async def main() -> bytes:
+        async with await open_file(path, "r+b") as file:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await file.peek()
+            assert scope.cancelled_caught
+            return await file.read()
+
+    assert uring_trio.run(main) == b"data\n"
