@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ from tests.property.support import (
     in_flight,
     receive,
     receives,
+    running,
     scripted_run,
     ticks,
     until,
@@ -200,6 +202,40 @@ def test_race_04_cancelled_receive_took_a_buffer(posted: bool, target_first: boo
             else:
                 assert isinstance(outcome.error, trio.Cancelled)
             assert len(manager.buffers.available) == manager.buffers.in_use
+
+    scripted_run(main)
+
+
+def test_a_close_ends_what_its_own_enter_retries() -> None:
+    """Deferred work that a close's enter runs may retry a receive, after its cancel has found nothing."""
+
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        left, right = socket.socketpair()
+        with left, right:
+            owner = Fd.open(manager, left.fileno())
+            async with trio.open_nursery() as nursery:
+                waits = Outcome()
+                nursery.start_soon(waits.run, owner.wait_readable, "recv")
+                busy = Busy(nursery, receive())
+                [request] = await in_flight(ring, left.fileno())
+                [other] = await in_flight(ring)
+                request.on_cancel = "uncancellable"
+                flush = ring.flush
+
+                def retrying(run_work: int) -> int:
+                    taken = flush(run_work)
+                    request.on_cancel = "cancel"
+                    return taken
+
+                ring.flush = retrying  # type: ignore[method-assign]
+                ring.complete(other, 5)
+                owner.close()
+                assert not running(ring, left.fileno())
+                await until(lambda: waits.done and busy.outcome.done)
+                assert isinstance(waits.error, trio.ClosedResourceError)
+                await ticks()
+                found = manager.statistics()
+                assert (found.cancels_requested, found.cancels_won) == (1, 1)
 
     scripted_run(main)
 

@@ -60,7 +60,7 @@ class Cancels:
         self.user_data: int = 0
         self.waiting: list[_Request] = []
         self.deferred: list[_Request] = []
-        self._asked: deque[_Request] = deque()  # what is answered next
+        self._asked: deque[_Request | None] = deque()  # what is answered next
         self.requested: int = 0
         self.won: int = 0
         self.lost: int = 0
@@ -96,28 +96,34 @@ class Cancels:
         """Cancels the operations and makes the kernel drop their references to the file at once.
 
         Entries still in the queue never reach the kernel; for the rest one enter carries the cancels and
-        runs the deferred work that ends them, so that a close that follows takes effect. Each is looked up
-        by its ``user_data``: by descriptor the kernel would look through all that is in flight, and find
-        what waits on duplicates too.
+        then runs the deferred work that ends them, so that a close that follows takes effect. A receive
+        whose data has arrived since the last enter is cancelled before that work would take it. Each is
+        looked up by its ``user_data``: by descriptor the kernel would look through all that is in flight,
+        and find what waits on duplicates too.
         """
         ring = self._ring
-        before = self.requested
+        asked = []
         for op in ops:
             if ring.unqueue(op.user_data) > 0:
                 self.unsent += 1
             else:
-                self.requested += 1
-                self.waiting.append((op.user_data, op.interrupt, _AGAIN))
-        if self.requested == before:
+                asked.append((op.user_data, op.interrupt, _AGAIN))
+        if not asked:
             if ring.eager:
                 ring.flush(0)
             return
-        if not ring.idle():
-            # A cancel does not find what deferred work is to retry.
-            ring.flush(1)
+        self.requested += len(asked)
+        self.waiting += asked
+        idle = ring.idle()
         self.send()
-        if ring.flush(1) >= 0 and self.waiting:
+        taken = ring.flush(1)
+        if taken >= 0 and self.waiting:
             self.send()  # what the queue had no room for
+            ring.flush(1)
+        elif not idle:
+            # Deferred work that this enter ran may have retried one, which its cancel did not find.
+            for user_data, _, _ in asked:
+                self._put(user_data, None)
             ring.flush(1)
 
     def take_deferred(self) -> list[_Request]:
@@ -144,10 +150,16 @@ class Cancels:
                 self.lost += again < _AGAIN
                 del self.waiting[0]
                 continue
-            if self._ring.put(self.user_data, _ASYNC_CANCEL, 0, -1, 0, target, 0, 0, 0, 0, 0) < 0:
+            if not self._put(target, request):
                 return
-            self._asked.append(request)
             del self.waiting[0]
+
+    def _put(self, target: int, request: _Request | None) -> bool:
+        """Queues one, if there is room. ``request``: what its answer is for; None: it is for nothing."""
+        if self._ring.put(self.user_data, _ASYNC_CANCEL, 0, -1, 0, target, 0, 0, 0, 0, 0) < 0:
+            return False
+        self._asked.append(request)
+        return True
 
     def answered(self, op: Operation, res: int, flags: int) -> None:
         """The kernel's answer to the oldest request that has none."""
@@ -156,8 +168,9 @@ class Cancels:
             self.won += 1
         elif res == -errno.EALREADY:
             self.running += 1
-        elif request is not None and request[2]:
+        elif request is not None:
             target, interrupt, again = request
-            self.waiting.append((target, interrupt, again - 1))
-        else:
-            self.lost += 1
+            if again:
+                self.waiting.append((target, interrupt, again - 1))
+            else:
+                self.lost += 1

@@ -75,6 +75,36 @@ async def test_a_listeners_address_is_free_at_once(submitted: bool, call: str) -
         assert can_bind(address)
 
 
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_data_that_comes_in_the_tick_of_a_close_is_not_received(kind: str) -> None:
+    """The peer sees a reset, because there was data that nobody has read."""
+
+    async def main() -> list[Any]:
+        near, far = await tcp_sockets() if kind == "tcp" else trio.socket.socketpair()
+        told: list[Any] = []
+
+        async def receive() -> None:
+            try:
+                told.append(await far.recv(100))
+            except trio.ClosedResourceError as exc:
+                told.append(str(exc))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive)
+            await wait_all_tasks_blocked()
+            near._sock.send(b"late")
+            far.close()
+        try:
+            told.append(near._sock.recv(1))
+        except ConnectionResetError:
+            told.append("reset")
+        near.close()
+        return told
+
+    stock = trio.run(main)
+    assert uring_trio.run(main) == stock == ["another task closed this fd", "reset"]
+
+
 # ---- a kernel that takes nothing now ----------------------------------------------------------------------
 
 
