@@ -268,6 +268,70 @@ async def flow(repeat: Repeat) -> None:
 
 
 @kind
+async def datagrams(repeat: Repeat) -> None:
+    """What is there already, and what a task waits for."""
+    near, far = (trio.socket.socket(type=trio.socket.SOCK_DGRAM) for _ in range(2))
+    with near, far:
+        await near.bind(("127.0.0.1", 0))
+        await far.connect(near.getsockname())
+        target, memory = far.getsockname(), bytearray(1000)
+
+        async def serve() -> None:
+            while True:
+                data, source = await near.recvfrom(1000)
+                await near.sendto(data, source)
+
+        async def operation() -> None:
+            await far.send(b"x" * 100)
+            await far.recv_into(memory)
+            await far.send(b"x" * 100)
+            await far.recv(1000)
+            await near.sendto(b"x", target)
+            await far.recvfrom(1000)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            await repeat.each(operation, 4)
+            nursery.cancel_scope.cancel()
+
+
+@kind
+async def datagrams_that_fail(repeat: Repeat) -> None:
+    near, far = (trio.socket.socket(type=trio.socket.SOCK_DGRAM) for _ in range(2))
+    with near, far:
+        await near.bind(("127.0.0.1", 0))
+        await far.connect(near.getsockname())
+        target = near.getsockname()
+        near.close()
+
+        async def operation() -> None:
+            for receive in (
+                lambda: far.recv(9),
+                lambda: far.recvfrom(9),
+                lambda: far.recv_into(bytearray(9)),
+            ):
+                await far.send(b"x")
+                with raises(ConnectionRefusedError):
+                    await receive()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(receive)
+                    await trio.lowlevel.checkpoint()
+                    await trio.lowlevel.checkpoint()
+                    nursery.cancel_scope.cancel()
+            await far.send(b"x")
+            with raises(ConnectionRefusedError):
+                await far.sendto(b"x", target)
+            with raises(OSError):
+                await far.sendto(bytes(70_000), target)
+            with raises(TypeError):
+                await far.sendto("text", target)
+            with raises(BufferError, TypeError):
+                await far.recv_into(b"constant")
+
+        await repeat.each(operation, 20)
+
+
+@kind
 async def socket_cancelled(repeat: Repeat) -> None:
     async with connected() as (near, _):
 
