@@ -80,7 +80,7 @@ async def with_trio(path: pathlib.Path) -> None:
 
 async def with_anyio(path: pathlib.Path) -> None:
     async with await any_open(path) as file:
-        assert type(file) is AsyncFile or isinstance(file, AsyncFile)
+        assert isinstance(file, AsyncFile)
         assert [line async for line in file] == ["one\n", "two\n"]
         await file.seek(0)
         assert await file.readlines() == ["one\n", "two\n"]
