@@ -1,38 +1,76 @@
-"""``python -m tests.faults.suite``: the tests, while io_uring_enter(2) fails again and again by ``strace``.
+"""``python -m tests.faults.suite``: the tests, while io_uring_enter(2) fails again and again, by `inject.c`.
 
 A failing enter changes nothing that a program sees: what is queued goes to the kernel with the next one. Left
-out are tests of what is submitted *at once*, in the step of the task that asks for it: a failed enter puts it
-off to the end of the tick, and they look before that.
+out are the tests of `LEFT_OUT`, each group with its reason, and `tests/property`, whose scripted ring refuses
+enters itself.
 
-    python -m tests.faults.suite                     the tests of Trio's side, EAGAIN at every 13th enter
+    python -m tests.faults.suite                     EAGAIN at every 13th enter of a process
     python -m tests.faults.suite --error EINTR --every 7 tests/trio/net
+    python -m tests.faults.suite --error SHORT       the kernel takes one entry where there are several
 """
 
 from __future__ import annotations
 
 import argparse
-import re
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.faults.__main__ import PASSING, build, number
+
 ROOT = Path(__file__).parents[2]
-FOLDERS = [f"tests/trio/{room}" for room in ("core", "net", "fs", "ipc", "multishot")]
-AT_ONCE = (
-    "tests/trio/core/test_cancels.py::test_each_close_cancels_what_waits_on_that_descriptor_alone",
-    "tests/trio/core/test_deadlines.py::test_busy_loop_leaves_data_after_the_deadline_in_the_socket",
-    "tests/trio/core/test_deadlines.py::test_busy_loop_leaves_data_before_trios_own_deadline_in_the_socket",
-    "tests/trio/core/test_perform.py::test_the_file_is_held_from_the_call_on",
-    "tests/trio/net/test_socket_receive.py::test_ending_the_socket_wakes_the_receiver",
-    "tests/trio/net/test_socket_close.py::test_a_listeners_address_is_free_at_once",
-    # What gathers in the socket depends on when the wait before it ends.
-    "tests/trio/net/test_chunks.py::test_bundles_fill_several_buffers_at_once",
-    "tests/trio/net/test_receive_coalescing.py::test_a_bundle_has_what_gathered",
-    # It enters a second ring by hand, and looks at what that gave.
-    "tests/trio/core/test_cancels.py::test_race_07_a_completion_of_a_former_use_is_dropped",
-)
+FIRST = 7
+"""The first enter of a process that fails."""
+
+PLAYED = ["tests/trio", "tests/kernel", "tests/differential", "tests/apps", "tests/stress/test_storm.py"]
+LEFT_OUT = {
+    "They look at what is submitted at once, before the enter that follows the failed one.": [
+        "tests/trio/core/test_cancels.py::test_each_close_cancels_what_waits_on_that_descriptor_alone",
+        "tests/trio/core/test_deadlines.py::test_busy_loop_leaves_data_after_the_deadline_in_the_socket",
+        "tests/trio/core/test_deadlines.py::test_busy_loop_leaves_data_before_trios_own_deadline_in_the_socket",
+        "tests/trio/core/test_perform.py::test_the_file_is_held_from_the_call_on",
+        "tests/trio/net/test_socket_receive.py::test_ending_the_socket_wakes_the_receiver",
+        "tests/trio/net/test_socket_close.py::test_a_listeners_address_is_free_at_once",
+        "tests/kernel/test_ends.py::test_a_wait_that_is_refused_does_not_end_a_chain",
+        "tests/kernel/test_registration.py::test_sync_cancel",
+        "tests/kernel/test_registration.py::test_sync_cancel_has_a_limit",
+        "tests/kernel/test_ring_requests.py::test_a_chain_with_a_request_that_cannot_be_sent_queues_nothing",
+        "tests/kernel/test_ring_requests.py::test_link_timeout_needs_a_value_of_its_own",
+        "tests/kernel/test_ring_submission.py::test_wait_takes_as_many_as_asked_for",
+    ],
+    "What gathers in the socket depends on when the wait before it ends.": [
+        "tests/trio/net/test_chunks.py::test_bundles_fill_several_buffers_at_once",
+        "tests/trio/net/test_receive_coalescing.py::test_a_bundle_has_what_gathered",
+    ],
+    "They fill the queue of a ring. PoolExhausted or EBUSY says that the kernel takes nothing.": [
+        "tests/kernel/test_counting.py::test_many_values_at_once",
+        "tests/kernel/test_methods_files.py::test_many_requests_of_many_threads_lose_nothing",
+        "tests/kernel/test_registration.py::test_resize",
+        "tests/kernel/test_requests.py::test_requests_waited_for_in_any_order",
+        "tests/kernel/test_requests.py::test_submit_all",
+        "tests/kernel/test_requests_compiled.py::test_many_that_have_gone_leave_nothing_to_the_next",
+        "tests/kernel/test_ring_submission.py::test_a_batch_as_one_has_one_completion_and_a_list_of_results",
+        "tests/kernel/test_ring_submission.py::test_batches",
+        "tests/kernel/test_ring_submission.py::test_chains_at_once",
+        "tests/kernel/test_ring_submission.py::test_more_than_the_queue_holds",
+        "tests/kernel/test_ring_submission.py::test_overflow_loses_nothing",
+        "tests/kernel/test_ring_submission.py::test_submit_many",
+        "tests/kernel/test_volley.py::test_one_completion_also_when_the_queue_is_smaller",
+        "tests/kernel/test_volley.py::test_others_come_between",
+    ],
+    "A short submission cuts a chain: the kernel runs the part that it took, and the rest by itself.": [
+        "tests/kernel/test_ring_modes.py::test_chains_and_cancelling",
+    ],
+    "They enter a ring by hand, or script its answers, and look at what the next enter gives.": [
+        "tests/kernel/test_refused_enters.py",
+        "tests/trio/core/test_cancels.py::test_race_07_a_completion_of_a_former_use_is_dropped",
+    ],
+    "It plays other tests once more, also those that are left out.": [
+        "tests/kernel/test_parity_proved.py",
+    ],
+}
 
 
 def main() -> None:
@@ -42,25 +80,26 @@ def main() -> None:
         description=__doc__.split(":", 1)[1],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--error", default="EAGAIN", help="what the enters fail with (EAGAIN)")
+    parser.add_argument(
+        "--error", default="EAGAIN", choices=PASSING, help="what the enters fail with (EAGAIN)"
+    )
     parser.add_argument("--every", type=int, default=13, help="which enters fail (every 13th)")
     args, words = parser.parse_known_args()
-    strace = shutil.which("strace")
-    if strace is None:
-        parser.error("there is no strace (Debian, Ubuntu: apt-get install strace)")
-    with tempfile.NamedTemporaryFile() as log:
-        inject = f"inject=io_uring_enter:error={args.error}:when=7+{args.every}"
+    with tempfile.TemporaryDirectory() as folder:
+        failed = Path(folder, "failed")
+        failed.write_bytes(bytes(8))
+        faults = f"{number(args.error)} {FIRST} {args.every} {failed}"
         status = subprocess.run(
-            [strace, "-f", "--seccomp-bpf", "-q", "-e", "trace=io_uring_enter", "-e", inject, "-o", log.name]
-            + [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-            + [f"--deselect={test}" for test in AT_ONCE]
-            + (words or FOLDERS),
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+            + [f"--deselect={test}" for tests in LEFT_OUT.values() for test in tests]
+            + (words or PLAYED),
             cwd=ROOT,
+            env={**os.environ, "LD_PRELOAD": build(folder), "FAULTS": faults},
             check=False,
         ).returncode
-        failed = len(re.findall(r"\(INJECTED\)$", Path(log.name).read_text(), re.MULTILINE))
-    print(f"{failed} enters failed with {args.error}")
-    sys.exit(status or (0 if failed else "no enter failed"))
+        count = int.from_bytes(failed.read_bytes(), sys.byteorder)
+    print(f"{count} enters failed with {args.error}")
+    sys.exit(status or (0 if count else "no enter failed"))
 
 
 if __name__ == "__main__":

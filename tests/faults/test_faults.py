@@ -1,13 +1,16 @@
-"""Faults in the system calls of the shim, in processes of their own: a part of ``python -m tests.faults``."""
+"""Failing system calls of the shim, in processes of their own: parts of `tests.faults`, and its suite."""
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 
 import pytest
 
-from tests.faults.__main__ import begin
+from tests.faults.__main__ import PASSING, begin
 from tests.faults.programs import PROGRAMS
+from tests.faults.suite import LEFT_OUT, ROOT
 
 pytestmark = pytest.mark.ring
 
@@ -40,3 +43,22 @@ def test_a_deadline_ends_a_run_whose_ring_cannot_be_entered() -> None:
     done = begin(["--refused"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert "cancelled True, then ended" in done.stdout
+
+
+@pytest.mark.parametrize("name", [name for names in LEFT_OUT.values() for name in names])
+def test_what_the_suite_leaves_out_is_there(name: str) -> None:
+    path, _, function = name.partition("::")
+    assert f"def {function}" in (ROOT / path).read_text()
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_the_suite_says_how_many_enters_failed(error: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.suite", "--error", error, "tests/kernel/test_requests.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(rf"^[1-9]\d* enters failed with {error}$", done.stdout, re.MULTILINE)
