@@ -6,6 +6,7 @@ import select
 import socket
 import tempfile
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -94,6 +95,20 @@ async def chunks() -> Any:
     return sorted(got)
 
 
+async def direct() -> Any:
+    """A listener and a connection in slots of the ring's table."""
+    async with trio.open_nursery() as nursery:
+        listener = await nursery.start(partial(uring_trio.listen_tcp, "127.0.0.1", 0, direct=True))
+        async with (
+            await uring_trio.open_tcp_stream(*listener.address) as near,
+            await listener.accept() as far,
+        ):
+            await near.send_all(b"bytes")
+            got = bytes(await far.receive_some())
+        nursery.cancel_scope.cancel()
+    return got
+
+
 async def files() -> Any:
     """Paths, a file, many reads as one, a copy."""
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +184,7 @@ def player(program: Callable[[], Awaitable[Any]], ring: RingOptions) -> Callable
 
 PROGRAMS: dict[str, Callable[[], Any]] = {
     f"{program.__name__}{kind}": player(program, ring)
-    for program in (sockets, cancels, chunks, files, many)
+    for program in (sockets, cancels, chunks, direct, files, many)
     for kind, ring in (
         ("", RingOptions(deadlines="link")),
         ("-small", SMALL),

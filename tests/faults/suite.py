@@ -60,8 +60,9 @@ LEFT_OUT = {
         "tests/kernel/test_volley.py::test_one_completion_also_when_the_queue_is_smaller",
         "tests/kernel/test_volley.py::test_others_come_between",
     ],
-    "A short submission cuts a chain: the kernel runs the part that it took, and the rest by itself.": [
+    "A short submission cuts a chain: the part that the kernel took runs in a worker, the rest by itself.": [
         "tests/kernel/test_ring_modes.py::test_chains_and_cancelling",
+        "tests/trio/core/test_workers.py::test_slow_readers_cost_no_thread",
     ],
     "They enter a ring by hand, or script its answers, and look at what the next enter gives.": [
         "tests/kernel/test_refused_enters.py",

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.ring
         "sockets-small",
         "cancels-python",
         "chunks-small",
+        "direct",
         "files-python",
         "many",
         "guest",
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.ring
 def test_faults(name: str) -> None:
     assert name in PROGRAMS
     done = begin(
-        ["--only", name, "--step", "1" if name.startswith(("guest", "ring")) else "3"],
+        ["--only", name, "--step", "1" if name.startswith(("direct", "guest", "ring")) else "3"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -1,7 +1,8 @@
 """Listeners whose sockets are direct descriptors, see `uring_trio.net.direct_stream`.
 
-A listener is set up by one submission: socket, options, bind, listen, each linked to the one before. It
-accepts into free slots of the table.
+A listener is set up by operations one after the other: socket, options, bind, listen. They are not linked: a
+kernel that is short of memory takes a part of a chain, and the rest starts without waiting for that part.
+Accepted sockets go into free slots of the table.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from uring.errors import error_from_result
 from .. import seams
 from ..core.engine import Engine, current
 from ..core.fd import Fd
-from ..core.perform import perform, run_volley
+from ..core.perform import perform
 from ..core.restrictions import check
 from ..multishot.subscription import Subscription
 from .bind_errors import advise
@@ -36,8 +37,6 @@ __all__ = ["DirectListener", "open_direct_listener"]
 
 _ACCEPT = int(abi.IORING_OP_ACCEPT)
 _FIXED = int(abi.IOSQE_FIXED_FILE)
-_LINK = int(abi.IOSQE_IO_LINK)
-_ECANCELED = -errno.ECANCELED
 _ANY_SLOT = -1
 
 
@@ -114,7 +113,7 @@ class DirectListener(trio.abc.Listener[DirectStream]):
 async def open_direct_listener(
     family: int, address: Any, backlog: int, options: list[tuple[int, int, int]]
 ) -> DirectListener:
-    """Socket, options (level, name, value), bind and listen, in one submission.
+    """Socket, options (level, name, value), bind and listen.
 
     Raises:
         OSError: the message names the stage and the address.
@@ -122,7 +121,7 @@ async def open_direct_listener(
     engine = current()
     slots = Slots.of(engine)
     slot = slots.reserve()
-    chain = [
+    steps = [
         ops.socket_direct(family, _stdlib.SOCK_STREAM, file_index=slot),
         *(ops.setsockopt(slot, *option, fixed_file=True) for option in options),
         ops.bind(slot, family, address, fixed_file=True),
@@ -130,7 +129,7 @@ async def open_direct_listener(
         ops.fixed_fd_install(slot),  # only a descriptor can be asked for its address
     ]
     try:
-        fd = await _run_chain(engine, chain, address)
+        fd = await _run(engine, steps, address)
     except BaseException:
         slots.empty(slot)
         raise
@@ -138,32 +137,15 @@ async def open_direct_listener(
         return DirectListener(engine, slot, family, sock.getsockname())
 
 
-async def _run_chain(engine: Engine, chain: Sequence[Op], address: Any) -> int:
-    """Runs operations one after the other, each linked to the next; returns the result of the last one."""
-    ring: Any = engine.ring
-    if ring.pending + len(chain) > ring.sq_entries:
-        ring.flush(0)
-    if ring.pending + len(chain) <= ring.sq_entries:
-        volley = engine.volley(ring, len(chain))
-        volley.set([op.with_flags(_LINK).fields for op in chain[:-1]] + [chain[-1].fields])
-        results, interrupt = await run_volley(volley, "listen_direct", [op.pins for op in chain])
-    else:
-        # The queue cannot take the chain as a whole, and what is submitted in parts is not linked.
-        results, interrupt = [], None
-        for op in chain:
-            results.append(await _result(op))
-            if results[-1] < 0:
-                break
-    if min(results) >= 0:
-        return results[-1]
-    # The members after one that failed are cancelled, and all members of a chain where one is refused.
-    own = (i for i, res in enumerate(results) if res < 0 and res != _ECANCELED)
-    failed = next(own, next(i for i, res in enumerate(results) if res < 0))
-    if interrupt is not None and results[failed] == _ECANCELED:
-        interrupt()
-    check(engine, chain[failed].fields[0], results[failed])
-    error = error_from_result(results[failed], chain[failed].name.removesuffix("_direct"), None, address)
-    raise advise(error, address)
+async def _run(engine: Engine, steps: Sequence[Op], address: Any) -> int:
+    """Runs operations one after the other; returns the result of the last one."""
+    result = 0
+    for op in steps:
+        result = await _result(op)
+        if result < 0:
+            check(engine, op.fields[0], result)
+            raise advise(error_from_result(result, op.name.removesuffix("_direct"), None, address), address)
+    return result
 
 
 async def _result(op: Op) -> int:

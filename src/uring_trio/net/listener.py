@@ -143,8 +143,8 @@ async def listen_tcp(
         dual_stack: whether an IPv6 socket takes IPv4 connections too; by default where ``host`` is None.
         reuse_port: other sockets may listen on the same address, in this process and in others of this user;
             the kernel spreads connections over them.
-        direct: the listener is a `DirectListener`, set up by one submission. It and its connections are in
-            the ring's own table and take no descriptors of the process.
+        direct: the listener is a `DirectListener`. It and its connections are in the ring's own table
+            and take no descriptors of the process.
         task_status: given by ``nursery.start``, which returns the listener.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Direct descriptors: listeners set up by one submission, streams over slots of the ring's table."""
+"""Direct descriptors: listeners in slots of the ring's table, streams over other slots."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def slots_taken(most: int = 64) -> Any:
     return count()
 
 
-async def test_one_submission_sets_a_listener_up() -> None:
+async def test_an_entry_for_each_step_sets_a_listener_up() -> None:
     async with listening():
         pass
     await wait_all_tasks_blocked()
