@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import resource
@@ -9,11 +10,11 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 """Seconds after which a test has failed that waits for something else."""
 PBUF_STATUS = 26
+SIOCOUTQNSD = 0x894B
 SMALL = uring_trio.RingOptions(entries=2, cq_entries=2, buffers=2, buffer_size=64)
 INTERNAL_SLOTS = 4
 """Slots of every run: cancels, linked timeouts, the wake-up and readiness."""
@@ -237,12 +239,28 @@ def threads() -> set[int]:
     return set(map(int, os.listdir("/proc/self/task")))
 
 
-def fill_now(sock: socket.socket, *to: Any) -> None:
-    """Sends zeros on a plain socket until it takes no more."""
+def fill_now(sock: socket.socket) -> None:
+    """Sends zeros on a plain socket until it takes no more, and nothing is on its way.
+
+    A peer over TCP acknowledges the last of it up to 40 ms later, and then there is room again.
+    """
     sock.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            sock.sendto(bytes(1 << 16), *to) if to else sock.send(bytes(1 << 16))
+    full = False
+    while not full:
+        full = not on_its_way(sock)
+        with suppress(BlockingIOError):
+            while sock.send(bytes(1 << 16)):
+                full = False
+
+
+def on_its_way(sock: socket.socket) -> bool:
+    """Whether the peer has yet to acknowledge something over TCP."""
+    if sock.family == socket.AF_UNIX:
+        return False
+    unacknowledged, unsent = (
+        fcntl.ioctl(sock, request, bytes(4)) for request in (termios.TIOCOUTQ, SIOCOUTQNSD)
+    )
+    return unacknowledged != unsent
 
 
 def tcp_pair(size: int = 0) -> tuple[socket.socket, socket.socket]:
