@@ -108,7 +108,7 @@ class Feed(Lender):
 
     @property
     def pages(self) -> int:
-        """The size of the memory."""
+        """How many pages the memory has."""
         return self.queue.area.nbytes // mmap.PAGESIZE
 
     @property
