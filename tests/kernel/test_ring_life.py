@@ -40,7 +40,7 @@ def in_thread(function):
 
 def test_completions_that_the_kernel_dropped_are_told(ring):
     """It drops some only when it has no memory, which a test cannot arrange: its answer is scripted."""
-    ring._cycle = lambda timeout: -errno.EBADR
+    ring._reap = lambda timeout: -errno.EBADR
     with pytest.raises(uring.CQOverflow, match="dropped"):
         ring.wait()
 

@@ -17,10 +17,8 @@ static inline void account(struct ur_ring *r, const struct ur_cqe *cqe)
     int more = (cqe->flags & CQE_F_MORE) != 0;
     if (unowned(cqe->user_data))
         return;
-    if (r->idents && !discount(r, cqe->user_data, more)) {
-        r->strays++;
-        return;
-    }
+    if (r->idents && !discount(r, cqe->user_data, more))
+        return; /* nothing was queued under it */
     r->inflight -= !more;
 }
 
@@ -156,14 +154,12 @@ static int look_first(struct ur_ring *r, uint32_t to_submit, uint32_t flags, dou
     return *timeout > 0 ? 0 : -ETIME;
 }
 
-int ur_cycle(struct ur_ring *r, double timeout)
+/* A cycle behind the first n completions of ring->out. */
+static inline int cycle(struct ur_ring *r, uint32_t n, double timeout)
 {
-    if (r->fd < 0)
-        return -EBADF;
-    r->ended_count = 0;
-    uint32_t n = 0, to_submit = unsubmitted(r), sq_flags;
+    uint32_t to_submit = unsubmitted(r), sq_flags;
     store_release(r->sq_ktail, r->sq_tail);
-    int ready = *r->cq_head != load_acquire(r->cq_tail), ret = 0;
+    int ready = n || *r->cq_head != load_acquire(r->cq_tail), ret = 0;
 
     if (!to_submit && (ready || timeout == 0) && !(load_acquire(r->sq_flags) & (SQ_TASKRUN | SQ_CQ_OVERFLOW))) {
         if (!ready)
@@ -187,7 +183,7 @@ int ur_cycle(struct ur_ring *r, double timeout)
             ret = enter_and_wait(r, unsubmitted(r), flags, timeout);
         }
     }
-    n = drain(r, 0);
+    n = drain(r, n);
     /* One enter runs at most about twenty deferred completions: go on until dry. */
     for (int rounds = 0; rounds < DRAIN_ROUNDS && n < r->out_cap; rounds++) {
         sq_flags = load_acquire(r->sq_flags);
@@ -204,6 +200,43 @@ int ur_cycle(struct ur_ring *r, double timeout)
     if (r->lost)
         return -EBADR;
     return ret < 0 && ret != -ETIME ? ret : 0;
+}
+
+int ur_cycle(struct ur_ring *r, double timeout)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    r->ended_count = 0;
+    return cycle(r, 0, timeout);
+}
+
+int ur_reap(struct ur_ring *r, double timeout)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    uint32_t n = r->unseen_end - r->unseen_at;
+    if (n && r->unseen_at)
+        memmove(r->out, r->out + (size_t)r->unseen_at * r->out_size, (size_t)n * r->out_size);
+    r->unseen_at = 0;
+    r->unseen_end = n;
+    /* Each completion that is moved ends one value at most. Memory under values forgotten here is kept for longer. */
+    if (r->ended_count > r->out_cap)
+        r->ended_count = r->out_cap;
+    int ret = cycle(r, n, timeout);
+    if (ret > 0)
+        r->unseen_end = (uint32_t)ret;
+    return ret;
+}
+
+int ur_seen(struct ur_ring *r, uint32_t n)
+{
+    if (r->fd < 0)
+        return -EBADF;
+    if (n > r->unseen_end - r->unseen_at)
+        return -EINVAL;
+    r->unseen_at += n;
+    r->seen += n;
+    return 0;
 }
 
 int ur_end_unsent(struct ur_ring *r, uint64_t instead)

@@ -75,7 +75,7 @@ int ur_track(struct ur_ring *r)
 {
     r->ident_bits = 8;
     r->idents = calloc(1u << r->ident_bits, sizeof *r->idents);
-    r->ended = calloc(r->out_cap, sizeof *r->ended);
+    r->ended = calloc(2ull * r->out_cap, sizeof *r->ended);
     if (r->idents && r->ended)
         return 0;
     free(r->idents);
@@ -103,6 +103,8 @@ int ur_settle(struct ur_ring *r, uint64_t user_data)
     if (--ident->count)
         return 0;
     ident_remove(r, ident);
+    if (r->ended_count < 2 * r->out_cap)
+        r->ended[r->ended_count++] = user_data;
     return 1;
 }
 

@@ -61,18 +61,22 @@ typedef struct {
     uint64_t mask, used;
 } Table;
 
-/* `ur_put_packed` of the shim, which is another extension. */
+/* `ur_put_packed`, `ur_count` and `ur_settle` of the shim, which is another extension. */
 typedef int put_copy(struct ur_ring *, uint64_t, uint64_t);
+typedef int of_value(struct ur_ring *, uint64_t);
 
 /* The part of a ring that is in C; the base of its class. */
 typedef struct {
     PyObject_HEAD
     struct ur_ring *ring;  /* NULL before `_attach` */
     put_copy *put_packed;
+    of_value *count, *settle;
     PyObject *kernel;      /* keeps the ring where it is */
     PyObject *requests, *plain, *guarded, *linking;
+    PyObject *backlog, *held, *slots, *decoding, *given, *renamed, *batches;
     long long owner;
-    unsigned long long serial;
+    unsigned long long serial, late;
+    int waking;            /* messages on the way that only wake the owner */
     char chain, drained;
 } Queue;
 
@@ -88,7 +92,7 @@ extern const size_t kind_count;
 /* The usual case of a function: 1, and `*result` is a new reference; 0: nothing was done, and the function does it;
  * -1: an exception is set. `n` counts the positional arguments; the values of `keywords` follow them. */
 typedef int usual_case(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
-usual_case usual_result, usual_done, usual_request, usual_many, usual_deliver;
+usual_case usual_result, usual_done, usual_request, usual_many, usual_collect, usual_release;
 int usual_operation(const struct kind *kind, PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result);
 int is_shortcut(PyObject *obj, usual_case *usual); /* whether it is the one with this usual case */
 
@@ -96,14 +100,17 @@ int is_shortcut(PyObject *obj, usual_case *usual); /* whether it is the one with
 Request *request_of(PyObject *ring, uint64_t value, PyObject *op);
 /* A request of a kind, without an Op: a new reference, in flight and in no table. */
 Request *request_bare(PyObject *ring, uint64_t value, const struct kind *kind);
-/* Takes a completion: 0, and `*told` is a new reference, as in the request, or NULL; -1: an exception is set. `number`
- * is `res`, or NULL. */
-int request_complete(Request *request, PyObject *number, int32_t res, uint32_t flags, PyObject **told);
+/* How to read a result, as uring.contexts.requests.meaning_of: 0, and `*told` is a new reference, or NULL where the
+ * number is all; -1: an exception is set. It changes nothing, and may run any code. */
+int request_meaning(Request *request, int32_t res, PyObject **told);
+/* Takes a completion. `number` is `res`, or NULL; `told` is its meaning. */
+void request_complete(Request *request, PyObject *number, PyObject *told, int32_t res, uint32_t flags);
 /* Ends it and releases its memory. */
 void request_end(Request *request);
 
 int table_add(Table *table, Request *request);           /* 0, or -1 and an exception */
 Request *table_take(Table *table, uint64_t value);        /* the table's reference, or NULL */
+Request *table_look(const Table *table, uint64_t value);  /* borrowed, or NULL */
 void table_expect(const Table *table, uint64_t value);    /* fetches it into the cache: its take comes soon */
 
 int load_request(PyObject *module), load_table(PyObject *module), load_queue(PyObject *module);

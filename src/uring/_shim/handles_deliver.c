@@ -1,14 +1,23 @@
-/* Completions of 16 bytes as objects, as `uring.session.delivery` makes them of a cycle. */
+/* The completions of a ring as objects, as `uring.session.delivery` makes them.
+ *
+ * Invariants
+ *  - A signal's handler may raise, and may wait on this ring, wherever code of Python runs: in a decoder here, and between
+ *    any two calls of a wait. So a completion is passed in ring->out only when nothing can fail any more, and is in the
+ *    backlog when the call returns.
+ *  - What is in flight is released after the completions that end it were passed.
+ */
 #include "handles.h"
 
 enum {
-    AT_ONCE = 128,
     MORE = 2,
     AHEAD = 2, /* what the kernel copied has driven the requests out of the cache */
 };
 
+static const uint64_t WAKE = UINT64_MAX;
+
 static newfunc tuple_new; /* NULL where an instance may be filled in by hand */
 static size_t items_at;   /* where the items lie in a tuple */
+static PyObject *s_told, *s_settle_batches, *s_res, *s_in_flight, *s_op;
 
 /* A new instance of a class of tuples by its constructor; takes the reference to its items. */
 static PyObject *construct(PyTypeObject *kind, PyObject *plain)
@@ -38,69 +47,269 @@ static inline PyObject *completion(PyTypeObject *kind, PyObject *const *items, P
     return tuple_new ? construct(kind, made) : made;
 }
 
-/* One completion as a new reference; ends its request. */
-static PyObject *deliver(Table *requests, PyTypeObject *kind, const struct ur_cqe *cqe)
+/* What belongs to a completion: new references, or NULL where it has none. */
+struct parts {
+    Request *request;
+    PyObject *number, *told;
+    PyObject *slot, *own; /* of one without a request: its slot, and the own value of a poll under another one */
+};
+
+/* A completion as an object, a new reference. It takes the references to the number and the request. */
+static inline PyObject *as_tuple(PyTypeObject *kind, const struct ur_cqe32 *cqe, int wide, const struct parts *parts)
 {
-    Request *r = table_take(requests, cqe->user_data); /* its reference goes into the completion */
-    PyObject *told = NULL;
-    if (r && (cqe->flags & MORE) && table_add(requests, r) < 0) {
-        Py_DECREF(r);
-        return NULL;
+    PyObject *items[7] = { PyLong_FromUnsignedLongLong(cqe->user_data), parts->number,
+                           PyLong_FromUnsignedLong(cqe->flags) };
+    PyObject *told = parts->told, *r = (PyObject *)parts->request;
+    Py_ssize_t n = 3;
+    if (wide || told) {
+        items[n++] = PyLong_FromUnsignedLongLong(cqe->big_cqe[0]);
+        items[n++] = PyLong_FromUnsignedLongLong(cqe->big_cqe[1]);
+        if (r || told)
+            items[n++] = Py_NewRef(told ? told : Py_None);
     }
-    PyObject *number = PyLong_FromLong(cqe->res);
-    if (r && request_complete(r, number, cqe->res, cqe->flags, &told) < 0) {
-        Py_XDECREF(number);
-        Py_DECREF(r);
-        return NULL;
-    }
-    PyObject *items[7] = { PyLong_FromUnsignedLongLong(cqe->user_data), number,
-                           PyLong_FromUnsignedLong(cqe->flags), (PyObject *)r };
-    if (r && !told)
-        return completion(kind, items, 4);
-    if (!r)
-        return completion(kind, items, 3);
-    items[3] = PyLong_FromLong(0);
-    items[4] = PyLong_FromLong(0);
-    items[5] = told;
-    items[6] = (PyObject *)r;
-    return completion(kind, items, 7);
+    if (r)
+        items[n++] = r;
+    return completion(kind, items, n);
 }
 
-/* _deliver(kind, n): the completions of the last cycle. */
-int usual_deliver(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+/* Finds the parts of a completion without a request: 1; 0: it is late, or only wakes the thread; -1: an exception is
+ * set. */
+static int is_known(Queue *q, const struct ur_cqe32 *cqe, struct parts *parts)
 {
-    if (n != 3 || keywords || !PyType_Check(args[1]) || !PyObject_TypeCheck(args[0], queue_type))
+    if (cqe->user_data == WAKE && q->waking)
         return 0;
-    Queue *q = (Queue *)args[0];
+    uint64_t mode = cqe->user_data >> 62;
+    int pooled = mode == 1 || mode == 2;
+    if (!pooled && cqe->res >= 0 && !PySet_Size(q->decoding) && !PyDict_Size(q->renamed))
+        return 1;
+    PyObject *key = PyLong_FromUnsignedLongLong(cqe->user_data);
+    if (!key)
+        return -1;
+    int known = 1;
+    parts->own = Py_XNewRef(PyDict_GetItemWithError(q->renamed, key));
+    if (pooled) {
+        parts->slot = Py_XNewRef(PyDict_GetItemWithError(q->slots, key));
+        known = parts->slot != NULL;
+    }
+    if (known && (cqe->res < 0 || PySet_Contains(q->decoding, key) > 0)) {
+        parts->told = PyObject_CallMethodObjArgs((PyObject *)q, s_told, key, parts->number, NULL);
+        known = parts->told ? 1 : -1;
+        if (parts->told == Py_None)
+            Py_CLEAR(parts->told);
+    }
+    Py_DECREF(key);
+    return known;
+}
+
+/* Passes a completion for which all is ready. */
+static void pass(Queue *q, const struct ur_cqe32 *cqe, const struct parts *parts)
+{
+    Request *r = parts->request, *held = NULL;
+    int last = !(cqe->flags & MORE);
+    q->ring->unseen_at++;
+    q->ring->seen++;
+    if (parts->own && last)
+        q->settle(q->ring, PyLong_AsUnsignedLongLong(parts->own));
+    if (parts->slot && last)
+        PyObject_SetAttr(parts->slot, s_res, parts->number);
+    if (r && last)
+        held = table_take((Table *)q->requests, r->value);
+    if (r)
+        request_complete(r, parts->number, parts->told, cqe->res, cqe->flags);
+    Py_XDECREF((PyObject *)held);
+}
+
+/* Takes the next completion: 0, and `*made` is a new reference, or NULL where there is nothing to hand out; -1: an
+ * exception is set, and the completion stays. */
+static int take_next(Queue *q, PyTypeObject *kind, PyObject **made)
+{
+    struct ur_ring *ring = q->ring;
+    int wide = ring->out_size == sizeof(struct ur_cqe32);
+    struct ur_cqe32 cqe = { 0 };
+    const uint8_t *at = ring->out + (size_t)ring->unseen_at * ring->out_size;
+    if (wide)
+        memcpy(&cqe, at, sizeof cqe);
+    else
+        memcpy(&cqe, at, sizeof(struct ur_cqe));
+    uint64_t seen = ring->seen;
+    struct parts parts = { table_look((Table *)q->requests, cqe.user_data), PyLong_FromLong(cqe.res), NULL, NULL, NULL };
+    Py_XINCREF((PyObject *)parts.request);
+    int known = !parts.number                                               ? -1
+                : !parts.request                                            ? is_known(q, &cqe, &parts)
+                : request_meaning(parts.request, cqe.res, &parts.told) < 0 ? -1
+                                                                            : 1;
+    *made = NULL;
+    if (known > 0) {
+        *made = as_tuple(kind, &cqe, wide, &parts);
+    } else {
+        Py_XDECREF((PyObject *)parts.request);
+        Py_XDECREF(parts.number);
+    }
+    int failed = known < 0 || (known && !*made);
+    if (failed) {
+        /* it stays */
+    } else if (ring->seen != seen || ring->fd < 0) {
+        Py_CLEAR(*made); /* code that ran meanwhile took it */
+    } else {
+        q->waking -= !known && cqe.user_data == WAKE;
+        q->late += !known && cqe.user_data != WAKE;
+        pass(q, &cqe, &parts);
+    }
+    Py_XDECREF(parts.told);
+    Py_XDECREF(parts.slot);
+    Py_XDECREF(parts.own);
+    return failed ? -1 : 0;
+}
+
+/* Ends the names that a poll was given. */
+static void forget_names(Queue *q, PyObject *own)
+{
+    PyObject *name, *whose;
+    for (Py_ssize_t at = 0; PyDict_Next(q->renamed, &at, &name, &whose);)
+        if (PyObject_RichCompareBool(whose, own, Py_EQ) > 0) {
+            Py_INCREF(name);
+            PyDict_DelItem(q->renamed, name);
+            PySet_Discard(q->guarded, name);
+            Py_DECREF(name);
+            at = 0;
+        }
+}
+
+/* Releases what is kept under a value. References go last, because that may run any code. */
+static void forget(Queue *q, PyObject *key)
+{
+    PyObject *kept = Py_XNewRef(PyDict_GetItemWithError(q->held, key)), *slot = NULL;
+    if (kept)
+        PyDict_DelItem(q->held, key);
+    else if ((slot = Py_XNewRef(PyDict_GetItemWithError(q->slots, key))))
+        PyDict_DelItem(q->slots, key);
+    PySet_Discard(q->guarded, key);
+    PySet_Discard(q->decoding, key);
+    forget_names(q, key);
+    if (slot) {
+        PyObject_SetAttr(slot, s_in_flight, Py_False);
+        PyObject_SetAttr(slot, s_op, Py_None);
+    }
+    Py_XDECREF(kept);
+    Py_XDECREF(slot);
+}
+
+/* Whether anything is kept by the value that it is in flight under. */
+static int is_keeping(const Queue *q)
+{
+    return PyDict_Size(q->held) || PyDict_Size(q->slots) || PySet_Size(q->guarded) || PySet_Size(q->decoding) ||
+           PyDict_Size(q->renamed);
+}
+
+/* Releases what has ended: 0, or -1 and an exception. */
+static int release(Queue *q)
+{
+    struct ur_ring *ring = q->ring;
+    if (!is_keeping(q))
+        ring->ended_count = 0;
+    while (ring->ended_count) {
+        PyObject *key = PyLong_FromUnsignedLongLong(ring->ended[ring->ended_count - 1]);
+        if (!key)
+            return -1;
+        uint64_t value = ring->ended[--ring->ended_count];
+        if (q->count(ring, value) <= 0) /* else queued again since */
+            forget(q, key);
+        Py_DECREF(key);
+    }
+    if (PySet_Size(q->given) && !PySet_Size(q->decoding))
+        PySet_Clear(q->given);
+    return 0;
+}
+
+/* Puts the first n objects of a list, which is cut behind them, behind those of the backlog: 0, or -1 and an
+ * exception. */
+static int publish(Queue *q, PyObject *made, Py_ssize_t n)
+{
+    if (n < PyList_Size(made) && PyList_SetSlice(made, n, PyList_Size(made), NULL) < 0)
+        return -1;
+    if (!n)
+        return 0;
+    PyObject *old = q->backlog, *both = PyList_Size(old) ? PySequence_Concat(old, made) : Py_NewRef(made);
+    if (!both)
+        return -1;
+    q->backlog = both;
+    Py_DECREF(old);
+    return 0;
+}
+
+static Queue *is_whole(PyObject *obj)
+{
+    Queue *q = PyObject_TypeCheck(obj, queue_type) ? (Queue *)obj : NULL;
+    return q && q->ring && q->requests && Py_IS_TYPE(q->requests, table_type) && q->backlog &&
+                   PyList_CheckExact(q->backlog) && q->held && PyDict_CheckExact(q->held) && q->slots &&
+                   PyDict_CheckExact(q->slots) && q->renamed && PyDict_CheckExact(q->renamed) && q->decoding &&
+                   Py_IS_TYPE(q->decoding, &PySet_Type) && q->given && Py_IS_TYPE(q->given, &PySet_Type) &&
+                   q->guarded && Py_IS_TYPE(q->guarded, &PySet_Type) && q->batches && PyList_CheckExact(q->batches)
+               ? q
+               : NULL;
+}
+
+/* Takes completions until none is left, or one fails: 0, or -1 and an exception. Those taken are in the backlog. */
+static int take_all(Queue *q, PyTypeObject *kind, PyObject *made)
+{
+    struct ur_ring *ring = q->ring;
+    Py_ssize_t room = PyList_Size(made), n = 0;
+    int failed = 0;
+    while (!failed && n < room && ring->unseen_at != ring->unseen_end) {
+        if (ring->unseen_at + AHEAD < ring->unseen_end)
+            table_expect((Table *)q->requests,
+                         ((struct ur_cqe *)(ring->out + (size_t)(ring->unseen_at + AHEAD) * ring->out_size))->user_data);
+        PyObject *cqe;
+        failed = take_next(q, kind, &cqe) < 0;
+        if (cqe)
+            PyList_SetItem(made, n++, cqe);
+    }
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    int lost = publish(q, made, n) < 0;
+    if (failed)
+        PyErr_Restore(type, value, trace);
+    return failed || lost ? -1 : 0;
+}
+
+/* _collect(kind, most). */
+int usual_collect(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    Queue *q = n == 3 && !keywords && PyType_Check(args[1]) ? is_whole(args[0]) : NULL;
     PyTypeObject *kind = (PyTypeObject *)args[1];
-    Py_ssize_t count = PyLong_AsSsize_t(args[2]);
-    if (!q->ring || q->ring->out_size != sizeof(struct ur_cqe) || !PyType_IsSubtype(kind, &PyTuple_Type) ||
-        !q->requests || !Py_IS_TYPE(q->requests, table_type) || count < 0 || count > q->ring->out_cap) {
+    Py_ssize_t most = q ? PyLong_AsSsize_t(args[2]) : -1;
+    if (!q || !PyType_IsSubtype(kind, &PyTuple_Type) || most < 0) {
         PyErr_Clear();
         return 0;
     }
-    /* Copied, because a garbage collection may run code that waits on this ring. */
-    struct ur_cqe few[AT_ONCE], *cqes = count > AT_ONCE ? PyMem_Malloc((size_t)count * sizeof *cqes) : few;
-    if (!cqes) {
-        PyErr_NoMemory();
+    struct ur_ring *ring = q->ring;
+    PyObject *made = PyList_New((Py_ssize_t)(ring->unseen_end - ring->unseen_at));
+    if (!made)
         return -1;
+    int failed = take_all(q, kind, made) < 0;
+    if (!failed && ring->unseen_at == ring->unseen_end)
+        failed = release(q) < 0;
+    if (!failed && PyList_Size(q->batches)) {
+        PyObject *none = PyObject_CallMethodObjArgs((PyObject *)q, s_settle_batches, NULL);
+        failed = !none;
+        Py_XDECREF(none);
     }
-    memcpy(cqes, q->ring->out, (size_t)count * sizeof *cqes);
-    PyObject *requests = Py_NewRef(q->requests), *made = PyList_New(count);
-    for (Py_ssize_t i = 0; made && i < count; i++) {
-        if (i + AHEAD < count)
-            table_expect((Table *)requests, cqes[i + AHEAD].user_data);
-        PyObject *cqe = deliver((Table *)requests, kind, &cqes[i]);
-        if (cqe)
-            PyList_SetItem(made, i, cqe);
-        else
-            Py_CLEAR(made);
-    }
-    if (cqes != few)
-        PyMem_Free(cqes);
-    Py_DECREF(requests);
-    *result = made;
-    return made ? 1 : -1;
+    int whole = q->backlog == made && PyList_Size(made) <= most;
+    *result = failed ? NULL : Py_NewRef(whole ? made : Py_None);
+    Py_DECREF(made);
+    return failed ? -1 : 1;
+}
+
+/* _release(). */
+int usual_release(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject **result)
+{
+    Queue *q = n == 1 && !keywords ? is_whole(args[0]) : NULL;
+    if (!q)
+        return 0;
+    if (release(q) < 0)
+        return -1;
+    *result = Py_NewRef(Py_None);
+    return 1;
 }
 
 /* Finds where the items of a tuple are: 0 for nowhere, or with an exception. */
@@ -122,6 +331,13 @@ static size_t find_items(void)
  * than its items, and the constructor is used. */
 int load_deliver(void)
 {
+    static const struct { PyObject **at; const char *name; } names[] = {
+        { &s_told, "_told" }, { &s_settle_batches, "_settle_batches" }, { &s_res, "res" },
+        { &s_in_flight, "in_flight" }, { &s_op, "op" },
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!(*names[i].at = PyUnicode_InternFromString(names[i].name)))
+            return -1;
     if (!(items_at = find_items())) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_ImportError, "the items of a tuple are not where they are expected");

@@ -101,7 +101,7 @@ static PyObject *make_shortcut(PyObject *module, PyObject *args)
 {
     static const struct { const char *name; usual_case *usual; } cases[] = {
         { "Request.result", usual_result }, { "Request.done", usual_done }, { "Ring.request", usual_request },
-        { "Ring._queue_all", usual_many },  { "Ring._deliver", usual_deliver },
+        { "Ring._queue_all", usual_many },  { "Ring._collect", usual_collect }, { "Ring._release", usual_release },
     };
     const struct kind *kind = NULL;
     usual_case *usual = NULL;

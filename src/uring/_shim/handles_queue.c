@@ -325,22 +325,26 @@ int usual_many(PyObject *const *args, Py_ssize_t n, PyObject *keywords, PyObject
 /* The objects that a queue owns. */
 static PyObject **queue_member(Queue *q, int i)
 {
-    PyObject **members[] = { &q->kernel, &q->requests, &q->plain, &q->guarded, &q->linking };
+    PyObject **members[] = { &q->kernel, &q->requests, &q->plain,    &q->guarded, &q->linking, &q->backlog,
+                             &q->held,   &q->slots,    &q->decoding, &q->given,   &q->renamed, &q->batches };
     return i < (int)(sizeof members / sizeof *members) ? members[i] : NULL;
 }
 
-/* _attach(kernel, handle, put_packed): the addresses of the ring and of the shim's function, and their owner. */
+/* _attach(kernel, handle, put_packed, count, settle): the addresses of the ring and of the shim's functions, and their
+ * owner. */
 static PyObject *queue_attach(PyObject *self, PyObject *args)
 {
     Queue *q = (Queue *)self;
     PyObject *kernel;
-    unsigned long long handle, put_packed;
-    if (!PyArg_ParseTuple(args, "OKK", &kernel, &handle, &put_packed))
+    unsigned long long handle, put_packed, count, settle;
+    if (!PyArg_ParseTuple(args, "OKKKK", &kernel, &handle, &put_packed, &count, &settle))
         return NULL;
     PyObject *old = q->kernel;
     q->kernel = Py_NewRef(kernel);
     q->ring = (struct ur_ring *)(uintptr_t)handle;
     q->put_packed = (put_copy *)(uintptr_t)put_packed;
+    q->count = (of_value *)(uintptr_t)count;
+    q->settle = (of_value *)(uintptr_t)settle;
     Py_XDECREF(old);
     Py_RETURN_NONE;
 }
@@ -381,6 +385,15 @@ static PyMemberDef queue_members[] = {
     { "_plain", T_OBJECT_EX, offsetof(Queue, plain), 0, NULL },
     { "_guarded", T_OBJECT_EX, offsetof(Queue, guarded), 0, NULL },
     { "_linking", T_OBJECT_EX, offsetof(Queue, linking), 0, NULL },
+    { "_backlog", T_OBJECT_EX, offsetof(Queue, backlog), 0, NULL },
+    { "_held", T_OBJECT_EX, offsetof(Queue, held), 0, NULL },
+    { "_slots", T_OBJECT_EX, offsetof(Queue, slots), 0, NULL },
+    { "_decoding", T_OBJECT_EX, offsetof(Queue, decoding), 0, NULL },
+    { "_given", T_OBJECT_EX, offsetof(Queue, given), 0, NULL },
+    { "_renamed", T_OBJECT_EX, offsetof(Queue, renamed), 0, NULL },
+    { "_batches", T_OBJECT_EX, offsetof(Queue, batches), 0, NULL },
+    { "_late", T_ULONGLONG, offsetof(Queue, late), 0, NULL },
+    { "_waking", T_INT, offsetof(Queue, waking), 0, NULL },
     { NULL, 0, 0, 0, NULL },
 };
 

@@ -178,7 +178,7 @@ void request_end(Request *r)
         Py_XDECREF(held);
 }
 
-/* As uring.contexts.requests.meaning_of: a new reference, or NULL, with an exception or where the number is all. */
+/* A new reference, or NULL, with an exception or where the number is all. */
 static PyObject *meaning(Request *r, int32_t res)
 {
     PyObject *told;
@@ -204,24 +204,23 @@ static void exchange(PyObject **at, PyObject *value)
     Py_XDECREF(old);
 }
 
-/* `*told` is a new reference, or NULL. */
-int request_complete(Request *r, PyObject *number, int32_t res, uint32_t flags, PyObject **told)
+/* `*told` is a new reference; see handles.h. */
+int request_meaning(Request *r, int32_t res, PyObject **told)
 {
-    *told = NULL;
-    if (res < 0 || r->decodes) {
-        *told = meaning(r, res);
-        if (!*told && PyErr_Occurred())
-            return -1;
-    }
+    *told = res < 0 || r->decodes ? meaning(r, res) : NULL;
+    return !*told && (res < 0 || r->decodes) && PyErr_Occurred() ? -1 : 0;
+}
+
+void request_complete(Request *r, PyObject *number, PyObject *told, int32_t res, uint32_t flags)
+{
     r->flags = flags;
     if (!(flags & 8)) { /* CQE_F_NOTIF: without a result */
         r->res = res;
         exchange(&r->number, number);
-        exchange(&r->told, *told);
+        exchange(&r->told, told);
     }
     if (!(flags & 2)) /* CQE_F_MORE */
         request_end(r);
-    return 0;
 }
 
 static PyObject *complete(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -231,8 +230,9 @@ static PyObject *complete(PyObject *self, PyObject *const *args, Py_ssize_t coun
     long res = PyLong_AsLong(args[0]);
     unsigned long flags = res == -1 && PyErr_Occurred() ? 0 : PyLong_AsUnsignedLong(args[1]);
     PyObject *told;
-    if (PyErr_Occurred() || request_complete((Request *)self, NULL, (int32_t)res, (uint32_t)flags, &told) < 0)
+    if (PyErr_Occurred() || request_meaning((Request *)self, (int32_t)res, &told) < 0)
         return NULL;
+    request_complete((Request *)self, NULL, told, (int32_t)res, (uint32_t)flags);
     return told ? told : Py_NewRef(Py_None);
 }
 

@@ -56,6 +56,8 @@ void table_expect(const Table *t, uint64_t value)
     }
 }
 
+Request *table_look(const Table *t, uint64_t value) { return t->used ? t->places[find(t, value)] : NULL; }
+
 Request *table_take(Table *t, uint64_t value)
 {
     if (!t->used)

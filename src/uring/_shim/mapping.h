@@ -146,7 +146,7 @@ int ur_remap(struct ur_ring *r, struct ur_params *p)
             return -ENOMEM;
         r->out = out;
         if (r->ended) {
-            uint64_t *ended = realloc(r->ended, (size_t)r->cq_entries * sizeof *ended);
+            uint64_t *ended = realloc(r->ended, 2 * (size_t)r->cq_entries * sizeof *ended);
             if (!ended)
                 return -ENOMEM;
             r->ended = ended;
@@ -167,6 +167,7 @@ static void free_tables(struct ur_ring *r)
     r->ended = NULL;
     r->volleys = NULL;
     r->volley_slots = 0;
+    r->unseen_at = r->unseen_end = r->ended_count = 0;
 }
 
 int ur_close(struct ur_ring *r)

@@ -82,7 +82,9 @@ struct ur_ring {
     uint64_t reaped;         /* completions handed out */
     uint64_t overflows;      /* times the kernel reported a backlog of completions */
 
-    uint8_t *out;            /* completions of the last ur_cycle */
+    uint8_t *out;            /* completions of the last ur_cycle, or those of ur_reap */
+    uint32_t unseen_at, unseen_end; /* which of them ur_reap moved there and ur_seen has not passed */
+    uint64_t seen;           /* how many ur_seen has passed */
 
     uint32_t *sq_head, *sq_ktail, *sq_flags, *sq_dropped;
     uint32_t *cq_head, *cq_tail, *cq_flags, *cq_overflow;
@@ -91,12 +93,11 @@ struct ur_ring {
     uint64_t ring_len, sqe_len;
     uint32_t maps_owned;     /* 0: the memory was given by the caller (NO_MMAP) */
 
-    /* After ur_track: a hash table of the values in flight, and those that the last ur_cycle ended. */
+    /* After ur_track: a hash table of the values in flight, and those that have ended. */
     struct ur_ident *idents; /* 1 << ident_bits of them */
     uint32_t ident_bits, ident_used;
-    uint64_t *ended;         /* values under which nothing is in flight after the cycle; room for out_cap */
+    uint64_t *ended;         /* values under which nothing is in flight any more; room for 2 * out_cap */
     uint32_t ended_count;
-    uint64_t strays;         /* completions under values that nothing was queued under */
 
     struct ur_volley **volleys; /* those in flight; a member's user_data names the place here */
     uint32_t volley_slots, volleys_live;
@@ -172,6 +173,10 @@ int ur_flush(struct ur_ring *ring, int run_work);
  * and there are no others; later cycles return it too. */
 int ur_cycle(struct ur_ring *ring, double timeout);
 int ur_poll(struct ur_ring *ring); /* ur_cycle(ring, 0), with one argument less */
+/* As ur_cycle, for a caller that a signal may interrupt after the call: completions stay in ring->out, and values in
+ * ring->ended, until the caller has taken them. Returns how many there are; it does not wait where some have stayed. */
+int ur_reap(struct ur_ring *ring, double timeout);
+int ur_seen(struct ur_ring *ring, uint32_t n); /* passes the first n of them */
 /* For a kernel that takes no entries: moves to ring->out, as ur_cycle does, the completions of entries that were taken
  * back, and leaves the entries queued under another value. Not on a ring that counts by user_data. */
 int ur_end_unsent(struct ur_ring *ring, uint64_t instead);

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     class Queue:
         """The part of a ring that its usual cases use."""
 
-        def _attach(self, kernel: object, ring: int, put_packed: int) -> None: ...
+        def _attach(self, kernel: object, *addresses: int) -> None: ...
 
     Table = dict[int, Any]
 else:

@@ -95,6 +95,8 @@ class KernelRing:
         "queue",
         "queue_at",
         "queue_pair",
+        "reap",
+        "seen",
         "space",
         "sq_entries",
         "unqueue",
@@ -142,6 +144,8 @@ class KernelRing:
         self.count: Callable[[int], int] = partial(lib.ur_count, handle)
         self.cycle: Callable[[float], int] = partial(lib.ur_cycle, handle)
         self.poll: Callable[[], int] = partial(lib.ur_poll, handle)
+        self.reap: Callable[[float], int] = partial(lib.ur_reap, handle)
+        self.seen: Callable[[int], int] = partial(lib.ur_seen, handle)
         self.idle: Callable[[], int] = partial(lib.ur_idle, handle)
         self.flush: Callable[[int], int] = partial(lib.ur_flush, handle)
         self.unqueue: Callable[[int], int] = partial(lib.ur_unqueue, handle)
@@ -296,15 +300,18 @@ class KernelRing:
         return bool(lib.ur_settle(self._handle, user_data) == 1)
 
     def ended(self) -> list[int]:
-        """The values under which the last ``cycle`` saw the last operation in flight complete."""
+        """The values under which the last operation in flight was seen to complete, each once."""
         handle = self._handle
-        n = handle.ended_count
+        n, handle.ended_count = handle.ended_count, 0
         return ffi.unpack(handle.ended, n) if n else []
 
     @property
-    def strays(self) -> int:
-        """How many completions arrived under values that nothing was queued under."""
-        return int(self._handle.strays)
+    def unseen(self) -> memoryview[int]:
+        """The completions that `reap` left, and that `seen` has not passed."""
+        handle, size = self._handle, self._handle.out_size
+        return (
+            memoryview(b"") if handle.fd < 0 else self.out[handle.unseen_at * size : handle.unseen_end * size]
+        )
 
     @property
     def ready(self) -> int:
@@ -370,9 +377,10 @@ class KernelRing:
         """As `addresses`: the mapped ring, and the functions ``ur_space``, ``ur_queue`` and ``ur_aim``."""
         return _number(self._handle), _function("ur_space"), _function("ur_queue"), _function("ur_aim")
 
-    def put_addresses(self) -> tuple[int, int]:
-        """As `addresses`: the mapped ring, and the function ``ur_put_packed``."""
-        return _number(self._handle), _function("ur_put_packed")
+    def put_addresses(self) -> tuple[int, ...]:
+        """As `addresses`: the mapped ring, the functions ``ur_put_packed``, ``ur_count``, ``ur_settle``."""
+        functions = map(_function, ("ur_put_packed", "ur_count", "ur_settle"))
+        return _number(self._handle), *functions
 
     @staticmethod
     def address_of(template: Any) -> int:

@@ -3,6 +3,9 @@
 Invariants
   - A wait goes on where the kernel refuses an enter for now: its error would be taken for a request's.
   - Completions that were taken from the kernel and not given to the caller stay in the backlog.
+  - A signal's handler may raise, or wait on this ring, after any call here. Where completions leave the
+    backlog no call stands between that and the ``return``: the interpreter runs handlers after calls, at the
+    start of a function and at the end of a loop's body, and nowhere else.
   - With several issuers only the blocking happens outside the lock.
 """
 
@@ -10,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import time
-from collections import deque
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -135,25 +137,33 @@ class Waiting(Delivery):
             if self._owner != NO_THREAD:
                 raise self._unusable()
             return self._take_shared(kind, max_cqes, timeout)
-        if self._backlog:
-            timeout = 0.0
         if self._posted:
             self._submit_posted()
         started = time.monotonic() if timeout else 0.0
-        n = self._cycle(timeout) if timeout == 0.0 else self._cycle_until(timeout)
-        if self._chain:
-            self._end_chain()
-        if n < 0:
-            if not self._passes(n):
-                raise self._error(n, "wait")
-            n = 0
-        if max_cqes < n or self._backlog:
-            return self._take_some(kind, n, max_cqes)
-        cqes = self._collect(kind, n) if n else []
-        if n and not cqes and timeout != 0.0:  # another thread woke this one, to submit a request
-            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
-            return self._take(kind, max_cqes, left)
-        return cqes
+        while True:
+            left = 0.0 if self._backlog else timeout
+            n = self._reap(left) if left == 0.0 else self._reap_until(left)
+            if self._chain:
+                self._end_chain()
+            if n < 0:
+                if not self._passes(n):
+                    raise self._error(n, "wait")
+                n = 0
+            if not n and not self._backlog and left == timeout:
+                return []
+            found = self._collect(kind, max_cqes)
+            if found is not None and self._backlog is found:
+                self._backlog = []
+            else:
+                found = self._take_some(kind, max_cqes)
+            if found or timeout == 0.0:
+                return found
+            # Another thread woke this one, to submit a request, or a signal's handler took them.
+            if self._posted:
+                self._submit_posted()
+            if timeout is not None:
+                timeout = max(0.0, timeout - (time.monotonic() - started))
+                started = time.monotonic()
 
     def completions(self, timeout: float | None = None) -> Iterator[CQEView]:
         """Completions as they come, until nothing is in flight, or none has come in time.
@@ -170,15 +180,22 @@ class Waiting(Delivery):
             CQOverflow, RingClosed, RuntimeError, OSError: as `wait`.
         """
         self._check_usable()
-        while self._backlog or self.in_flight:
-            cqes = deque(self.wait(timeout=timeout))
+        deadline = _deadline(timeout)
+        while self._is_due():
+            left = _SLEEP_MOST if deadline is None else max(0.0, deadline - time.monotonic())
+            cqes = self.wait(timeout=min(left, _SLEEP_MOST))
             if not cqes:
-                return
+                if left == 0:
+                    return
+                continue  # a signal's handler may have taken the last one
             try:
                 while cqes:
-                    yield cqes.popleft()
+                    cqe = cqes[0]
+                    del cqes[0]
+                    yield cqe
             finally:
-                self._backlog[:0] = cqes
+                self._backlog = [*cqes, *self._backlog]
+            deadline = _deadline(timeout)
 
     def drain(self, timeout: float | None = None) -> list[CQEView]:
         """Waits until nothing is in flight.
@@ -196,14 +213,22 @@ class Waiting(Delivery):
         self._check_usable()
         deadline = _deadline(timeout)
         found: list[CQEView] = []
-        while self._backlog or self.in_flight:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            cqes = self.wait(timeout=left)
-            found += cqes
-            if not cqes and left == 0:
-                self._backlog[:0] = found
-                raise TimeoutError(f"{self.in_flight} requests are in flight after {timeout} seconds")
+        try:
+            while self._is_due():
+                left = _SLEEP_MOST if deadline is None else max(0.0, deadline - time.monotonic())
+                # Not for ever: a signal's handler may have taken the last one.
+                cqes = self.wait(timeout=min(left, _SLEEP_MOST))
+                found += cqes
+                if not cqes and left == 0:
+                    raise TimeoutError(f"{self.in_flight} requests are in flight after {timeout} seconds")
+        except BaseException:
+            self._backlog = [*found, *self._backlog]
+            raise
         return found
+
+    def _is_due(self) -> bool:
+        """Whether completions are to be taken, or to come."""
+        return bool(self._backlog or self._kernel.unseen or self.in_flight)
 
     def _wait_for(self, request: Request[object], timeout: float | None = None) -> None:
         self._check_usable()
@@ -223,9 +248,10 @@ class Waiting(Delivery):
         is in flight under it."""
         self._check_usable()
         while True:
-            found = [cqe for cqe in self._backlog if cqe[0] == ctx]
+            if self._kernel.unseen:
+                self._collect(CQEView, 0)
+            found = self._split_backlog(ctx)
             if found:
-                self._backlog[:] = [cqe for cqe in self._backlog if cqe[0] != ctx]
                 return found
             if self._kernel.count(ctx) < 1:
                 return []
@@ -269,12 +295,12 @@ class Waiting(Delivery):
             if self._posted:
                 self._submit_posted()
             most = _SLEEP_MOST if timeout < 0 else min(timeout, _SLEEP_MOST)
-            n = self._cycle(0.0 if shared else most)
+            n = self._reap(0.0 if shared else most)
             self._end_chain()
             if n < 0 and not self._passes(n):
                 raise self._error(n, "wait")
             if n > 0:
-                self._backlog += self._collect(CQEView, n)
+                self._collect(CQEView, 0)
                 return True
         if n in PASSING:
             time.sleep(PAUSE)
@@ -286,19 +312,20 @@ class Waiting(Delivery):
         """Whether an enter that failed is made again: it was interrupted, or is refused for now."""
         return n == -errno.EINTR or (n in PASSING and self._refusals.endured())
 
-    def _take_some(self, kind: type[C], n: int, max_cqes: int) -> list[C]:
-        if n:
-            self._backlog += self._collect(kind, n)
-        taken = self._backlog[:max_cqes]
-        del self._backlog[:max_cqes]
-        return [c if type(c) is kind else kind(c) for c in taken]
+    def _take_some(self, kind: type[C], max_cqes: int) -> list[C]:
+        while True:
+            found = self._backlog[:max_cqes]
+            taken = [cqe if type(cqe) is kind else kind(cqe) for cqe in found]
+            if self._backlog[:max_cqes] == found:  # a signal's handler has not waited meanwhile
+                del self._backlog[:max_cqes]
+                return taken
 
-    def _cycle_until(self, timeout: float | None) -> int:
-        """A cycle that waits. It continues after signals, and where a submission hid why the wait ended."""
+    def _reap_until(self, timeout: float | None) -> int:
+        """A reap that waits. It continues after signals, and where a submission hid why the wait ended."""
         deadline = _deadline(timeout)
         left = _SLEEP_MOST if timeout is None else timeout
         while True:
-            n = self._cycle(min(left, _SLEEP_MOST))
+            n = self._reap(min(left, _SLEEP_MOST))
             if n > 0 or (n < 0 and not self._passes(n)):
                 return n
             if n in PASSING:
@@ -311,21 +338,27 @@ class Waiting(Delivery):
     def _take_shared(self, kind: type[C], max_cqes: int, timeout: float | None) -> list[C]:
         """`_take` for several threads."""
         deadline = _deadline(timeout)
-        while True:
-            with self._lock:
-                self._check_open()
-                n = self._cycle(0.0)
-                if n < 0 and not self._passes(n):
-                    raise self._error(n, "wait")
-                if n > 0 or self._backlog:
-                    return self._take_some(kind, max(n, 0), max_cqes)
-                left = -1.0 if deadline is None else deadline - time.monotonic()
-                if deadline is not None and left <= 0:
-                    return []
-            if n in PASSING:
-                time.sleep(PAUSE)
-            else:
-                self._sleep(left)
+        taken: list[C] = []
+        try:
+            while True:
+                with self._lock:
+                    self._check_open()
+                    n = self._reap(0.0)
+                    if n < 0 and not self._passes(n):
+                        raise self._error(n, "wait")
+                    if n > 0:
+                        self._collect(kind, 0)
+                    taken = self._take_some(kind, max_cqes)
+                    left = -1.0 if deadline is None else deadline - time.monotonic()
+                if taken or (deadline is not None and left <= 0):
+                    return taken
+                if n in PASSING:
+                    time.sleep(PAUSE)
+                else:
+                    self._sleep(left)
+        except BaseException:  # a signal's handler raised at the release of the lock
+            self._backlog = [*taken, *self._backlog]
+            raise
 
     def _sleep(self, left: float) -> None:
         """Waits without the lock until there is a completion to take, or for ``left`` seconds."""

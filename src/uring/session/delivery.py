@@ -6,6 +6,9 @@ Invariants
     value.
   - A completion gets the decoder of its result before the memory of its operation is released: its result can
     be asked for at any time, on any thread.
+  - A signal's handler may raise, or wait on this ring, between any two calls. A completion is in the kernel's
+    ring, in its ``unseen`` part, or in the backlog. In C (`uring.contexts.compiled`) it moves to the backlog,
+    and what it ends is released, by one call that no handler interrupts.
 """
 
 from __future__ import annotations
@@ -17,11 +20,10 @@ from ..contexts.compiled import usual
 from ..contexts.requests import meaning_of
 from ..contexts.views import Completion
 from ..kernel.op import descriptor
-from ..kernel.ring import CQE
 from .state import RingState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..kernel.op import Op
 
@@ -36,74 +38,61 @@ C = TypeVar("C", bound=Completion)
 
 
 class Delivery(RingState):
-    """The delivery of the completions of a cycle."""
+    """The delivery of completions."""
 
-    def _collect(self, kind: type[C], n: int) -> list[C]:
-        """Completions of the last cycle as objects; operations that they end are released."""
-        cqes = self._deliver(kind, n)
-        if self._waking:
-            found = len(cqes)
-            cqes = [cqe for cqe in cqes if cqe[0] != WAKE]
-            with self._lock:  # another thread may add to it
-                self._waking -= found - len(cqes)
-        if self._held or self._slots or self._guarded or self._batches:
-            out = self._kernel.out[: n * self._cqe_size]
-            if self._decoding or min(out.cast("i")[2 :: self._cqe_size // 4].tolist()) < 0:
-                self._tell(kind, cqes)
-            ended = self._release(cqes)
-            if self._batches:
-                self._settle_batches()
-            if self._kernel.strays != self._strays:
-                cqes = self._drop_late(cqes, ended)
-        elif self._kernel.strays != self._strays:
-            cqes = self._drop_late(cqes, ())
-        return cqes
+    @usual("Ring._collect")
+    def _collect(self, kind: type[C], most: int) -> list[C] | None:
+        """Moves completions from the kernel's ring to the backlog, as objects, and releases what they end.
 
-    @usual("Ring._deliver")
-    def _deliver(self, kind: type[C], n: int) -> list[C]:
-        """Completions as objects; each is given to its request where that has no context."""
-        out, requests = self._kernel.out[: n * self._cqe_size], self._requests
-        if not requests:
-            return list(map(kind, self._unpack(out)))
-        take = requests.pop
-        narrow = self._cqe_size == CQE.size
-        cqes: list[Any] = []
-        for raw in self._unpack(out):
-            request = take(raw[0], None)
-            if request is not None:
-                res, flags = raw[1], raw[2]
-                op, told = request._op, None
-                if not flags and res >= 0 and op is not None and op.decode is None:
-                    request.res, request.flags, request._op = res, 0, None  # the common case first, for speed
-                else:
-                    told = request._complete(res, flags)
-                    if flags & _MORE:
-                        requests[raw[0]] = request
-                if not narrow:
-                    raw = (*raw, told, request)
-                elif told is None:
-                    raw = (raw[0], res, flags, request)
-                else:
-                    raw = (raw[0], res, flags, 0, 0, told, request)
-            cqes.append(raw)
-        return list(map(kind, cqes))
+        Returns:
+            The backlog, if it is these completions alone and at most ``most``; else None.
+        """
+        kernel, size = self._kernel, self._cqe_size
+        while raw := kernel.unseen[:size]:
+            (fields,) = self._unpack(raw)
+            made = self._made(fields)
+            if made is not None:
+                self._backlog += (kind(made),)
+            kernel.seen(1)
+        self._release()
+        if self._batches:
+            self._settle_batches()
+        return None
 
-    def _tell(self, kind: type[C], cqes: list[C]) -> None:
-        """Gives completions their decoders, or for errors the arguments of `failure`."""
-        decoding, slots, renamed = self._decoding, self._slots, self._renamed
-        for i, cqe in enumerate(cqes):
-            value, res = cqe[0], cqe[1]
-            if res >= 0 and value not in decoding:
-                continue
-            slot = slots.get(value)
-            if slot is not None:
-                ops: tuple[Op, ...] = () if slot.op is None else (slot.op,)
-            else:
-                ops = self._kept(renamed.get(value, value))
-            if ops:
-                told: Any = _place(ops) if res < 0 else self._meaning(ops)
-                if told is not None:
-                    cqes[i] = kind((*cqe[:3], *cqe.big_cqe, told))
+    def _made(self, raw: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """A completion with its request and the meaning of its result; None for one not to be handed out."""
+        value, res, flags = raw[:3]
+        request = self._requests.get(value)
+        slot = self._slots.get(value)
+        if request is None:
+            if value == WAKE and self._waking:
+                self._waking -= 1
+                return None
+            if value >> 62 in (1, 2) and slot is None:
+                self._late += 1
+                return None
+            self._settle(value, flags)
+            told = self._told(value, res) if res < 0 or value in self._decoding else None
+        else:
+            told = request._complete(res, flags)
+            if not flags & _MORE:
+                del self._requests[value]
+        if slot is not None and not flags & _MORE:
+            slot.res = res
+        if told is not None or (request is not None and len(raw) > 3):
+            raw = (value, res, flags, *(raw[3:] or (0, 0)), told)
+        return raw if request is None else (*raw, request)
+
+    def _told(self, value: int, res: int) -> Any:
+        """The decoder of a result, for an error the arguments of `failure`; None where there is neither."""
+        slot = self._slots.get(value)
+        if slot is not None:
+            ops: tuple[Op, ...] = () if slot.op is None else (slot.op,)
+        else:
+            ops = self._kept(self._renamed.get(value, value))
+        if not ops:
+            return None
+        return _place(ops) if res < 0 else self._meaning(ops)
 
     def _meaning(self, ops: tuple[Op, ...]) -> Callable[[int], Any] | None:
         """The decoder of a result of one of these requests; None where the number is all."""
@@ -128,56 +117,36 @@ class Delivery(RingState):
             ops += batch.holds.get(value, ())
         return ops
 
-    def _release(self, cqes: Iterable[tuple[Any, ...]]) -> list[int]:
-        ended = self._kernel.ended()
-        if self._renamed:
-            ended += self._settle(cqes, ended)
-        slots = self._slots
-        take = self._held.pop
-        results: dict[int, int] | None = None
-        for value in ended:
-            if take(value, None) is None and value in slots:
-                slot = slots.pop(value)
+    @usual("Ring._release")
+    def _release(self) -> None:
+        """Releases what is kept for operations that have ended."""
+        for value in self._kernel.ended():
+            if self._kernel.count(value) > 0:
+                continue  # queued again since
+            if self._held.pop(value, None) is None and value in self._slots:
+                slot = self._slots.pop(value)
                 slot.in_flight = False
                 slot.op = None
-                if results is None:
-                    results = {} if self._stopping else {cqe[0]: cqe[1] for cqe in cqes}
-                slot.res = results.get(value)
-        if self._guarded:
-            self._guarded.difference_update(ended)
-        if self._decoding:
-            self._decoding.difference_update(ended)
-            if self._given and not self._decoding:
-                self._given.clear()
-        return ended
+            self._guarded.discard(value)
+            self._decoding.discard(value)
+            for name, own in list(self._renamed.items()):
+                if own == value:
+                    del self._renamed[name]
+                    self._guarded.discard(name)
+        if self._given and not self._decoding:
+            self._given.clear()
 
-    def _settle(self, cqes: Iterable[tuple[Any, ...]], ended: list[int]) -> list[int]:
-        """The own values of polls that ended under the value that an update gave them."""
-        renamed = self._renamed
-        settled = []
-        for value, _, flags, *_ in cqes:
-            own = renamed.get(value)
-            if own is not None and not flags & _MORE and self._kernel.settle(own):
-                settled.append(own)
-        for value, own in list(renamed.items()):
-            if own in settled or own in ended:
-                del renamed[value]
-                self._guarded.discard(value)
-        return settled
+    def _settle(self, value: int, flags: int) -> None:
+        """Ends the count of a poll that ended under the value that an update gave it."""
+        own = self._renamed.get(value)
+        if own is not None and not flags & _MORE:
+            self._kernel.settle(own)
 
     def _settle_batches(self) -> None:
         """Drops the batches of which nothing is in flight."""
-        in_flight = self._kernel.any_in_flight
-        self._batches = [each for each in self._batches if in_flight(each.pairs, len(each.requests))]
-
-    def _drop_late(self, cqes: list[C], ended: Iterable[int]) -> list[C]:
-        self._strays = self._kernel.strays
-        known = set(ended)
-        kept = [
-            c for c in cqes if c[0] >> 62 not in (1, 2) or c[0] in known or c[0] in self._slots or c.request
-        ]
-        self._late += len(cqes) - len(kept)
-        return kept
+        for each in self._batches[:]:
+            if not self._kernel.any_in_flight(each.pairs, len(each.requests)):
+                self._batches.remove(each)
 
 
 def _ambiguous(res: int) -> Any:

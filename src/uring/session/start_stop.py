@@ -115,7 +115,7 @@ class RingCore(BatchSubmission, Waiting):
         return f"<Ring {state} fd={self._kernel.fd} in_flight={self.in_flight}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_owner", STOPPED) == STOPPED or not hasattr(self, "_late"):
+        if getattr(self, "_owner", STOPPED) == STOPPED or not hasattr(self, "_wait_entries"):
             return
         kernel = self._kernel
         if not kernel.closed:
@@ -217,6 +217,7 @@ class RingCore(BatchSubmission, Waiting):
         known = {value for value in values if kernel.total(value) == len(self._kept(value))}
         deadline = time.monotonic() + self.options.drain_timeout
         kernel.flush(0)  # the cancel is no part of a chain that was begun
+        self._drop(known)  # what a wait left that a signal's handler ended
         cancelled, before = 0.0, 0
         while (left := kernel.inflight) > 0:
             now = time.monotonic()
@@ -228,23 +229,29 @@ class RingCore(BatchSubmission, Waiting):
             before = left
             if now >= deadline:
                 break
-            n = kernel.cycle(min(deadline - now, _CANCEL_AGAIN))
+            n = kernel.reap(min(deadline - now, _CANCEL_AGAIN))
             if n > 0:
-                cqes = list(self._unpack(kernel.out[: n * self._cqe_size]))
-                for value, res, flags, *_ in cqes:
-                    request = self._requests.get(value)
-                    if request is None:
-                        self._discard(value, res, known)
-                        continue
-                    request._end(res, flags)
-                    if request.done():
-                        del self._requests[value]
-                self._release(cqes)
+                self._drop(known)
             elif n in PASSING:
                 time.sleep(PAUSE)
             elif n < 0 and n != -errno.EINTR:
                 break
         return kernel.inflight
+
+    def _drop(self, known: set[int]) -> None:
+        """Ends requests by the completions that the kernel's ring holds."""
+        raw = bytes(self._kernel.unseen)
+        for value, res, flags, *_ in self._unpack(raw):
+            request = self._requests.get(value)
+            if request is None:
+                self._discard(value, res, known)
+                self._settle(value, flags)
+                continue
+            request._end(res, flags)
+            if request.done():
+                del self._requests[value]
+        self._kernel.seen(len(raw) // self._cqe_size)
+        self._release()
 
     def _discard(self, value: int, res: int, known: set[int]) -> None:
         """Closes a descriptor that arrives while the ring stops.
@@ -293,7 +300,8 @@ class RingCore(BatchSubmission, Waiting):
                 self._quiet.wait(0.01)
 
     def _leak(self, left: int) -> None:
-        _leaked.append((self._kernel, self._requests, self.__dict__))
+        kept = (self._requests, self._held, self._slots, self._batches)
+        _leaked.append((self._kernel, *kept, self.__dict__))
         warnings.warn(
             f"{left} operations did not end within {self.options.drain_timeout:g} s; their memory and the "
             "ring are leaked because the kernel may still write there",

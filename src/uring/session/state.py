@@ -96,24 +96,20 @@ class RingState(Queue, metaclass=ABCMeta):
     # Not in the dictionary of attributes: with more than 30 in there the interpreter does not remember where
     # an object's methods are. A ring that is leaked keeps that dictionary: all memory must be in it.
     __slots__ = (
-        "_backlog",
         "_chain_zero_copy",
         "_chained",
         "_cqe_size",
-        "_cycle",
-        "_late",
         "_lock",
         "_put",
         "_put_packed",
         "_quiet",
+        "_reap",
         "_refusals",
         "_silent",
         "_stopping",
-        "_strays",
         "_unpack",
         "_wait_entries",
         "_waiters",
-        "_waking",
     )
 
     def __init__(self, options: Options | None = None, **changes: Unpack[OptionFields]) -> None:
@@ -165,7 +161,6 @@ class RingState(Queue, metaclass=ABCMeta):
         self._posted: deque[Op] = deque()
         self._waking = 0
         self._backlog: list[Completion] = []
-        self._strays = 0
         self._late = 0
         self._wait_entries = 0
         try:
@@ -238,7 +233,7 @@ class RingState(Queue, metaclass=ABCMeta):
     def cq_pending(self) -> int:
         """Completions that wait to be taken, without those that are still deferred work."""
         self._check_open()
-        return self._kernel.ready + len(self._backlog)
+        return self._kernel.ready + len(self._kernel.unseen) // self._cqe_size + len(self._backlog)
 
     @property
     def overflows(self) -> int:
@@ -256,14 +251,24 @@ class RingState(Queue, metaclass=ABCMeta):
 
     def _pass_over(self, value: int) -> None:
         """Drops the completions of a request that is done from those kept for a later wait."""
-        backlog = self._backlog
-        if not backlog:
+        if not self._backlog:
             return
         with self._lock:
+            backlog = self._backlog
             if backlog and backlog[0][0] == value and not backlog[0][2] & _MORE:
                 del backlog[0]  # the only one, as where requests are waited for in the order of their ends
             else:
-                backlog[:] = [cqe for cqe in backlog if cqe[0] != value]
+                self._split_backlog(value)
+
+    def _split_backlog(self, value: int) -> list[Completion]:
+        """Takes the completions under one value out of the backlog."""
+        while True:
+            before = self._backlog[:]
+            found = [cqe for cqe in before if cqe[0] == value]
+            kept = [cqe for cqe in before if cqe[0] != value]
+            if self._backlog == before:  # a signal's handler has not waited meanwhile
+                self._backlog = kept
+                return found
 
     def supports(self, opcode: int) -> bool:
         """Whether the running kernel has an operation.
@@ -278,7 +283,7 @@ class RingState(Queue, metaclass=ABCMeta):
         kernel = self._kernel
         self._put = kernel.put
         self._put_packed = kernel.put_packed
-        self._cycle = kernel.cycle
+        self._reap = kernel.reap
         if C is not None:
             self._attach(kernel, *kernel.put_addresses())
         wide = self.options.cqe32 or self.options.cqe_mixed
