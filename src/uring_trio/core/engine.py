@@ -63,7 +63,7 @@ class Delayed(Protocol):
 
 
 class Owner(Protocol):
-    """What the engine knows of a descriptor: its one owner in this run; see `fd.Fd`."""
+    """The part of `fd.Fd` that the engine uses: the one owner of a descriptor in this run."""
 
     owned: bool
     others: list[Any]
@@ -81,7 +81,7 @@ class Owner(Protocol):
 
 
 class Lending(Protocol):
-    """What the engine knows of the buffers of subscriptions, see `multishot.leases.Groups`."""
+    """The part of `multishot.leases.Groups` that the engine uses: the buffers of subscriptions."""
 
     open: set[Any]
 

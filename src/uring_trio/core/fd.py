@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 
 class Multishot(Protocol):
-    """What an `Fd` knows of a `Subscription`."""
+    """The part of a `Subscription` that an `Fd` uses."""
 
     @property
     def op(self) -> Operation | None:

@@ -50,7 +50,7 @@ _EVERY_FLAG = 0xFF
 
 
 class Restricted(Protocol):
-    """What is needed of the engine here."""
+    """The part of the engine that is used here."""
 
     allowed: frozenset[int] | None
 

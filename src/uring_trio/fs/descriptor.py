@@ -382,7 +382,7 @@ class Descriptor:
             self.idle.unpark_all()
 
     def interrupt(self) -> None:
-        """Ends the transfers in flight that might wait for ever."""
+        """Ends the transfers in flight that might wait without end."""
         for op in () if self.regular else (*self.active, *self.mine):
             if op.close():
                 op.retired = op.pooled

@@ -112,7 +112,7 @@ class RegisteredBuffers:
         return len(self._free)
 
     async def borrow(self) -> RegisteredBuffer:
-        """A buffer, when one is free; those who wait get them in turn. A checkpoint.
+        """A buffer, as soon as one is free; waiting tasks get them in turn. A checkpoint.
 
         Raises:
             ValueError: the pool is closed, or gets closed meanwhile.

@@ -89,7 +89,7 @@ class ZeroCopyQueue:
 
     @property
     def feed(self) -> Feed:
-        """What is open while its block runs.
+        """The open queue, while its block runs.
 
         Raises:
             trio.ClosedResourceError: the block was left, or not entered.

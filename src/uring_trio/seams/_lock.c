@@ -21,7 +21,7 @@ static Py_ssize_t parked_at, broken_at; /* in lots */
 
 static PyObject *s_lot, *s_owner, *names[FUNCTIONS];
 
-/* The parts of a lock, owned by its dict, which is owned by whoever looks. */
+/* The parts of a lock, owned by its dict, which the caller of `look` owns. */
 struct lock { PyObject *dict, *lot, *owner; };
 
 int is_lock(PyObject *self)
