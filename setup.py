@@ -67,7 +67,7 @@ OLDEST = "cp311" if sys.version_info < (3, 12) else "cp312"
 on_linux = sys.platform == "linux"
 EXTENSIONS = {
     "uring._cached": ["src/uring/_shim/cached.c"],
-    "uring._requests": sorted(map(str, Path("src/uring/_shim").glob("handles_*.c"))),
+    "uring._requests": sorted(map(str, Path("src/uring/_shim").glob("requests_*.c"))),
     "uring_trio.seams._ticks": sorted(map(str, Path("src/uring_trio/seams").glob("_*.c"))),
 }
 extensions = [

@@ -11,8 +11,8 @@
  *  - Memory of a request in flight is never released, not by the garbage collector either: it is leaked instead.
  *  - All of this runs with the GIL, except system calls.
  */
-#ifndef URING_HANDLES_H
-#define URING_HANDLES_H
+#ifndef URING_REQUESTS_H
+#define URING_REQUESTS_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

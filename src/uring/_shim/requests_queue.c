@@ -1,5 +1,5 @@
 /* The part of a ring that is in C: requests queued one by one and many at once, completions as objects. */
-#include "handles.h"
+#include "requests.h"
 
 PyTypeObject *queue_type;
 

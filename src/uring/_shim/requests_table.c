@@ -1,5 +1,5 @@
 /* The table of requests in flight, in which a completion finds its request. To Python it is a small mapping. */
-#include "handles.h"
+#include "requests.h"
 
 PyTypeObject *table_type;
 

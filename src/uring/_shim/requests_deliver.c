@@ -6,7 +6,7 @@
  *    backlog when the call returns.
  *  - What is in flight is released after the completions that end it were passed.
  */
-#include "handles.h"
+#include "requests.h"
 
 enum {
     MORE = 2,

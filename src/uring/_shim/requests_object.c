@@ -1,5 +1,5 @@
 /* A request as an object. `uring.contexts.requests` adds the methods that are in Python. */
-#include "handles.h"
+#include "requests.h"
 
 PyTypeObject *request_type;
 PyObject *taken, *meaning_of, *op_class;

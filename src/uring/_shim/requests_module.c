@@ -3,7 +3,7 @@
  * A `Shortcut` in a class has the attributes of its function, and is called and bound like it. A call tries the usual
  * case first, and calls the function for everything else.
  */
-#include "handles.h"
+#include "requests.h"
 
 /* Not in the limited API of 3.11, though every CPython has them. */
 PyAPI_FUNC(PyObject *) PyMethod_New(PyObject *, PyObject *);
