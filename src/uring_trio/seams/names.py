@@ -28,6 +28,7 @@ __all__ = [
     "core_run",
     "core_traps",
     "present",
+    "replaced",
     "require",
     "socket_module",
     "stream_class",
@@ -192,6 +193,25 @@ def tested() -> bool:
     return _minor(trio.__version__) in map(_minor, TESTED)
 
 
+_PARTS_OF_CALLS = (
+    "add_parking_lot_breaker",
+    "cancel_shielded_checkpoint",
+    "checkpoint",
+    "checkpoint_if_cancelled",
+    "current_task",
+    "remove_parking_lot_breaker",
+    "reschedule",
+    "wait_task_rescheduled",
+)
+
+
+def replaced() -> bool:
+    """Whether a program has put functions of its own where Trio's find those that most calls are made of."""
+    modules = trio.lowlevel, core, core_run
+    found = (vars(module)[name] for module in modules for name in _PARTS_OF_CALLS if name in vars(module))
+    return any(getattr(each, "__globals__", {}).get("__name__", "")[:5] != "trio." for each in found)
+
+
 def _no_code() -> None: ...
 
 
@@ -211,6 +231,7 @@ def present(dotted: str) -> bool:
 
 
 if TYPE_CHECKING:
+    core: Any
     core_run: Any
     core_traps: Any
     socket_module: Any

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import outcome
 
 from . import checkpoints, methods, scopes, tasks
-from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, tested
+from .names import NAMES_OF_TICKS, context, core_run, core_traps, present, replaced, tested
 from .waits import DONE
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def make_ticks(
         stray: what takes a completion that belongs to no operation.
     """
     runner = context.runner
-    if C is None or runner.is_guest or sys.implementation.name != "cpython":
+    if C is None or runner.is_guest or sys.implementation.name != "cpython" or replaced():
         return None
     offsets = _find(operation)
     if offsets is None or type(runner.runq) is not deque:
