@@ -43,6 +43,7 @@ __all__ = ["RingSocket", "adopt"]
 _ENOBUFS = -errno.ENOBUFS
 
 T = TypeVar("T")
+_Ancillary = list[tuple[int, int, bytes]]
 
 # The plain numbers: making a member of an enumeration for each look costs as much as a system call.
 _family = _stdlib.SocketType.family.__get__
@@ -52,7 +53,14 @@ _accept: Callable[[Any], tuple[int, Any]] = _stdlib.SocketType._accept  # type: 
 _recv: Callable[..., bytes] = _stdlib.SocketType.recv
 _recv_into: Callable[..., int] = _stdlib.SocketType.recv_into
 _recvfrom: Callable[..., tuple[bytes, Any]] = _stdlib.SocketType.recvfrom
+_recvfrom_into: Callable[..., tuple[int, Any]] = _stdlib.SocketType.recvfrom_into
+_recvmsg: Callable[..., tuple[bytes, _Ancillary, int, Any]] = _stdlib.SocketType.recvmsg
+_recvmsg_into: Callable[..., tuple[int, _Ancillary, int, Any]] = _stdlib.SocketType.recvmsg_into
 _send: Callable[..., int] = _stdlib.SocketType.send
+_sendto: Callable[..., int] = _stdlib.SocketType.sendto
+_sendmsg: Callable[..., int] = _stdlib.SocketType.sendmsg
+_NO_FLAGS = 0
+"""The object that a call has which is given none: another may be no number."""
 
 
 async def _receive_again(sock: RingSocket, buflen: int, owner: Fd, res: int) -> bytes:
@@ -82,7 +90,7 @@ class RingSocket(AttachedSocket):
             owner is None
             or owner.fd != self._sock.fileno()
             or self._streaming
-            or flags
+            or flags is not _NO_FLAGS
             or buflen.__class__ is not int
             or owner.receive_size != buflen
         ):
@@ -109,7 +117,7 @@ class RingSocket(AttachedSocket):
         owner = self._attach()
         if owner is None:
             return await super().recv(buflen, flags)
-        plain = not flags and buflen.__class__ is int and 0 < buflen <= LENGTH_MAX
+        plain = flags is _NO_FLAGS and buflen.__class__ is int and 0 < buflen <= LENGTH_MAX
         # Where a task waits, the attempt and the look at the cancel scope come before the refusal.
         if not plain or not self._may_receive_in_kernel(owner) or owner.is_read():
             return await self._act_on_input(owner, _recv, buflen, flags)
@@ -175,8 +183,7 @@ class RingSocket(AttachedSocket):
         owner = self._attach()
         if owner is None:
             return await super().recv_into(*args, **kwargs)
-        fn = partial(_recv_into, **kwargs) if kwargs else _recv_into
-        return await self._act_on_input(owner, fn, *args)
+        return await self._act_on_input(owner, _with(_recv_into, kwargs), *args)
 
     @enable_ki_protection
     async def recv_into_within(self, buffer: Any, timeout: float) -> int:
@@ -185,43 +192,41 @@ class RingSocket(AttachedSocket):
 
     @seams.compiled("receive_from", _receive_from_again)
     @enable_ki_protection
-    async def recvfrom(self, *args: Any) -> tuple[bytes, Any]:
+    async def recvfrom(self, /, *args: Any, **kwargs: Any) -> tuple[bytes, Any]:
         owner = self._attach()
         if owner is None:
-            return await super().recvfrom(*args)
-        return await self._act_on_input(owner, _recvfrom, *args)
+            return await super().recvfrom(*args, **kwargs)
+        return await self._act_on_input(owner, _with(_recvfrom, kwargs), *args)
 
     @enable_ki_protection
     async def recvfrom_into(self, /, *args: Any, **kwargs: Any) -> tuple[int, Any]:
         owner = self._attach()
         if owner is None:
             return await super().recvfrom_into(*args, **kwargs)
-        fn: Any = _stdlib.SocketType.recvfrom_into
-        return await self._act_on_input(owner, partial(fn, **kwargs) if kwargs else fn, *args)
+        return await self._act_on_input(owner, _with(_recvfrom_into, kwargs), *args)
 
     @enable_ki_protection
-    async def recvmsg(self, *args: Any) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    async def recvmsg(self, /, *args: Any, **kwargs: Any) -> tuple[bytes, _Ancillary, int, Any]:
         owner = self._attach()
         if owner is None:
-            return await super().recvmsg(*args)
-        return await self._act_on_input(owner, _stdlib.SocketType.recvmsg, *args)
+            return await super().recvmsg(*args, **kwargs)
+        return await self._act_on_input(owner, _with(_recvmsg, kwargs), *args)
 
     @enable_ki_protection
     async def recvmsg_within(
         self, bufsize: int, ancbufsize: int, timeout: float
-    ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    ) -> tuple[bytes, _Ancillary, int, Any]:
         """As `recvmsg`, at most ``timeout`` seconds; see `recv_within`."""
-        recvmsg = _stdlib.SocketType.recvmsg
-        return await self._act_on_input(self.owner(), recvmsg, bufsize, ancbufsize, timeout=timeout)
+        return await self._act_on_input(self.owner(), _recvmsg, bufsize, ancbufsize, timeout=timeout)
 
     @enable_ki_protection
-    async def recvmsg_into(self, *args: Any) -> tuple[int, list[tuple[int, int, bytes]], int, Any]:
+    async def recvmsg_into(self, /, *args: Any, **kwargs: Any) -> tuple[int, _Ancillary, int, Any]:
         owner = self._attach()
         if owner is None:
-            return await super().recvmsg_into(*args)
+            return await super().recvmsg_into(*args, **kwargs)
         if args:
             args = _kept(args[0]), *args[1:]
-        return await self._act_on_input(owner, _stdlib.SocketType.recvmsg_into, *args)
+        return await self._act_on_input(owner, _with(_recvmsg_into, kwargs), *args)
 
     async def _act_on_input(
         self, owner: Fd, fn: Callable[..., T], *args: Any, timeout: float | None = None
@@ -315,9 +320,7 @@ class RingSocket(AttachedSocket):
     @enable_ki_protection
     async def send(self, data: Any, flags: int = 0, /) -> int:
         try:
-            if flags:
-                return await seams.inline(self._sock.send, data, flags)
-            return await seams.inline(self._sock.send, data)
+            return await seams.inline(_send, self._sock, data, flags)
         except BlockingIOError:
             return await self.send_when_ready(data, flags)
 
@@ -337,16 +340,15 @@ class RingSocket(AttachedSocket):
     @enable_ki_protection
     async def sendto(self, *args: Any) -> int:
         arguments = list(args)
-        if len(arguments) in (2, 3):
-            arguments[-1] = await seams.resolve(self, arguments[-1], local=False)
+        arguments[-1] = await seams.resolve(self, args[-1], local=False)
         try:
-            return await seams.inline(self._sock.sendto, *arguments)
+            return await seams.inline(_sendto, self._sock, *arguments)
         except BlockingIOError:
             pass
         owner = self._attach()
         if owner is None:
             return await super().sendto(*arguments)
-        return await self._send_when_ready(owner, "sendto", arguments[-1], self._sock.sendto, *arguments)
+        return await self._send_when_ready(owner, "sendto", arguments[-1], _sendto, *arguments)
 
     @enable_ki_protection
     async def sendmsg(self, buffers: Any, ancdata: Any = (), flags: int = 0, address: Any = None, /) -> int:
@@ -359,21 +361,21 @@ class RingSocket(AttachedSocket):
             address = await seams.resolve(self, address, local=False)
         arguments = buffers, ancdata, flags, address
         try:
-            return await seams.inline(self._sock.sendmsg, *arguments)
+            return await seams.inline(_sendmsg, self._sock, *arguments)
         except BlockingIOError:
             pass
         owner = self._attach()
         if owner is None:
             return await super().sendmsg(*arguments)
-        return await self._send_when_ready(owner, "sendmsg", address, self._sock.sendmsg, *arguments)
+        return await self._send_when_ready(owner, "sendmsg", address, _sendmsg, *arguments)
 
     async def _send_when_ready(
         self, owner: Fd, name: str, address: Any, fn: Callable[..., int], *args: Any
     ) -> int:
         sock = self._sock
         if address is None or _family(sock) != _stdlib.AF_UNIX or _type(sock) != _stdlib.SOCK_DGRAM:
-            return await owner.when_writable(name, fn, *args)
-        return await unix_retry.send_to(owner, name, address, partial(fn, *args))
+            return await owner.when_writable(name, fn, sock, *args)
+        return await unix_retry.send_to(owner, name, address, partial(fn, sock, *args))
 
     def setsockopt(self, *args: Any) -> None:
         super().setsockopt(*args)
@@ -428,6 +430,11 @@ def _kept(items: Any) -> Any:
         return list(items)
     except TypeError:
         return items
+
+
+def _with(fn: Callable[..., T], kwargs: dict[str, Any]) -> Callable[..., T]:
+    """A function that is given these keywords, which most refuse."""
+    return partial(fn, **kwargs) if kwargs else fn
 
 
 def adopt(fd: int, family: int, type: int, proto: int = 0) -> Any:
