@@ -237,6 +237,10 @@ class Group(Lender):
         taken = self._bundles.pop(bid) if res > size else [bid]
         return [(each, min(size, res - i * size)) for i, each in enumerate(taken)]
 
+    def put_bundle(self, parts: list[tuple[int, int]]) -> None:
+        """Undoes `bundle`."""
+        self._bundles[parts[0][0]] = [each for each, _ in parts]
+
     def recycle(self, bid: int) -> None:
         """Gives a buffer to the kernel; after the run it does nothing."""
         if self.closed:

@@ -221,8 +221,16 @@ class Subscription:
     def _take(self) -> tuple[int, int]:
         taken = self.queue.popleft()
         if self.state is S.RESTING:
-            self._refill()
+            try:
+                self._refill()
+            except BaseException:
+                self.put_back(taken)
+                raise
         return taken
+
+    def put_back(self, taken: tuple[int, int]) -> None:
+        """Makes a completion that was taken the next one, because there was no memory for its item."""
+        self.queue.appendleft(taken)
 
     @property
     def paused(self) -> bool:

@@ -100,13 +100,26 @@ class ByteItems(Items[T_co]):
         return await super().__anext__()
 
     def _item(self, res: int, flags: int) -> Any:
+        try:
+            return self._made(res, flags)
+        except MemoryError:
+            assert self._subscription is not None
+            self._subscription.put_back((res, flags))
+            raise
+
+    def _made(self, res: int, flags: int) -> Any:
+        """The item of a completion; MemoryError, with nothing changed, where its copy has no memory."""
         group = self._group
         bid = flags >> 16
         if res <= group.size:
             return group.copy(bid, res) if self._copy else Lease(group.views[bid][:res], group, bid)
         parts = group.bundle(bid, res)
         if self._copy:
-            data = b"".join([group.views[each][:size] for each, size in parts])
+            try:
+                data = b"".join([group.views[each][:size] for each, size in parts])
+            except MemoryError:
+                group.put_bundle(parts)
+                raise
             for each, _ in parts:
                 group.recycle(each)
             return data

@@ -121,8 +121,12 @@ typedef struct {
 } Memory;
 extern PyTypeObject *memory_type;
 
-/* Copies what arrived out of the buffer that the kernel chose, as a completion's flags say, and gives the buffer back,
- * whatever becomes of the copy. NULL with an exception, and nothing done, where there is no such buffer. */
+/* Copies what arrived out of the buffer that the kernel chose, as a completion's flags say: a new reference, or NULL with
+ * an exception. */
+PyObject *copy_buffer(Memory *m, unsigned long flags, long res);
+/* Gives that buffer back, if there is such a one. */
+void recycle_buffer(Memory *m, unsigned long flags);
+/* Both, whatever becomes of the copy. A new reference, or NULL with an exception. */
 PyObject *take_buffer(Memory *m, unsigned long flags, long res);
 
 /* Whether the kernel is to hold the current task's deadline, or might have to, in what goes by this operation. */

@@ -4,7 +4,7 @@
 PyTypeObject *memory_type;
 
 /* A new reference; see _io.h. */
-PyObject *take_buffer(Memory *m, unsigned long flags, long res)
+PyObject *copy_buffer(Memory *m, unsigned long flags, long res)
 {
     unsigned long bid = flags >> 16;
     if ((long)bid >= m->count || res < 0 || res > m->each) {
@@ -12,8 +12,20 @@ PyObject *take_buffer(Memory *m, unsigned long flags, long res)
             PyErr_SetString(PyExc_SystemError, "the kernel named a buffer that does not exist");
         return NULL;
     }
-    PyObject *data = PyBytes_FromStringAndSize(m->start + (size_t)bid * (size_t)m->each, res);
-    m->recycle(m->group, (int)bid);
+    return PyBytes_FromStringAndSize(m->start + (size_t)bid * (size_t)m->each, res);
+}
+
+void recycle_buffer(Memory *m, unsigned long flags)
+{
+    if ((long)(flags >> 16) < m->count)
+        m->recycle(m->group, (int)(flags >> 16));
+}
+
+/* A new reference; see _io.h. */
+PyObject *take_buffer(Memory *m, unsigned long flags, long res)
+{
+    PyObject *data = copy_buffer(m, flags, res);
+    recycle_buffer(m, flags);
     return data;
 }
 

@@ -11,7 +11,8 @@
  *
  * Invariants
  *  - One task is here at a time: `_taking` is true from the wait until the call is over, in whichever way.
- *  - A completion leaves the queue only to be returned, as it is or as its item.
+ *  - A completion leaves the queue only to be returned, as it is or as its item. It goes back where that fails, as
+ *    where there is no memory for the item.
  *  - `available` counts a buffer out when its completion is queued, and in when it is given back.
  */
 #include "_io.h"
@@ -47,7 +48,7 @@ static struct {
     Py_ssize_t at[CHUNKS_FIELDS];
 } chunks;
 
-static PyObject *s_append, *s_popleft, *s_refill, *s_unread;
+static PyObject *s_append, *s_appendleft, *s_popleft, *s_refill, *s_unread;
 
 /* Where a field of a subscription stands, which owns it. */
 static PyObject **of(PyObject *subscription, enum subscription_field which)
@@ -95,6 +96,15 @@ int deliver_more(Ticks *t, PyObject *handler, const struct cqe *cqe)
     return ret < 0 ? -1 : 1;
 }
 
+/* Puts a completion back that was taken out of the queue; the exception that is set stays. */
+static void put_back(PyObject *subscription, PyObject *taken)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    Py_XDECREF(PyObject_CallMethodObjArgs(*of(subscription, U_QUEUE), s_appendleft, taken, NULL));
+    PyErr_Restore(type, value, trace);
+}
+
 /* Takes the first completion out of the queue: 1 with a new reference, or -1. */
 static int take_first(PyObject *subscription, PyObject **result)
 {
@@ -104,8 +114,10 @@ static int take_first(PyObject *subscription, PyObject **result)
     if (*of(subscription, U_STATE) != subscriptions.resting)
         return 1;
     PyObject *none = PyObject_CallMethodObjArgs(subscription, s_refill, NULL);
-    if (!none)
+    if (!none) {
+        put_back(subscription, *result);
         Py_CLEAR(*result);
+    }
     Py_XDECREF(none);
     return none ? 1 : -1;
 }
@@ -172,15 +184,12 @@ static PyObject *subscription_of(PyObject *items)
     return *field(items, chunks.at[I_SUBSCRIPTION]);
 }
 
-/* Notes that the consumer took that many bytes: 1; 0 where this may begin to hold data back, or does; or -1. */
-static int pace(PyObject *pacer, long size)
+/* Whether the consumer may take that many bytes without more to do: 0 where this may begin to hold data back, or does. */
+static int is_paced(PyObject *pacer, long size)
 {
-    if (pacer == Py_None)
-        return 1;
-    if ((PyObject *)Py_TYPE(pacer) != chunks.pacer || *field(pacer, chunks.at[P_ACTIVE]) != Py_False ||
-        PyLong_AsLong(*field(pacer, chunks.at[P_COUNT])) + size >= chunks.limit)
-        return 0;
-    return add(pacer, chunks.at[P_COUNT], size) < 0 ? -1 : 1;
+    return pacer == Py_None ||
+           ((PyObject *)Py_TYPE(pacer) == chunks.pacer && *field(pacer, chunks.at[P_ACTIVE]) == Py_False &&
+            PyLong_AsLong(*field(pacer, chunks.at[P_COUNT])) + size < chunks.limit);
 }
 
 /* The bytes of a completion, a new reference, whose buffer goes back to the kernel: 1; 0 with nothing done where there is
@@ -199,22 +208,29 @@ static int copy_chunk(PyObject *subscription, PyObject *taken, PyObject **result
     Memory *m = (Memory *)*field(group, groups.at[G_MEMORY]);
     if (Py_TYPE((PyObject *)m) != memory_type || res > m->each || (long)(flags >> 16) >= m->count)
         return 0;
-    int usual = pace(*of(subscription, U_COALESCING), res);
-    if (usual <= 0)
-        return usual;
-    if (add(group, groups.at[G_AVAILABLE], 1) < 0)
+    PyObject *pacer = *of(subscription, U_COALESCING);
+    if (!is_paced(pacer, res))
+        return 0;
+    *result = copy_buffer(m, flags, res);
+    if (!*result || (pacer != Py_None && add(pacer, chunks.at[P_COUNT], res) < 0) ||
+        add(group, groups.at[G_AVAILABLE], 1) < 0) {
+        Py_CLEAR(*result);
         return -1;
-    *result = take_buffer(m, flags, res);
-    return *result ? 1 : -1;
+    }
+    recycle_buffer(m, flags);
+    return 1;
 }
 
 /* Makes the item of a completion, whose reference it takes: as `end` of a kind. */
 static int make_item(Call *c, PyObject *taken, PyObject **result)
 {
     *result = NULL;
-    int ret = copy_chunk(*field(c->self, chunks.at[I_SUBSCRIPTION]), taken, result);
+    PyObject *subscription = *field(c->self, chunks.at[I_SUBSCRIPTION]);
+    int ret = copy_chunk(subscription, taken, result);
     if (!ret)
         ret = go_on(c, taken);
+    if (ret < 0)
+        put_back(subscription, taken);
     Py_DECREF(taken);
     return ret;
 }
@@ -294,7 +310,8 @@ static PyMethodDef functions[] = {
 
 int load_io_next(PyObject *module)
 {
-    if (!(s_append = PyUnicode_InternFromString("append")) || !(s_popleft = PyUnicode_InternFromString("popleft")) ||
+    if (!(s_append = PyUnicode_InternFromString("append")) ||
+        !(s_appendleft = PyUnicode_InternFromString("appendleft")) || !(s_popleft = PyUnicode_InternFromString("popleft")) ||
         !(s_refill = PyUnicode_InternFromString("_refill")) || !(s_unread = PyUnicode_InternFromString("_unread")))
         return -1;
     return PyModule_AddFunctions(module, functions);

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 MORE = int(abi.IORING_CQE_F_MORE)
+FAILURES = 200
 
 
 @asynccontextmanager
@@ -324,3 +325,44 @@ def test_a_buffer_that_comes_home_arms_a_request_that_rests() -> None:
         return states
 
     assert same(program) == ["100", "ARMED", "ARMED"]
+
+
+# ---- memory -----------------------------------------------------------------------------------------------
+
+
+def test_no_chunk_is_lost_where_there_is_no_memory_for_it() -> None:
+    """One allocation after the other fails while an item is made that has arrived."""
+    memory = pytest.importorskip("_testcapi", reason="this Python has no means to let allocations fail")
+
+    async def program(near: UringStream, far: UringStream) -> bool:
+        found: list[bytes] = []
+        item: list[bytes | None] = [None]
+        failures = 0
+
+        async def take(chunks: Any) -> None:
+            item[0] = await chunks.__anext__()
+
+        async with armed(near, far) as chunks:
+            queue = chunks._subscription.queue
+            for n in range(FAILURES):
+                if not queue:
+                    await near.send_all(b"%08d" % len(found))
+                while not queue:
+                    await trio.lowlevel.checkpoint()
+                step, item[0] = take(chunks), None
+                memory.set_nomemory(n, n + 1)
+                try:
+                    step.send(None)
+                except StopIteration:
+                    pass
+                except MemoryError:
+                    failures += 1
+                finally:
+                    memory.remove_mem_hooks()
+                    step.close()
+                if item[0] is not None:
+                    found.append(item[0])
+            assert failures
+        return [b"%08d" % n for n in range(len(found))] == found
+
+    assert same(program)
