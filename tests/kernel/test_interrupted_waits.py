@@ -244,3 +244,48 @@ def test_a_ring_that_stops_ends_what_a_wait_left(act: str) -> None:
         assert len(os.listdir("/proc/self/fd")) == before, n
         if not handler.ran:
             break
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_stop_that_was_interrupted_goes_on(shared: bool) -> None:
+    readable, writable = os.pipe()
+    try:
+        for n in count(1):
+            buffer = bytearray(4)
+            ring = Ring(entries=16, multi_issuers=shared)
+            ring.start()
+            request = ring.read(readable, buffer)
+            ring.flush()
+            handler = Handler(n, raises)
+            try:
+                with handler:
+                    ring.stop()
+            except Interrupt:
+                pass
+            ring.stop()
+            assert ring.closed
+            assert request.done()
+            assert ring._kernel.closed
+            buffer.append(0)  # fails while it is pinned
+            if not handler.ran:
+                break
+        assert n > 10
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+def test_a_thread_whose_wait_was_interrupted_is_not_waited_for() -> None:
+    for n in count(1):
+        with Ring(entries=16, multi_issuers=True) as ring:
+            ring.timeout(0.0)
+            handler = Handler(n, raises)
+            try:
+                with handler:
+                    ring.wait(timeout=5.0)
+            except Interrupt:
+                pass
+            assert ring._waiters == 0, n
+            assert len(ring.drain(5.0)) <= 1
+        if not handler.ran:
+            break

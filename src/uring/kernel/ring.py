@@ -406,8 +406,8 @@ class KernelRing:
         still write to memory after the ring is gone.
         """
         if not self.closed or self._forked:
-            self.out.release()
             lib.ur_close(self._handle)  # in a forked child it only frees the child's copies
+        self.out.release()
         open_rings.discard(self)
 
     def closed_error(self) -> RingClosed:

@@ -362,16 +362,18 @@ class Waiting(Delivery):
 
     def _sleep(self, left: float) -> None:
         """Waits without the lock until there is a completion to take, or for ``left`` seconds."""
-        with self._lock:
-            self._check_open()
-            self._waiters += 1
-            # No other thread submits the queue while this one sleeps.
-            self._kernel.eager = True
+        counted = 0
         try:
+            with self._lock:
+                self._check_open()
+                # No other thread submits the queue while this one sleeps.
+                self._kernel.eager = True
+                counted = 1
+                self._waiters += counted
             self._kernel.wait(_SLEEP_MOST if left < 0 else min(left, _SLEEP_MOST))
         finally:
+            self._waiters -= counted  # without the lock, whose acquiring a signal's handler may end
             with self._lock:
-                self._waiters -= 1
                 if not self._waiters and not self._kernel.closed:
                     self._kernel.eager = False
                 self._quiet.notify_all()

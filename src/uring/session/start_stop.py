@@ -31,6 +31,7 @@ __all__ = ["RingCore"]
 T = TypeVar("T")
 
 _RESERVED = 3 << 62
+_MORE = int(abi.IORING_CQE_F_MORE)
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _OP_PIPE = int(abi.IORING_OP_PIPE)
 _CANCEL_EVERYTHING = int(abi.IORING_ASYNC_CANCEL_ANY | abi.IORING_ASYNC_CANCEL_ALL)
@@ -75,6 +76,8 @@ class RingCore(BatchSubmission, Waiting):
         does not reach the workers of the kernel's thread (Linux 6.18). A timeout that repeats without a pause
         escapes every cancel.
 
+        Where a signal's handler raises meanwhile, as Ctrl-C does, the ring is not stopped: call this again.
+
         Raises:
             RuntimeError: another thread owns the ring.
         """
@@ -83,21 +86,26 @@ class RingCore(BatchSubmission, Waiting):
             return
         if owner not in (NOT_STARTED, NO_THREAD, get_ident()) and not self._kernel.closed:
             raise self._thread_error()
-        with self._lock:
-            if self._stopping:
-                return
-            self._stopping = True
-        left = 0
-        if owner != NOT_STARTED and not self._kernel.closed:
-            self._end_waits()
-            left = self._drain()
-        self._owner = STOPPED
-        self._release_resources(leak=bool(left))
-        if left:
-            self._leak(left)
-        else:
-            self._kernel.close()
-        self._backlog.clear()
+        left, stopping = 0, False
+        try:
+            with self._lock:
+                if self._stopping:
+                    return
+                self._stopping = stopping = True
+            if owner != NOT_STARTED and not self._kernel.closed:
+                self._end_waits()
+                left = self._drain()
+            self._owner = STOPPED
+            self._release_resources(leak=bool(left))
+            if left:
+                self._leak(left)
+            else:
+                self._kernel.close()
+            self._backlog.clear()
+            stopping = False
+        finally:
+            if stopping:  # a signal's handler raised: the next call goes on
+                self._owner, self._stopping = owner, False
 
     def __enter__(self) -> Self:
         self.start()
@@ -240,17 +248,20 @@ class RingCore(BatchSubmission, Waiting):
 
     def _drop(self, known: set[int]) -> None:
         """Ends requests by the completions that the kernel's ring holds."""
-        raw = bytes(self._kernel.unseen)
-        for value, res, flags, *_ in self._unpack(raw):
+        seen = self._kernel.seen
+        for value, res, flags, *_ in self._unpack(bytes(self._kernel.unseen)):
             request = self._requests.get(value)
+            if request is None or flags & _MORE:
+                seen(1)  # first: a descriptor must not be closed twice where a signal's handler raises
             if request is None:
                 self._discard(value, res, known)
                 self._settle(value, flags)
                 continue
-            request._end(res, flags)
-            if request.done():
-                del self._requests[value]
-        self._kernel.seen(len(raw) // self._cqe_size)
+            if not request.done():
+                request._end(res, flags)
+            if not flags & _MORE:
+                seen(1)
+                self._requests.pop(value, None)
         self._release()
 
     def _discard(self, value: int, res: int, known: set[int]) -> None:
