@@ -14,7 +14,7 @@ import time
 import pytest
 
 from tests.ringside import run, take
-from uring import Ring, abi, for_fd, pack_direct
+from uring import Request, Ring, abi, for_fd, pack_direct
 
 CANCELLED = -errno.ECANCELED
 EXPIRED = -errno.ETIME
@@ -316,3 +316,13 @@ def test_files_go_to_another_ring(ring, pipe):
 def test_a_nop(ring):
     assert run(ring, ring.nop(None)) == 0
     assert run(ring, ring.nop(numbered(7), result=12)) == 12
+
+
+def test_the_data_of_a_command_may_be_its_third_argument(ring):
+    with open(os.devnull, "rb") as null:
+        number = null.fileno()
+        calls = [(number, 1, b"data"), (null, 1, b"data"), (number, 1), (7, number, 1), (7, null, 1, b"data")]
+        found = [ring.uring_cmd(*arguments) for arguments in calls]
+        assert [type(each) for each in found] == [Request, Request, Request, int, int]
+        assert [request.fields[2] for request in found[:3]] == [number] * 3
+        assert len(take(ring, 5)) == 5

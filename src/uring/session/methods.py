@@ -92,6 +92,7 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
     least, most = len(needed), len(names)
     of_fd = bool(positional) and positional[0].annotation == "Fd"
     of_family = names[1:2] == ["family"]
+    of_number = len(positional) > 1 and positional[1].annotation == "int"
 
     def queue(self: RingCore, *args: Any, **options: Any) -> Any:
         n = len(args)
@@ -104,6 +105,8 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
                     with_context = False
                 elif n > most or (options and not options.keys().isdisjoint(names[:n])):
                     with_context = True
+                elif of_fd and of_number and n > 2 and not isinstance(args[2], int):
+                    with_context = False  # behind a context and a descriptor there would be the number
                 else:
                     with_context = _starts_with_context(args, of_fd, of_family)
                 if with_context:
