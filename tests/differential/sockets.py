@@ -329,12 +329,12 @@ async def sendmsg_wrong(world: World, name: str, what: str) -> Any:
 
 @call
 async def send_all(world: World, name: str, size: int) -> Any:
-    return await world.get(name).send_all(world.data(size))
+    return await world.stream(name).send_all(world.data(size))
 
 
 @call
 async def receive_some(world: World, name: str, size: int | None) -> Any:
-    return await world.get(name).receive_some(size)
+    return await world.stream(name).receive_some(size)
 
 
 @call

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from time import process_time
@@ -157,6 +158,15 @@ class World:
         if os.get_blocking(fd):
             raise Missing
         return fd
+
+    def stream(self, name: str) -> Any:
+        """A stream whose calls do not block the process: the number of a pipe that was closed behind its back
+        may be that of a file by now which does."""
+        found = self.get(name)
+        if isinstance(found, trio.lowlevel.FdStream):
+            with suppress(OSError):
+                self.unblocking(name)
+        return found
 
     def own_task(self) -> Task:
         """That of the call that asks."""
