@@ -80,8 +80,6 @@ static int is_known(Queue *q, const struct ur_cqe32 *cqe, struct parts *parts)
         return 0;
     uint64_t mode = cqe->user_data >> 62;
     int pooled = mode == 1 || mode == 2;
-    if (!pooled && cqe->res >= 0 && !PySet_Size(q->decoding) && !PyDict_Size(q->renamed))
-        return 1;
     PyObject *key = PyLong_FromUnsignedLongLong(cqe->user_data);
     if (!key)
         return -1;
@@ -119,9 +117,12 @@ static void pass(Queue *q, const struct ur_cqe32 *cqe, const struct parts *parts
     Py_XDECREF((PyObject *)held);
 }
 
-/* Takes the next completion: 0, and `*made` is a new reference, or NULL where there is nothing to hand out; -1: an
+/* Whether results under a context are numbers, and each under its own value. */
+static int is_plain(const Queue *q) { return !PySet_Size(q->decoding) && !PyDict_Size(q->renamed); }
+
+/* Takes the next completion. `plain`: see is_plain. 0, and `*made` is a new reference, or NULL where there is nothing to hand out; -1: an
  * exception is set, and the completion stays. */
-static int take_next(Queue *q, PyTypeObject *kind, PyObject **made)
+static int take_next(Queue *q, PyTypeObject *kind, int plain, PyObject **made)
 {
     struct ur_ring *ring = q->ring;
     int wide = ring->out_size == sizeof(struct ur_cqe32);
@@ -131,10 +132,11 @@ static int take_next(Queue *q, PyTypeObject *kind, PyObject **made)
         memcpy(&cqe, at, sizeof cqe);
     else
         memcpy(&cqe, at, sizeof(struct ur_cqe));
-    uint64_t seen = ring->seen;
+    uint64_t seen = ring->seen, mode = cqe.user_data >> 62;
     struct parts parts = { table_look((Table *)q->requests, cqe.user_data), PyLong_FromLong(cqe.res), NULL, NULL, NULL };
     Py_XINCREF((PyObject *)parts.request);
     int known = !parts.number                                               ? -1
+                : !parts.request && plain && !mode && cqe.res >= 0          ? 1
                 : !parts.request                                            ? is_known(q, &cqe, &parts)
                 : request_meaning(parts.request, cqe.res, &parts.told) < 0 ? -1
                                                                             : 1;
@@ -254,13 +256,17 @@ static int take_all(Queue *q, PyTypeObject *kind, PyObject *made)
 {
     struct ur_ring *ring = q->ring;
     Py_ssize_t room = PyList_Size(made), n = 0;
-    int failed = 0;
+    int failed = 0, plain = is_plain(q);
     while (!failed && n < room && ring->unseen_at != ring->unseen_end) {
+        uint64_t seen = ring->seen;
+        uint32_t end = ring->unseen_end;
         if (ring->unseen_at + AHEAD < ring->unseen_end)
             table_expect((Table *)q->requests,
                          ((struct ur_cqe *)(ring->out + (size_t)(ring->unseen_at + AHEAD) * ring->out_size))->user_data);
         PyObject *cqe;
-        failed = take_next(q, kind, &cqe) < 0;
+        failed = take_next(q, kind, plain, &cqe) < 0;
+        if (ring->seen != seen + 1 || ring->unseen_end != end)
+            plain = is_plain(q); /* other code has run */
         if (cqe)
             PyList_SetItem(made, n++, cqe);
     }
