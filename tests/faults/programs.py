@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 import uring_trio
-from tests.trio.helpers import Host
+from tests.trio.helpers import Host, buffers_out
 from uring import Options, Ring, ops
 from uring_trio import RingOptions
 from uring_trio.testing import assert_nothing_in_flight
@@ -71,7 +71,7 @@ async def cancels() -> Any:
                 other.close()
         await far.send(b"kept")
         told.append(await near.recv(10))
-    return told
+    return told, buffers_out()
 
 
 async def chunks() -> Any:

@@ -24,6 +24,7 @@ from tests.property.support import (
     ticks,
     until,
 )
+from uring import abi
 from uring.kernel.scripted import Request, ScriptedRing
 from uring_trio import seams
 
@@ -195,6 +196,28 @@ def test_race_12_descriptor_closed_as_a_receive_is_about_to_try_again(what: str)
     ring = ScriptedRing()
     ring.on_start = seen.append
     scripted_run(main, ring)
+
+
+@pytest.mark.parametrize("res", [0, -errno.ECANCELED, -errno.ECONNRESET])
+def test_a_buffer_without_data_goes_back(res: int) -> None:
+    """In a kernel worker, where the kernel puts a receive whose chain it cut, it takes its buffer first."""
+
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        near, far = trio.socket.socketpair()
+        with near, far:
+            there, got = list(manager.buffers.available), Outcome()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(got.run, near.recv, 4)
+                await until(lambda: bool(running(ring, near.fileno())))
+                bid = manager.buffers.available.popleft()
+                ring.complete(ring.find(fd=near.fileno()), res, int(abi.IORING_CQE_F_BUFFER) | bid << 16)
+                await until(lambda: len(manager.buffers.available) == len(there))
+                await ticks()
+                nursery.cancel_scope.cancel()
+            assert sorted(manager.buffers.available) == there
+            assert got.value == (b"" if res == 0 else None)
+
+    scripted_run(main)
 
 
 def fill(sock: Any) -> None:

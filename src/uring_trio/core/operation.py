@@ -40,6 +40,7 @@ __all__ = ["CLOSED_FD", "COPIED", "Operation", "hold"]
 COPIED = 1 << 31
 """In an operation's ``flags``: the notification of a zero-copy send said that the kernel copied."""
 
+_BUFFER = 1
 _NOTIF = 1 << 3
 
 
@@ -151,9 +152,18 @@ CLOSED_FD = "another task closed this fd"
 
 
 def hold(op: Operation, res: int, flags: int) -> None:
-    """A parked operation that completes twice (zero-copy send): the first completion has the result, the
-    notification wakes the task."""
-    if not flags & _NOTIF:
+    """The completion of a parked operation that is not usual.
+
+    A zero-copy send completes twice: the first completion has the result, the notification wakes the task. A
+    receive in a kernel worker, where the kernel puts it that took a part of a chain, has a buffer even if it
+    brings no data."""
+    if flags & _BUFFER:
+        op.engine.buffers.put(flags >> 16)
+        op.res = res
+        op.flags = 0
+        if op.task is not None:
+            op.engine.wake(op)
+    elif not flags & _NOTIF:
         op.res = res
         op.flags = flags
     elif op.task is not None:

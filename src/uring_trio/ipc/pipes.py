@@ -101,7 +101,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         data = b""
         if op.flags & _BUFFER:
             bid = op.flags >> 16
-            data = owner.views[bid][: max(res, 0)].tobytes()
+            data = owner.views[bid][:res].tobytes()
             owner.give_back(bid)
             self._streaming = res >= STREAMING
         elif res == _ENOBUFS:  # the tick received more than the buffers hold

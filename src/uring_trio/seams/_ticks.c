@@ -23,7 +23,7 @@
 PyAPI_FUNC(int) PyContext_Enter(PyObject *);
 PyAPI_FUNC(int) PyContext_Exit(PyObject *);
 
-enum { MORE = 2, UNUSUAL = MORE | 8 }; /* IORING_CQE_F_MORE, IORING_CQE_F_NOTIF */
+enum { HAS_BUFFER = 1, MORE = 2, UNUSUAL = MORE | 8 }; /* IORING_CQE_F_BUFFER, _MORE, _NOTIF */
 static const uint64_t INDEX_MASK = (1 << 24) - 1;
 static const double LONGEST = 86400;
 static const Py_ssize_t STALE = 1000; /* entries of deadlines that no longer count, as many as Trio lets be */
@@ -61,7 +61,7 @@ static int deliver_to(Ticks *t, PyObject *op, const struct cqe *cqe)
     Py_XINCREF(task);
     if (!(res = PyLong_FromLong(cqe->res)) || !(flags = PyLong_FromUnsignedLong(cqe->flags)))
         goto out;
-    if (!task || task == Py_None || cqe->flags & UNUSUAL) {
+    if (!task || task == Py_None || cqe->flags & UNUSUAL || (cqe->flags & HAS_BUFFER && cqe->res <= 0)) {
         PyObject *handler = *field(op, t->at[O_HANDLER]);
         Py_INCREF(handler);
         with = PyObject_CallFunctionObjArgs(handler, op, res, flags, NULL);

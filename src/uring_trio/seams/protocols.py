@@ -33,6 +33,7 @@ class Run(Protocol):
     """A ring run; see `uring_trio.core.engine`."""
 
     ring: RingLike
+    buffers: Any
     runner: Any
     reach: float | None
     clock_offset: float

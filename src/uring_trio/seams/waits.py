@@ -67,6 +67,7 @@ ERESTARTSYS and its like, leak from the kernel."""
 CANCELLED = INTERRUPTED | {-errno.ECANCELED}
 """Results of an operation that was cancelled."""
 _UNUSUAL = int(abi.IORING_CQE_F_MORE | abi.IORING_CQE_F_NOTIF)
+_BUFFER = int(abi.IORING_CQE_F_BUFFER)
 
 
 def park_message(abort: Callable[[Any], Abort]) -> Any:
@@ -429,7 +430,7 @@ def deliver(manager: Any, completions: Iterable[tuple[int, int, int]]) -> None:
             manager.stray(user_data, res, flags)
             continue
         task = op.task
-        if task is None or flags & _UNUSUAL:
+        if task is None or flags & _UNUSUAL or (flags & _BUFFER and res <= 0):
             op.handler(op, res, flags)
             continue
         op.res = res
