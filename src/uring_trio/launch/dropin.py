@@ -6,17 +6,22 @@ and AnyIO's file streams. The code of ``anyio.to_thread.run_sync`` is exchanged 
 thread here: ``os.stat`` of a path, with which servers start a response with a file.
 
 The new code checks where it is called. In a task of a ring run it uses the ring; anywhere else (another loop,
-a run on epoll, no run) it runs the old code. `uninstall` restores all of it. Both may be called beside runs
-in other threads, at any time: a call that has begun goes on with the code that it found.
+a run on epoll, no run) it runs the old code. So it does while a program has replaced `os.stat`, `io.open` or
+another function that the old code calls: a test's fake must not meet real files. `uninstall` restores all of
+it. Both may be called beside runs in other threads, at any time: a call that has begun goes on with the code
+that it found.
 
 Invariant: nothing is imported under the lock for the first time, because an import may end in `patch_anyio`.
 """
 
 from __future__ import annotations
 
+import builtins
 import functools
 import inspect
+import io
 import os
+import pathlib
 import sys
 import threading
 import types
@@ -38,6 +43,22 @@ if TYPE_CHECKING:
 __all__ = ["install", "uninstall"]
 
 _PLACE = "the function that chooses"
+_OPENS = ((io, "open"),)
+_CALLED = {
+    **dict.fromkeys(("open", "read_bytes", "read_text", "write_bytes", "write_text"), _OPENS),
+    "mkdir": ((os, "mkdir"),),
+    "rename": ((os, "rename"),),
+    "replace": ((os, "replace"),),
+    "unlink": ((os, "unlink"),),
+    "rmdir": ((os, "rmdir"),),
+    "symlink_to": ((os, "symlink"),),
+    "hardlink_to": ((os, "link"),),
+    "touch": ((os, "open"), (os, "utime")),
+}
+"""The functions of the interpreter that methods of paths call."""
+_STATS = (os, "stat"), (os, "lstat")
+"""Those that all other methods of paths call."""
+_open_path: Any = pathlib.Path.open
 _lock = threading.RLock()
 _undo: list[Callable[[], None]] = []
 _on_anyio = False
@@ -51,7 +72,7 @@ def install() -> None:
         if _undo:
             return
         try:
-            _exchange_open_file(trio.open_file, open_file)
+            _exchange_open_file(trio.open_file, open_file, io)
             _exchange_path_methods(trio.Path, {})
             _undo.append(when_imported("anyio", patch_anyio))
         except BaseException:
@@ -96,13 +117,23 @@ def _in_ring_run() -> bool:
     return seams.runs_on(Manager)
 
 
-def _exchange_open_file(function: Any, ring_open: Callable[..., Any]) -> None:
-    """Makes a function of the signature of `open` call ``ring_open`` in ring runs."""
+def _as_ever(called: tuple[tuple[Any, str], ...]) -> bool:
+    """Whether these are the interpreter's own functions, and not those of a program."""
+    for module, name in called:
+        if type(getattr(module, name)) is not types.BuiltinFunctionType:
+            return False
+    return called is not _OPENS or pathlib.Path.open is _open_path
+
+
+def _exchange_open_file(function: Any, ring_open: Callable[..., Any], module: Any) -> None:
+    """Makes a function of the signature of `open`, which calls that of ``module``, call ``ring_open`` in ring
+    runs."""
+    called = ((module, "open"),)
 
     async def open_on_ring(*args: Any, limiter: object = None, **kwargs: Any) -> Any:
         return await ring_open(*args, **kwargs)  # not counted by AnyIO's limiter of threads
 
-    _exchange_function(function, open_on_ring, lambda *_: True)
+    _exchange_function(function, open_on_ring, lambda *_: _as_ever(called))
 
 
 def _exchange_function(function: Any, ring_function: Callable[..., Any], wanted: Callable[..., bool]) -> None:
@@ -164,7 +195,8 @@ def _exchange_path_methods(cls: type, instead: dict[str, Callable[..., Any]]) ->
     }
     for name, method in {**methods, **instead}.items():
         if hasattr(cls, name):
-            _exchange(cls, name, method, lambda _: _in_ring_run())
+            called = _CALLED.get(name, _STATS)
+            _exchange(cls, name, method, lambda _, called=called: _in_ring_run() and _as_ever(called))  # type: ignore[misc]
 
 
 def _put_on_anyio(anyio: Any) -> None:
@@ -196,7 +228,7 @@ def _put_on_anyio(anyio: Any) -> None:
     def is_stat(call: object = None, *args: Any) -> bool:
         return call is os.stat and len(args) == 1 and not isinstance(args[0], int)
 
-    _exchange_open_file(anyio.open_file, ring_open)
+    _exchange_open_file(anyio.open_file, ring_open, builtins)
     _exchange_function(anyio.to_thread.run_sync, stat_path, is_stat)
     _exchange_path_methods(anyio.Path, {"open": open_path})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import subprocess
 import sys
@@ -262,3 +263,65 @@ trio.run(trio.sleep, 0)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- what a program has replaced ----
+
+
+FAKED = {
+    "os.stat": ("stat", "exists", "is_file", "is_dir", "lstat"),
+    "os.mkdir": ("mkdir",),
+    "os.unlink": ("unlink",),
+    "os.rmdir": ("rmdir",),
+    "os.utime": ("touch",),
+    "io.open": ("read_text", "read_bytes", "open"),
+    "pathlib.Path.open": ("read_text", "read_bytes", "open"),
+}
+
+
+@pytest.mark.parametrize("faked", FAKED)
+def test_a_fake_file_system_is_asked_as_on_stock_trio(
+    monkeypatch: pytest.MonkeyPatch, path: pathlib.Path, faked: str
+) -> None:
+    async def main() -> list[Any]:
+        found: list[Any] = []
+
+        def fake(name: Any, *args: Any, **kwargs: Any) -> Any:
+            found.append(str(name))
+            raise OSError(faked)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(faked, fake)
+            for call in (*(getattr(trio.Path(path), name) for name in FAKED[faked]), lambda: trio_open(path)):
+                try:
+                    answer = await call()
+                except OSError as exc:
+                    answer = str(exc)
+                else:
+                    if isinstance(answer, trio.abc.AsyncResource):
+                        await answer.aclose()
+                        answer = "opened"
+                found.append(answer)
+        return found
+
+    stock = trio.run(main)
+    uring_trio.install(files=True)
+    try:
+        assert trio.run(main) == stock
+    finally:
+        uring_trio.uninstall()
+    assert str(path) in stock
+
+
+def test_anyios_open_file_is_the_builtin(monkeypatch: pytest.MonkeyPatch, path: pathlib.Path) -> None:
+    async def main() -> str:
+        with monkeypatch.context() as patch:
+            patch.setattr("builtins.open", lambda *args, **kwargs: io.StringIO("fake"))
+            async with await any_open(path) as file:
+                return await file.read()
+
+    uring_trio.install(files=True)
+    try:
+        assert anyio.run(main, backend="trio") == "fake"
+    finally:
+        uring_trio.uninstall()
