@@ -171,7 +171,7 @@ class Caller:
         self.note(number, calls, None)
         leaked = len(core._leaked)
         world.close()
-        for kernel, requests, _ in core._leaked[leaked:]:
+        for kernel, requests, *_ in core._leaked[leaked:]:
             left = f"{kernel.inflight} operations, {len(requests)} of them with a handle"
             where = f"seed {self.seed}, episode {number}"
             print(f"{where}: did not end: {left}; {world.options}", file=sys.stderr)
