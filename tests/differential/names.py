@@ -28,6 +28,7 @@ _DESCRIPTOR = re.compile(r"\bfd=-?\d+")
 _CLASS = re.compile(r"^'[\w.]+' object has no attribute")
 _ABSTRACT = re.compile(r"b'\\x00[0-9a-f]{5}'")
 _PEER = re.compile(r"(unclosed <socket[^>]*), raddr=[^>]*>")
+_UNWRITTEN = re.compile(rf"(unclosed <socket[^>]* family={int(socket.AF_INET)}, [^>]*laddr=\(')::[^']*")
 _FORGOTTEN = re.compile(r"<_io\.\w+ name=('[^']*')[^>]*>")
 _FAMILIES = {socket.AF_INET: "inet", socket.AF_INET6: "inet6", socket.AF_UNIX: "unix"}
 
@@ -109,6 +110,9 @@ class Names:
         text = _ABSTRACT.sub("an abstract name", text)
         # Whether a forgotten socket still has a peer depends on when the kernel sees the peer's end.
         text = _PEER.sub(r"\1>", text)
+        # An IPv4 socket whose number is an IPv6 socket's by now has room for less than the kernel's address:
+        # Python reads memory behind it that nothing was written to.
+        text = _UNWRITTEN.sub(r"\1an address", text)
         # Which of the layers of a forgotten file the collector meets first is its choice.
         text = _FORGOTTEN.sub(r"\1", text)
         # Files of the ring have classes of their own.
