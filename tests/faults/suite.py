@@ -33,6 +33,7 @@ LEFT_OUT = {
         "tests/trio/core/test_perform.py::test_the_file_is_held_from_the_call_on",
         "tests/trio/net/test_socket_receive.py::test_ending_the_socket_wakes_the_receiver",
         "tests/trio/net/test_socket_close.py::test_a_listeners_address_is_free_at_once",
+        "tests/trio/net/test_direct.py::test_connections_that_nobody_took_are_closed",
         "tests/kernel/test_ends.py::test_a_wait_that_is_refused_does_not_end_a_chain",
         "tests/kernel/test_ends.py::test_how_many_were_queued_under_a_value",
         "tests/kernel/test_registration.py::test_sync_cancel",
