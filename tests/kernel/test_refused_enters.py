@@ -25,20 +25,20 @@ PASSING = pytest.mark.parametrize(
 ISSUERS = pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
 
 
-def refusing(cycle: Callable[[float], int], error: int, times: float = 3) -> Callable[[float], int]:
+def refusing(reap: Callable[[float], int], error: int, times: float = 3) -> Callable[[float], int]:
     """The next enters fail, this many."""
     left = times
 
     def refused(timeout: float) -> int:
         nonlocal left
         left -= 1
-        return -error if left >= 0 else cycle(timeout)
+        return -error if left >= 0 else reap(timeout)
 
     return refused
 
 
 def refuse(ring: Any, error: int, times: float = 3) -> None:
-    ring._cycle = refusing(ring._cycle, error, times)
+    ring._reap = refusing(ring._reap, error, times)
 
 
 @PASSING
@@ -95,7 +95,7 @@ def test_a_stop_ends_what_is_in_flight(error: int, several: bool, pipe: tuple[in
     request = ring.read(pipe[0], bytearray(8))
     ring.flush()
     kernel: Any = ring._kernel
-    kernel.cycle = refusing(kernel.cycle, error)
+    kernel.reap = refusing(kernel.reap, error)
     ring.stop()
     assert request.done()
     assert kernel.closed
@@ -107,7 +107,7 @@ def test_an_error_that_lasts_is_raised_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.02)
     with Ring(entries=8, multi_issuers=several) as ring:
-        cycle = ring._cycle
+        reap = ring._reap
         refuse(ring, errno.ENOMEM, inf)
         request = ring.submit(ops.nop())
         with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
@@ -116,5 +116,5 @@ def test_an_error_that_lasts_is_raised_and_nothing_is_lost(
         for wait in (ring.wait, ring.drain):
             with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
                 wait(timeout=None)
-        ring._cycle = cycle
+        ring._reap = reap
         assert request.wait() == 0

@@ -94,8 +94,10 @@ class Small(Manager):
         return (
             tuple(slots),
             tuple([op.user_data & INDEX_MASK for op in self.table.free]),
-            tuple([(of[target], number(interrupt), again) for target, interrupt, again in cancels.waiting]),
-            tuple([(of[target], number(interrupt), again) for target, interrupt, again in cancels._asked]),
+            *(
+                tuple([each and (of[each[0]], number(each[1]), each[2]) for each in requests])
+                for requests in (cancels.waiting, cancels._asked)
+            ),
             tuple([entry._replace(user_data=of[entry[0]], target=of[entry[3]]) for entry in small.entries]),
             tuple([each._replace(user_data=of[each[0]]) for each in small.kernel]),
             tuple([(of[data], res, flags) for data, res, flags in small.posted]),
@@ -108,7 +110,7 @@ class Small(Manager):
         no part of the state, and would make infinitely many."""
         named = {op.user_data for op in self.table.entries}
         for requests in (self.cancels.waiting, self.cancels._asked):
-            named.update([request[0] for request in requests])
+            named.update([request[0] for request in requests if request])
         for several in (self.small.entries, self.small.kernel, self.small.posted):
             named.update([each[0] for each in several])
         named.update([entry[3] for entry in self.small.entries if entry[3] is not None])
@@ -130,7 +132,7 @@ class Small(Manager):
         of = self.interrupts
         self.cancels.waiting[:] = [(target, of[number], again) for target, number, again in waiting]
         self.cancels._asked.clear()
-        self.cancels._asked.extend((target, of[number], again) for target, number, again in asked)
+        self.cancels._asked.extend(each and (each[0], of[each[1]], each[2]) for each in asked)
         self.small.entries[:] = entries
         self.small.kernel[:] = kernel
         self.small.posted[:] = posted
@@ -230,4 +232,4 @@ class Small(Manager):
 
     def requested(self) -> set[int]:
         """What the kernel was asked to cancel or will be."""
-        return {target for target, _, _ in (*self.cancels.waiting, *self.cancels._asked)}
+        return {each[0] for each in (*self.cancels.waiting, *self.cancels._asked) if each}
