@@ -81,7 +81,7 @@ long attempt_receive(Call *c, int fd)
 
 long attempt_receive_from(Call *c, int fd)
 {
-    union address a;
+    union address a = { .any.sa_family = AF_UNSPEC };
     socklen_t length = sizeof a;
     long got;
     PyObject *data = receive(fd, (Py_ssize_t)number_of(c->arg), &a, &length, &got);
