@@ -268,8 +268,7 @@ class Fd:
         return await self._wait(op, self._poll_in, timeout, tried)
 
     def wait_in_c(self, name: str) -> None:
-        """Lets the waits for input that follow this one be in C, where the run has ticks there; errors as for
-        `to_read`."""
+        """Lets later waits for input be in C, where the run has ticks there; errors as for `to_read`."""
         op = self.to_read(name)
         if self.receive is None or self.receive is not op.receive:
             self.receive = self.engine.wait_in_c(op, self.fd)

@@ -47,7 +47,15 @@ class Items(ABC, Generic[T_co]):
 
     @abstractmethod
     def _item(self, res: int, flags: int) -> T_co:
-        """The item of a completion."""
+        """The item of a completion; MemoryError, with nothing changed, where there is no memory for it."""
+
+    def _item_of(self, subscription: Subscription, taken: tuple[int, int]) -> T_co:
+        """The item of a completion that was taken, which goes back where there is no memory for the item."""
+        try:
+            return self._item(*taken)
+        except MemoryError:
+            subscription.put_back(taken)
+            raise
 
     def _last(self, res: int) -> T_co:
         """The item of a final result, or the exception that this raises."""
@@ -95,7 +103,7 @@ class Items(ABC, Generic[T_co]):
             taken = await subscription.get()
             if taken[0] <= 0 and subscription.state is State.IDLE:
                 return self._last(taken[0])
-        return self._item(*taken)
+        return self._item_of(subscription, taken)
 
 
 class subscribe(Items[T_co]):

@@ -100,15 +100,6 @@ class ByteItems(Items[T_co]):
         return await super().__anext__()
 
     def _item(self, res: int, flags: int) -> Any:
-        try:
-            return self._made(res, flags)
-        except MemoryError:
-            assert self._subscription is not None
-            self._subscription.put_back((res, flags))
-            raise
-
-    def _made(self, res: int, flags: int) -> Any:
-        """The item of a completion; MemoryError, with nothing changed, where its copy has no memory."""
         group = self._group
         bid = flags >> 16
         if res <= group.size:

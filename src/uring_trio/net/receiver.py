@@ -169,7 +169,7 @@ class _StreamChunks(ByteItems[Any]):
         """The next item, where C has taken a completion that is not usual, or was woken without one."""
         subscription = self._subscription
         assert subscription is not None
-        return self._item_of(subscription, taken or await subscription.wait())
+        return self._next_of(subscription, taken or await subscription.wait())
 
     @seams.compiled("next", again=_go_on, usual=0)
     @enable_ki_protection
@@ -185,16 +185,16 @@ class _StreamChunks(ByteItems[Any]):
             return await self._next_slowly()
         # As the base class does, with a frame less for each of its layers.
         taken = subscription.get_nowait() if subscription.queue else None
-        return self._item_of(subscription, taken or await subscription.get())
+        return self._next_of(subscription, taken or await subscription.get())
 
-    def _item_of(self, subscription: Subscription, taken: tuple[int, int]) -> Any:
+    def _next_of(self, subscription: Subscription, taken: tuple[int, int]) -> Any:
         if taken[0] <= 0 and subscription.state is State.IDLE:
             return self._last(taken[0])
         coalescing = subscription.coalescing
         if coalescing is not None:
             coalescing.consumed(taken[0])
             self._inline = coalescing.active and not self._bundle
-        return self._item(*taken)
+        return self._item_of(subscription, taken)
 
     async def _next_slowly(self) -> Any:
         stream = self._stream

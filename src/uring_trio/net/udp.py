@@ -300,14 +300,6 @@ class _Incoming(Items[Datagram]):
         return subscription
 
     def _item(self, res: int, flags: int) -> Datagram:
-        try:
-            return self._made(res, flags)
-        except MemoryError:
-            assert self._subscription is not None
-            self._subscription.put_back((res, flags))
-            raise
-
-    def _made(self, res: int, flags: int) -> Datagram:
         bid = flags >> 16
         view = self._views[bid]
         name_size, control_size, _, message_flags = _unpack_header(view)

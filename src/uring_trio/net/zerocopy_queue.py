@@ -168,7 +168,9 @@ class ZeroCopyChunks(ByteItems[Lease]):
     def _item(self, res: int, flags: int) -> Lease:
         feed, offset = self._feed, flags >> OFFSET_SHIFT
         assert feed is not None  # since entering
-        return Lease(feed.views.pop(offset), feed, offset)
+        lease = Lease(feed.views[offset], feed, offset)
+        del feed.views[offset]
+        return lease
 
     def _discard(self, res: int, flags: int) -> None:
         feed, offset = self._feed, flags >> OFFSET_SHIFT

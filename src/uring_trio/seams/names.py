@@ -206,7 +206,7 @@ _PARTS_OF_CALLS = (
 
 
 def replaced() -> bool:
-    """Whether a program has put functions of its own where Trio's find those that most calls are made of."""
+    """Whether a program has replaced a function of Trio's that most calls use."""
     modules = trio.lowlevel, core, core_run
     found = (vars(module)[name] for module in modules for name in _PARTS_OF_CALLS if name in vars(module))
     return any(getattr(each, "__globals__", {}).get("__name__", "")[:5] != "trio." for each in found)
