@@ -84,6 +84,16 @@ def raises() -> None:
     raise Interrupt
 
 
+def acting(act: str, n: int, nested: Callable[[], None]) -> Handler:
+    """One that raises, or does what is nested, or both."""
+
+    def both() -> None:
+        nested()
+        raise Interrupt
+
+    return Handler(n, {"raise": raises, "wait": nested, "both": both}[act])
+
+
 def take(ring: Ring, how: str) -> Iterator[list[Any]]:
     """Completions of a ring in lists, by one of its ways."""
     if how == "completions":
@@ -107,10 +117,8 @@ def play(
 
         def nested() -> None:
             got.extend(ring.wait(3))
-            if act == "both":
-                raise Interrupt
 
-        handler = Handler(n, raises if act == "raise" else nested)
+        handler = acting(act, n, nested)
         try:
             with handler:
                 for each in take(ring, how):
@@ -197,10 +205,8 @@ def test_requests_have_their_results(act: str) -> None:
             def nested() -> None:
                 got.extend(ring.wait(1))
                 assert requests[1].wait(5.0) == 0
-                if act == "both":
-                    raise Interrupt
 
-            handler = Handler(n, raises if act == "raise" else nested)
+            handler = acting(act, n, nested)
             try:
                 with handler:
                     ring._wait_for(requests[0], 5.0)
@@ -228,10 +234,8 @@ def test_a_ring_that_stops_ends_what_a_wait_left(act: str) -> None:
 
             def nested() -> None:
                 got.extend(ring.wait(1))
-                if act == "both":
-                    raise Interrupt
 
-            handler = Handler(n, raises if act == "raise" else nested)
+            handler = acting(act, n, nested)
             try:
                 with handler:
                     got += ring.wait(timeout=0.001)

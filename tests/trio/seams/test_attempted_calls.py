@@ -73,6 +73,14 @@ async def outcome_of(log: list[Any], fn: Any, *args: Any) -> None:
         log.append((type(exc), str(exc)))
 
 
+async def wait_once(log: list[Any], form: Any, near: Any, far: Any) -> None:
+    """A first wait, by the coroutine; those that follow are in C."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(outcome_of, log, form, far)
+        await turns()
+        await near.send(b"first")
+
+
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("form", FORMS)
 def test_they_wait_in_c_from_the_second_wait_on(kind: str, form: Any) -> None:
@@ -115,10 +123,7 @@ def test_a_cancel_leaves_what_comes_later(kind: str, form: Any) -> None:
     async def program() -> list[Any]:
         log: list[Any] = []
         async with PAIRS[kind]() as (near, far):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(outcome_of, log, form, far)
-                await turns()
-                await near.send(b"first")
+            await wait_once(log, form, near, far)
             async with trio.open_nursery() as nursery:
                 await parked(nursery, outcome_of, log, form, far)
                 nursery.cancel_scope.cancel()
@@ -140,10 +145,7 @@ def test_a_close_ends_it(kind: str, form: Any) -> None:
     async def program() -> list[Any]:
         log: list[Any] = []
         async with PAIRS[kind]() as (near, far):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(outcome_of, log, form, far)
-                await turns()
-                await near.send(b"first")
+            await wait_once(log, form, near, far)
             async with trio.open_nursery() as nursery:
                 await parked(nursery, outcome_of, log, form, far)
                 far.close()
@@ -158,10 +160,7 @@ def test_a_second_task_is_refused(form: Any) -> None:
     async def program() -> list[Any]:
         log: list[Any] = []
         async with datagrams() as (near, far):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(outcome_of, log, form, far)
-                await turns()
-                await near.send(b"first")
+            await wait_once(log, form, near, far)
             async with trio.open_nursery() as nursery:
                 await parked(nursery, outcome_of, log, form, far)
                 await outcome_of(log, form, far)
@@ -204,10 +203,7 @@ def test_the_end_of_a_stream(form: Any) -> None:
     async def program() -> list[Any]:
         log: list[Any] = []
         async with connected() as (near, far):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(outcome_of, log, form, far)
-                await turns()
-                await near.send(b"first")
+            await wait_once(log, form, near, far)
             async with trio.open_nursery() as nursery:
                 await parked(nursery, outcome_of, log, form, far)
                 near.shutdown(stdlib.SHUT_WR)
@@ -223,10 +219,7 @@ def test_a_lone_urgent_byte_is_no_input(form: Any) -> None:
     async def program() -> list[Any]:
         log: list[Any] = []
         async with connected() as (near, far):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(outcome_of, log, form, far)
-                await turns()
-                await near.send(b"first")
+            await wait_once(log, form, near, far)
             with contextlib.suppress(OSError):
                 await far.recv(1, stdlib.MSG_OOB)  # from now on the run looks at urgent data
             async with trio.open_nursery() as nursery:
