@@ -132,10 +132,10 @@ class Submission(Requesting):
 
         A short read or write breaks the chain: the requests behind it complete with ``ECANCELED``.
 
-        The chain is submitted in one piece. A kernel that is short of memory may take a part of it: the rest
-        is then a chain of its own, and a `link_timeout` at its head completes with ``EINVAL``. A
-        `link_timeout` behind a request bounds that request. The context of a slot may be in a chain only
-        once.
+        The chain is submitted in one piece. A kernel that is short of memory may take only a part of it. The
+        kernel then starts the rest as a second chain, and completes a `link_timeout` at the head of that
+        chain with ``EINVAL``. A `link_timeout` behind a request bounds that request. The context of a slot
+        may be in a chain only once.
 
         Args:
             requests: pairs of a request of ``uring.ops`` and its context, or None.
