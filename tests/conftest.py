@@ -1,4 +1,4 @@
-"""What every test of ours is held to: it leaves no open file descriptor and no thread behind.
+"""The rules for every test: it leaves no open file descriptor and no thread behind.
 
 Tests that need a ring on the running kernel carry the marker ``ring``; those in ``tests/apps``,
 ``tests/kernel`` and ``tests/trio`` get it by their place. Without io_uring they are skipped by name, and

@@ -17,7 +17,7 @@ def direct(ring: Ring, source: int) -> None:
     ring.read(for_fd(source), source, bytearray(5))
     for cqe in ring.wait(timeout=None):
         if cqe.user_data == 42:
-            print("direct: a number of ours came back, 42")
+            print("direct: the program's number came back, 42")
         else:
             print(f"direct: it was a {abi.Op(cqe.op).name} on the pipe: {cqe.fd == source}, {cqe.res} bytes")
 

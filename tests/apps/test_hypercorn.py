@@ -136,7 +136,7 @@ async def test_ten_thousand_requests_kept_alive(maybe_tls: Any) -> None:
 
 
 async def test_half_of_the_requests_are_cancelled(maybe_tls: Any) -> None:
-    """When the server has them: whoever is not cancelled gets its own answer. Not over HTTP/2, where a
+    """When the server has them: a request that is not cancelled gets its own answer. Not over HTTP/2, where a
     cancelled request of httpcore's takes its connection with it, on stock Trio too."""
     app = Application()
     answered: list[int] = []

@@ -21,7 +21,6 @@ from uring import (
     dispatch,
 )
 
-INC = int(abi.IOU_PBUF_RING_INC)
 MMAP = int(abi.IOU_PBUF_RING_MMAP)
 
 

@@ -9,7 +9,7 @@ import pytest
 from uring import abi, ops
 
 BOTH = 3 << 62
-"""The top bits that mark a completion another ring sent, so that it is not counted as our own."""
+"""The top bits that mark a completion another ring sent, so that it is not counted as one of this ring."""
 
 
 @pytest.fixture

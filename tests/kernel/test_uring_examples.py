@@ -32,7 +32,7 @@ a batch of 16 reads brought 65536 bytes in one completion
 an open came to -2: No such file or directory
 """,
     "contexts.py": """\
-direct: a number of ours came back, 42
+direct: the program's number came back, 42
 direct: it was a IORING_OP_READ on the pipe: True, 5 bytes
 indirect: a read of 2 bytes got 2
 indirect: a read of 3 bytes got 3

@@ -37,7 +37,7 @@ class Small(Manager):
 
     Attributes:
         small: that ring.
-        parties: whoever may be parked on an operation, in a fixed order.
+        parties: the tasks that may be parked on an operation, in a fixed order.
         interrupts: what an operation may be interrupted by; the first is None.
         handlers: the handlers that operations may have.
         draining: whether the run is at its end.

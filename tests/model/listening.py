@@ -260,7 +260,7 @@ class Listening(Small):
             return
         flying = bool(self.small.inflight)
         if self.consumer.phase == "parked":
-            assert taking.task is self.consumer, "the consumer waits, and nobody knows"
+            assert taking.task is self.consumer, "the consumer waits, and the subscription has no task"
             assert not taking.queue, "the consumer waits beside an item"
             assert flying, "the consumer waits, and nothing will wake it"
         if self.consumer.phase == "closing":

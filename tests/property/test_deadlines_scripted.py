@@ -128,7 +128,7 @@ def test_deadline_that_moved_and_the_operation_is_gone(
                 await until(lambda: first.done and second.done)
                 assert isinstance(first.error, trio.ClosedResourceError)
             else:
-                # Whoever comes first has it.
+                # The first of them gets it.
                 await until(lambda: first.done or second.done)
                 loser, winner = (first, second) if first.done else (second, first)
                 assert isinstance(loser.error, trio.BusyResourceError)

@@ -46,7 +46,7 @@ REFUSALS = (
     MemoryError,
     RuntimeError,
 )
-"""What a call may raise; besides these only ZeroDivisionError, out of a callback of ours."""
+"""Exceptions that a call may raise; besides these only ZeroDivisionError, out of a test's callback."""
 
 EPISODE = 1000
 FILE_LIMIT = 1 << 24
@@ -303,7 +303,7 @@ class Caller:
         repr(thing)
 
     def note(self, number: int, turn: int, callee: Callee | None) -> None:
-        """Where we are, for whoever finds us dead."""
+        """Writes where the process is, to be read if it crashes."""
         if self.journal is not None:
             label = callee.label if callee else "the end"
             os.pwrite(self.journal, f"{number} {turn} {label}".ljust(80).encode(), 0)

@@ -1,9 +1,9 @@
 """What random calls are made with: descriptors, memory, paths and addresses that are this process's own.
 
 Everything here may be read, written, truncated, closed or shut down by any operation. Nothing else can be: a
-descriptor is one of ours or no number that a process has, a path stays in a folder of our own, an address is
-of loopback, memory is ours, and no file can grow past a limit. `argument` picks a value for a parameter by
-its name: mostly one that makes sense, at times anything.
+descriptor is one of this process or a number that no process has, a path stays in a temporary folder, an
+address is of loopback, memory belongs to the test, and no file can grow past a limit. `argument` picks a
+value for a parameter by its name: mostly one that makes sense, at times anything.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ The model
     sectors, or as zeros where it made the file longer; a truncation; a name.
   - A file whose name is not on storage is gone.
 
-It must not know what the programs mean by their bytes.
+It is independent of what the programs mean by their bytes.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ def c_struct_fields(text: str, name: str) -> set[str] | None:
 
 
 def ask_headers(cc: str, family: str, tmp_path: Path) -> dict[str, int]:
-    """What the C compiler says of those of our names that the headers have: values, sizes, offsets."""
+    """Values, sizes and offsets of the names that the headers have too, from the C compiler."""
     head = preamble(family)
 
     def preprocess(*options: str) -> str:
@@ -279,7 +279,7 @@ def test_sizes_of_addresses(tmp_path: Path) -> None:
 
 @pytest.mark.ring
 def test_kernel_knows_exactly_these_flags() -> None:
-    """Linux 6.18 says which bits it knows; ours are among them but those of later kernels, and no others."""
+    """Linux 6.18 tells its bits: those of `abi` are the same, but for those of later kernels."""
     answer = ctypes.create_string_buffer(layouts.QUERY_OPCODE.size)
     request = ctypes.create_string_buffer(
         layouts.QUERY_HDR.pack(0, ctypes.addressof(answer), abi.IO_URING_QUERY_OPCODES, len(answer), 0)

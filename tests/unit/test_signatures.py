@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLAIN_PROPERTY = "property"
-"""An attribute annotated so is `Any` to whoever reads it."""
+"""Reading an attribute annotated so gives `Any`."""
 
 
 def functions(node: ast.FunctionDef, name: str) -> Iterator[tuple[str, ast.expr]]:

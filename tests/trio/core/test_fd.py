@@ -20,7 +20,7 @@ from uring_trio.core.engine import current
 
 
 async def test_a_number_used_again_is_another_file() -> None:
-    """A descriptor closed behind our back, its number given to a socket of ours."""
+    """A descriptor is closed without notice, and a socket of the run gets its number."""
     first, peer = await unix_sockets()
     with peer:
         await peer.send(b"x")

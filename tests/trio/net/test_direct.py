@@ -319,7 +319,7 @@ async def test_connections_that_nobody_took_are_closed(how: str) -> None:
 
 
 def test_slots_run_out(caplog: pytest.LogCaptureFixture) -> None:
-    """The kernel closes what it has accepted and has no slot for; whoever comes later is served again."""
+    """The kernel closes what it has accepted and has no slot for; later clients are served again."""
 
     async def main() -> None:
         async with listening() as listener:

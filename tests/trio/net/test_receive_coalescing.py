@@ -320,7 +320,7 @@ def test_closing_wakes_who_waits(copy: bool) -> None:
 
 
 @COPY
-def test_whoever_gets_the_descriptor_gets_it_as_it_was(copy: bool) -> None:
+def test_the_next_owner_gets_the_descriptor_as_it_was(copy: bool) -> None:
     @on_ring(LONG)
     async def main() -> None:
         async with waiting(copy) as (near, far, _, ended):
@@ -376,8 +376,8 @@ def test_plain_receives_leave_the_socket_to_who_waits_for_it() -> None:
     main()
 
 
-def test_whoever_keeps_all_leases_gets_no_more() -> None:
-    """And goes on when one comes home, with the bytes that came meanwhile."""
+def test_a_consumer_that_keeps_all_leases_gets_no_more() -> None:
+    """It goes on when a lease is released, with the bytes that came meanwhile."""
 
     @on_ring(LONG)
     async def main() -> None:
@@ -483,7 +483,7 @@ uring_trio.run(main, ring=uring_trio.RingOptions(gather_us=LONG))
     assert done.stdout == "True True\n", done.stderr
 
 
-def test_whoever_keeps_leases_gets_more_when_it_gathers_no_more() -> None:
+def test_a_consumer_that_keeps_leases_gets_more_when_coalescing_ends() -> None:
     """Plain receives left no buffer to the multishot, and there may be more of them."""
 
     @on_ring(LONG)

@@ -46,7 +46,7 @@ async def test_the_end_reaches_the_peer_at_once(submitted: bool, end: str, call:
             near.__exit__(None, None, None)
         else:
             os.close(near.detach())
-        # No checkpoint since: nothing of ours has run but the close.
+        # No checkpoint since: nothing has run but the close.
         far._sock.settimeout(30)
         assert far._sock.recv(1) == b""
     far.close()

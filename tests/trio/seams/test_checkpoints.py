@@ -384,7 +384,7 @@ def test_an_awaitable_that_is_awaited_elsewhere(function: Any) -> None:
 
 
 def test_an_answer_that_is_no_checkpoints(function: Any) -> None:
-    """A task in a checkpoint is resumed with an error by whoever reschedules it wrongly: Trio's own words."""
+    """A task in a checkpoint is resumed with an error by a wrong reschedule: Trio's own words."""
     import outcome
 
     async def program() -> list[str]:

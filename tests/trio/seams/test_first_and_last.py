@@ -241,7 +241,7 @@ def test_a_reset_is_told_once(kind: str) -> None:
 
 @pytest.mark.parametrize("end", ["close", "exit"])
 @pytest.mark.parametrize("waits", ["recv", "wait_readable"])
-def test_closing_wakes_whoever_waits(end: str, waits: str) -> None:
+def test_closing_wakes_the_task_that_waits(end: str, waits: str) -> None:
     async def program() -> list[Any]:
         await turns()
         log: list[Any] = []
