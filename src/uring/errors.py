@@ -271,7 +271,7 @@ _KINDS: Final[dict[int, type[OSError]]] = {errno.ETIME: TimeoutError, errno.EOPN
 
 
 class _Placed(_Portable):
-    """An OSError that knows which operation failed, and where."""
+    """An OSError that names the operation that failed, its descriptor and address."""
 
     op: str
     fd: int | None

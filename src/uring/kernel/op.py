@@ -134,7 +134,8 @@ class Op(Generic[T_co]):
     def pack(self) -> Self:
         """Writes the entry once: a request that is submitted repeatedly is then queued by a copy.
 
-        Returns: this request.
+        Returns:
+            This request.
         """
         if not self.entry:
             opcode, flags, fd, off, addr, length, op_flags, buf_index, file_index, addr3 = self.fields

@@ -1,4 +1,4 @@
-"""What the kernel's ring and the scripted one of the tests have in common."""
+"""The interface that the kernel's ring and the scripted one share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["RingLike"]
 
 
 class RingLike(Protocol):
-    """A ring as the engine uses it: the kernel's, or the scripted one of the tests."""
+    """A ring as a Trio run uses it: `KernelRing`, or `uring.kernel.scripted.ScriptedRing`."""
 
     fd: int
     out: memoryview[int]

@@ -45,7 +45,7 @@ class Delivery(RingState):
         """Moves completions from the kernel's ring to the backlog, as objects, and releases what they end.
 
         Returns:
-            The backlog, if it is these completions alone and at most ``most``; else None.
+            None. In C the backlog, if it is these completions alone and at most ``most``.
         """
         kernel, size = self._kernel, self._cqe_size
         while raw := kernel.unseen[:size]:

@@ -253,7 +253,11 @@ class ScriptedRing(Serving):
 
     def expire(self, request: Request, res: int = _ECANCELED) -> None:
         """Lets the linked timeout of a running request fire: ``-ETIME``, then ``res`` for the request. The
-        ring's clock, `now`, goes on from that time."""
+        ring's clock, `now`, goes on from that time.
+
+        Raises:
+            ValueError: the request has no linked timeout.
+        """
         timeout, request.timeout = request.timeout, None
         if timeout is None:
             raise ValueError("this request has no linked timeout")

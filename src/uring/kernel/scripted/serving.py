@@ -1,4 +1,4 @@
-"""The kernel's side of a scripted ring: what it does with the entries that an enter took.
+"""The kernel's side of a scripted ring: the handling of the entries that an enter took.
 
 It starts requests, completes those that need no script (nops, cancels, those on an empty slot), ends chains,
 and posts decided completions. It has neither the submission queue's interface nor a clock. `ScriptedRing`
