@@ -48,9 +48,9 @@ async def app(
     `openmetrics`. Cancelled, it has sent nothing, the head, or everything.
 
     Args:
-        scope: the ASGI connection, of type ``http`` or ``lifespan``.
-        receive: what the server gives an ASGI app to get events.
-        send: what the server gives an ASGI app to send events.
+        scope: the ASGI connection, of type ``http`` or ``lifespan``; any other is a ValueError.
+        receive: the server's callable to get events.
+        send: the server's callable to send events.
     """
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)

@@ -5,7 +5,7 @@ kernel, for rare results.
 plain code. Both raise ``AssertionError`` and name what is left.
 
 `run_scripted` runs a program on a `ScriptedRing`, which completes what a test tells it to: a full disk, a
-connection that breaks here and not there, a cancel that comes too late.
+connection that breaks at a certain point, a cancel that comes too late.
 """
 
 from __future__ import annotations
@@ -74,9 +74,8 @@ def run_scripted(
         ring: a new one; when the run ends it is closed, after what still ran there has been cancelled.
         async_fn, args: as for `trio.run`.
         options: sizes of the receive buffers; those of the queues are the ring's own.
-        order: a number that the order of tasks which are ready together follows from, so that a run which
-            failed happens again; None: Trio draws it anew each time. It holds for every run of this process
-            meanwhile.
+        order: a number that decides the order of tasks which are ready together, so that a failed run can be
+            repeated; None: Trio draws the order. It holds for every run of this process meanwhile.
         trio_run_options: as for `trio.run`; with an autojump clock, deadlines pass without waiting.
 
     Raises:

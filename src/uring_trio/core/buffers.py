@@ -3,7 +3,7 @@
 They are those of single-shot receives: a buffer goes back within the tick that its data arrived in.
 Subscriptions have groups of their own, see `multishot.leases`.
 
-It must not know who receives.
+It is independent of who receives.
 """
 
 from __future__ import annotations

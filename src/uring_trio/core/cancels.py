@@ -8,7 +8,7 @@ Invariants
   - A request that found nothing is repeated while that use goes on. The kernel does not find an operation
     that deferred work, not run yet, is to retry: its file was ready when the wait was armed.
 
-It must not know why something is cancelled, nor when the ring is entered.
+It is independent of why something is cancelled, and of when the ring is entered.
 """
 
 from __future__ import annotations

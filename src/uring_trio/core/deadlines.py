@@ -3,7 +3,7 @@
 Trio expires a deadline between two ticks. While tasks keep the loop busy the kernel's timer is more exact, at
 the price of a second entry for each operation: by default only near deadlines use it.
 
-It must not know how an operation is cancelled. The comparison of a task's deadline with `reach` stands in
+It is independent of how an operation is cancelled. The comparison of a task's deadline with `reach` stands in
 `seams.waits`, and again in C (``_io_receive.c``).
 """
 

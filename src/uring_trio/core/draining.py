@@ -3,7 +3,7 @@
 Operations that do not end within `DRAIN_SECONDS` are leaked on purpose, with a warning: the kernel may still
 write to their memory.
 
-It must not know what Trio calls.
+It uses nothing of Trio: it also runs after a `trio.TrioInternalError`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Invariants
   - The ring is touched by the thread that opened it alone.
   - An operation's slot, pins and buffers are released at its last completion.
 
-It must not know what is on either end of an operation, nor what Trio calls.
+It is independent of what is on either end of an operation, and of what Trio calls.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class Fd:
     def open(cls, engine: Engine, fd: int, *, fixed: bool = False) -> Fd:
         """The `Fd` of a descriptor that the caller owns from now on; one left behind by an owner that
         went away without closing is retired. Where a task waits on that one, both owners share it, as on
-        stock Trio, which knows waits by their number alone."""
+        stock Trio, which finds waits by their number alone."""
         owner = cls(engine, fd, owned=True, fixed=fixed)
         stale = engine.owners.get(owner.key)
         if isinstance(stale, cls) and stale.owned and stale.is_waited_for() and not (fixed or stale.others):

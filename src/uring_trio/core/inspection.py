@@ -1,4 +1,4 @@
-"""What is in flight in a run, with the task and the line that awaits each operation."""
+"""The operations in flight in a run, each with the task and the line that awaits it."""
 
 from __future__ import annotations
 

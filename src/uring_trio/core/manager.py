@@ -399,7 +399,7 @@ class Manager(Engine):
         return n
 
     def _trouble(self, n: int) -> int:
-        """What to do about an enter that failed with nothing to hand out: completions, or a number below 0.
+        """The answer to an enter that failed with nothing to hand out: completions, or a number below 0.
 
         An error that ends the run is raised by `process_events`: raised by `get_events` it would end Trio's
         run without clean-up, which is right only in a forked child."""

@@ -1,6 +1,6 @@
 """The ring of a Trio run, and the error where there is none.
 
-It must not know what the ring is used for.
+It is independent of what the ring is used for.
 """
 
 from __future__ import annotations

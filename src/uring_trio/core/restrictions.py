@@ -44,7 +44,7 @@ REGISTRATIONS = (
     abi.IORING_REGISTER_BUFFERS2,
     abi.IORING_REGISTER_BUFFERS_UPDATE,
 )
-"""What the parts of a run register: no personalities, no buffers of other rings, no network queues."""
+"""The registrations of a run's parts: no personalities, no buffers of other rings, no network queues."""
 
 _EVERY_FLAG = 0xFF
 

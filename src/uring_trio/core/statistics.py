@@ -1,4 +1,4 @@
-"""What a ring run counts, and the totals over the runs of this process that have ended."""
+"""The counts of a ring run, and the totals over the runs of this process that have ended."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ a FIFO does, widens the bound while it is in flight, so that the others keep the
 Invariants
   - `narrow_all` takes back what `widen` added: the bound is the thread's, and its next ring would have it.
 
-It must not know what the operations are.
+It is independent of what the operations are.
 """
 
 from __future__ import annotations

@@ -223,8 +223,8 @@ class RingFile(Positional, trio.abc.AsyncResource):
         self._file.hand()
 
     async def _refuse(self, name: str, *args: Any) -> Any:
-        """What the standard library's file does in a call that is not for the ring: what Trio does, in a
-        thread, when it has the state; mostly an exception otherwise."""
+        """Calls the standard library's file, for a call that is not for the ring: in a thread, as Trio does,
+        if it has the state. Otherwise the call mostly raises."""
         file = self._file
         call = getattr(self._wrapped, name)
         if file.handed:

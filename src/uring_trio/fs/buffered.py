@@ -2,7 +2,7 @@
 `io.BufferedRandom`: the calls of programs, in turns. `block` says what they do.
 """
 
-# What the standard library's file answers to a call that is refused has no type.
+# The standard library's file answers refused calls, and its answers have no type.
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class BufferedFile(BlockFile):
         if not self._readable or not -1 <= n <= sys.maxsize:
             return await self._refuse_unbegun("read", size)
         file = self._file
-        # What moves the position before it reads looks for a cancellation first.
+        # A read that may first write moves the position, so that it looks for a cancellation before.
         if file.busy or self._writable:
             await file.take_turn()
         file.busy = True

@@ -43,9 +43,11 @@ async def copy_file(
         chunk: bytes of one transfer.
 
     Raises:
+        ValueError: ``chunk`` is less than 1.
         shutil.SameFileError: they are the same file.
         shutil.SpecialFileError: one of them is a FIFO.
-        OSError: the file that failed is its ``filename``. What cannot be read leaves ``dst`` as it was.
+        OSError: the file that failed is its ``filename``. A ``src`` that cannot be opened leaves ``dst`` as
+            it was.
     """
     if chunk < 1:
         raise ValueError(f"a chunk has 1 byte or more, not {chunk}")

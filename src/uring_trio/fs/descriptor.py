@@ -116,7 +116,7 @@ class Descriptor:
         self.handed = self.away = True
 
     def gone(self) -> Descriptor:
-        """What an object that gave this descriptor away has in its place: one that is closing."""
+        """A closing descriptor, for the object that has given this one away."""
         other = copy.copy(self)
         other.busy = False
         other.turns = ParkingLot()

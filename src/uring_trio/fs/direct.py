@@ -38,7 +38,7 @@ _FLAGS = {
     "a": "os.O_WRONLY | os.O_CREAT, and the size as offset",
     "x": "os.O_WRONLY | os.O_CREAT | os.O_EXCL",
 }
-"""What to pass for a mode of `open_file`."""
+"""The flags to name in the error, by the mode of `open_file` that was passed instead."""
 
 
 class DirectFile(trio.abc.AsyncResource):

@@ -336,7 +336,7 @@ async def _mode(path: Any, follow: bool) -> int | None:
 
 
 def _start_of(path: Any) -> str:
-    """What stands before a path where it is absolute: "" or the working directory with a slash. A method of
+    """The prefix that makes a path absolute: "" or the working directory with a slash. A method of
     several steps looks it up once, so that all of them start at the same place, even if other code
     calls ``chdir`` meanwhile."""
     given = os.fspath(path)

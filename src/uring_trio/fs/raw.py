@@ -1,6 +1,6 @@
 """Files without a buffer: each call is one transfer, as `io.FileIO` has it."""
 
-# What the standard library's file answers to a call that is refused has no type.
+# The standard library's file answers refused calls, and its answers have no type.
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class RegisteredBuffers:
 
     Raises:
         RuntimeError: outside a ring run, or 64 pools are open in it.
-        ValueError: no such number or size; all of a pool is at most 1 GiB.
+        TypeError, ValueError: no such number or size; all of a pool is at most 1 GiB.
         OSError: ``ENOMEM``, with the limit in its text.
     """
 

@@ -2,7 +2,7 @@
 what they do.
 """
 
-# What the standard library's file answers to a call that is refused has no type.
+# The standard library's file answers refused calls, and its answers have no type.
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `top` shows: a ring run at one moment, as JSON can hold it.
+"""A ring run at one moment, as `top` shows it, in the types of JSON.
 
 A look costs the run little, however busy it is: the first `COUNTED` completions after a look are counted by
 kind, one by one in Python. Then ticks run in C again until the next look, which takes the shares of those for

@@ -44,7 +44,7 @@ _ARMED = State.ARMED
 
 
 class Pacer(Protocol):
-    """What makes data arrive in larger pieces; see `uring_trio.net.receive_coalescing`."""
+    """The coalescing of a flow; see `uring_trio.net.receive_coalescing`."""
 
     receive: Callable[[int], bytes]
     receive_into: Callable[[memoryview], int]

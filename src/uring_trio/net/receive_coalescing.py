@@ -15,7 +15,7 @@ Bounds
     closed or detached, or the run is over. A socket whose option is not 1 was set by the program, and is not
     changed.
 
-It must not know what a subscription does with the bytes.
+It is independent of what a subscription does with the bytes.
 """
 
 from __future__ import annotations

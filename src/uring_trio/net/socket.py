@@ -425,7 +425,7 @@ seams.describe_sockets(RingSocket, Fd, Operation, _prepare, _accepted)
 
 
 def _kept(items: Any) -> Any:
-    """A list, of what the call is tried with more than once; the call itself refuses anything else."""
+    """The items as a list, because the call may be tried again; it refuses anything else itself."""
     try:
         return list(items)
     except TypeError:

@@ -1,5 +1,5 @@
-"""What a stream socket may have beside its stream, urgent data and an error queue, and what a receive in the
-kernel does to them.
+"""Urgent data and error queues, which a stream socket may have beside its stream, and how a receive in the
+kernel treats them.
 
   - Urgent data wakes every wait for input, though poll(2) does not call a lone urgent byte input. A receive
     that begins at it skips it for good, unless ``SO_OOBINLINE`` is set. So an attempt after a wait looks
@@ -8,7 +8,7 @@ kernel does to them.
   - An error queue is reported by poll(2) for as long as it is not empty, and a receive would go to a kernel
     worker.
 
-It knows sockets of the standard library alone.
+It uses sockets of the standard library alone.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@
     methods      Trio's locks and memory channels in C (``_lock.c``, ``_channel.c``)
     shortcuts    how the C of the last four gets into Trio's classes and functions (``_shortcut.c``)
 
-No Python module here knows what an operation does.
+No Python module here depends on what an operation does.
 """
 
 from .attempts import attempt, attempt_on_ring, cancelled, inline, interrupted, pause

@@ -5,7 +5,7 @@ is free, a value that is handed over, put into the buffer or waited for. Trio's 
 else: a lock that is taken, a cancelled scope, a closed channel, an error, a run with instruments. The
 objects are Trio's in either case, field by field, so the methods may take turns on one object.
 
-The C text knows every field of what it writes, and the names that each method uses. A Trio whose classes
+The C text names every field that it writes, and the names that each method uses. A Trio whose classes
 have others keeps its methods. Nothing is done in C for as long as a program has replaced a method that
 another one would have called.
 

@@ -5,7 +5,7 @@ they do the usual scope: one that is left, by the task that entered it, before i
 else is Trio's own method's, as is every scope of other runs. The objects are Trio's in either case, field by
 field, so the methods may take turns on one scope.
 
-The shortcuts know every field of a scope. A Trio whose classes have other fields keeps its methods.
+The shortcuts depend on every field of a scope. A Trio whose classes have other fields keeps its methods.
 
 From CPython 3.14 on ``__enter__`` stays Trio's. The interpreter there looks for signals after each call of
 ``with`` that leads into C: Ctrl-C would come when the scope is entered and nothing leaves it yet.

@@ -1,5 +1,5 @@
 """Replacements of functions of Trio's: shortcuts in classes, and code that calls C in coroutine functions.
-They are put there, taken out again, and Trio is checked for being as they know it.
+They are put there and taken out again, after a check that Trio's functions have the expected form.
 
 A shortcut takes the place of a function in its class. A coroutine function stays what it is, because a
 program may have imported it before, and the code inside of it is exchanged. The new code calls C, which
@@ -7,7 +7,7 @@ returns an awaitable or goes on to a function with the old code. It is that of a
 flag of coroutine functions: `inspect` and others see a coroutine function, and the interpreter calls it
 without making a coroutine first.
 
-This module does not know what is called.
+This module is independent of what is called.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ it, and such a task ends in C: one of a coroutine function, in an open nursery t
 returns. Everything else is Trio's: an error, a system task, a run with instruments, the main task, a nursery
 that is left open.
 
-The shortcuts know every field of a task and every attribute of a nursery. A Trio whose classes have others
-keeps its functions. Nothing is done in C for as long as a program has replaced a function of Trio's that the
-shortcuts do the work of.
+The shortcuts depend on every field of a task and every attribute of a nursery. A Trio whose classes have
+others keeps its functions. Nothing is done in C for as long as a program has replaced a function of Trio's
+that the shortcuts do the work of.
 """
 
 from __future__ import annotations

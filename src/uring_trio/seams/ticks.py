@@ -49,7 +49,7 @@ _TASK = (
 _OPERATION = ("user_data", "task", "res", "flags", "pins", "interrupt", "handler")
 
 
-class _Again(outcome.Value[None]):  # type: ignore[misc]  # final, as far as anybody keeps outcomes
+class _Again(outcome.Value[None]):  # type: ignore[misc]  # it is final; no program sees this one
     """The outcome that resumes every shielded checkpoint: unlike others it can be unwrapped each time."""
 
     def unwrap(self) -> None:

@@ -4,7 +4,7 @@ The waits live here because they read a task's cancel status and yield Trio's ow
 functions for that cost almost a microsecond more per operation. `deliver` is the other end, which resumes the
 tasks; `attempts` has the checkpoints of calls that do not wait.
 
-Nothing here knows what an operation does. ``enable_ki_protection`` is the outermost decorator, because
+Nothing here depends on what an operation does. ``enable_ki_protection`` is the outermost decorator, because
 ``types.coroutine`` gives a function new code.
 """
 
