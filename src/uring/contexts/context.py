@@ -23,6 +23,7 @@ from __future__ import annotations
 import weakref
 from typing import Final, Protocol
 
+from ..abi import IOSQE_BUFFER_SELECT
 from ..bounds import check_int
 from ..kernel.op import Op
 from .shapes import Ctx
@@ -49,7 +50,7 @@ _MODE = 3 << 62
 FD_BITS = 30
 FD_MASK = (1 << FD_BITS) - 1
 FD_LEAST, FD_MOST = -(1 << (FD_BITS - 1)), (1 << (FD_BITS - 1)) - 1
-_BUFFER_SELECT = 1 << 5
+_BUFFER_SELECT = int(IOSQE_BUFFER_SELECT)
 INDEX_BITS, _GENERATION_BITS, POOL_BITS = 24, 20, 18
 GENERATION_MASK = (1 << _GENERATION_BITS) - 1
 POOL_MASK = (1 << POOL_BITS) - 1

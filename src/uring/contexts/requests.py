@@ -16,6 +16,7 @@ import inspect
 import types
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, final
 
+from .. import abi
 from ..errors import RingClosed, error_from_result
 from ..kernel.op import Op, Whole, failure
 from .compiled import C, usual
@@ -32,8 +33,8 @@ else:
 
 __all__ = ["Request", "Requester", "is_request", "meaning_of"]
 
-_MORE = 1 << 1
-_NOTIF = 1 << 3
+_MORE = int(abi.IORING_CQE_F_MORE)
+_NOTIF = int(abi.IORING_CQE_F_NOTIF)
 
 
 class Requester(Protocol):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import TYPE_CHECKING, Any
 
-from ..abi import CqeFlag, Op
+from ..abi import IOSQE_BUFFER_SELECT, CqeFlag, Op
 from ..errors import error_from_result
 from ..kernel.op import failure
 from .context import ExtSQE, IndirectSQE, SQEContext, find_slot
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CQEView", "Completion", "DirectCQE", "ExtCQE"]
 
-_BUFFER_SELECT = 1 << 5
-_F_BUFFER = 1 << 0
-_F_MORE = 1 << 1
-_F_SOCK_NONEMPTY = 1 << 2
-_F_NOTIF = 1 << 3
-_F_BUF_MORE = 1 << 4
+_BUFFER_SELECT = int(IOSQE_BUFFER_SELECT)
+_F_BUFFER = int(CqeFlag.IORING_CQE_F_BUFFER)
+_F_MORE = int(CqeFlag.IORING_CQE_F_MORE)
+_F_SOCK_NONEMPTY = int(CqeFlag.IORING_CQE_F_SOCK_NONEMPTY)
+_F_NOTIF = int(CqeFlag.IORING_CQE_F_NOTIF)
+_F_BUF_MORE = int(CqeFlag.IORING_CQE_F_BUF_MORE)
 _BUFFER_SHIFT = 16
 _FD_SIGN = 1 << 61
 _FD_MASK = (1 << 30) - 1

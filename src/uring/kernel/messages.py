@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..abi.layouts import RECVMSG_OUT
 from ..bounds import check_int
 from .addresses import PeerName, decode_address
-from .memory import Zeroed, pin, pin_writable, zeroed
+from .memory import LENGTH_MAX, Zeroed, pin, pin_writable, zeroed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,9 +24,6 @@ __all__ = ["MAX_IOVECS", "Message", "ReceivedMessage", "decode_control", "encode
 
 MAX_IOVECS = 1024
 """``UIO_MAXIOV``: the kernel refuses longer vectors."""
-
-MAX_TRANSFER = 0x7FFF_F000
-"""``MAX_RW_COUNT``: no message carries more."""
 
 MAX_EXTRA = 1 << 20
 """Bytes for an address or for control messages: more than any protocol takes."""
@@ -70,7 +67,7 @@ class Message:
         check_int("name_size", name_size, 0, MAX_EXTRA)
         check_int("control_size", control_size, 0, MAX_EXTRA)
         if selected is not None:
-            check_int("selected", selected, 0, MAX_TRANSFER)
+            check_int("selected", selected, 0, LENGTH_MAX)
         if len(buffers) > MAX_IOVECS:
             raise ValueError(f"at most {MAX_IOVECS} buffers in one message, not {len(buffers)}")
         take = pin_writable if writable else pin
@@ -84,7 +81,7 @@ class Message:
         for i, (address, length) in enumerate(vector):
             _IOVEC.pack_into(self.iovecs.view, i * 16, address, length)
         name_room, room = max(len(name), name_size), max(len(control), control_size)
-        self._rooms = (name_room, room, 0 if selected is None else MAX_TRANSFER)
+        self._rooms = (name_room, room, 0 if selected is None else LENGTH_MAX)
         self._name = zeroed(name_room) if name_room else None
         if self._name is not None and name:
             self._name.view[: len(name)] = name

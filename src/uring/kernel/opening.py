@@ -6,6 +6,7 @@ import errno
 import os
 from typing import Any
 
+from .. import abi
 from .. import advice as _advice  # noqa: F401 - without a descriptor or memory it could not be loaded later
 from ..errors import RingUnavailable, error_from_result, unavailable_from_errno
 from .lib import ffi, lib
@@ -13,10 +14,9 @@ from .refusals import PASSING
 
 __all__ = ["open_ring"]
 
-_DISABLED = 1 << 6
-_REGISTERED_FD_ONLY = 1 << 15
-_USE_REGISTERED_RING = 1 << 31
-_PROBE = 8
+_DISABLED = int(abi.IORING_SETUP_R_DISABLED)
+_REGISTERED_FD_ONLY = int(abi.IORING_SETUP_REGISTERED_FD_ONLY)
+_PROBE = int(abi.IORING_REGISTER_PROBE)
 
 _TRIES = 4
 """How often a call is made that was interrupted, or had no memory at the time; signal handlers run in
@@ -73,7 +73,7 @@ def _refused_call(handle: Any, flags: int) -> RingUnavailable | None:
         return _too_old()
     if result < 0 and result != -errno.EBADFD:
         return unavailable_from_errno(-result, "io_uring_enter")
-    opcode = _PROBE | (_USE_REGISTERED_RING if flags & _REGISTERED_FD_ONLY else 0)
+    opcode = _PROBE | (abi.IORING_REGISTER_USE_REGISTERED_RING if flags & _REGISTERED_FD_ONLY else 0)
     result = lib.ur_register(handle.fd, opcode, ffi.new("uint64_t[2]"), 0)
     return unavailable_from_errno(-result, "io_uring_register") if result < 0 else None
 

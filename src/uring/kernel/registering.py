@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 
+from .. import abi
 from ..errors import RingUnavailable, error_from_result
 from .lib import NOT_BUILT, ffi, lib
 
-__all__ = ["USE_REGISTERED_RING", "register", "register_blind"]
-
-USE_REGISTERED_RING = 1 << 31
-"""In an opcode: the descriptor is an index into the thread's registered rings."""
+__all__ = ["register", "register_blind"]
 
 
 def register_blind(opcode: int, address: int | None, nr_args: int, what: str = "") -> int:
@@ -28,5 +26,6 @@ def register(fd: int, opcode: int, address: int | None, nr_args: int, what: str)
     arg = ffi.NULL if address is None else ffi.cast("void *", address)
     result: int = lib.ur_register(fd, opcode, arg, nr_args)
     if result < 0:
-        raise error_from_result(result, what or f"io_uring_register({opcode & ~USE_REGISTERED_RING})")
+        plain = opcode & ~abi.IORING_REGISTER_USE_REGISTERED_RING
+        raise error_from_result(result, what or f"io_uring_register({plain})")
     return result

@@ -21,11 +21,12 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from .. import abi
 from ..errors import RingClosed, RingUnavailable, error_from_result
 from .forking import open_rings
 from .lib import NOT_BUILT, ffi, lib
 from .opening import open_ring
-from .registering import USE_REGISTERED_RING, register
+from .registering import register
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,16 +43,13 @@ CQE_BIG = struct.Struct("=QiIQQ")
 
 _op_type: Any = ffi.typeof("struct ur_op *") if ffi is not None else None
 _uint64s: Any = ffi.typeof("uint64_t[]") if ffi is not None else None
-_CQSIZE = 1 << 3
-_SQE128 = 1 << 10
-_REGISTERED_FD_ONLY = 1 << 15
-_RESIZE_RINGS = 33
-_OTHER_QUEUES = {1 << 19: "IORING_SETUP_SQE_MIXED", 1 << 20: "IORING_SETUP_SQ_REWIND"}
+_CQSIZE = int(abi.IORING_SETUP_CQSIZE)
+_SQE128 = int(abi.IORING_SETUP_SQE128)
+_REGISTERED_FD_ONLY = int(abi.IORING_SETUP_REGISTERED_FD_ONLY)
+_OTHER_QUEUES = (abi.IORING_SETUP_SQE_MIXED, abi.IORING_SETUP_SQ_REWIND)
 """Set-up flags that give the submission queue a layout which the shim does not write."""
-_GETEVENTS = 1 << 0
-_EXT_ARG = 1 << 3
-_ENTER_REGISTERED_RING = 1 << 4
-_EXT_ARG_REG = 1 << 6
+_BY_WAIT_REGION = int(abi.IORING_ENTER_GETEVENTS | abi.IORING_ENTER_EXT_ARG | abi.IORING_ENTER_EXT_ARG_REG)
+_ENTER_REGISTERED_RING = int(abi.IORING_ENTER_REGISTERED_RING)
 
 
 class KernelRing:
@@ -115,9 +113,9 @@ class KernelRing:
     ) -> None:
         if lib is None:
             raise RingUnavailable(errno.ENOSYS, NOT_BUILT)
-        for bit, name in _OTHER_QUEUES.items():
-            if flags & bit:
-                raise ValueError(f"{name} is not supported: the queue is a ring of entries of one size")
+        for flag in _OTHER_QUEUES:
+            if flags & flag:
+                raise ValueError(f"{flag.name} is not supported: the queue is a ring of entries of one size")
         handle = ffi.new("struct ur_ring *")
         params = ffi.new("struct ur_params *")
         params.flags = flags
@@ -283,7 +281,7 @@ class KernelRing:
         if self._handle.fd < 0:
             raise self.closed_error()
         if self.flags & _REGISTERED_FD_ONLY:
-            opcode |= USE_REGISTERED_RING
+            opcode |= abi.IORING_REGISTER_USE_REGISTERED_RING
         return register(self.fd, opcode, address, nr_args, what)
 
     def track(self) -> None:
@@ -327,8 +325,7 @@ class KernelRing:
         handle = self._handle
         if handle.fd < 0:
             return -errno.EBADF
-        flags = _GETEVENTS | _EXT_ARG | _EXT_ARG_REG
-        return int(lib.ur_enter(handle, self.pending, 1, flags, ffi.cast("void *", offset), 64))
+        return int(lib.ur_enter(handle, self.pending, 1, _BY_WAIT_REGION, ffi.cast("void *", offset), 64))
 
     def enter_through(self, index: int | None) -> None:
         """Enters through an index into the thread's registered rings, or the descriptor again (None)."""
@@ -352,7 +349,7 @@ class KernelRing:
         params.cq_entries = cq_entries
         params.flags = _CQSIZE
         lib.ur_show(self._handle)  # the kernel copies only the entries that it sees
-        self.register(_RESIZE_RINGS, _number(params), 1, "resize rings")
+        self.register(int(abi.IORING_REGISTER_RESIZE_RINGS), _number(params), 1, "resize rings")
         self.out.release()
         result = lib.ur_remap(self._handle, params)
         if result < 0:
@@ -391,13 +388,13 @@ class KernelRing:
         """Makes the kernel signal this eventfd when completions are posted or deferred work waits. An
         ``eager`` ring signals it when the kernel did not take an entry."""
         arg = ffi.new("int32_t *", fd)
-        self.register(4, _number(arg), 1, "register eventfd")
+        self.register(int(abi.IORING_REGISTER_EVENTFD), _number(arg), 1, "register eventfd")
         self._handle.wake_fd = fd
 
     def unregister_eventfd(self) -> None:
         """Ends the signals of `register_eventfd`."""
         self._handle.wake_fd = -1
-        self.register(5, None, 0, "unregister eventfd")
+        self.register(int(abi.IORING_UNREGISTER_EVENTFD), None, 0, "unregister eventfd")
 
     def close(self) -> None:
         """Unmaps the queues and closes the descriptor. Idempotent.

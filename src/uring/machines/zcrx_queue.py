@@ -26,6 +26,7 @@ from ..abi.layouts import (
     ZCRX_RQE,
     ZCRX_STATS,
 )
+from ..contexts.context import CTX_MODE_RESERVED
 from ..errors import NotSupported
 from ..kernel.memory import load, pin_writable, store, zeroed
 from ..ops.base import check_int
@@ -44,7 +45,6 @@ __all__ = ["ZCRXCopies", "ZCRXOffsets", "ZCRXQueue", "control_queue", "register_
 _UINT_MAX = (1 << 32) - 1
 _OFFSET_MASK = ~int(abi.IORING_ZCRX_AREA_MASK)
 _NODEV = int(abi.ZCRX_REG_NODEV)
-_MESSAGE = 3 << 62
 _NEEDS = {
     int(abi.ZCRX_CTRL_FLUSH_RQ): "Linux 6.19",
     int(abi.ZCRX_CTRL_EXPORT): "Linux 6.19",
@@ -273,7 +273,9 @@ def register_queue(
     stats_at = _stats_at(rq_entries, region_size) if count_copies else None
     event_desc = zeroed(ZCRX_EVENT_DESC.size)
     counted = int(abi.ZCRX_EVENT_DESC_FLAG_STATS) if count_copies else 0
-    ZCRX_EVENT_DESC.pack_into(event_desc.view, 0, event_message | _MESSAGE, events, counted, stats_at or 0)
+    ZCRX_EVENT_DESC.pack_into(
+        event_desc.view, 0, event_message | CTX_MODE_RESERVED, events, counted, stats_at or 0
+    )
     argument = zeroed(ZCRX_IFQ_REG.size)
     pointers = area_reg.address, descriptor.address
     told = event_desc.address if events or count_copies else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
+from ..contexts.context import CTX_MODE_RESERVED
 from ..kernel.memory import pin_writable, zeroed
 from ..ops.base import check_int
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["packed", "vectors"]
 
 _MESSAGE_MAX = (1 << 62) - 1
-_RESERVED = 3 << 62
 
 
 def vectors(
@@ -51,5 +51,5 @@ def packed(kind: str, items: Sequence[Any], tags: Sequence[int]) -> tuple[Any, A
     tagged = zeroed(8 * len(tags))
     for i, tag in enumerate(tags):
         tag = check_int("a tag", tag, 0, _MESSAGE_MAX)
-        struct.pack_into("=Q", tagged.view, 8 * i, tag and tag | _RESERVED)
+        struct.pack_into("=Q", tagged.view, 8 * i, tag and tag | CTX_MODE_RESERVED)
     return data, tagged

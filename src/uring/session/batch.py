@@ -12,6 +12,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from .. import abi
+from ..contexts.context import CTX_MODE_INDIRECT
 from ..kernel.op import Multishot, Op, Whole
 from ..kernel.volley import MEMBERS_MAX, Volley
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch"]
 
 _SPECIAL = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK | abi.IOSQE_CQE_SKIP_SUCCESS | abi.IOSQE_IO_DRAIN)
-_DIRECT_END = 1 << 62
 
 
 class Batch:
@@ -48,7 +48,7 @@ class Batch:
         for op, ctx in self.requests:
             if isinstance(ctx, bool) or not isinstance(ctx, int):
                 raise TypeError(f"a batch takes direct contexts, not {type(ctx).__name__}")
-            if not 0 <= ctx < _DIRECT_END:
+            if not 0 <= ctx < CTX_MODE_INDIRECT:
                 raise ValueError(f"a batch takes direct contexts, not {ctx!r}")
             if op.fields[1] & _SPECIAL:
                 raise ValueError(f"a batch takes no linked, silent or draining requests: {op!r}")

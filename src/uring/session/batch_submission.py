@@ -6,7 +6,7 @@ import errno
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, overload
 
-from ..contexts.context import SQEContext
+from ..contexts.context import CTX_MODE_INDIRECT, SQEContext
 from ..contexts.requests import Request
 from .batch import Batch
 from .checks import GUARDED, is_context, no_context
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ..kernel.op import Op
 
 __all__ = ["BatchSubmission"]
-
-_DIRECT_END = 1 << 62
 
 
 class BatchSubmission(Submission):
@@ -136,7 +134,7 @@ class BatchSubmission(Submission):
         n = len(batch.requests)
         if n > self._kernel.sq_entries:
             raise ValueError(f"the submission queue has {self._kernel.sq_entries} entries, the batch {n}")
-        slot = None if ctx is ABSENT or 0 <= ctx < _DIRECT_END else self._slot_for(ctx)
+        slot = None if ctx is ABSENT or 0 <= ctx < CTX_MODE_INDIRECT else self._slot_for(ctx)
         for op, _ in batch.requests if self._drained else ():
             self._check_drain(op.fields[0], 0)
         whole, volley = batch._as_one(self._kernel)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import abi
-from ..contexts.context import SQEContext, find_slot
+from ..contexts.context import CTX_MODE_RESERVED, SQEContext, find_slot
 from ..contexts.requests import is_request
 from ..errors import NotSupported, PoolExhausted
 from ..opcodes import by_number
@@ -26,7 +26,6 @@ __all__ = ["GUARDED", "Checks", "is_context", "no_context"]
 _LINKS = int(abi.IOSQE_IO_LINK | abi.IOSQE_IO_HARDLINK)
 _SKIP = int(abi.IOSQE_CQE_SKIP_SUCCESS)
 _DRAIN = int(abi.IOSQE_IO_DRAIN)
-_RESERVED = 3 << 62
 GUARDED = (
     "a timeout is linked to the request under this value, or a poll was renamed to it: "
     "use another one until it ends"
@@ -92,7 +91,7 @@ class Checks(RingState):
             elif op.pins is not None:
                 raise ValueError(f"{op.name} silent on success: nothing would say when its memory is free")
             else:
-                ctx = int.__new__(SQEContext, ctx | _RESERVED)
+                ctx = int.__new__(SQEContext, ctx | CTX_MODE_RESERVED)
         self._check_drain(opcode, flags)
         silent = flags & _SKIP != 0
         if self._chain and silent is not self._silent:
@@ -259,7 +258,7 @@ def _as_message(op: Op) -> Op:
     """The same message in reserved mode, which no completion of the other ring's requests has."""
     marked = op.with_flags(0)
     fields = op.fields
-    marked.fields = (*fields[:3], fields[3] | _RESERVED, *fields[4:])
+    marked.fields = (*fields[:3], fields[3] | CTX_MODE_RESERVED, *fields[4:])
     return marked
 
 

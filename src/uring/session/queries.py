@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .. import abi
 from ..abi.layouts import QUERY_HDR, QUERY_OPCODE, QUERY_SCQ, QUERY_ZCRX
+from ..contexts.context import CTX_MODE_RESERVED
 from ..errors import NotSupported, error_from_result
 from ..kernel.memory import zeroed
 from ..kernel.registering import register_blind
@@ -174,7 +175,7 @@ def send_msg_ring(ring_fd: Fd, message: int, result: int = 0) -> None:
         0,
         0,
         check_fd(ring_fd),
-        message | 3 << 62,
+        message | CTX_MODE_RESERVED,
         0,
         result,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from .. import abi
 from ..abi.layouts import SYNC_CANCEL_REG
-from ..contexts.context import ExtSQE, IndirectSQE
+from ..contexts.context import CTX_MODE_RESERVED, ExtSQE, IndirectSQE
 from ..contexts.pools import ScopedExtSQE
 from ..errors import PoolExhausted
 from ..kernel.memory import zeroed
@@ -30,7 +30,6 @@ __all__ = ["RingCore"]
 
 T = TypeVar("T")
 
-_RESERVED = 3 << 62
 _MORE = int(abi.IORING_CQE_F_MORE)
 _OP_ASYNC_CANCEL = int(abi.IORING_OP_ASYNC_CANCEL)
 _OP_PIPE = int(abi.IORING_OP_PIPE)
@@ -292,7 +291,7 @@ class RingCore(BatchSubmission, Waiting):
         """Cancels all that is in flight; ``again`` also outside the queue, where a request with ``IO_DRAIN``
         holds back everything behind it, a cancel as well."""
         if not self.options.iopoll:
-            self._kernel.put(_RESERVED, _OP_ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_EVERYTHING, 0, 0, 0)
+            self._kernel.put(CTX_MODE_RESERVED, _OP_ASYNC_CANCEL, 0, -1, 0, 0, 0, _CANCEL_EVERYTHING, 0, 0, 0)
             if not again:
                 return
         memory = zeroed(SYNC_CANCEL_REG.size)
@@ -306,7 +305,7 @@ class RingCore(BatchSubmission, Waiting):
         """Ends the waits of other threads; they find the ring stopping."""
         with self._lock:
             while self._waiters:
-                self._kernel.put(_RESERVED, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0)
+                self._kernel.put(CTX_MODE_RESERVED, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0)
                 self._kernel.flush(0)
                 self._quiet.wait(0.01)
 

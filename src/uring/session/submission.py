@@ -13,7 +13,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from .. import abi, ops
-from ..contexts.context import SQEContext
+from ..contexts.context import CTX_MODE_INDIRECT, CTX_MODE_RESERVED, SQEContext
 from ..kernel.op import Op
 from ..kernel.refusals import PASSING
 from .checks import is_context, no_context
@@ -38,8 +38,6 @@ class _Absent:
 ABSENT: Final = _Absent()
 
 _BUFFER_SELECT = int(abi.IOSQE_BUFFER_SELECT)
-_RESERVED = 3 << 62
-_DIRECT_END = 1 << 62
 _CONTEXTS = frozenset({int, SQEContext})
 _NOP = ops.nop()
 _FD_LEAST, _FD_MOST = -(1 << 29), (1 << 29) - 1
@@ -83,7 +81,7 @@ class Submission(Requesting):
                 return self._enqueue(op, ctx)
             fields = op.fields
             unusual = self._chain or self._guarded or self._drained or self._decoding
-            if fields[0] or fields[1] or not 0 <= ctx < _DIRECT_END or unusual:
+            if fields[0] or fields[1] or not 0 <= ctx < CTX_MODE_INDIRECT or unusual:
                 return self._enqueue(op, ctx)
             result = self._put_packed(ctx, entry)
             if result:
@@ -207,7 +205,7 @@ class Submission(Requesting):
             ctx = _context_of(op)
         elif ctx.__class__ not in _CONTEXTS and not is_context(ctx):
             raise no_context(ctx)
-        elif not 0 <= ctx < _DIRECT_END:
+        elif not 0 <= ctx < CTX_MODE_INDIRECT:
             slot = self._slot_for(ctx)
         elif opcode and not ctx & 0xFF and type(ctx) is SQEContext:
             ctx = int.__new__(SQEContext, ctx | opcode)
@@ -218,11 +216,11 @@ class Submission(Requesting):
         # All but plain no-ops are kept, to decode their results. But not those that complete on failure only:
         # no completion would release them.
         needs = slot is not None or opcode or op.needed or ctx in self._decoding
-        if needs and ctx < _RESERVED:
+        if needs and ctx < CTX_MODE_RESERVED:
             self._hold(op, ctx, slot)
         result = self._put_packed(ctx, entry) if entry else self._put(ctx, *fields)
         if result:
-            if needs and ctx < _RESERVED:
+            if needs and ctx < CTX_MODE_RESERVED:
                 self._undo_hold(op, ctx, slot)
             raise self._refused(result)
         return ctx  # type: ignore[return-value]

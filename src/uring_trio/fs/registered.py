@@ -29,8 +29,8 @@ from uring import abi
 from uring.abi.layouts import RSRC_REGISTER, RSRC_UPDATE2
 from uring.advice import advice
 from uring.errors import error_from_result
+from uring.kernel.memory import LENGTH_MAX, pin_writable, zeroed
 from uring.kernel.memory import clear as clear_memory
-from uring.kernel.memory import pin_writable, zeroed
 
 from .. import seams
 from ..core.engine import current
@@ -53,7 +53,6 @@ _SPARSE = int(abi.IORING_RSRC_REGISTER_SPARSE)
 _IOVEC = struct.Struct("=QQ")
 _SLOTS = 64
 _LARGEST = 1 << 30
-_TRANSFER_MOST = 0x7FFF_F000
 
 
 class RegisteredBuffers:
@@ -248,7 +247,7 @@ class RegisteredBuffer:
                 raise seams.OtherRun("this buffer belongs to another Trio run")
             if op in pool._busy:
                 raise trio.BusyResourceError("another task is using this buffer")
-            length = min(size - done, _TRANSFER_MOST)
+            length = min(size - done, LENGTH_MAX)
             fields = (
                 _FIXED[opcode], 0, file.fd, offset + done, self.address + done, length, 0, pool._slot, 0, 0,
             )  # fmt: skip
