@@ -2,7 +2,7 @@
 
 The program is what Python itself would run (a script, a directory or archive with a ``__main__``, a module
 after ``-m``, a text after ``-c``), or the name of an installed console program. It runs as ``__main__`` in
-this process with its own ``sys.argv``; its exit status and Ctrl-C are its own. Only what uses Trio changes:
+this process with its own ``sys.argv``; its exit status and Ctrl-C are its own. Only code on Trio changes:
 asyncio stays asyncio. Python processes that the program starts (workers of a server, multiprocessing's
 children) are on the ring too, with the same options, by `uring_trio.launch.environment`.
 

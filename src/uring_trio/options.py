@@ -83,8 +83,8 @@ class RingOptions:
         monitor: whether ``python -m uring_trio top`` may look at the run, through a Unix socket that this
             user alone can open. It costs a system task, and more only while a viewer is connected.
         restrictions: names of the operations that the ring may do, such as ``("openat", "read", "statx")``,
-            in upper or lower case; None: all of them. What the run itself needs is allowed besides: ``nop``,
-            ``poll_add``, ``poll_remove``, ``timeout``, ``timeout_remove``, ``async_cancel``,
+            in upper or lower case; None: all of them. Those that the run itself needs are allowed besides:
+            ``nop``, ``poll_add``, ``poll_remove``, ``timeout``, ``timeout_remove``, ``async_cancel``,
             ``link_timeout``, ``recv``, ``close``. The kernel refuses any other, and the call that needs it
             raises `OperationRestricted` with its name. The list cannot be changed while the run lasts. As
             text for the launcher the names have ``+`` between them.

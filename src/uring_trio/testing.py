@@ -65,7 +65,7 @@ def run_scripted(
     """`uring_trio.run` on a ring without a kernel: operations wait in ``ring.running`` until a task of the
     test completes them, or a function at ``ring.on_start``.
 
-    Only what goes through the ring is scripted. Sends that a socket takes at once never get there, and calls
+    Only operations of the ring are scripted. Sends that a socket takes at once never get there, and calls
     such as ``socket.close`` are the system's own; a wait for readiness of a real descriptor is answered
     truthfully. Received data needs a request with a buffer group, as those of Trio's sockets and streams
     have; a read into memory can be completed with a number or an errno, and moves no bytes.
@@ -95,8 +95,8 @@ def run_scripted(
 
 
 def in_flight() -> dict[str, int]:
-    """How many operations of each name this run has in flight, subscriptions included; what a run does for
-    itself is not counted.
+    """How many operations of each name this run has in flight, subscriptions included; those of the run
+    itself are not counted.
 
     Raises:
         RuntimeError: not in a task of a ring run.
@@ -168,7 +168,7 @@ def no_leaks() -> Iterator[None]:
     if now["leaked"] > totals["leaked"]:
         raise AssertionError(f"{now['leaked'] - totals['leaked']} operations did not end with their run")
     if _open_files() != files:
-        gc.collect()  # what only a reference cycle holds is no leak
+        gc.collect()  # a descriptor that only a reference cycle holds is no leak
     left = {fd: name for fd, name in _open_files().items() if files.get(fd) != name}
     if left:
         raise AssertionError("left open: " + ", ".join(f"{fd} ({name})" for fd, name in left.items()))

@@ -56,7 +56,7 @@ class Waiting(Delivery):
             CQOverflow: the kernel had no memory to keep completions in, and dropped some.
             RingClosed, RuntimeError: the ring is stopped, not started, or another thread's.
             OSError: the kernel has refused each enter for half a minute, by ``EAGAIN``, ``EBUSY`` or
-                ``ENOMEM``. What is queued stays queued.
+                ``ENOMEM``. Queued requests stay queued.
         """
         return self._take(CQEView, max_cqes, timeout)
 

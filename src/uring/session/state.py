@@ -137,7 +137,7 @@ class RingState(Queue, metaclass=ABCMeta):
         self._refusals = Refusals()
         self._waiters = 0
         self._stopping = False
-        # What is in flight and has to be kept: under each value the requests, or the one slot.
+        # Kept while in flight: under each value the requests, or the one slot.
         self._held: dict[int, tuple[Op, ...]] = {}
         self._slots: dict[int, IndirectSQE] = {}
         self._guarded: set[int] = set()

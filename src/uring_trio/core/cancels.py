@@ -1,7 +1,7 @@
 """Requests to cancel operations, from the call to the kernel's answer.
 
 Invariants
-  - A request is never dropped: what does not fit into the queue waits in ``waiting``.
+  - A request is never dropped: one that does not fit into the queue waits in ``waiting``.
   - An entry that the kernel has not seen is taken back instead.
   - A request names one use of an operation. Once that use has ended it is not sent: ``user_data`` then names
     the next one.

@@ -15,10 +15,10 @@ and tries again.
     helpful, or an attempt that would block although the poll reported readiness, is followed by a multishot
     poll, which reports changes. Each helpful report is followed by an attempt while the poll stays armed.
 
-Closing, in one step without a yield: what has not reached the kernel is taken back, what has is cancelled by
-its ``user_data``, one enter runs the deferred work that makes the kernel drop its reference to the file, and
-every task wakes with `trio.ClosedResourceError`. Only then may the descriptor be closed. A duplicate of the
-descriptor is another one: nothing that waits there is touched.
+Closing, in one step without a yield: entries that have not reached the kernel are taken back, the others are
+cancelled by their ``user_data``, one enter runs the deferred work that makes the kernel drop its reference to
+the file, and every task wakes with `trio.ClosedResourceError`. Only then may the descriptor be closed. A
+duplicate of the descriptor is another one: nothing that waits there is touched.
 """
 
 from __future__ import annotations
@@ -376,7 +376,7 @@ class Fd:
     ) -> None:
         """Arms a multishot poll and calls ``attempt`` with what it reports until that says True.
 
-        The first report is of the present state, what comes later of changes: no wake-up is lost while the
+        The first report is of the present state, later ones are of changes: no wake-up is lost while the
         poll stays armed, and nothing spins on a state that is no help. ``attempt`` does not raise.
         """
         poll, user_data, handler = self._poll(op, mask, multi=_POLL_MULTI), op.user_data, op.handler

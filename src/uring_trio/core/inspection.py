@@ -77,8 +77,8 @@ def flying(engine: Engine) -> Iterator[tuple[Operation, Any, str]]:
 
 
 def waits(engine: Engine) -> Iterator[tuple[object, str, int, str, Any]]:
-    """What is in flight: a key that is unique at this moment, the name, the descriptor, the state, and the
-    task that waits, if one does."""
+    """A row for each operation in flight: a key that is unique at this moment, the name, the descriptor, the
+    state, and the task that waits, if one does."""
     for op, task, state in flying(engine):
         yield op.user_data, op.name, op.fd, state, task
     for name, fd, task in seams.waiting(engine.foreign):

@@ -127,8 +127,8 @@ class Manager(Engine):
             cancels.send()
         if timeout == 0:
             if self._deadlines() and not self._expiring and self._due():
-                # Deferred work runs on entering. Trio expires the deadline first, once, and what arrived
-                # after it stays where it is.
+                # Deferred work runs on entering. Trio expires the deadline first, once, and data that
+                # arrived after it stays where it is.
                 self._expiring = True
                 return 0
             self._expiring = False

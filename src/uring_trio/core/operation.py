@@ -13,7 +13,7 @@ Invariants
     beats the result of any other wait, which is no data.
   - ``pooled`` operations serve one transfer after the other under the same ``user_data``. One that was
     cancelled does not go back to the pool: the cancel request may still be under way.
-  - What completes without a task (subscriptions, cancels, wake-ups) has a ``handler``.
+  - An operation without a task (subscriptions, cancels, wake-ups) has a ``handler``.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Operation(Entry):
         return self.deadline.template
 
     def refuse(self, runner: Any) -> None:
-        """Raises what is wrong with using this operation now."""
+        """Raises the reason why this operation cannot be used now."""
         if runner is not self.runner:
             raise seams.OtherRun("this object belongs to another Trio run")
         raise trio.BusyResourceError(BUSY)

@@ -123,7 +123,7 @@ async def perform_many(ops: Iterable[Op[T]]) -> list[T | OSError]:
     They are queued together and wake the task once, after the last of them; the kernel may run them in any
     order. A checkpoint. In a scope that is cancelled already none reaches the kernel. Cancelled later, those
     the kernel has not seen are taken back and the others are cancelled or finish; when all finish their
-    results are returned, else ``Cancelled`` is raised, and what the finished ones opened is closed.
+    results are returned, else ``Cancelled`` is raised, and files that the finished ones opened are closed.
 
     Args:
         ops: operations of `uring.ops`, each of which completes once.
@@ -173,7 +173,7 @@ async def run_volley(
 
 
 def check_timeout(timeout: float | None) -> None:
-    """Refuses what is no time limit: seconds, or None for none."""
+    """Refuses anything but a time limit: seconds, or None for none."""
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):

@@ -15,7 +15,7 @@ from trio.lowlevel import enable_ki_protection
 from uring import ops
 
 from ..core.perform import perform, perform_many, persist
-from .filenames import absolute, open_named, perform_named, renamed
+from .filenames import absolute, open_named, perform_named, with_paths
 from .stats import read_dir_stats
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ async def _copy(
         if isinstance(read, InterruptedError):
             read = await _read(source, empty, done + have, src)
         if isinstance(written, OSError):
-            raise renamed(written, dst)
+            raise with_paths(written, dst)
         if isinstance(read, OSError):
-            raise renamed(read, src)
+            raise with_paths(read, src)
         while written < have:
             op = ops.write(target, view[written:], offset=done + written)
             written += await perform_named(op, dst, run=persist)

@@ -22,7 +22,7 @@ from uring.kernel.memory import pin, pin_writable
 
 from ..core.perform import perform
 from .descriptor import READ, WRITE, Descriptor
-from .filenames import absolute, renamed
+from .filenames import absolute, with_paths
 from .registered import RegisteredBuffer
 from .waiting_opens import open_descriptor
 
@@ -198,7 +198,7 @@ async def open_direct(path: Any, flags: int = os.O_RDONLY, *, mode: int = 0o666)
     except OSError as exc:
         if exc.errno == errno.EINVAL:
             raise OSError(exc.errno, "this file cannot be opened with O_DIRECT", os.fspath(path)) from None
-        raise renamed(exc, path) from None
+        raise with_paths(exc, path) from None
     try:
         found = await perform(ops.statx("", flags=abi.AT_EMPTY_PATH, mask=_STATX_DIOALIGN, dir_fd=fd))
         align = max(found.dio_offset_align, found.dio_mem_align) or _DEFAULT_ALIGN

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uring import ops
     from uring.ops.base import Path
 
-__all__ = ["absolute", "error_of", "open_named", "perform_named", "renamed"]
+__all__ = ["absolute", "error_of", "open_named", "perform_named", "with_paths"]
 
 _PATH_MAX = 4096
 """Bytes of a path, the NUL at its end included."""
@@ -65,18 +65,18 @@ async def open_named(name: Path, path: Path, flags: int, mode: int = 0o666) -> i
     try:
         return await open_descriptor(name, flags, mode)
     except OSError as exc:
-        raise renamed(exc, path) from None
+        raise with_paths(exc, path) from None
 
 
 async def perform_named(op: ops.Op, path: Any, other: Any = None, run: Callable[..., Any] = perform) -> Any:
-    """Runs an operation; its exception is what `os` would raise for these paths."""
+    """Runs an operation; its exception is the one that `os` raises for these paths."""
     try:
         return await run(op)
     except OSError as exc:
-        raise renamed(exc, path, other) from None
+        raise with_paths(exc, path, other) from None
 
 
-def renamed(exc: OSError, path: Any, other: Any = None) -> OSError:
+def with_paths(exc: OSError, path: Any, other: Any = None) -> OSError:
     """The exception as `os` raises it for these paths."""
     if isinstance(exc, EXPLAINED):
         exc.filename = path

@@ -25,7 +25,7 @@ from uring.errors import EXPLAINED
 from .. import seams
 from . import functions as paths
 from . import open_file, stats
-from .filenames import absolute, open_named, renamed
+from .filenames import absolute, open_named, with_paths
 
 if TYPE_CHECKING:
     from typing import Self
@@ -348,7 +348,7 @@ async def _stat(start: str, given: str, follow: bool = True) -> os.stat_result:
     try:
         return await stats.stat(start + given, follow_symlinks=follow)
     except OSError as exc:
-        raise renamed(exc, given) from None
+        raise with_paths(exc, given) from None
 
 
 async def _mkdir(
@@ -359,12 +359,12 @@ async def _mkdir(
         await paths.mkdir(start + given, mode)
     except FileNotFoundError as exc:
         if not parents or path.parent == path:
-            raise renamed(exc, given) from None
+            raise with_paths(exc, given) from None
         await _mkdir(path.parent, start, 0o777, parents=True, exist_ok=True)
         await _mkdir(path, start, mode, exist_ok=exist_ok)
     except OSError as exc:
         if not exist_ok or not await _is_dir(start, given):
-            raise renamed(exc, given) from None
+            raise with_paths(exc, given) from None
 
 
 async def _is_dir(start: str, given: str) -> bool:

@@ -1,6 +1,6 @@
 """`os.stat` on the ring, of one path and of many with one submission.
 
-What the kernel has in its caches is answered at once (`uring.cached`).
+Names and attributes in the kernel's caches are answered at once (`uring.cached`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uring.kernel.memory import bytes_address, new_bytes
 from .. import seams
 from ..core.engine import current
 from ..core.perform import perform_many
-from .filenames import absolute, error_of, perform_named, renamed
+from .filenames import absolute, error_of, perform_named, with_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,7 +107,7 @@ async def read_dir_stats(
     return [
         answer
         if isinstance(answer, os.stat_result)
-        else renamed(answer, path)
+        else with_paths(answer, path)
         if isinstance(answer, OSError)
         else error_of(cast("int", answer), path)
         for path, answer in zip(paths, found)

@@ -1,7 +1,7 @@
 """The decoder and the encoder of a text file, and the calls that use them in their turn.
 
 Decoding is the standard library's: an incremental decoder of `codecs`, inside `io.IncrementalNewlineDecoder`
-where newlines are recognised. What is decoded and not handed out is ``_decoded`` from ``_used`` on.
+where newlines are recognised. Text that is decoded and not handed out is ``_decoded`` from ``_used`` on.
 
 ``_snapshot`` says how ``_decoded`` came about: the decoder's flags before, and the bytes that were decoded.
 From these `TextFile.tell` computes the position, by making an `io.TextIOWrapper` over those bytes do the
@@ -135,7 +135,7 @@ class CodedFile(StatefulFile):
                 await trio.lowlevel.cancel_shielded_checkpoint()
             text += self._decoder.decode(b"", True)
         except UnicodeError:
-            # Its message is about all of the bytes, in the standard library.
+            # The standard library's message is about all of the bytes.
             self._decoder.setstate(state)
             text = text[:front] + self._decoder.decode(joined(pieces), True)
         while pieces:

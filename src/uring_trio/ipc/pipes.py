@@ -12,7 +12,7 @@ pipe. In a ring run its reads and writes are operations. In any other run it is 
 
 Invariants
   - ``_owner`` is the state for one run and one descriptor number; both are compared at each use.
-  - What may be in flight is in the owner, so that closing ends it.
+  - Operations that may be in flight are in the owner, so that closing ends them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
     """A stream over the descriptor of a pipe, terminal or the like, which it takes over; see
     `trio.lowlevel.FdStream`.
 
-    What was sent before a cancel is in the pipe; a cancelled receive has taken nothing. Linux 6.18.
+    Data that was sent before a cancel is in the pipe; a cancelled receive has taken nothing. Linux 6.18.
     """
 
     _owner: Fd | None = None

@@ -38,7 +38,7 @@ class Watcher(debug.Instrument):
     """Looks at the run of the task that makes it. Between `start` and `stop` ages and kinds are known.
 
     Args:
-        task: the task that answers; what it and its children wait for is left out.
+        task: the task that answers; its waits and those of its children are left out.
     """
 
     def __init__(self, engine: Engine, task: trio.lowlevel.Task) -> None:

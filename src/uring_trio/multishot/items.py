@@ -93,7 +93,7 @@ class Items(ABC, Generic[T_co]):
             if self._done:
                 raise trio.ClosedResourceError("the block of this iterator was left")
             raise RuntimeError("enter it first: async with … as items, then async for item in items")
-        if self._done:  # what is queued is given back: a block that is being left waits for it
+        if self._done:  # the queue is given back: a block that is being left waits for it
             await trio.lowlevel.checkpoint()
             if subscription.state in OVER:
                 raise trio.ClosedResourceError("the block of this iterator was left")

@@ -5,8 +5,8 @@ and ``exec``. The price: only the ring can use it. `DirectStream.install` makes 
 `uring_trio.net.direct_listener` has what accepts into slots.
 
 Invariants
-  - A slot is emptied when its owner closes, after what is in flight on it was cancelled by slot; so a number
-    is not used again before the old connection has ended.
+  - A slot is emptied when its owner closes, after the operations on it were cancelled by slot; so a number is
+    not used again before the old connection has ended.
 """
 
 from __future__ import annotations

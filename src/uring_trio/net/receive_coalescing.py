@@ -50,7 +50,7 @@ class Coalescing:
         room: bytes of all buffers that it is received into.
 
     Attributes:
-        receive, receive_into: take what is in the socket; BlockingIOError if that is nothing.
+        receive, receive_into: take the data in the socket; BlockingIOError if there is none.
     """
 
     __slots__ = ("_active", "_count", "_engine", "_most", "_since", "_sock", "receive", "receive_into")

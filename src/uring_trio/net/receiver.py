@@ -47,7 +47,7 @@ class ByteReceiver(ABC):
         """The `Fd` to receive from, which no other task receives from now."""
 
     def _coalescing(self, engine: Engine, room: int) -> Coalescing | None:
-        """What makes a fast flow arrive in larger pieces, where this is a socket that can."""
+        """The coalescing of a fast flow, where this is a socket that can coalesce."""
         return None
 
     @abstractmethod
@@ -264,7 +264,7 @@ class _StreamChunks(ByteItems[Any]):
         return None
 
     def _receive(self, coalescing: Pacer, bid: int) -> bytes | Lease:
-        """What is in the socket, as bytes or in a buffer, which is recycled if that is nothing."""
+        """The data in the socket, as bytes or in a buffer, which is recycled if there is none."""
         if self._copy:
             return coalescing.receive(self._piece)
         group, size = self._group, 0

@@ -164,7 +164,7 @@ class RingSocket(AttachedSocket):
         """As `recv`, at most ``timeout`` seconds, held by the kernel.
 
         Raises:
-            trio.TooSlowError: nothing arrived in that time; what comes later stays in the socket.
+            trio.TooSlowError: nothing arrived in that time; later data stays in the socket.
         """
         owner = self.owner()
         if not self._may_receive_in_kernel(owner):
@@ -326,7 +326,7 @@ class RingSocket(AttachedSocket):
 
     @enable_ki_protection
     async def send_when_ready(self, data: Any, flags: int = 0, /, timeout: float | None = None) -> int:
-        """As `send`, without the attempt to send at once; for what is known not to fit.
+        """As `send`, without the attempt to send at once; for data that is known not to fit.
 
         Raises:
             trio.TooSlowError: ``timeout`` seconds, held by the kernel, have passed and nothing was sent.

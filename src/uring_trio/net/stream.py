@@ -137,7 +137,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
             the limit on locked memory refuses, the rest is sent as `send_all` does. Worth it for large data
             on a network that does not copy: the notification that the memory is free costs a round trip.
 
-        Errors as for `send_all`. Cancelled, it stops sending, and returns once what was sent has left the
+        Errors as for `send_all`. Cancelled, it stops sending, and returns once the sent data has left the
         memory: the peer must take it, or the connection end. So there is no ``timeout``.
         """
         self._start_sending()
@@ -215,7 +215,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
             timeout: seconds to wait, held by the kernel; None: no limit.
 
         Raises:
-            trio.TooSlowError: ``timeout`` passed; what comes later stays in the socket.
+            trio.TooSlowError: ``timeout`` passed; later data stays in the socket.
             ValueError: ``max_bytes`` is less than 1.
             trio.BusyResourceError: another task is receiving.
             trio.BrokenResourceError: the connection is gone.
@@ -268,7 +268,7 @@ class UringStream(ByteReceiver, trio.abc.HalfCloseableStream):
 
         Each item is a `Lease` of up to a page of the queue's memory, where the network card put the data.
         Data that came another way is copied there by the kernel. The iteration ends with the peer's end of
-        stream. It stops receiving while leases, and what was not taken, have all of the memory, and goes on
+        stream. It stops receiving while leases and chunks in the queue have all of the memory, and goes on
         when a lease is released. When the block is left, data that had arrived and was not taken comes
         first from `receive_some` and the next ``chunks``.
 

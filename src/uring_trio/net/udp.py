@@ -175,7 +175,7 @@ class UringDatagrams(trio.abc.AsyncResource):
         were received and not taken when the block is left are lost.
 
         Args:
-            size: bytes of a payload; what is beyond is cut off, see `Datagram.truncated`.
+            size: bytes of a payload; bytes beyond are cut off, see `Datagram.truncated`.
             control_size: bytes of room for control messages, 0 for none.
             buffers: the number of datagrams that are received ahead.
 

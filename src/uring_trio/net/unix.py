@@ -242,7 +242,7 @@ def _is_free(address: str | bytes) -> bool:
 
 
 def _address(path: Path) -> str | bytes:
-    """The path as an address; raises what is wrong with it before anything is opened."""
+    """The path as an address; raises TypeError or ValueError before anything is opened."""
     address = os.fspath(path)
     encode_address(_stdlib.AF_UNIX, address)
     if not address:

@@ -147,8 +147,8 @@ class Feed(Lender):
         return receive
 
     def cancel(self, receive: _Receive) -> None:
-        """Ends a receive, which makes the kernel drop its reference to the socket. What had arrived is
-        delivered before its end."""
+        """Ends a receive, which makes the kernel drop its reference to the socket. Data that
+        had arrived is delivered before its end."""
         if receive.user_data in self._receives:
             self._ring.put(_CANCEL, _ASYNC_CANCEL, 0, -1, 0, receive.user_data, 0, 0, 0, 0, 0)
             self.take()

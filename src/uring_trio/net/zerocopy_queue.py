@@ -112,7 +112,7 @@ class ZeroCopyQueue:
 
     @enable_ki_protection
     async def aclose(self) -> None:
-        """Closes what is open, as leaving the block does, in a cancelled scope too. Idempotent."""
+        """Closes the queue as leaving the block does, in a cancelled scope too. Idempotent."""
         feed, self._feed = self._feed, None
         if feed is not None:
             await feed.aclose()

@@ -78,7 +78,7 @@ class Request(Protocol):
         """The run that it is of."""
 
     def refuse(self, runner: Any) -> None:
-        """Raises what is wrong with using it now."""
+        """Raises the reason why it cannot be used now."""
 
     def kernel_deadline(self, when: float) -> Any:
         """The entry of a linked timeout."""
