@@ -132,7 +132,7 @@ class BufferRing:
         self._pins: dict[tuple[int, int], Any] = {}
         self.put: Callable[[int], int] = partial(lib.ur_buffers_put, handle)
         self.views: list[memoryview] = [self._view(bid) for bid in range(first)]
-        self._unused: list[int] = list(range(count - 1, first - 1, -1))  # the next one is the last
+        self._unused: list[int] = list(range(count - 1, first - 1, -1))  # taken from its end
 
     @property
     def in_use(self) -> int:

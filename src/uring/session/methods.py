@@ -106,7 +106,7 @@ def _function(op: Callable[..., Op[Any]], owner: type, name: str) -> Callable[..
                 elif n > most or (options and not options.keys().isdisjoint(names[:n])):
                     with_context = True
                 elif of_fd and of_number and n > 2 and not isinstance(args[2], int):
-                    with_context = False  # behind a context and a descriptor there would be the number
+                    with_context = False  # with a context the number would be third
                 else:
                     with_context = _starts_with_context(args, of_fd, of_family)
                 if with_context:

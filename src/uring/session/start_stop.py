@@ -224,7 +224,7 @@ class RingCore(BatchSubmission, Waiting):
         known = {value for value in values if kernel.total(value) == len(self._kept(value))}
         deadline = time.monotonic() + self.options.drain_timeout
         kernel.flush(0)  # the cancel is no part of a chain that was begun
-        self._drop(known)  # what a wait left that a signal's handler ended
+        self._drop(known)  # completions of a wait that a signal's handler broke off
         cancelled, before = 0.0, 0
         while (left := kernel.inflight) > 0:
             now = time.monotonic()

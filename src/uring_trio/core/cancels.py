@@ -60,7 +60,7 @@ class Cancels:
         self.user_data: int = 0
         self.waiting: list[_Request] = []
         self.deferred: list[_Request] = []
-        self._asked: deque[_Request | None] = deque()  # what is answered next
+        self._asked: deque[_Request | None] = deque()  # requests without an answer, the oldest first
         self.requested: int = 0
         self.won: int = 0
         self.lost: int = 0
@@ -155,7 +155,7 @@ class Cancels:
             del self.waiting[0]
 
     def _put(self, target: int, request: _Request | None) -> bool:
-        """Queues one, if there is room. ``request``: what its answer is for; None: it is for nothing."""
+        """Queues one, if there is room. ``request``: the one that the answer is for; None: it is ignored."""
         if self._ring.put(self.user_data, _ASYNC_CANCEL, 0, -1, 0, target, 0, 0, 0, 0, 0) < 0:
             return False
         self._asked.append(request)

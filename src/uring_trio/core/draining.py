@@ -70,7 +70,7 @@ def dispose(engine: Engine, user_data: int, res: int, flags: int) -> None:
         return
     if op.discard is not None and res >= 0:
         op.discard(res)
-    if op.pooled:  # its owner may read the result
+    if op.pooled:  # `fs.descriptor.Descriptor.landed` reads the result
         op.res = res
         op.task = None
 

@@ -89,10 +89,10 @@ class Manager(Engine):
         self._expiring = False
         self._guest_fd_registered = False
         self._refusals = Refusals()
-        self._failure: OSError | None = None  # what ends the run
+        self._failure: OSError | None = None  # the error that ends the run
         self._wakes = False  # whether the ring polls the eventfd
-        self._armed = False  # whether it polls what may have to end a wait
-        self._watched = False  # whether the ring polls what waits in `foreign`
+        self._armed = False  # both of `_wakes` and `_watched`
+        self._watched = False  # whether the ring polls the epoll of `foreign`
         self._ticks: Callable[[int], int] | None = self._first_ticks
         self.compiled: Any = None  # scheduler ticks in C, once the run has them
         super()._set_up(options, ring, provide, volley)
@@ -106,7 +106,7 @@ class Manager(Engine):
             self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self.foreign: Any = seams.stock_manager()
             if isinstance(self.ring, KernelRing):
-                self.ring.register_eventfd(self._eventfd)  # a guest run does later: a filter is met here
+                self.ring.register_eventfd(self._eventfd)  # tried now: a guest run registers it later
                 self.ring.unregister_eventfd()
             super()._reserve(options)
         except BaseException:
@@ -388,7 +388,7 @@ class Manager(Engine):
         if self._guest and not self._guest_fd_registered:
             self._guest_fd_registered = True
             for what in list(self._delayed):
-                what.on_timeout()  # the thread that waits from now on cannot
+                what.on_timeout()  # the thread that waits from now on cannot call it
             assert isinstance(self.ring, KernelRing)
             self.ring.register_eventfd(self._eventfd)
         if n < 0:
@@ -406,7 +406,7 @@ class Manager(Engine):
         if n == _EINTR:
             return _SPURIOUS
         if n in PASSING:
-            self.foreign.process_events(self.foreign.get_events(0))  # whose poll completes on entering alone
+            self.foreign.process_events(self.foreign.get_events(0))  # the ring's poll of it needs an enter
             ended = self._refusals.endure(self.ring, self.deadline_data)
             if ended is not None:
                 return ended or _SPURIOUS

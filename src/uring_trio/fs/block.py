@@ -385,7 +385,7 @@ class BlockFile(StatefulFile):
         what it was."""
         pending = b""
         where = start = self._pos
-        if self._flushing and self._write_end is not None:  # when the run came to an end
+        if self._flushing and self._write_end is not None:  # the run ended in the middle of a flush
             self._write_pos += self._file.landed(self._write_end - self._write_pos)
             self._raw = self._write_pos
         if self._write_end is not None:

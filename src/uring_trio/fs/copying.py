@@ -1,4 +1,4 @@
-"""Data from one descriptor to another: copies of files, and what the kernel moves between pipes and files."""
+"""Data from one descriptor to another: copies of files, and moves between pipes and files in the kernel."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ async def open_file(
         await trio.lowlevel.checkpoint()
         fd = _ask(opener, path, flags)
     if buffering == 1 and "b" in mode:
-        buffering = -1  # which it stands for; there was a warning already
+        buffering = -1  # as `io.open` takes it, which has warned
     try:
         return _file_on(fd, path, True, mode, buffering, encoding, errors, newline)
     except OSError as exc:
@@ -151,7 +151,7 @@ def _file_on(fd: int, name: Any, closefd: bool, mode: str, *others: Any) -> Ring
         made = stock.make()
     except BaseException:
         if closefd and fd is name:
-            _open_stock(fd, mode, *others).close()  # which closes it where it has got that far
+            _open_stock(fd, mode, *others).close()  # closes the descriptor as `open` would
         raise
     file = Descriptor(raw_under(made))
     if isinstance(made, io.FileIO):

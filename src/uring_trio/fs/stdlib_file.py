@@ -142,7 +142,7 @@ def fill_text(
         expected <<= 1
     lead = b""
     if flags != expected:
-        # The middle of a stream, which only a position of a seekable file can say: it is made with one.
+        # The middle of a stream: only a file that is seekable can be put there, so it is made as one.
         lead = bytes(_LEAD)
     buffered.__init__(buffered.raw, max(size, len(lead) + len(data) + len(ahead)))
     with stock.over(text, lead + data + ahead):

@@ -379,7 +379,7 @@ class CodedFile(StatefulFile):
         left = self._decoded[self._used :]
         if not left:
             return flags, held, 0
-        # What a cancelled call gave back is of more than one chunk.
+        # Text that a cancelled call gave back is of more than one chunk: the encoder makes its bytes.
         encoder = self._new_encoder()
         encoder.setstate(0)
         return flags, encoder.encode(left) + held, 0

@@ -38,7 +38,7 @@ _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)
 _POLLIN = int(abi.POLLIN)
 _BACKLOG = 0xFFFF
-_PORTS = 16  # how many of the kernel's choices to try, where several addresses are to have the same
+_PORTS = 16  # how many ports of the kernel's choice to try, where several addresses are to share one
 _FD_FLAGS = _stdlib.SOCK_CLOEXEC | _stdlib.SOCK_NONBLOCK
 
 

@@ -276,7 +276,7 @@ class _Incoming(Items[Datagram]):
         self._payload_at = _CONTROL_AT + self._control_size
         self._group: Any = None
         self._views: list[memoryview] = []
-        self._name: bytes | None = None  # the raw address decoded last, and what it was
+        self._name: bytes | None = None  # the raw address decoded last
         self._address: Any = None
 
     def _open(self) -> Subscription:

@@ -44,7 +44,7 @@ class ScriptedBuffers:
         self.views: list[memoryview[int]] = [self._memory[i * size : (i + 1) * size] for i in range(count)]
         self.available: deque[int] = deque(range(count if first is None else first))
         self._unused: list[int] = list(range(count - 1, len(self.available) - 1, -1))
-        self._entries: deque[int] = deque(self.available, count)  # of the ring, those of taken buffers too
+        self._entries: deque[int] = deque(self.available, count)  # the ring's, with those of taken buffers
         ring.groups[group] = self
 
     @property
