@@ -1,4 +1,4 @@
-"""What a completion is known by: 64 bits that come back as they were submitted.
+"""Contexts identify completions: 64 bits that come back as they were submitted.
 
 Direct contexts are numbers: yours, or packed of opcode, flags, group and descriptor. Indirect and extended
 ones name a slot, in which the request stays to be looked at; an extended slot has room for your data as

@@ -1,7 +1,7 @@
 """A TCP echo server on one ring and one thread: multishot accept, receives into chosen buffers, sends.
 
-Each connection has one request in flight: a receive, or the send of what was received. A dict says what to do
-when a request completes.
+Each connection has one request in flight: a receive, or the send of what was received. A dict has the
+function to call when a request completes.
 
 Run: python examples/uring/echo_tcp.py [--port 8000]
 """

@@ -1,4 +1,4 @@
-"""UDP ping-pong on one ring: a receive that says where a datagram came from, and the answer to there.
+"""UDP ping-pong on one ring: a receive that gives the sender's address, and the answer to it.
 
 Run: python examples/uring/echo_udp.py
 """

@@ -1,4 +1,4 @@
-"""Registered files and buffers: what every request would look up or pin anew, the ring keeps.
+"""Registered files and buffers: the ring keeps what every request would look up or pin anew.
 
 The kernel maps a registered buffer once, and holds a registered file without counting references for each
 request. It pays for many small requests on the same things.

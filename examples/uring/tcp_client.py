@@ -1,4 +1,4 @@
-"""A client's beginning as one chain: connect, send, receive, each when the one before has succeeded.
+"""The start of a client as one chain: connect, send, receive, each when the one before has succeeded.
 
 The socket comes first, because the others name its descriptor; with a slot in the ring's own table of files,
 which is known beforehand, even that can be in the chain.

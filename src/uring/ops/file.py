@@ -1,6 +1,6 @@
 """Operations on an open file besides reads and writes: allocation, advice, sync.
 
-They run in a kernel worker and can be cancelled only while they are queued there.
+Most run in a kernel worker, and can be cancelled only while they are queued there.
 """
 
 from __future__ import annotations
