@@ -84,8 +84,8 @@ def track_ages() -> None:
 
 
 class Instrument:
-    """Called for the operations of a run; override the methods of interest. An exception of theirs comes out
-    of the run. A class that overrides `completed` alone costs less, and is called for the run's own
+    """Called for the operations of a run; override the methods of interest. An exception of one
+    ends the run. A class that overrides `completed` alone costs less, and is called for the run's own
     operations too, such as cancels and wake-ups."""
 
     def submitted(self, name: str, fd: int) -> None:

@@ -305,7 +305,7 @@ def prepare_listener_socket(
         handler: is called at each step; None does nothing.
 
     Raises:
-        TypeError, ValueError, OverflowError: the address is none of the family, the backlog or another number
+        TypeError, ValueError, OverflowError: the address is of another family, the backlog or another number
             is out of range.
         RuntimeError: the slot is in flight.
     """

@@ -144,7 +144,7 @@ def sendto(
 
     Raises:
         TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
-            address is none of its family.
+            address is of another family.
 
     Since:
         Linux 6.0.
@@ -328,7 +328,7 @@ def sendmsg(
 
     Raises:
         TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
-            address is none of its family.
+            address is of another family.
 
     Since:
         Linux 5.3; ``poll_first`` 5.19.

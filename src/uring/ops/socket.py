@@ -178,7 +178,7 @@ def bind(
     Errors:
         - ``EBADF``, ``ENOTSOCK``: ``fd`` is not open, or no socket.
         - ``EADDRINUSE``: the address is taken.
-        - ``EADDRNOTAVAIL``: the address is none of this machine.
+        - ``EADDRNOTAVAIL``: no interface of this machine has the address.
         - ``EACCES``: a port or path that needs privileges.
         - ``EINVAL``: the socket has an address already, or is of another family.
 
@@ -187,7 +187,7 @@ def bind(
 
     Raises:
         TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
-            address is none of its family.
+            address is of another family.
 
     Since:
         Linux 6.11.
@@ -291,7 +291,7 @@ def connect(
 
     Raises:
         TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
-            address is none of its family.
+            address is of another family.
 
     Since:
         Linux 5.5.

@@ -144,7 +144,7 @@ def sendto_zc(
 
     Raises:
         TypeError, ValueError, OverflowError: an argument has the wrong type or is out of range, or the
-            address is none of its family.
+            address is of another family.
 
     Since:
         Linux 6.0.

@@ -75,14 +75,16 @@ class Multishot(Protocol):
 class Fd:
     """The operations of one descriptor in one run.
 
-    ``reader`` and ``writer`` are reused, one for each direction; ``others`` are subscriptions.
-    ``receiving`` is the one of them that takes all that arrives, if any. ``receive_size`` is what the
-    reader is set up to receive into provided buffers, or the entry by which it waits for input; None: it is
-    set up for something else. ``receive`` does either in C, as long as its size or its entry is this one.
-    ``in_kernel``: whether such a receive is possible here (None: not known yet). ``views`` and
-    ``give_back`` are the run's receive buffers. ``exclusive``: no other process and no other descriptor
-    accepts from this listener. ``fixed``: it is no descriptor of the process but a slot of the ring's
-    table.
+    Attributes:
+        fixed: it is no descriptor of the process but a slot of the ring's table.
+        owned: whether `open` made it; else other code owns the descriptor.
+        reader, writer: the reused operations, one for each direction.
+        others: subscriptions. ``receiving``: the one of them that takes all that arrives, or None.
+        in_kernel: whether a receive into provided buffers is possible here; None: not known yet.
+        receive_size: how many bytes the reader is set up to receive so, or the entry by which it waits for
+            input; None: it is set up for something else. ``receive`` does either in C, while this is its own.
+        views, give_back: the run's receive buffers.
+        exclusive: no other process and no other descriptor accepts from this listener.
     """
 
     __slots__ = (
