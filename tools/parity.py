@@ -98,7 +98,7 @@ def resolve(path: str) -> Target:
 
 @functools.cache
 def parts_of(file: Path) -> dict[str, ast.AST]:
-    """What has a name in a test module: functions and classes, those inside of others too, and values."""
+    """The named parts of a test module: functions and classes, those inside of others too, and values."""
     found: dict[str, ast.AST] = {}
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         match node:
@@ -110,7 +110,7 @@ def parts_of(file: Path) -> dict[str, ast.AST]:
 
 
 def problems(table: list[Row]) -> list[str]:
-    """What is wrong with the table: names twice, objects that are not there, other values, missing tests."""
+    """The mistakes in the table: names twice, objects that are not there, other values, missing tests."""
     found = []
     seen = set()
     for row in table:
@@ -170,8 +170,8 @@ def _line(row: Row) -> str:
 
 
 def code_of(target: Target) -> set[CodeType]:
-    """What runs when the object is used; of a class any of what it has itself. Empty for what is only looked
-    up: attributes, numbers, classes without a function."""
+    """The code that runs when the object is used; of a class any of its own. Empty for objects that are only
+    looked up: attributes, numbers, classes without a function."""
     descriptor = vars(type(target.raw))
     candidates = [target.raw, target.value, descriptor.get("__get__"), descriptor.get("__set__")]
     if isinstance(target.value, type):

@@ -86,7 +86,7 @@ def floors(graph: Graph) -> dict[str, int]:
 
 
 def built() -> tuple[Graph, dict[str, dict[int, list[str]]]]:
-    """What each module imports, and the rooms of each package by floor."""
+    """The imports of each module, and the rooms of each package by floor."""
     paths = modules()
     known = {*paths, *EXTENSIONS}
     graph: Graph = {name: set() for name in EXTENSIONS}

@@ -34,7 +34,7 @@ def sources() -> list[str]:
 
 
 def complaints(compiler: str, how: tuple[str, ...], source: str, folder: str) -> str:
-    """What a compiler says of a file; nothing if all is well."""
+    """A compiler's complaints about a file; "" if it has none."""
     output = str(Path(folder, f"{compiler}-{Path(source).name}.o"))
     command = [compiler, *how, "-c", "-O2", "-fPIC", "-fvisibility=hidden", "-o", output, source]
     command += [f"-I{sysconfig.get_path('include')}", "-D_GNU_SOURCE=", "-DPy_LIMITED_API=0x030b0000"]

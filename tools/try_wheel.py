@@ -93,7 +93,7 @@ def serve(python: str) -> None:
 
 
 def say(command: list[str], environment: dict[str, str] | None = None) -> str:
-    """What a program prints. Where it fails, that is shown and ends this one."""
+    """The output of a program. Where it fails, that is shown and ends this one."""
     done = subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

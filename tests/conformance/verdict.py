@@ -1,7 +1,7 @@
-"""What two records of a test-suite, one on stock Trio and one on the ring, say about the ring.
+"""The verdict on the ring from two records of a test-suite, one on stock Trio and one on the ring.
 
-The rule: what passes on stock Trio on this machine passes on the ring, except a few tests listed by name with
-a reason; and the run on the ring really was one.
+The rule: a test that passes on stock Trio on this machine passes on the ring, except a few tests listed by
+name with a reason; and the run on the ring really was one.
 """
 
 from typing import Any

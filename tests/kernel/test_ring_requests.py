@@ -1,4 +1,4 @@
-"""What a request pins and decodes to, and the requests that are refused, against the running kernel."""
+"""The pins and the results of requests, and the requests that are refused, against the running kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worlds of the model share: the product's table, operations, cancels and delivery, the ring of
+"""The common part of the model's worlds: the product's table, operations, cancels and delivery, the ring of
 `kernel`, and the state of all that as a value.
 
 `Small` is the product's manager with another beginning: it opens no ring, and its parts are few.

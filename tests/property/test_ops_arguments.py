@@ -1,4 +1,4 @@
-"""Whatever the arguments: an operation that fits into its entry, or an exception that says what is wrong.
+"""Any arguments give an operation that fits into its entry, or an exception that says what is wrong.
 
 The operations are made and not submitted: what is checked is that nothing wrong could reach the kernel.
 """

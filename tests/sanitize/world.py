@@ -1,4 +1,4 @@
-"""What random calls are made with: descriptors, memory, paths and addresses that are this process's own.
+"""The arguments of random calls: descriptors, memory, paths and addresses that are this process's own.
 
 Everything here may be read, written, truncated, closed or shut down by any operation. Nothing else can be: a
 descriptor is one of this process or a number that no process has, a path stays in a temporary folder, an

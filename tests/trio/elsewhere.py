@@ -1,4 +1,4 @@
-"""What needs a process of its own: another user, or file systems that are mounted for it alone.
+"""Scenarios that need a process of their own: another user, or file systems that are mounted for it alone.
 
     python -m tests.trio.elsewhere SCENARIO FOLDER
 

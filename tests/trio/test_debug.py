@@ -1,4 +1,4 @@
-"""What is in flight, as people see it."""
+"""The operations in flight, as people see them."""
 
 import io
 import os

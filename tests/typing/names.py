@@ -1,4 +1,4 @@
-"""What type checkers know of names loaded on demand. ``make check`` reads this file; nothing runs it."""
+"""The types of names loaded on demand, to type checkers. ``make check`` reads this file; nothing runs it."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 

@@ -1,4 +1,4 @@
-"""What type checkers know of operations and results. ``make check`` reads this file; nothing runs it."""
+"""The types of operations and results, to type checkers. ``make check`` reads this file; nothing runs it."""
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 

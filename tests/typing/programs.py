@@ -1,4 +1,4 @@
-"""What type checkers know of programs on `uring_trio`. ``make check`` reads this file; nothing runs it."""
+"""Types in programs on `uring_trio`, to type checkers. ``make check`` reads this file; nothing runs it."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 

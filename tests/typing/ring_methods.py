@@ -1,4 +1,4 @@
-"""What type checkers know of the ring's methods. ``make check`` reads this file; nothing runs it."""
+"""The types of the ring's methods, to type checkers. ``make check`` reads this file; nothing runs it."""
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 

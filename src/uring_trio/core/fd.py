@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOSED", "Fd"]
 
 CLOSED = frozenset((errno.EBADF, errno.ENOTSOCK))
-"""What system calls say of a socket that was closed without notice: its number is free, or another file's."""
+"""Errors of a socket that was closed without notice: its number is free, or another file's."""
 
 _POLL_ADD = int(abi.IORING_OP_POLL_ADD)
 _POLL_MULTI = int(abi.IORING_POLL_ADD_MULTI)

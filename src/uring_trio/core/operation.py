@@ -121,8 +121,8 @@ class Operation(Entry):
         return True
 
     def settle(self) -> Any:
-        """What the task resumes with after its last completion, for an operation that was interrupted
-        or whose owner went away. A result that arrived beats a cancel."""
+        """The outcome for the task after the last completion, of an operation that was interrupted or whose
+        owner went away. A result that arrived beats a cancel."""
         interrupt, self.interrupt = self.interrupt, None
         if self.retired:
             self.engine.release(self)

@@ -56,7 +56,7 @@ class Switch:
 
     @classmethod
     def parse(cls, text: str) -> Switch | None:
-        """What the variable asks for with this value; None: nothing.
+        """The settings of the variable with this value; None: it is off.
 
         Raises:
             ValueError: it names no setting, or a value that the setting does not take.

@@ -213,7 +213,7 @@ class Subscription:
         return await self.wait()
 
     def get_nowait(self) -> tuple[int, int] | None:
-        """What `get` would return without waiting, or None where it would wait or raise."""
+        """The result of `get` if it would neither wait nor raise, else None."""
         if not self.queue or self._taking or seams.interrupted():
             return None
         return self._take()

@@ -127,7 +127,7 @@ async def _send_file_by_copy(sock: RingSocket, fd: int, offset: int, count: int 
 
 
 async def _alignment(fd: int) -> int:
-    """What the offsets of reads have to be multiples of."""
+    """The number that the offsets of reads have to be multiples of."""
     if not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_DIRECT:
         return 1
     found = await perform(ops.statx("", flags=abi.AT_EMPTY_PATH, mask=abi.STATX_DIOALIGN, dir_fd=fd))

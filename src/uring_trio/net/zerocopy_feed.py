@@ -118,7 +118,7 @@ class Feed(Lender):
 
     @property
     def cancels(self) -> Feed:
-        """What ends the receives, as the run's `Cancels` end its operations."""
+        """This feed, which ends its receives as the run's `Cancels` end its operations."""
         return self
 
     # ---- receives ------------------------------------------------------------------------------------

@@ -189,8 +189,8 @@ def _release(op: Any) -> None:
 
 
 def make_receive(ticks: Any, op: Any, template: Any, ring: Any, buffers: Any) -> Any:
-    """What receives in C by an operation, with an entry that selects from these buffers; ``aim`` says from
-    where."""
+    """An object that receives in C by an operation, with an entry that selects from these buffers; ``aim``
+    sets the descriptor and the size."""
     entry = template, ring.address_of(template)
     return C.Receive(ticks, op, entry, ring.queue_addresses(), make_memory(buffers))
 

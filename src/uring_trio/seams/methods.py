@@ -210,7 +210,7 @@ async def _parked_to_send(self: Any) -> None:
 
 
 def _aborts(_: object) -> Abort:
-    """What the task waits with already stands in its place."""
+    """The object that the task waits with is in its place already."""
     return Abort.SUCCEEDED
 
 

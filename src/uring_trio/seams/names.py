@@ -82,7 +82,7 @@ NAMES = (
     "trio._subprocess.create_pipe_from_child_output",
     "trio._subprocess.create_pipe_to_child_stdin",
 )
-"""What every ring run relies on: without one of these there is none. Dotted paths; fields of attrs classes,
+"""Every ring run needs these: without one there is none. Dotted paths; fields of attrs classes,
 and attributes that a constructor sets, count as present."""
 
 NAMES_OF_TICKS = (
@@ -104,7 +104,7 @@ NAMES_OF_TICKS = (
     "trio._core._run._r",
     "trio._core._traps.PermanentlyDetachCoroutineObject",
 )
-"""What ticks in C rely on besides: without one of these the run is Trio's own loop, and slower."""
+"""Ticks in C need these besides: without one the run is Trio's own loop, and slower."""
 
 NAMES_OF_SCOPES = (
     "trio._core._run.CancelScope._cancel_called",
@@ -122,8 +122,8 @@ NAMES_OF_SCOPES = (
     "trio._core._run.CancelStatus._tasks",
     "trio._core._run.CancelStatus.abandoned_by_misnesting",
 )
-"""What cancel scopes in C rely on besides: the fields of their classes, all of them, and no others. Without
-one of these, or beside another, scopes stay Trio's."""
+"""Cancel scopes in C need these besides: the fields of their classes, all of them, and no others. Without
+one, or beside another, scopes stay Trio's."""
 
 NAMES_OF_TASKS = (
     "trio._core._run.CancelStatus._tasks",
@@ -139,10 +139,10 @@ NAMES_OF_TASKS = (
     "trio._core._run.Task._parent_nursery",
     "trio._core._run._NO_SEND",
 )
-"""What tasks that start and end in C rely on besides: the fields of their class, and no others."""
+"""Tasks that start and end in C need these besides: the fields of their class, and no others."""
 
 NAMES_OF_METHODS = ("trio._core._run.GLOBAL_PARKING_LOT_BREAKER",)
-"""What locks and memory channels in C rely on besides, with the fields of their classes."""
+"""Locks and memory channels in C need these besides, with the fields of their classes."""
 
 
 class UnsupportedTrio(RuntimeError):

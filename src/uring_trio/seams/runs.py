@@ -200,7 +200,7 @@ def writes_by(manager: Any, fd: int) -> bool:
 
 
 def waiting(manager: Any) -> list[tuple[str, int, Any]]:
-    """Who waits by Trio's own manager: for what, for which descriptor, the task."""
+    """The waits by Trio's own manager: the function, the descriptor, the task."""
     return [
         (name, fd, task)
         for fd, waiters in manager._registered.items()

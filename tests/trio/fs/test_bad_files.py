@@ -1,6 +1,6 @@
-"""What a file cannot be asked: the exception says what is wrong, and nothing reaches the kernel.
+"""Wrong calls of files: the exception says what is wrong, and nothing reaches the kernel.
 
-What the standard library has too is asked of it as well, and says the same.
+Calls that the standard library has too raise the same there.
 """
 
 from __future__ import annotations

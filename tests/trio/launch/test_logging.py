@@ -1,4 +1,4 @@
-"""What a run tells by `logging`: that it begins, and what runs short; nothing where nobody set it up."""
+"""The logging of a run: its start and its shortages; nothing where the program has not set it up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of cancel scopes begin with."""
+"""The fixtures of the tests of cancel scopes."""
 
 from __future__ import annotations
 

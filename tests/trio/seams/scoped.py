@@ -1,4 +1,4 @@
-"""What tests see of scopes, with stock Trio and in C alike."""
+"""Scopes as tests see them, with stock Trio and in C alike."""
 
 from __future__ import annotations
 

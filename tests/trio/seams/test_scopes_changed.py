@@ -1,4 +1,4 @@
-"""What a program or a test may do to cancel scopes and to the time, beside scopes in C."""
+"""Changes by a program or a test to cancel scopes and to the time, beside scopes in C."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ class Ring(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What `ScriptedRing.template` returns."""
+    """The template that `ScriptedRing.template` returns."""
 
     ring: Ring
     fields: tuple[int, ...]
