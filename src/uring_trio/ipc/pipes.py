@@ -119,6 +119,8 @@ class RingPipe(seams.Subclassable, trio.lowlevel.FdStream):  # type: ignore[misc
         try:
             data = await seams.inline(os.read, owner.fd, size)
         except BlockingIOError:
+            data = None
+        if data is None:
             return await self._read_when_ready(owner, size)
         self._streaming = len(data) >= STREAMING
         return data

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["RingSocket", "adopt"]
 
 _ENOBUFS = -errno.ENOBUFS
+_REFUSED = -(1 << 31)
+"""In the place of a result: the operation was not begun."""
 
 T = TypeVar("T")
 _Ancillary = list[tuple[int, int, bytes]]
@@ -100,7 +102,7 @@ class RingSocket(AttachedSocket):
         try:
             res = await seams.transact(op)
         except (seams.OtherRun, trio.BusyResourceError):
-            return await self._recv_slowly(buflen, flags)
+            res = _REFUSED
         if res > 0:
             bid = op.flags >> 16
             data = owner.views[bid][:res].tobytes()
@@ -110,6 +112,8 @@ class RingSocket(AttachedSocket):
             return data
         if res == 0:
             return b""
+        if res is _REFUSED:
+            return await self._recv_slowly(buflen, flags)
         return await self.receive_again(owner, buflen, res)
 
     async def _recv_slowly(self, buflen: int, flags: int) -> bytes:
@@ -322,7 +326,8 @@ class RingSocket(AttachedSocket):
         try:
             return await seams.inline(_send, self._sock, data, flags)
         except BlockingIOError:
-            return await self.send_when_ready(data, flags)
+            pass
+        return await self.send_when_ready(data, flags)
 
     @enable_ki_protection
     async def send_when_ready(self, data: Any, flags: int = 0, /, timeout: float | None = None) -> int:
@@ -425,7 +430,10 @@ seams.describe_sockets(RingSocket, Fd, Operation, _prepare, _accepted)
 
 
 def _kept(items: Any) -> Any:
-    """The items as a list, because the call may be tried again; it refuses anything else itself."""
+    """The items in a form that the call may be tried with again: those of an iterator as a list. A list stays
+    itself, because a program may change it while the call waits. The call refuses anything else itself."""
+    if isinstance(items, (list, tuple)):
+        return items
     try:
         return list(items)
     except TypeError:

@@ -51,6 +51,25 @@ async def test_stapled() -> None:
     await check_half_closeable_stream(pair, None)
 
 
+async def test_a_cancelled_receive_after_much_data_has_no_context() -> None:
+    sink, source = await pipe()
+    async with sink, source:
+        os.write(sink.fileno(), bytes(65536))
+        assert len(await source.receive_some()) == 65536
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(later, scope.cancel)
+                with pytest.raises(trio.Cancelled) as caught:
+                    await source.receive_some()
+                assert caught.value.__context__ is None
+                raise caught.value
+
+
+async def later(call: Any) -> None:
+    await wait_all_tasks_blocked()
+    call()
+
+
 async def test_is_a_stream_of_trios() -> None:
     sink, source = await pipe()
     async with sink, source:
