@@ -110,7 +110,7 @@ class RingFile(Positional, trio.abc.AsyncResource):
     @property
     def closed(self) -> bool:
         """Whether the file was closed."""
-        return self._file.closing or bool(self._wrapped.closed)
+        return bool(self._wrapped.closed) or self._file.closing
 
     def fileno(self) -> int:
         """The descriptor. Raises ValueError when the file is closed."""

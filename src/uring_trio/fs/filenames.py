@@ -65,7 +65,11 @@ async def open_named(name: Path, path: Path, flags: int, mode: int = 0o666) -> i
     try:
         return await open_descriptor(name, flags, mode)
     except OSError as exc:
-        raise with_paths(exc, path) from None
+        error = with_paths(exc, path)
+    try:
+        raise error  # here, so that it has no context
+    finally:
+        del error  # its traceback keeps this frame
 
 
 async def perform_named(op: ops.Op, path: Any, other: Any = None, run: Callable[..., Any] = perform) -> Any:
@@ -73,7 +77,11 @@ async def perform_named(op: ops.Op, path: Any, other: Any = None, run: Callable[
     try:
         return await run(op)
     except OSError as exc:
-        raise with_paths(exc, path, other) from None
+        error = with_paths(exc, path, other)
+    try:
+        raise error  # here, so that it has no context
+    finally:
+        del error  # its traceback keeps this frame
 
 
 def with_paths(exc: OSError, path: Any, other: Any = None) -> OSError:

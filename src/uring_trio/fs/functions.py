@@ -3,11 +3,14 @@
 They take the arguments of `os` (str, bytes, path objects), return its results and raise its exceptions, with
 the file names in them (see `uring_trio.fs.filenames`). Each is a checkpoint. A kernel worker does the work
 and cannot be stopped once it has begun: a cancelled call either has done nothing, or it completes and
-returns.
+returns. Each raises the auditing event of its namesake.
 """
 
 from __future__ import annotations
 
+import operator
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from uring import abi, ops
@@ -18,7 +21,21 @@ from .filenames import absolute, perform_named
 if TYPE_CHECKING:
     from uring.ops.base import Fd, Path
 
-__all__ = ["getxattr", "link", "mkdir", "rename", "rmdir", "setxattr", "symlink", "sync_file_range", "unlink"]
+__all__ = [
+    "getxattr",
+    "link",
+    "make_directory",
+    "mkdir",
+    "rename",
+    "rmdir",
+    "setxattr",
+    "symlink",
+    "sync_file_range",
+    "unlink",
+]
+
+_CURRENT = -1
+"""The ``dir_fd`` of auditing events where there is none."""
 
 
 async def rename(src: Path, dst: Path, *, flags: int = 0) -> None:
@@ -36,7 +53,9 @@ async def rename(src: Path, dst: Path, *, flags: int = 0) -> None:
         TypeError, ValueError: an argument that cannot be one.
         RuntimeError: outside a ring run.
     """
-    await perform_named(ops.renameat(absolute(src), absolute(dst), flags), src, dst)
+    op = ops.renameat(absolute(src), absolute(dst), flags)
+    sys.audit("os.rename", os.fspath(src), os.fspath(dst), _CURRENT, _CURRENT)
+    await perform_named(op, src, dst)
 
 
 async def unlink(path: Path) -> None:
@@ -52,7 +71,9 @@ async def unlink(path: Path) -> None:
         TypeError, ValueError: an argument that cannot be one.
         RuntimeError: outside a ring run.
     """
-    await perform_named(ops.unlinkat(absolute(path)), path)
+    op = ops.unlinkat(absolute(path))
+    sys.audit("os.remove", os.fspath(path), _CURRENT)
+    await perform_named(op, path)
 
 
 async def rmdir(path: Path) -> None:
@@ -68,7 +89,9 @@ async def rmdir(path: Path) -> None:
         TypeError, ValueError: an argument that cannot be one.
         RuntimeError: outside a ring run.
     """
-    await perform_named(ops.unlinkat(absolute(path), int(abi.AT_REMOVEDIR)), path)
+    op = ops.unlinkat(absolute(path), int(abi.AT_REMOVEDIR))
+    sys.audit("os.rmdir", os.fspath(path), _CURRENT)
+    await perform_named(op, path)
 
 
 async def mkdir(path: Path, mode: int = 0o777) -> None:
@@ -85,7 +108,16 @@ async def mkdir(path: Path, mode: int = 0o777) -> None:
         TypeError, ValueError: an argument that cannot be one.
         RuntimeError: outside a ring run.
     """
-    await perform_named(ops.mkdirat(absolute(path), file_mode=mode), path)
+    await make_directory(absolute(path), path, mode)
+
+
+async def make_directory(name: Path, path: Path, mode: int) -> None:
+    """`mkdir` of an absolute name; errors and the auditing event are of ``path``, as the caller was given
+    it."""
+    mode = operator.index(mode)
+    op = ops.mkdirat(name, file_mode=mode)
+    sys.audit("os.mkdir", os.fspath(path), mode, _CURRENT)
+    await perform_named(op, path)
 
 
 async def symlink(target: Path, path: Path) -> None:
@@ -102,7 +134,9 @@ async def symlink(target: Path, path: Path) -> None:
         TypeError, ValueError: an argument that cannot be one.
         RuntimeError: outside a ring run.
     """
-    await perform_named(ops.symlinkat(target, absolute(path)), target, path)
+    op = ops.symlinkat(target, absolute(path))
+    sys.audit("os.symlink", os.fspath(target), os.fspath(path), _CURRENT)
+    await perform_named(op, target, path)
 
 
 async def link(src: Path, dst: Path, *, follow_symlinks: bool = False) -> None:
@@ -121,7 +155,9 @@ async def link(src: Path, dst: Path, *, follow_symlinks: bool = False) -> None:
         RuntimeError: outside a ring run.
     """
     flags = int(abi.AT_SYMLINK_FOLLOW) if follow_symlinks else 0
-    await perform_named(ops.linkat(absolute(src), absolute(dst), flags), src, dst)
+    op = ops.linkat(absolute(src), absolute(dst), flags)
+    sys.audit("os.link", os.fspath(src), os.fspath(dst), _CURRENT, _CURRENT)
+    await perform_named(op, src, dst)
 
 
 async def getxattr(path: Path | int, name: Path) -> bytes:
@@ -139,6 +175,8 @@ async def getxattr(path: Path | int, name: Path) -> bytes:
         RuntimeError: outside a ring run.
     """
     op = ops.fgetxattr(path, name) if isinstance(path, int) else ops.getxattr(absolute(path), name)
+    named = path if isinstance(path, int) else os.fspath(path)
+    sys.audit("os.getxattr", named, os.fspath(name))
     value: bytes = await perform_named(op, path)
     return value
 
@@ -163,6 +201,8 @@ async def setxattr(path: Path | int, name: Path, value: Any, flags: int = 0) -> 
         op = ops.fsetxattr(path, name, value, flags)
     else:
         op = ops.setxattr(absolute(path), name, value, flags)
+    named = path if isinstance(path, int) else os.fspath(path)
+    sys.audit("os.setxattr", named, os.fspath(name), value, flags)
     await perform_named(op, path)
 
 

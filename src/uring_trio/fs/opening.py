@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import trio
@@ -35,7 +36,8 @@ Opener: TypeAlias = "Callable[[str, int], int]"
 
 _PLAIN = (-1, None, None, None, True)
 _open_stock: Any = open
-_flags: dict[str, int] = {}
+_flags: dict[str, tuple[int, str]] = {}
+"""For a mode, without further arguments: the flags, and the mode in the auditing event."""
 
 
 @overload
@@ -123,6 +125,7 @@ async def open_file(
     if isinstance(file, int):
         await trio.lowlevel.checkpoint()
         return _file_on(file, file, closefd, mode, buffering, encoding, errors, newline)
+    await trio.lowlevel.checkpoint_if_cancelled()
     path = os.fspath(file)
     flags = _flags_of(path, mode, buffering, encoding, errors, newline, closefd)
     if opener is None:
@@ -149,10 +152,13 @@ def _file_on(fd: int, name: Any, closefd: bool, mode: str, *others: Any) -> Ring
     stock = Stock(fd, name, mode, others, bool(closefd))
     try:
         made = stock.make()
-    except BaseException:
-        if closefd and fd is name:
-            _open_stock(fd, mode, *others).close()  # closes the descriptor as `open` would
-        raise
+    except Exception:
+        if not (closefd and fd is name):
+            raise
+        made = None
+    if made is None:  # again, not in the handler: the error has no context
+        _open_stock(fd, mode, *others).close()  # closes the descriptor as `open` would
+        made = stock.make()
     file = Descriptor(raw_under(made))
     if isinstance(made, io.FileIO):
         stock.own(made)
@@ -175,9 +181,12 @@ def _ask(opener: Opener, path: Any, flags: int) -> int:
 
 
 def _flags_of(path: Any, mode: str, *others: Any) -> int:
-    """The flags that `open` opens the file with; raises what it raises for wrong arguments."""
+    """The flags that `open` opens the file with; raises what it raises for wrong arguments, and its auditing
+    event."""
     if others == _PLAIN and mode in _flags:
-        return _flags[mode]
+        flags, kind = _flags[mode]
+        sys.audit("open", path, kind, flags)
+        return flags
     found: list[int] = []
 
     def refuse(path: Any, flags: int) -> int:
@@ -189,7 +198,7 @@ def _flags_of(path: Any, mode: str, *others: Any) -> int:
     except _Enough:
         pass
     if others == _PLAIN:
-        _flags[mode] = found[0]
+        _flags[mode] = found[0], "".join(letter for letter in "xrwa+" if letter in mode)
     return found[0]
 
 

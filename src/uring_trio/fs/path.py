@@ -102,6 +102,7 @@ class PathMethods:
         Args:
             data: a buffer of any kind, such as `bytes`.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
         with memoryview(data) as view:
             async with await open_file(self, "wb") as file:
                 return int(await file.write(view))
@@ -119,6 +120,7 @@ class PathMethods:
             newline: as for `open`: how ends of lines are translated, by default all of them to ``\n``.
         """
         if not isinstance(data, str):
+            await trio.lowlevel.checkpoint()
             raise TypeError(f"data must be str, not {type(data).__name__}")
         async with await open_file(self, "w", -1, encoding, errors, newline) as file:
             return int(await file.write(data))
@@ -298,6 +300,7 @@ class PathMethods:
             else:
                 return
         flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
+        sys.audit("open", given, None, flags | os.O_CLOEXEC)
         os.close(await open_named(name, given, flags, mode))
 
 
@@ -348,7 +351,11 @@ async def _stat(start: str, given: str, follow: bool = True) -> os.stat_result:
     try:
         return await stats.stat(start + given, follow_symlinks=follow)
     except OSError as exc:
-        raise with_paths(exc, given) from None
+        error = with_paths(exc, given)
+    try:
+        raise error  # here, so that it has no context
+    finally:
+        del error  # its traceback keeps this frame
 
 
 async def _mkdir(
@@ -356,15 +363,15 @@ async def _mkdir(
 ) -> None:
     given = str(path)
     try:
-        await paths.mkdir(start + given, mode)
-    except FileNotFoundError as exc:
+        await paths.make_directory(start + given, given, mode)
+    except FileNotFoundError:
         if not parents or path.parent == path:
-            raise with_paths(exc, given) from None
+            raise
         await _mkdir(path.parent, start, 0o777, parents=True, exist_ok=True)
         await _mkdir(path, start, mode, exist_ok=exist_ok)
-    except OSError as exc:
+    except OSError:
         if not exist_ok or not await _is_dir(start, given):
-            raise with_paths(exc, given) from None
+            raise
 
 
 async def _is_dir(start: str, given: str) -> bool:
