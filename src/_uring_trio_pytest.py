@@ -1,8 +1,8 @@
 """pytest on the ring: ``pytest --uring`` makes every Trio run of the session a ring run, files included.
 
 That covers pytest-trio (marks, fixtures, hypothesis), AnyIO's plugin on its backend ``trio``, and tests which
-call ``trio.run`` themselves. Without the option nothing changes but that AnyIO knows the backend ``uring``,
-for an ``anyio_backend`` fixture to name: neither Trio nor `uring_trio` is imported, so that tests of other
+call ``trio.run`` themselves. Without the option AnyIO finds the backend ``uring``, for an ``anyio_backend``
+fixture to name, and nothing else changes. Neither Trio nor `uring_trio` is imported, so that tests of other
 projects run the same in an environment that has this package.
 
 PYTEST_DONT_REWRITE: there is nothing to rewrite.

@@ -1,8 +1,8 @@
 """The part of the package that is imported before Trio: by interpreters that start with ``URING_TRIO`` set,
 and by pytest. It imports the standard library alone, whatever Trio is installed.
 
-``uring_trio.pth``, which is installed beside this module, calls `watch` where the variable is set: a process
-without it pays for one look at its environment, a process with it that never uses Trio imports nothing of the
+``uring_trio.pth``, which is installed beside this module, calls `watch` where the variable is set. A process
+without it pays for one look at its environment. A process with it that never uses Trio imports nothing of the
 package but this. `uring_trio.launch.environment` reads the settings in the variable.
 
 PYTEST_DONT_REWRITE: pytest would warn that the module is imported already.

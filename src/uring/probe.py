@@ -1,8 +1,9 @@
 """The features of the running kernel's io_uring, from the kernel's answers and never from its version.
 
-``probe()`` asks once per process. Since Linux 6.18 one query answers for flags, features and registrations;
-a kernel without it is asked by trying: each set-up flag on a ring that is closed at once, each registration
-with an address that cannot be read, which a kernel that knows it refuses with another error than ``EINVAL``.
+``probe()`` asks once per process. Since Linux 6.18 one query answers for flags, features and registrations.
+A kernel without it is asked by trying: each set-up flag on a ring that is closed at once, each registration
+with an address that cannot be read. A kernel that has the registration refuses that by another error than
+``EINVAL``.
 
 Invariants
   - Asking changes nothing: not the ring it was asked through, not the process's kernel workers.

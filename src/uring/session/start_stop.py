@@ -71,7 +71,7 @@ class RingCore(BatchSubmission, Waiting):
         together with all memory that they may touch.
 
         With `Options.sqpoll` that happens where a kernel worker waits (in a splice, or opening a FIFO) and a
-        request with ``IO_DRAIN`` waits for it: a queued cancel waits as well, and one from outside the queue
+        request with ``IO_DRAIN`` waits for it. A queued cancel waits as well, and one from outside the queue
         does not reach the workers of the kernel's thread (Linux 6.18). A timeout that repeats without a pause
         escapes every cancel.
 

@@ -15,10 +15,10 @@ and tries again.
     helpful, or an attempt that would block although the poll reported readiness, is followed by a multishot
     poll, which reports changes. Each helpful report is followed by an attempt while the poll stays armed.
 
-Closing, in one step without a yield: entries that have not reached the kernel are taken back, the others are
-cancelled by their ``user_data``, one enter runs the deferred work that makes the kernel drop its reference to
-the file, and every task wakes with `trio.ClosedResourceError`. Only then may the descriptor be closed. A
-duplicate of the descriptor is another one: nothing that waits there is touched.
+Closing is one step without a yield. Entries that have not reached the kernel are taken back, the others are
+cancelled by their ``user_data``. One enter runs the deferred work that makes the kernel drop its reference to
+the file. Every task wakes with `trio.ClosedResourceError`. Only then may the descriptor be closed. Operations
+on a duplicate of the descriptor go on.
 """
 
 from __future__ import annotations

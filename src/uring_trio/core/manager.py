@@ -1,7 +1,7 @@
 """The I/O manager: what Trio's run loop asks for events.
 
-One tick of Trio's scheduler is one ``cycle`` of the ring: everything the tasks queued goes to the kernel
-in the system call that also waits, and a tick with nothing to submit and nothing to reap makes none.
+One tick of Trio's scheduler is one ``cycle`` of the ring: the system call that waits also submits everything
+that the tasks queued. A tick with nothing to submit and nothing to reap makes no system call.
 
 Invariants
   - In guest mode ``get_events`` runs on a foreign thread, which must not touch the ring: there it waits on an

@@ -36,11 +36,12 @@ async def perform(op: Op[T], *, timeout: float | None = None) -> T:
 
     A checkpoint. In a scope that is cancelled already the operation never reaches the kernel; cancelled
     later it is cancelled in the kernel, and a result that arrives all the same is returned. The memory
-    the operation names is held until its last completion. Closing the descriptor does not end it: it holds
-    the file from the call on, since it is submitted at once. (`perform_many` does so once for all of its
-    operations.) Those that the kernel leaves to a worker from the start (fsync, fallocate, ftruncate,
-    extended attributes, splice, tee, shutdown; all with ``IOSQE_ASYNC`` or a ``dir_fd``) look their
-    descriptor up there: keep it open until the call returns.
+    the operation names is held until its last completion.
+
+    Closing the descriptor does not end it: it is submitted at once, and holds the file from then on.
+    Operations that the kernel leaves to a worker from the start look their descriptor up there, so keep it
+    open until the call returns: fsync, fallocate, ftruncate, extended attributes, splice, tee, shutdown, and
+    all with ``IOSQE_ASYNC`` or a ``dir_fd``.
 
     Args:
         op: the operation.
@@ -120,7 +121,7 @@ async def perform_many(ops: Iterable[Op[T]]) -> list[T | OSError]:
     """Runs single-shot operations side by side and returns their results in order, an ``OSError`` in the
     place of each that failed.
 
-    They are queued together and wake the task once, after the last of them; the kernel may run them in any
+    They are submitted at once and wake the task once, after the last of them; the kernel may run them in any
     order. A checkpoint. In a scope that is cancelled already none reaches the kernel. Cancelled later, those
     the kernel has not seen are taken back and the others are cancelled or finish; when all finish their
     results are returned, else ``Cancelled`` is raised, and files that the finished ones opened are closed.

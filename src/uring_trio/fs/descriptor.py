@@ -57,11 +57,11 @@ _PROBE = 8192
 class Descriptor:
     """An open descriptor, what is in flight on it and whose turn it is.
 
-    ``begun`` says that the call whose turn it is has done something, so that it must not be cancelled any
-    more; ``resting`` that it has changed nothing yet, so that the file's state may move elsewhere;
-    ``users`` counts the calls under way that wait for no turn.
-
-    ``away``: the file is closing, or its state has moved into the standard library's file (``handed``).
+    Attributes:
+        begun: the call whose turn it is has done something, so that it must not be cancelled any more.
+        resting: it has changed nothing yet, so that the file's state may move elsewhere.
+        users: how many calls are under way that wait for no turn.
+        away: the file is ``closing``, or its state has moved into the standard library's file (``handed``).
     """
 
     __slots__ = (

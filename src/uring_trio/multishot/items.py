@@ -121,9 +121,9 @@ class subscribe(Items[T_co]):
         op: a multishot operation of `uring.ops`.
 
     Raises:
-        ValueError: the operation completes once (`perform` it), or takes buffers of a group (there are
-            `UringStream.chunks`, `read_chunks` and `UringDatagrams` for those), or is linked to the next
-            entry, which may be another task's, or has no completion if it succeeds. Nothing is armed.
+        ValueError: the operation completes once (`perform` it), takes buffers of a group (use
+            `UringStream.chunks`, `read_chunks` or `UringDatagrams`), is linked to the next entry, which may
+            be another task's, or has no completion if it succeeds. Nothing is armed.
         TypeError: not an operation.
         OSError: while iterating, the kernel's errno.
         trio.ClosedResourceError: while iterating, the descriptor was closed.
