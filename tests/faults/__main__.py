@@ -1,6 +1,6 @@
-"""``python -m tests.faults``: each error at each call of each program, with `inject.c` before the C library.
+"""``python -m tests.faults``: each error at each system call of the extensions in programs, by `inject.c`.
 
-An error changes nothing, or it ends the run with an exception that says why. A hang, another answer, a leaked
+An error changes nothing, or an `OSError` tells it. A hang, another answer, a leaked
 descriptor or a crash is a failure, and says the fault.
 """
 
@@ -24,14 +24,33 @@ from time import monotonic
 from typing import Any
 
 HERE = Path(__file__).parent
-SETUP, ENTER, REGISTER = range(3)
-NAMES = ("io_uring_setup", "io_uring_enter", "io_uring_register")
+ENTER = "io_uring_enter"
 SHORT = -1
 PASSING = ("EINTR", "EAGAIN", "EBUSY", "ENOMEM", "SHORT")
-"""What an enter may fail with that changes nothing."""
+"""Errors of an enter that change nothing."""
 
-FINAL = ("EBADR", "EINVAL", "EFAULT")
-"""What ends the run with an error."""
+SETTING_UP = ("EINTR", "ENOMEM", "EPERM", "EBUSY")
+CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    ENTER: (PASSING, ("EBADR", "EINVAL", "EFAULT")),
+    "io_uring_setup": ((), SETTING_UP),
+    "io_uring_register": ((), SETTING_UP),
+    "mmap": ((), ("ENOMEM", "EAGAIN", "EPERM")),
+    "madvise": (("ENOMEM", "EINVAL"), ()),
+    "close": (("EINTR",), ("EIO",)),
+    "preadv2": (("EAGAIN", "EOPNOTSUPP"), ("EINTR", "EIO")),
+    "openat2": (("EAGAIN", "EINTR", "ENOSYS", "EPERM", "EMFILE"), ("EIO",)),
+    "name_to_handle_at": (("EINTR", "EOPNOTSUPP", "EPERM", "ENOMEM"), ()),
+    "statmount": (("EINTR", "ENOSYS", "EPERM", "ENOMEM"), ()),
+    "fstat": (("EINTR", "EIO"), ()),
+    "recv": (("EINTR", "EAGAIN"), ("ENOMEM", "ECONNRESET")),
+    "recvfrom": (("EINTR", "EAGAIN"), ("ENOMEM", "ECONNREFUSED")),
+    "send": (("EINTR", "EAGAIN"), ("ENOMEM", "ENOBUFS", "EPIPE")),
+    "accept4": (("EINTR", "EAGAIN", "ECONNABORTED", "EMFILE"), ()),
+    "ioctl": (("EINVAL",), ()),
+    "getsockopt": ((), ("ENOPROTOOPT", "ENOMEM")),
+    "fcntl": (("EINVAL",), ()),
+}
+"""The calls, each with the errors that change nothing, and with those that a program may be told of."""
 
 FOREVER = 1 << 60
 
@@ -70,16 +89,21 @@ class Faults:
         self._library = ctypes.CDLL(None)
         self._library.faults_calls.restype = ctypes.c_long
         self._library.faults_arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_long, ctypes.c_int]
+        self._library.faults_name.restype = ctypes.c_char_p
+        self._kinds: dict[str, int] = {}
+        while name := self._library.faults_name(len(self._kinds)):
+            self._kinds[name.decode()] = len(self._kinds)
+        assert self._kinds.keys() == CALLS.keys()
 
-    def arm(self, kind: int, first: int, error: int, last: int | None = None) -> None:
-        self._library.faults_arm(kind, first, first if last is None else last, error)
+    def arm(self, call: str, first: int, error: int, last: int | None = None) -> None:
+        self._library.faults_arm(self._kinds[call], first, first if last is None else last, error)
 
     def none(self) -> None:
-        for kind in range(3):
-            self._library.faults_arm(kind, 0, 0, 0)
+        for call in CALLS:
+            self.arm(call, 0, 0)
 
-    def calls(self, kind: int) -> int:
-        return int(self._library.faults_calls(kind))
+    def calls(self, call: str) -> int:
+        return int(self._library.faults_calls(self._kinds[call]))
 
 
 def files_open() -> int:
@@ -98,48 +122,45 @@ class Trial:
         self.step = step
         self.played = 0
         self.failed: list[str] = []
+        self.ended = False
 
-    def play(self, name: str, wanted: Any, told: str) -> None:
-        """The program gives its answer or a reasoned error, and leaves nothing open."""
+    def play(self, name: str, wanted: Any, told: str, *, passing: bool) -> None:
+        """The program gives its answer and leaves nothing open, or fails as a fault may."""
         if monotonic() > self.until:
             self.faults.none()
             return
-        before = files_open()
+        if self.ended:
+            gc.collect()  # what the error of the one before has left open
+        self.ended, before = False, files_open()
         self.played += 1
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ResourceWarning)
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always", ResourceWarning)
                 got = self.programs[name]()
-            if wanted is not None and got != wanted:
+            if got != wanted:
                 self.failed.append(f"{name}, {told}: {got!r} instead of {wanted!r}")
         except BaseException as exc:
             self.faults.none()
-            if wanted is not None or not reasoned(exc):
+            self.ended = True
+            if passing or not reasoned(exc):
                 self.failed.append(f"{name}, {told}: {''.join(traceback.format_exception(exc))[-3000:]}")
-                return
+            return
         finally:
             self.faults.none()
-        if wanted is not None and files_open() != before:
+        left_with_a_reason = not passing and bool(warned)  # the last enter of a ring fails: it stays open
+        if files_open() != before and not left_with_a_reason:
             self.failed.append(f"{name}, {told}: {files_open() - before} descriptors more")
 
     def all_of(self, name: str) -> None:
         self.faults.none()
-        gc.collect()  # what the errors of the program before have left open
         wanted = self.programs[name]()
-        calls = [self.faults.calls(kind) for kind in range(3)]
-        for error in PASSING:
-            for call in range(1, calls[ENTER] + 1, self.step):
-                self.faults.arm(ENTER, call, number(error))
-                self.play(name, wanted, f"{error} at {NAMES[ENTER]} {call} of {calls[ENTER]}")
-        for error in FINAL:
-            for call in range(1, calls[ENTER] + 1, self.step):
-                self.faults.arm(ENTER, call, number(error))
-                self.play(name, None, f"{error} at {NAMES[ENTER]} {call} of {calls[ENTER]}")
-        for kind in (SETUP, REGISTER):
-            for error in ("EINTR", "ENOMEM", "EPERM", "EBUSY"):
-                for call in range(1, calls[kind] + 1):
-                    self.faults.arm(kind, call, number(error))
-                    self.play(name, None, f"{error} at {NAMES[kind]} {call} of {calls[kind]}")
+        made = {call: self.faults.calls(call) for call in CALLS}
+        for call, (passing, told) in CALLS.items():
+            for error in passing + told:
+                for which in range(1, made[call] + 1, self.step if call == ENTER else 1):
+                    self.faults.arm(call, which, number(error))
+                    what = f"{error} at {call} {which} of {made[call]}"
+                    self.play(name, wanted, what, passing=error in passing)
 
 
 def reasoned(exc: BaseException) -> bool:

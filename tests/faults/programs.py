@@ -109,6 +109,44 @@ async def direct() -> Any:
     return got
 
 
+async def server() -> Any:
+    """Trio's own listener and streams: accepts, receives and sends that are attempted, and closes."""
+    got = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            async for part in stream:
+                await stream.send_all(part)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        for number in range(3):
+            async with await trio.testing.open_stream_to_socket_listener(listeners[0]) as stream:
+                for part in (b"%d" % number, b"%d" % number * 2_000):
+                    await stream.send_all(part)
+                    answer = b""
+                    while len(answer) < len(part):
+                        answer += await stream.receive_some() or b"the end"
+                    got.append(answer == part)
+        nursery.cancel_scope.cancel()
+    return got
+
+
+async def datagrams() -> Any:
+    """Datagrams and their sources, and a receive into memory."""
+    near, far = (trio.socket.socket(type=trio.socket.SOCK_DGRAM) for _ in range(2))
+    with near, far:
+        for sock in (near, far):
+            await sock.bind(("127.0.0.1", 0))
+        await near.sendto(b"there", far.getsockname())
+        data, source = await far.recvfrom(100)
+        got = bytearray(10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(far.sendto, b"back", source)
+            size = await near.recv_into(got)
+        return data, source == near.getsockname(), bytes(got[:size])
+
+
 async def files() -> Any:
     """Paths, a file, many reads as one, a copy."""
     with tempfile.TemporaryDirectory() as folder:
@@ -171,6 +209,18 @@ def ring(options: Options) -> Any:
     return told
 
 
+def resized() -> Any:
+    """A ring whose queues grow while an operation is in flight."""
+    near, far = socket.socketpair()
+    with near, far, Ring(Options(entries=4)) as ring:
+        got = bytearray(5)
+        received = ring.recv(near, got)
+        ring.resize_rings(16, 64)
+        far.send(b"bytes")
+        many = ring.submit_all([ops.nop() for _ in range(10)])
+        return received.wait(30), bytes(got), [request.wait() for request in many]
+
+
 async def in_order(program: Callable[[], Awaitable[Any]]) -> Any:
     with trio.fail_after(60):
         got = await program()
@@ -184,7 +234,7 @@ def player(program: Callable[[], Awaitable[Any]], ring: RingOptions) -> Callable
 
 PROGRAMS: dict[str, Callable[[], Any]] = {
     f"{program.__name__}{kind}": player(program, ring)
-    for program in (sockets, cancels, chunks, direct, files, many)
+    for program in (sockets, cancels, chunks, direct, server, datagrams, files, many)
     for kind, ring in (
         ("", RingOptions(deadlines="link")),
         ("-small", SMALL),
@@ -193,5 +243,6 @@ PROGRAMS: dict[str, Callable[[], Any]] = {
 } | {
     "guest": guest,
     "ring": lambda: ring(Options(entries=8)),
+    "resized": resized,
     "ring-shared": lambda: ring(Options(entries=8, multi_issuers=True)),
 }

@@ -22,17 +22,20 @@ pytestmark = pytest.mark.ring
         "cancels-python",
         "chunks-small",
         "direct",
+        "server",
+        "datagrams",
         "files-python",
         "many",
         "guest",
         "ring",
         "ring-shared",
+        "resized",
     ],
 )
 def test_faults(name: str) -> None:
     assert name in PROGRAMS
     done = begin(
-        ["--only", name, "--step", "1" if name.startswith(("direct", "guest", "ring")) else "3"],
+        ["--only", name, "--step", "1" if name.startswith(("direct", "guest", "r")) else "3"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
