@@ -19,7 +19,7 @@ from typing import Any
 
 from . import cuts, faulty, processes  # noqa: F401 - they add their parts
 from .parts import BESIDE, PARTS, SAMPLES
-from .report import Report, Result, told, write
+from .report import Report, Result, load, replaced, told, write
 
 ROOT = Path(__file__).parents[2]
 GRACE = 180
@@ -88,7 +88,9 @@ def main() -> int:
     parser.add_argument(
         "--gate", action="store_true", help="the same choices each time, and no part that the tests have too"
     )
-    parser.add_argument("--report", type=Path, help="writes what was tried to this page, and as JSON")
+    parser.add_argument(
+        "--report", type=Path, help="writes this page, and its JSON; with --only, the other parts stay in it"
+    )
     parser.add_argument("--inside", choices=list(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -112,7 +114,12 @@ def main() -> int:
             again = f"--only {name} --seed {seed} --minutes {share / 60:.2f}"
             print(f'again: make stress ARGS="{again}"', flush=True)
     if options.report:
-        write(options.report, Report(seed, options.minutes, results))
+        report, kept = Report(seed, options.minutes, results), options.report.with_suffix(".json")
+        if options.only and kept.exists():
+            words = " ".join(f"--only {name}" for name in names)
+            words += f" --minutes {options.minutes:g} --seed {seed}"
+            report = replaced(load(kept), results, f'make stress ARGS="{words}"')
+        write(options.report, report)
     return int(any(result.failure for result in results))
 
 

@@ -429,8 +429,13 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def threads() -> int:
+    """Threads of this process, the kernel's workers of its ring among them."""
+    return len(os.listdir("/proc/self/task"))
+
+
 SAMPLES = "samples"
-"""What a part counted over its time, for a plot."""
+"""What a part counted over its time, for a plot: numbers by name, and ``seconds``, when they were taken."""
 
 
 def growth(samples: list[int]) -> float:
@@ -444,11 +449,12 @@ def growth(samples: list[int]) -> float:
 
 @part
 def soak(chance: random.Random, seconds: float) -> Counts:
-    """A mixed load for the whole time: memory, descriptors and slots stay as they are."""
-    memory: list[int] = []
-    files: list[int] = []
-    slots: list[int] = []
+    """A mixed load for the whole time: memory, descriptors, slots and threads stay as they are."""
+    samples: dict[str, list[int]] = {"memory": [], "descriptors": [], "slots": [], "threads": []}
+    times: list[float] = []
+    began = monotonic()
     counts = Counter[str]()
+    pause = min(1.0, seconds / 60)
 
     async def client(port: int, until: float) -> None:
         while monotonic() < until:
@@ -466,23 +472,25 @@ def soak(chance: random.Random, seconds: float) -> Counts:
             async with trio.open_nursery() as clients:
                 for _ in range(20):
                     clients.start_soon(client, port, until)
-                while monotonic() < until:
-                    await trio.sleep(seconds / 60)
-                    memory.append(resident())
-                    files.append(files_open())
-                    slots.append(0 if STOCK else len(current().table))
+                while monotonic() < until - pause:  # after it the clients leave
+                    await trio.sleep(pause)
+                    times.append(round(monotonic() - began, 1))
+                    samples["memory"].append(resident())
+                    samples["descriptors"].append(files_open())
+                    samples["slots"].append(0 if STOCK else len(current().table))
+                    samples["threads"].append(threads())
             nursery.cancel_scope.cancel()
         await wait_all_tasks_blocked()
 
     run(main)
-    found = {"memory": growth(memory), "descriptors": growth(files), "slots": growth(slots)}
+    found = {what: growth(numbers) for what, numbers in samples.items()}
     # A minute is too short for a slope: the load comes and goes.
     if seconds >= 60:
         bound = 0.01 if seconds >= 120 else 0.1
-        assert found["memory"] <= bound, f"memory grows by {found['memory']:.1%}: {memory}"
-    samples = {"memory": memory, "descriptors": files, "slots": slots}
+        for what, slope in found.items():
+            assert slope <= bound, f"{what} grows by {slope:.1%}: {samples[what]}"
     return {
         **counts,
         **{f"{name} growth": f"{value:+.2%}" for name, value in found.items()},
-        SAMPLES: samples,
+        SAMPLES: {"seconds": times, **samples},
     }

@@ -1,4 +1,4 @@
-"""The page of what was tried: a table, and how a soak's memory goes, ring beside stock, as a picture.
+"""The page of what was tried: a table, and how the memory of a soak goes, ring beside stock, as a picture.
 
 The results are kept as JSON beside the page. ``python -m tests.stress.report`` writes
 the page from them.
@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.plots import Lines, draw
 
-__all__ = ["PAGE", "Report", "Result", "image", "load", "panels", "told", "write"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["PAGE", "Report", "Result", "image", "load", "panels", "replaced", "told", "write"]
 
 PAGE = Path(__file__).parents[2] / "docs/explanation/promises.md"
 
@@ -31,7 +34,7 @@ class Result:
     failure: str = ""
     counts: dict[str, Any] = field(default_factory=dict)
     stock: dict[str, Any] = field(default_factory=dict)
-    samples: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
 
 @dataclass
@@ -55,6 +58,17 @@ def load(kept: Path) -> Report:
     return Report(**{**fields, "results": [Result(**each) for each in fields["results"]]})
 
 
+def replaced(report: Report, results: list[Result], command: str) -> Report:
+    """The report with the results of these parts, which were played by themselves."""
+    apart = {result.name: result for result in results}
+    note = f"Played by {'itself' if len(apart) == 1 else 'themselves'}: {', '.join(apart)}, by `{command}`."
+    return replace(
+        report,
+        results=[apart.get(result.name, result) for result in report.results],
+        note=" ".join([report.note, note]).strip(),
+    )
+
+
 def told(counts: dict[str, Any]) -> str:
     return ", ".join(f"{what} {value}" for what, value in counts.items())
 
@@ -65,7 +79,7 @@ def write(page: Path, report: Report) -> None:
     page.write_text(text(report))
     for result in report.results:
         if result.samples:
-            draw(page.parent / image(result), panels(result), columns=3, size=(3.6, 2.8))
+            draw(page.parent / image(result), panels(result), columns=2, size=(3.6, 2.8))
 
 
 def image(result: Result) -> str:
@@ -99,7 +113,7 @@ def text(report: Report) -> str:
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     for result in report.results:
         if result.samples:
-            what = f"Memory, descriptors and slots of the {result.name}"
+            what = f"Memory, descriptors, slots and threads of the {result.name}"
             lines += ["", f"## {result.name.capitalize()}", "", f"![{what}]({image(result)})"]
     return "\n".join([*lines, ""])
 
@@ -107,14 +121,14 @@ def text(report: Report) -> str:
 def panels(result: Result) -> list[Lines]:
     """A panel for each measure: a line for the ring, and one for stock Trio where it has any."""
     found = []
-    for what in next(iter(result.samples.values())):
+    for what in [name for name in next(iter(result.samples.values())) if name != "seconds"]:
         scale = 1 << 20 if what == "memory" else 1
         series = {}
         for who, samples in result.samples.items():
             values = [value / scale for value in samples[what]]
-            step = result.seconds / max(1, len(values) - 1)
             if any(values):
-                series[who] = [(number * step, value, value, value) for number, value in enumerate(values)]
+                times = samples["seconds"]
+                series[who] = [(time, value, value, value) for time, value in zip(times, values, strict=True)]
         found.append(Lines(what, "seconds", "MiB" if what == "memory" else "number", series))
     return found
 

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.plots import Bars, draw, shows
 from tests.stress.__main__ import PARTS, first_sentence
-from tests.stress.report import PAGE, Report, Result, image, load, panels, text, write
+from tests.stress.report import PAGE, Report, Result, image, load, panels, replaced, text, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +28,8 @@ def fonts(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.mark.usefixtures("fonts")
 def test_the_page(tmp_path: Path) -> None:
     samples = {
-        "ring": {"memory": [5 << 20, 6 << 20], "slots": [4, 4]},
-        "stock": {"memory": [1, 2], "slots": [0, 0]},
+        "ring": {"seconds": [1, 2], "memory": [5 << 20, 6 << 20], "slots": [4, 4]},
+        "stock": {"seconds": [1, 2], "memory": [1, 2], "slots": [0, 0]},
     }
     results = [
         Result("kills", "Nothing is lost", 3.0, counts={"kills": 7}),
@@ -51,6 +51,14 @@ def test_the_page(tmp_path: Path) -> None:
     assert {"memory: ring", "memory: stock", "slots: ring"} < drawn
     assert "slots: stock" not in drawn  # it has none
     assert load(tmp_path / "promises.json") == report
+
+
+def test_a_part_played_by_itself_takes_its_place_in_the_report() -> None:
+    report = Report(9, 20, [Result("kills", "Nothing is lost", 3.0), Result("soak", "It stays", 4.0)])
+    soak = Result("soak", "It stays", 1200.0, counts={"rounds": 7})
+    found = replaced(report, [soak], "make stress")
+    assert found.results == [report.results[0], soak]
+    assert found.note == "Played by itself: soak, by `make stress`."
 
 
 def test_the_page_of_this_project_is_what_its_results_say() -> None:
