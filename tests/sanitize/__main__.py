@@ -59,6 +59,13 @@ UNFIT = {
     "tests/trio/launch/test_run_ends.py::test_a_child_that_goes_on_in_the_run_ends_with_the_reason": (
         "the child ends with operations of its parent's ring in flight, whose memory is kept by design"
     ),
+    **{
+        f"tests/apps/test_container.py::{test}": "LeakSanitizer traces its process, which the profile refuses"
+        for test in (
+            "test_a_service_runs_on_the_ring_under_it",
+            "test_without_the_rings_rule_it_is_refused_with_eperm",
+        )
+    },
     "tests/kernel/test_parity_proved.py": "it traces calls by the files of src, which are not used here",
     "tests/trio/launch/test_restrictions.py::test_landlock_holds_for_operations_of_the_ring": (
         "LeakSanitizer opens files when its process ends, and spins where that is refused"
@@ -139,7 +146,7 @@ def suite(name: str) -> list[str]:
         command = ["tests.conformance", "--brief", "--suite", name, "--limit", str(4 * SECONDS)]
     else:
         paths, extent = (USUAL, ["-x"]) if name == "usual" else (OURS, ["--timeout", str(SECONDS)])
-        command = ["pytest", "-q", "-p", "no:cacheprovider", *extent, *paths]
+        command = ["pytest", "-q", "-rfE", "-p", "no:cacheprovider", *extent, *paths]
         command += [f"--{'deselect' if '::' in each else 'ignore'}={each}" for each in UNFIT]
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT)
     return [f"the suite {name} came to status {done.returncode}"] if done.returncode else []

@@ -29,8 +29,9 @@ const char *__ubsan_default_options(void) { return "halt_on_error=1:print_stackt
 
 const char *__lsan_default_options(void) { return "print_suppressions=0"; }
 
-/* A process that has become another user may not be looked at. */
-int __lsan_is_turned_off(void) { return prctl(PR_GET_DUMPABLE) != 1; }
+/* A process that has become another user may not be looked at. One whose rings may no longer be entered keeps them, which
+ * it says by KEEPS_RINGS in its environment. */
+int __lsan_is_turned_off(void) { return prctl(PR_GET_DUMPABLE) != 1 || getenv("KEEPS_RINGS"); }
 
 int main(int argc, char **argv)
 {

@@ -49,3 +49,10 @@ def test_every_error_counts(tmp_path: Path) -> None:
 def test_a_leak_check_that_was_cut_off_does_not(tmp_path: Path) -> None:
     text = "Tracer caught signal 11: addr=0x32\n==1==LeakSanitizer has encountered a fatal error.\n"
     assert told(tmp_path, text) == []
+
+
+def test_an_allocation_of_a_size_that_a_test_has_chosen_does_not(tmp_path: Path) -> None:
+    text = "==7==WARNING: AddressSanitizer failed to allocate 0x4000000000000021 bytes\n"
+    assert told(tmp_path, text * 2) == []
+    (error,) = told(tmp_path, text + "==7==ERROR: AddressSanitizer: heap-use-after-free on address 0x60\n")
+    assert "failed to allocate" not in error
