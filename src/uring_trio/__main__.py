@@ -44,6 +44,8 @@ __all__ = ["main"]
 PROG = "python -m uring_trio"
 _WITH_VALUE = ("--ring", "--unavailable")
 _NAMES_PROGRAM = ("-m", "-c")
+_ANNOTATIONS: dict[str, object] = {"__annotations__": {}} if sys.version_info < (3, 14) else {}
+"""What a program's namespace begins with besides; a later Python makes it when it is asked for."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -162,7 +164,7 @@ def _run_text(text: str) -> None:
     if sys.version_info >= (3, 14):  # since then Python takes an indented text
         text = textwrap.dedent(text)
     module = types.ModuleType("__main__")
-    vars(module).update(__loader__=BuiltinImporter, __builtins__=builtins)
+    vars(module).update(__loader__=BuiltinImporter, __builtins__=builtins, **_ANNOTATIONS)
     sys.modules["__main__"] = module
     exec(compile(text, "<string>", "exec"), vars(module))
 
@@ -183,6 +185,7 @@ def _run_script(path: Path) -> None:
     module = types.ModuleType("__main__")
     code, loader = _load(str(path))
     vars(module).update(__file__=str(path), __loader__=loader, __builtins__=builtins, __cached__=None)
+    vars(module).update(_ANNOTATIONS)
     sys.modules["__main__"] = module
     exec(code, vars(module))
 

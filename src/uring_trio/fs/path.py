@@ -30,7 +30,7 @@ from .filenames import absolute, open_named, with_paths
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Path", "PathMethods"]
+__all__ = ["Path", "PathMethods", "is_mount_point"]
 
 _FOLLOWS_TO_MOUNT = sys.version_info < (3, 12)
 """Whether this Python's pathlib says of a symbolic link to a mount that it is one."""
@@ -188,17 +188,17 @@ class PathMethods:
 
     async def is_mount(self) -> bool:
         """Whether a file system is mounted here: it is on another one than its parent, or is the root."""
-        follow = _FOLLOWS_TO_MOUNT
         given = os.fspath(self)
-        above = os.fspath(self.parent) if follow else os.path.join(given, "..")  # type: ignore[attr-defined]
+        if not _FOLLOWS_TO_MOUNT:
+            return await is_mount_point(given)
         try:
             start = _start_of(given)
-            here = await _stat(start, given, follow)
+            here = await _stat(start, given)
             if not modes.S_ISDIR(here.st_mode):
                 return False
-            there = await _stat(start, above)
+            there = await _stat(start, os.fspath(self.parent))  # type: ignore[attr-defined]
         except OSError as exc:
-            if isinstance(exc, EXPLAINED) or (follow and exc.errno not in _ABSENT):
+            if isinstance(exc, EXPLAINED) or exc.errno not in _ABSENT:
                 raise
             return False
         except ValueError:  # a name that the file system cannot have
@@ -336,6 +336,30 @@ async def _mode(path: Any, follow: bool) -> int | None:
     except ValueError:  # a name that the file system cannot have
         await trio.lowlevel.checkpoint()
     return None
+
+
+async def is_mount_point(given: str) -> bool:
+    """`os.path.ismount`, by which later versions of pathlib answer, and AnyIO: a link to a mount is none, a
+    file may be one.
+
+    Args:
+        given: the path.
+    """
+    try:
+        start = _start_of(given)
+        here = await _stat(start, given, False)
+        if modes.S_ISLNK(here.st_mode):
+            return False
+        folder = modes.S_ISDIR(here.st_mode)
+        there = await _stat(start, os.path.join(given, "..") if folder else os.path.dirname(given) or ".")
+    except OSError as exc:
+        if isinstance(exc, EXPLAINED):
+            raise
+        return False
+    except ValueError:  # a name that the file system cannot have
+        await trio.lowlevel.checkpoint()
+        return False
+    return here.st_dev != there.st_dev or here.st_ino == there.st_ino
 
 
 def _start_of(path: Any) -> str:

@@ -34,7 +34,7 @@ from _uring_trio_startup import when_imported
 from .. import seams
 from ..core.manager import Manager
 from ..fs import RingFile, open_file
-from ..fs.path import PathMethods
+from ..fs.path import PathMethods, is_mount_point
 from ..fs.stats import stat
 
 if TYPE_CHECKING:
@@ -129,11 +129,7 @@ def _exchange_open_file(function: Any, ring_open: Callable[..., Any], module: An
     """Makes a function of the signature of `open`, which calls that of ``module``, call ``ring_open`` in ring
     runs."""
     called = ((module, "open"),)
-
-    async def open_on_ring(*args: Any, limiter: object = None, **kwargs: Any) -> Any:
-        return await ring_open(*args, **kwargs)  # not counted by AnyIO's limiter of threads
-
-    _exchange_function(function, open_on_ring, lambda *_: _as_ever(called))
+    _exchange_function(function, ring_open, lambda *_: _as_ever(called))
 
 
 def _exchange_function(function: Any, ring_function: Callable[..., Any], wanted: Callable[..., bool]) -> None:
@@ -216,11 +212,26 @@ def _put_on_anyio(anyio: Any) -> None:
     ):  # fmt: skip
         setattr(RingAsyncFile, name, _forward("_fp", name, getattr(anyio.AsyncFile, name, None)))
 
-    async def ring_open(*args: Any, **kwargs: Any) -> Any:
-        return RingAsyncFile(await open_file(*args, **kwargs))
+    def limited_as(path: Any) -> dict[str, Any]:
+        """The limiter of a path, which an AnyIO before 4.16 does not know."""
+        limiter = getattr(path, "limiter", None)
+        return {} if limiter is None else {"limiter": limiter}
+
+    async def ring_open(*args: Any, limiter: Any = None, **kwargs: Any) -> Any:
+        file = await open_file(*args, **kwargs)  # without a thread, so that the limiter does not count it
+        return RingAsyncFile(file) if limiter is None else RingAsyncFile(file, limiter=limiter)
 
     async def open_path(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return RingAsyncFile(await open_file(self, *args, **kwargs))
+        return await ring_open(self, *args, **limited_as(self), **kwargs)
+
+    async def rename(self: Any, target: Any) -> Any:
+        return type(self)(await PathMethods.rename(self, target), **limited_as(self))
+
+    async def replace(self: Any, target: Any) -> Any:
+        return type(self)(await PathMethods.replace(self, target), **limited_as(self))
+
+    async def is_mount(self: Any) -> bool:
+        return await is_mount_point(os.fspath(self))
 
     async def stat_path(call: object, path: Any, **of_threads: Any) -> os.stat_result:
         return await stat(path)
@@ -230,13 +241,20 @@ def _put_on_anyio(anyio: Any) -> None:
 
     _exchange_open_file(anyio.open_file, ring_open, builtins)
     _exchange_function(anyio.to_thread.run_sync, stat_path, is_stat)
-    _exchange_path_methods(anyio.Path, {"open": open_path})
+    methods: dict[str, Any] = {
+        "open": open_path,
+        "is_mount": is_mount,
+        "rename": rename,
+        "replace": replace,
+    }
+    _exchange_path_methods(anyio.Path, methods)
 
     streams = sys.modules["anyio.streams.file"]
     reader, writer = streams.FileReadStream, streams.FileWriteStream
     for cls, names in ((reader, ("aclose", "receive", "seek", "tell")), (writer, ("aclose", "send"))):
         for name in names:
             _exchange(cls, name, _stream_method(anyio, name), _is_ring_stream)
+    _exchange_attributes(streams)
     _exchange_from_path(reader, lambda *_: "rb")
     _exchange_from_path(writer, lambda _, append=False: "ab" if append else "wb")
 
@@ -281,6 +299,23 @@ def _stream_method(anyio: Any, name: str) -> Callable[..., Any]:
     if name == "receive":
         return receive
     return send if name == "send" else _forward("_file", name, None)
+
+
+def _exchange_attributes(streams: Any) -> None:
+    """Makes the attribute ``file`` of AnyIO's file streams the standard library's file."""
+    name = "extra_attributes"
+    base = next(cls for cls in streams.FileReadStream.__mro__ if name in vars(cls))
+    before = vars(base)[name]
+
+    @functools.wraps(before.fget)
+    def extra_attributes(self: Any) -> Any:
+        found = before.fget(self)
+        if not _is_ring_stream(self):
+            return found
+        return {**found, streams.FileStreamAttribute.file: lambda: self._file.wrapped}
+
+    setattr(base, name, property(extra_attributes))
+    _undo.append(lambda: setattr(base, name, before))
 
 
 def _exchange_from_path(cls: Any, mode: Callable[..., str]) -> None:

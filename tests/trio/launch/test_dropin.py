@@ -127,6 +127,58 @@ async def with_anyio(path: pathlib.Path) -> None:
         await source.receive()
 
 
+def test_the_file_of_a_stream_is_the_standard_librarys(installed: None, path: pathlib.Path) -> None:
+    async def main() -> list[Any]:
+        path.write_bytes(b"0123456789")
+        async with await FileReadStream.from_path(path) as stream:
+            found: list[Any] = [await stream.receive(2)]
+            file = stream.extra(FileStreamAttribute.file)
+            found += [type(file), file.read(3), await stream.receive(2), await stream.tell()]
+        async with await FileWriteStream.from_path(path) as sink:
+            await sink.send(b"new")
+            found.append(type(sink.extra(FileStreamAttribute.file)))
+        return [*found, path.read_bytes()]
+
+    found = anyio.run(main, backend="trio")
+    uring_trio.uninstall()
+    assert found == anyio.run(main, backend="trio")
+
+
+def test_paths_and_files_keep_their_limiter(installed: None, path: pathlib.Path) -> None:
+    async def main() -> list[Any]:
+        path.write_bytes(b"")
+        limiter = anyio.CapacityLimiter(3)
+        limited: Any = {"limiter": limiter} if hasattr(AnyPath, "limiter") else {}  # since AnyIO 4.16
+        first = AnyPath(path, **limited)
+        moved = await first.rename(path.parent / "other")
+        back = await moved.replace(path)
+        async with await back.open() as file, await any_open(path, **limited) as again:
+            kept = [getattr(each, "limiter", None) for each in (moved, back, file, again)]
+        with pytest.raises(TypeError, match="limiter"):
+            await trio_open(path, limiter=limiter)  # type: ignore[call-overload]
+        return [each is limited.get("limiter") for each in kept]
+
+    assert anyio.run(main, backend="trio") == [True] * 4
+    uring_trio.uninstall()
+    assert anyio.run(main, backend="trio") == [True] * 4
+
+
+def test_anyio_asks_whether_the_path_itself_is_a_mount(
+    installed: None, path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    os.symlink("/proc", "link")
+    names = (".", "/", "/proc", "link", "missing", "n" * 300, "nul\0", path.name)
+
+    async def main() -> list[bool]:
+        return [await anyio.Path(name).is_mount() for name in names]
+
+    found = anyio.run(main, backend="trio")
+    assert found == [os.path.ismount(name) for name in names]
+    uring_trio.uninstall()
+    assert found == anyio.run(main, backend="trio")
+
+
 @pytest.mark.parametrize("program", [with_trio, with_anyio])
 def test_uses_the_ring(installed: None, path: pathlib.Path, program: Any) -> None:
     async def main() -> None:

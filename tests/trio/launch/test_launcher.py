@@ -96,6 +96,7 @@ def test_a_text_runs_on_the_ring(tmp_path: Path, before: tuple[str, ...]) -> Non
         "import sys; print(__name__, sys.argv, sys.path[0], __spec__, __loader__)",
         "print('__file__' in globals(), __builtins__ is __import__('builtins'))",
         "import sys; print(sys.modules['__main__'].__dict__ is globals()); sys.exit(3)",
+        "print(sorted(globals()))",
         "    print('indented')",
         "raise ValueError('with its traceback')",
         "f(",
