@@ -4,9 +4,9 @@
  * way for it. A call counts where its caller is in an extension of the project: those of the interpreter and of other
  * modules go through. faults_arm sets what the n-th call from now on gives.
  *
- * FAULTS="ERROR FIRST EVERY FILE" in the environment makes enters fail in a process that does not call faults_arm, and in
- * its children: FIRST, FIRST + EVERY and so on, each process counts its own, and the number at the beginning of FILE says
- * how many failed. With SHORT only enters of more than one entry are counted. */
+ * FAULTS="ERROR FIRST EVERY TIMES FILE" in the environment makes enters fail in a process that does not call faults_arm,
+ * and in its children: TIMES of them from FIRST, FIRST + EVERY and so on, each process counts its own, and the number at
+ * the beginning of FILE says how many failed. With SHORT only enters of more than one entry are counted. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -43,13 +43,14 @@ static const struct { long number; enum kind kind; } by_number[] = {
 };
 
 static struct { long calls, first, last; int error; } faults[KINDS];
-static struct { long calls, first, every; int error; long *failed; } again;
+static struct { long calls, first, every, times; int error; long *failed; } again;
 
 __attribute__((constructor)) static void read_environment(void)
 {
     char name[4096];
     const char *told = getenv("FAULTS");
-    if (!told || sscanf(told, "%d %ld %ld %4095s", &again.error, &again.first, &again.every, name) != 4)
+    if (!told ||
+        sscanf(told, "%d %ld %ld %ld %4095s", &again.error, &again.first, &again.every, &again.times, name) != 5)
         return;
     int fd = open(name, O_RDWR | O_CLOEXEC);
     void *shared = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(long), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -78,7 +79,7 @@ static int comes_again(uint32_t entries)
     if (!again.failed || (again.error == SHORT && entries < 2))
         return 0;
     long call = __atomic_add_fetch(&again.calls, 1, __ATOMIC_SEQ_CST) - again.first;
-    if (call < 0 || call % again.every)
+    if (call < 0 || call % again.every >= again.times)
         return 0;
     __atomic_add_fetch(again.failed, 1, __ATOMIC_SEQ_CST);
     return 1;

@@ -1,8 +1,8 @@
 """``python -m tests.faults.suite``: the tests, while io_uring_enter(2) fails again and again, by `inject.c`.
 
 A failing enter changes nothing that a program sees: what is queued goes to the kernel with the next one. Left
-out are the tests of `LEFT_OUT`, each group with its reason, and `tests/property`, whose scripted ring refuses
-enters itself.
+out are the tests of `LEFT_OUT` and `LEFT_OUT_SHORT`, each group with its reason, and `tests/property`, whose
+scripted ring refuses enters itself.
 
     python -m tests.faults.suite                     EAGAIN at every 13th enter of a process
     python -m tests.faults.suite --error EINTR --every 7 tests/trio/net
@@ -26,21 +26,10 @@ FIRST = 7
 
 PLAYED = ["tests/trio", "tests/kernel", "tests/differential", "tests/apps", "tests/stress/test_storm.py"]
 LEFT_OUT = {
-    "They look at what is submitted at once, before the enter that follows the failed one.": [
-        "tests/trio/core/test_cancels.py::test_each_close_cancels_what_waits_on_that_descriptor_alone",
+    "They look at the queue, or at what one enter does.": [
         "tests/trio/core/test_deadlines.py::test_busy_loop_leaves_data_after_the_deadline_in_the_socket",
         "tests/trio/core/test_deadlines.py::test_busy_loop_leaves_data_before_trios_own_deadline_in_the_socket",
-        "tests/trio/core/test_perform.py::test_the_file_is_held_from_the_call_on",
-        "tests/trio/net/test_socket_receive.py::test_ending_the_socket_wakes_the_receiver",
-        "tests/trio/net/test_socket_close.py::test_a_listeners_address_is_free_at_once",
-        "tests/trio/net/test_direct.py::test_connections_that_nobody_took_are_closed",
-        "tests/kernel/test_ends.py::test_a_wait_that_is_refused_does_not_end_a_chain",
         "tests/kernel/test_ends.py::test_how_many_were_queued_under_a_value",
-        "tests/kernel/test_registration.py::test_sync_cancel",
-        "tests/kernel/test_registration.py::test_sync_cancel_has_a_limit",
-        "tests/kernel/test_ring_contexts.py::test_indirect_and_extended",
-        "tests/kernel/test_ring_requests.py::test_a_chain_with_a_request_that_cannot_be_sent_queues_nothing",
-        "tests/kernel/test_ring_requests.py::test_link_timeout_needs_a_value_of_its_own",
         "tests/kernel/test_ring_submission.py::test_wait_takes_as_many_as_asked_for",
     ],
     "What gathers in the socket depends on when the wait before it ends.": [
@@ -63,6 +52,15 @@ LEFT_OUT = {
         "tests/kernel/test_volley.py::test_one_completion_also_when_the_queue_is_smaller",
         "tests/kernel/test_volley.py::test_others_come_between",
     ],
+    "They enter a ring by hand, or script its answers, and look at what the next enter gives.": [
+        "tests/kernel/test_refused_enters.py",
+        "tests/trio/core/test_cancels.py::test_race_07_a_completion_of_a_former_use_is_dropped",
+    ],
+    "It plays other tests once more, also those that are left out.": [
+        "tests/kernel/test_parity_proved.py",
+    ],
+}
+LEFT_OUT_SHORT = {
     "A short submission cuts a chain: the part that the kernel took runs in a worker, the rest by itself.": [
         "tests/kernel/test_methods_control.py::test_a_linked_timeout_ends_a_read_or_is_cancelled",
         "tests/kernel/test_methods_control.py::test_an_expired_timeout_may_count_as_success",
@@ -76,16 +74,12 @@ LEFT_OUT = {
         "tests/kernel/test_requests.py::test_a_short_read_breaks_a_chain",
         "tests/kernel/test_ring_modes.py::test_chains_and_cancelling",
         "tests/kernel/test_ring_submission.py::test_a_chain_is_never_split",
+        "tests/kernel/test_ring_requests.py::test_link_timeout_needs_a_value_of_its_own",
+        "tests/trio/core/test_perform.py::test_the_file_is_held_from_the_call_on",
         "tests/trio/core/test_workers.py::test_slow_readers_cost_no_thread",
     ],
-    "They enter a ring by hand, or script its answers, and look at what the next enter gives.": [
-        "tests/kernel/test_refused_enters.py",
-        "tests/trio/core/test_cancels.py::test_race_07_a_completion_of_a_former_use_is_dropped",
-    ],
-    "It plays other tests once more, also those that are left out.": [
-        "tests/kernel/test_parity_proved.py",
-    ],
 }
+"""Left out with ``--error SHORT`` as well."""
 
 
 def main() -> None:
@@ -99,14 +93,16 @@ def main() -> None:
         "--error", default="EAGAIN", choices=PASSING, help="what the enters fail with (EAGAIN)"
     )
     parser.add_argument("--every", type=int, default=13, help="which enters fail (every 13th)")
+    parser.add_argument("--times", type=int, default=1, help="how many in a row (1)")
     args, words = parser.parse_known_args()
+    left_out = LEFT_OUT | LEFT_OUT_SHORT if args.error == "SHORT" else LEFT_OUT
     with tempfile.TemporaryDirectory() as folder:
         failed = Path(folder, "failed")
         failed.write_bytes(bytes(8))
-        faults = f"{number(args.error)} {FIRST} {args.every} {failed}"
+        faults = f"{number(args.error)} {FIRST} {args.every} {args.times} {failed}"
         status = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-            + [f"--deselect={test}" for tests in LEFT_OUT.values() for test in tests]
+            + [f"--deselect={test}" for tests in left_out.values() for test in tests]
             + (words or PLAYED),
             cwd=ROOT,
             env={**os.environ, "LD_PRELOAD": build(folder), "FAULTS": faults},

@@ -42,6 +42,9 @@ enum {
     VOLLEY_SLOTS = 1024, VOLLEY_MEMBERS = 1 << 20,
     /* The most enters of one cycle, so that a flood of deferred work cannot starve the caller. */
     DRAIN_ROUNDS = 64,
+    /* How often a flush enters again where the kernel refused entries: callers close descriptors after it, whose numbers
+     * the entries have. */
+    FLUSH_AGAIN = 3,
 };
 
 struct getevents_arg { uint64_t sigmask; uint32_t sigmask_sz, min_wait_usec; uint64_t ts; };

@@ -24,6 +24,8 @@ int ur_flush(struct ur_ring *r, int run_work)
     if (!n && !run_work)
         return 0;
     int ret = ur_enter(r, n, 0, flags, NULL, 0);
+    for (int again = 0; again < FLUSH_AGAIN && (n = unsubmitted(r)); again++)
+        ret = ur_enter(r, n, 0, flags, NULL, 0);
     for (int rounds = 0; run_work && rounds < DRAIN_ROUNDS && (load_acquire(r->sq_flags) & SQ_TASKRUN); rounds++)
         if (ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0) < 0)
             break;

@@ -38,7 +38,8 @@ async def perform(op: Op[T], *, timeout: float | None = None) -> T:
     later it is cancelled in the kernel, and a result that arrives all the same is returned. The memory
     the operation names is held until its last completion.
 
-    Closing the descriptor does not end it: it is submitted at once, and holds the file from then on.
+    Closing the descriptor does not end it: it is submitted at once, and holds the file from then on. A
+    kernel without memory for requests, which refuses that four times in a row, takes it in a later tick.
     Operations that the kernel leaves to a worker from the start look their descriptor up there, so keep it
     open until the call returns: fsync, fallocate, ftruncate, extended attributes, splice, tee, shutdown, and
     all with ``IOSQE_ASYNC`` or a ``dir_fd``.
