@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from collections import deque
 from contextlib import asynccontextmanager
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,22 @@ def test_a_passing_end_is_armed_again(world: World, res: int) -> None:
                 wide.receive(1, MORE, 0)
                 await until(lambda: outcome.done)
                 outcome.value.release()
+
+    scripted_run(main)
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_what_the_kernel_refuses_is_submitted_later(world: World, times: int) -> None:
+    async def main(manager: Manager, ring: ScriptedRing) -> None:
+        wide = world.wide
+        wide.enter_results = deque([-errno.EAGAIN] * times)  # the receive
+        async with world.stream() as stream:
+            async with receiving(stream, wide) as (_, outcome):
+                wide.receive(1, MORE, 0)
+                await until(lambda: outcome.done)
+                outcome.value.release()
+                wide.enter_results = deque([-errno.ENOMEM] * times)  # its cancel, when the block is left
+            assert not wide.running
 
     scripted_run(main)
 

@@ -63,6 +63,7 @@ class Feed(Lender):
         "_arrived",
         "_delivering",
         "_engine",
+        "_entering",
         "_eventfd",
         "_late",
         "_next",
@@ -92,6 +93,7 @@ class Feed(Lender):
         self._arrived: deque[tuple[int, int, int, int]] = deque()
         self._delivering = False
         self._watching = False
+        self._entering = False  # whether the next tick enters
         self.task: Any = None  # who waits for the end of the poll
         self.park: Any = seams.park_message(_abort)
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -144,6 +146,7 @@ class Feed(Lender):
         self._next += 1
         self._receives[receive.user_data] = receive
         self._watch()
+        self._enter_again()
         return receive
 
     def cancel(self, receive: _Receive) -> None:
@@ -173,6 +176,18 @@ class Feed(Lender):
         finally:
             self._delivering = False
         self._watch()
+        self._enter_again()
+
+    def _enter_again(self) -> None:
+        """Enters in the next tick where the kernel has not taken all of the queue: nothing else would."""
+        if self._ring.pending and not self._entering:
+            self._entering = True
+            self._engine.run_soon(self._enter)
+
+    def _enter(self) -> None:
+        self._entering = False
+        if not self.closed:
+            self.take()
 
     def _deliver(self, user_data: int, res: int, flags: int, offset: int) -> None:
         receive = self._receives.get(user_data)
