@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from uring import Ring, ops
 from uring.kernel import refusals
+from uring.kernel.ring import KernelRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +101,48 @@ def test_a_stop_ends_what_is_in_flight(error: int, several: bool, pipe: tuple[in
     ring.stop()
     assert request.done()
     assert kernel.closed
+
+
+def test_refusals_between_enters_that_succeed_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.02)
+    with Ring(entries=8) as ring:
+        reap = ring._reap
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            ring._reap = refusing(reap, errno.EAGAIN, 1)
+            assert ring.nop().wait() == 0
+
+
+def test_a_cancel_at_once_finds_what_was_refused_before(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ring(entries=8) as ring:
+        request = ring.read(pipe[0], bytearray(8))
+        monkeypatch.setattr(ring._kernel, "flush", refusing(ring._kernel.flush, errno.ENOMEM))
+        assert ring.sync_cancel(fd=pipe[0]) == 0
+        with pytest.raises(OSError, match=os.strerror(errno.ECANCELED)):
+            request.wait()
+
+
+def test_a_cancel_at_once_raises_an_error_that_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.02)
+    with Ring(entries=8) as ring, monkeypatch.context() as patch:
+        request = ring.nop()
+        patch.setattr(ring._kernel, "flush", lambda run_work: -errno.ENOMEM)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOMEM)):
+            ring.sync_cancel(anything=True)
+        patch.undo()
+        assert request.wait() == 0
+
+
+def test_waits_of_several_threads_end_by_an_error_that_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.02)
+    with Ring(entries=8, multi_issuers=True) as ring:
+        with monkeypatch.context() as patch:
+            patch.setattr(KernelRing, "wait", lambda self, timeout: -errno.EAGAIN)
+            with pytest.raises(OSError, match=os.strerror(errno.EAGAIN)):
+                ring.wait(timeout=10)
+        assert ring.nop().wait() == 0
 
 
 @ISSUERS

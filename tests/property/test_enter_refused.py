@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,30 @@ def test_an_operation_is_used_again_before_its_old_entry_is_gone() -> None:
         assert manager.late == 0
 
     scripted_run(main)
+
+
+def test_refusals_between_enters_that_succeed_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_SECONDS", 0.02)
+
+    async def main() -> None:
+        manager: Any = current()
+        refuse = True
+
+        def wrap(cycle: Callable[..., int]) -> Callable[..., int]:
+            def each_other(*timeout: float) -> int:
+                nonlocal refuse
+                refuse = not refuse
+                return -errno.EAGAIN if refuse else cycle(*timeout)
+
+            return each_other
+
+        manager.wrap_enter(wrap)
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            assert await uring_trio.perform(ops.nop()) == 0
+        manager.wrap_enter(None)
+
+    uring_trio.run(main)
 
 
 # Trio's tasks of a run that is given up say so as they go.

@@ -310,7 +310,7 @@ class Waiting(Delivery):
 
     def _passes(self, n: int) -> bool:
         """Whether an enter that failed is made again: it was interrupted, or is refused for now."""
-        return n == -errno.EINTR or (n in PASSING and self._refusals.endured())
+        return n == -errno.EINTR or (n in PASSING and self._refusals.endured(self._kernel))
 
     def _take_some(self, kind: type[C], max_cqes: int) -> list[C]:
         while True:
@@ -370,7 +370,11 @@ class Waiting(Delivery):
                 self._kernel.eager = True
                 counted = 1
                 self._waiters += counted
-            self._kernel.wait(_SLEEP_MOST if left < 0 else min(left, _SLEEP_MOST))
+            n = self._kernel.wait(_SLEEP_MOST if left < 0 else min(left, _SLEEP_MOST))
+            if n in PASSING:
+                if not self._refusals.endured(self._kernel):
+                    raise self._error(n, "wait")
+                time.sleep(PAUSE)
         finally:
             self._waiters -= counted  # without the lock, whose acquiring a signal's handler may end
             with self._lock:

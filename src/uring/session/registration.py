@@ -231,7 +231,7 @@ class Registrations(Settings):
             raise ValueError("several operations in flight share this value: give every=True, or use slots")
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < 1 << 31:
             raise ValueError(f"timeout is 0 or more seconds, not {timeout!r}")
-        self.flush()
+        self._flush_all()
         memory = zeroed(layouts.SYNC_CANCEL_REG.size)
         layouts.SYNC_CANCEL_REG.pack_into(
             memory.view,

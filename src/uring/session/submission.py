@@ -9,13 +9,14 @@ Invariants
 from __future__ import annotations
 
 import errno
+import time
 from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar, overload
 
 from .. import abi, ops
 from ..contexts.context import CTX_MODE_INDIRECT, CTX_MODE_RESERVED, SQEContext
 from ..kernel.op import Op
-from ..kernel.refusals import PASSING
+from ..kernel.refusals import PASSING, PAUSE
 from .checks import is_context, no_context
 from .requesting import SPECIAL, Requesting, no_request
 from .state import NO_THREAD
@@ -184,7 +185,8 @@ class Submission(Requesting):
         return self.submit(slot.op, ctx)
 
     def flush(self) -> None:
-        """Submits everything queued without waiting.
+        """Submits everything queued without waiting. Requests that the kernel refuses for now (``EAGAIN``,
+        ``EBUSY``, ``ENOMEM``) stay queued for the next submission or wait.
 
         Raises:
             RingClosed, RuntimeError: as `submit`.
@@ -192,10 +194,26 @@ class Submission(Requesting):
         """
         with self._lock:
             self._check_usable()
-            result = self._kernel.flush(0)
-            self._end_chain()
-            if result < 0 and result != -errno.EINTR and result not in PASSING:
-                raise self._error(result, "submit")
+            self._flush()
+
+    def _flush(self) -> int:
+        result = self._kernel.flush(0)
+        self._end_chain()
+        if result < 0 and result != -errno.EINTR and result not in PASSING:
+            raise self._error(result, "submit")
+        return result
+
+    def _flush_all(self) -> None:
+        """As `flush`, until the kernel has taken all that is queued; with SQPOLL its thread takes it
+        later."""
+        with self._lock:
+            self._check_usable()
+            while (result := self._flush()) < 0 or self._kernel.pending:
+                if self.options.sqpoll and result >= 0:
+                    return
+                if result in PASSING and not self._refusals.endured(self._kernel):
+                    raise self._error(result, "submit")
+                time.sleep(PAUSE)
 
     def _enqueue(self, op: Op, ctx: int | None, linked: bool = False) -> SQEContext:
         fields = op.fields

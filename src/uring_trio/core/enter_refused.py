@@ -37,7 +37,7 @@ class Refusals(refusals.Refusals):
         """Puts completions of entries that were taken back into the ring's ``out`` and returns how many;
         without any it waits for a millisecond. None: this has lasted for too long. ``instead`` is the
         ``user_data`` under which those entries stay queued."""
-        if not self.endured():
+        if not self.endured(ring):
             return None
         ended = ring.end_unsent(instead)
         if ended <= 0:
