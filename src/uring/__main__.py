@@ -45,6 +45,7 @@ from .errors import RingUnavailable, unavailable_from_errno
 from .kernel.buffers import BufferRing
 from .kernel.lib import NOT_BUILT, lib
 from .kernel.memory import zeroed
+from .kernel.refusals import first_completions
 from .kernel.ring import CQE, KernelRing
 from .opcodes import OPCODES
 from .probe import probe
@@ -217,7 +218,7 @@ def _try_ring(entries: int) -> None:
         except OSError as exc:
             raise unavailable_from_errno(exc.errno or 0, "io_uring_register", mmap.PAGESIZE) from exc
         ring.put(0, IORING_OP_NOP, 0, -1, 0, 0, 0, 0, 0, 0, 0)
-        result = ring.cycle(_NO_OP_SECONDS)
+        result = first_completions(ring, _NO_OP_SECONDS)
     finally:
         os.close(eventfd)
         ring.close()
@@ -236,7 +237,7 @@ def _restrictions_hold() -> bool:
         ring.register(int(IORING_REGISTER_RESTRICTIONS), memory.address, 1)
         ring.register(int(IORING_REGISTER_ENABLE_RINGS))
         ring.put(0, IORING_OP_NOP, 0, -1, 0, 0, 0, 0, 0, 0, 0)
-        return ring.cycle(_NO_OP_SECONDS) == 1 and CQE.unpack_from(ring.out)[1] == -errno.EACCES
+        return first_completions(ring, _NO_OP_SECONDS) == 1 and CQE.unpack_from(ring.out)[1] == -errno.EACCES
     except OSError:
         return False
     finally:

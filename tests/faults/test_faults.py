@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.__main__ import PASSING, begin
+from tests.faults.__main__ import PASSING, begin, build
 from tests.faults.programs import PROGRAMS
 from tests.faults.suite import LEFT_OUT, LEFT_OUT_SHORT, ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.ring
 
@@ -41,6 +47,30 @@ def test_faults(name: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert " 0 failures" in done.stdout
+
+
+DOCTOR = "from uring.__main__ import examine; r = examine(8); print(r['usable'], r['restrictions'])"
+BUNDLES = "from uring_trio.net.chunks import bundles_work; print(bundles_work())"
+
+
+@pytest.mark.parametrize("question", [DOCTOR, BUNDLES], ids=["doctor", "bundles"])
+@pytest.mark.parametrize("call", range(1, 7))
+def test_the_answer_of_a_trial_is_that_of_the_kernel(question: str, call: int, tmp_path: Path) -> None:
+    """An answer is kept for the life of the process, and must not be that of one refused enter."""
+    failed = tmp_path / "failed"
+    failed.write_bytes(bytes(8))
+    faults = {"LD_PRELOAD": build(str(tmp_path)), "FAULTS": f"{errno.EAGAIN} {call} 1000 1 {failed}"}
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", question],
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for more in ({}, faults)
+    ]
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("every", [2, 3])

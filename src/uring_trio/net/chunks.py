@@ -17,6 +17,7 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 from uring import abi
 from uring.errors import error_from_result
 from uring.kernel.buffers import BufferRing
+from uring.kernel.refusals import first_completions
 from uring.kernel.ring import CQE, KernelRing
 
 from ..core.engine import current
@@ -199,7 +200,8 @@ def bundles_work() -> bool:
             sent = bytes(range(64))
             near.send(sent)
             ring.put(1, *_recv(far.fileno(), 0, _BUNDLE))
-            completions = list(CQE.iter_unpack(ring.out[: max(0, ring.cycle(1.0)) * CQE.size]))
+            n = first_completions(ring, 1.0)
+            completions = list(CQE.iter_unpack(ring.out[: max(0, n) * CQE.size]))
             received, next_bid = b"", 0
             for _, res, flags in completions:
                 if res > 0 and flags >> 16 == next_bid:
