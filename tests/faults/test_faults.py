@@ -91,6 +91,39 @@ def test_a_file_is_held_from_the_call_on_though_an_enter_fails(every: int) -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+WORK_LEFT = """
+import errno, os, select
+from tests.faults.__main__ import ENTER, Faults
+from uring import abi
+from uring.kernel.ring import KernelRing
+from uring_trio.core.opening import SETUP
+
+ring = KernelRing(64, SETUP, cq_entries=128)
+readable, writable = os.pipe()
+for i in range(51):  # one enter does not come as far as the one that is not silent
+    flags = 0 if i == 0 else int(abi.IOSQE_CQE_SKIP_SUCCESS)
+    ring.put(i, int(abi.IORING_OP_POLL_ADD), flags, readable, 0, 0, 0, select.POLLIN, 0, 0, 0)
+assert ring.cycle(0) == 0
+os.write(writable, b"x")
+Faults().arm(ENTER, 2, errno.EAGAIN)
+assert ring.cycle(0) == -errno.EAGAIN
+Faults().none()
+assert ring.cycle(0) == 1
+"""
+
+
+def test_work_that_a_refused_enter_left_is_not_called_none(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WORK_LEFT],
+        cwd=ROOT,
+        env={**os.environ, "LD_PRELOAD": build(str(tmp_path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_deadline_ends_a_run_whose_ring_cannot_be_entered() -> None:
     done = begin(["--refused"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]

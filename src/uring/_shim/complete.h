@@ -191,8 +191,11 @@ static inline int cycle(struct ur_ring *r, uint32_t n, double timeout)
             break;
         if (sq_flags & SQ_CQ_OVERFLOW)
             r->overflows++;
-        if (ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0) < 0)
+        int more = ur_enter(r, 0, 0, ENTER_GETEVENTS, NULL, 0);
+        if (more < 0) { /* 0 would say that there is no work left */
+            ret = more;
             break;
+        }
         n = drain(r, n);
     }
     if (n)
