@@ -137,6 +137,8 @@ def test_a_linked_timeout_gets_a_new_time(kernel):
         (lambda: ops.timeout(1, boottime=True, timeout_flags=abi.IORING_TIMEOUT_REALTIME), ValueError),
         (lambda: ops.timeout(1, multishot=True, absolute=True), ValueError),
         (lambda: ops.timeout(0, multishot=True), ValueError),
+        (lambda: ops.timeout(1e-5, multishot=True, count=1001), ValueError),
+        (lambda: ops.timeout(1e-5, multishot=True, count=-1), ValueError),
         (lambda: ops.timeout(0.00005, timeout_flags=abi.IORING_TIMEOUT_MULTISHOT), ValueError),
         (lambda: ops.timeout(1, timeout_flags=-1), ValueError),
         (lambda: ops.timeout(1, offset=0), TypeError),

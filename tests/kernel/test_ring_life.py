@@ -393,3 +393,11 @@ def test_in_a_forked_child(ring):
         assert b"opened by the parent" in answer.read()
     ring.nop(2)
     assert ring.wait(timeout=30.0)[0].user_data == 2
+
+
+def test_stop_outlasts_a_timer_that_fires_before_a_cancel_finds_it():
+    with warnings.catch_warnings(record=True) as warned, Ring(uring.Options(entries=8)) as ring:
+        ring.submit(ops.timeout(1e-6, multishot=True, count=1000), 1)
+        ring.submit(ops.nop(sqe_flags=int(abi.IOSQE_IO_DRAIN)), 2)  # holds back a cancel that is queued
+        ring.flush()
+    assert not warned

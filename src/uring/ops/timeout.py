@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["link_timeout", "link_timeout_update", "timeout", "timeout_remove", "timeout_update", "timespec"]
 
 SHORTEST_PERIOD = 1e-4
-"""Least seconds between two firings of a timer that only a cancel ends: with 10 µs no cancel is in time."""
+"""Least seconds between two firings of a timer that a cancel has to end: with 10 µs no cancel is in time."""
+
+_MOST_AT_SHORT_PERIODS = 1000
+"""How often a timer of shorter periods may fire: it ends by itself before the ring's stop gives up."""
 
 _TIMESPEC = struct.Struct("=qq")
 _ABS = int(abi.IORING_TIMEOUT_ABS)
@@ -83,7 +86,8 @@ def timeout(
     Raises:
         NotSupported: the kernel has no ``immediate``.
         TypeError, ValueError: an argument has the wrong type or is out of range; two clocks; a multishot with
-            an absolute time; one with no count and less than 100 µs, which no cancel could stop in time.
+            an absolute time; one of less than 100 µs that fires without end, or more than 1000 times: no
+            cancel finds it, because it fires again first.
 
     Since:
         Linux 5.4; ``boottime`` and ``realtime`` 5.15.
@@ -96,17 +100,18 @@ def timeout(
     if flags & _MULTISHOT and flags & _ABS:
         raise ValueError("a multishot timeout fires at intervals, not at an absolute time")
     spec = _time(duration, immediate)
-    if flags & _MULTISHOT and not count and duration < SHORTEST_PERIOD:
+    count = check_int("count", count, 0, UINT_MAX)
+    if flags & _MULTISHOT and not 1 <= count <= _MOST_AT_SHORT_PERIODS and duration < SHORTEST_PERIOD:
         raise ValueError(
-            f"a multishot timeout with no count is {SHORTEST_PERIOD} seconds or more, not {duration}: "
-            "a cancel would come too late each time"
+            f"a multishot timeout of less than {SHORTEST_PERIOD} seconds has a count of 1 to "
+            f"{_MOST_AT_SHORT_PERIODS}, not {count}: no cancel finds it, because it fires again first"
         )
     return make(
         "timeout",
         abi.IORING_OP_TIMEOUT,
         addr=spec if isinstance(spec, int) else spec.address,
         length=1,
-        off=check_int("count", count, 0, UINT_MAX),
+        off=count,
         op_flags=flags | (_IMMEDIATE if immediate else 0),
         pins=None if immediate else spec,
     ).with_options(sqe_flags, personality)
