@@ -59,6 +59,8 @@ UNFIT = {
     "tests/trio/launch/test_run_ends.py::test_a_child_that_goes_on_in_the_run_ends_with_the_reason": (
         "the child ends with operations of its parent's ring in flight, whose memory is kept by design"
     ),
+    "tests/trio/fs/test_file_systems.py::test_as_the_standard_library[full]": "LeakSanitizer's tracer dies",
+    "tests/trio/test_examples.py::test_two_threads": "LeakSanitizer's tracer dies",
     **{
         f"tests/apps/test_container.py::{test}": "LeakSanitizer traces its process, which the profile refuses"
         for test in (
@@ -146,7 +148,8 @@ def suite(name: str) -> list[str]:
         command = ["tests.conformance", "--brief", "--suite", name, "--limit", str(4 * SECONDS)]
     else:
         paths, extent = (USUAL, ["-x"]) if name == "usual" else (OURS, ["--timeout", str(SECONDS)])
-        command = ["pytest", "-q", "-rfE", "-p", "no:cacheprovider", *extent, *paths]
+        command = ["pytest", "-q", "-rfE", "-p", "no:cacheprovider", "-p", "tests.sanitize.naming"]
+        command += [*extent, *paths]
         command += [f"--{'deselect' if '::' in each else 'ignore'}={each}" for each in UNFIT]
     done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT)
     return [f"the suite {name} came to status {done.returncode}"] if done.returncode else []

@@ -16,6 +16,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 REPORTS = Path(sys.prefix) / "reports"
+NAMED = "named"
+"""A file beside the reports: lines of a report's name and the test after which it came."""
+
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-g")
 LEAK = re.compile(r"^(?:Direct|Indirect) leak of .*?(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 REFUSED = re.compile(r"^==\d+==WARNING: AddressSanitizer failed to allocate 0x\w+ bytes\s*", re.MULTILINE)
@@ -56,7 +59,12 @@ def build() -> None:
 def take_reports(folder: Path = REPORTS) -> list[str]:
     """What the sanitizers said since the last time, without the leaks of others."""
     found = []
+    named, tests = folder / NAMED, {}
+    if named.exists():
+        tests = dict(line.split(" ", 1) for line in named.read_text().splitlines())
+        named.unlink()
     for path in sorted(folder.iterdir()):
+        after = f"after {tests[path.name]}:\n" if path.name in tests else ""
         text = REFUSED.sub("", path.read_text(errors="replace"))
         path.unlink()
         if not text:
@@ -64,9 +72,9 @@ def take_reports(folder: Path = REPORTS) -> list[str]:
         if "LeakSanitizer has encountered a fatal error" in text and not ERROR.search(text):
             continue  # it could not look at a process that was on its way out
         if "detected memory leaks" not in text:
-            found.append(text)
+            found.append(after + text)
         else:
-            found += [leak for leak in LEAK.findall(text) if OURS.search(leak)]
+            found += [after + leak for leak in LEAK.findall(text) if OURS.search(leak)]
     return found
 
 

@@ -56,3 +56,9 @@ def test_an_allocation_of_a_size_that_a_test_has_chosen_does_not(tmp_path: Path)
     assert told(tmp_path, text * 2) == []
     (error,) = told(tmp_path, text + "==7==ERROR: AddressSanitizer: heap-use-after-free on address 0x60\n")
     assert "failed to allocate" not in error
+
+
+def test_a_report_names_the_test_before_it(tmp_path: Path) -> None:
+    (tmp_path / "named").write_text("report.1 tests/a.py::test_b\n")
+    (leak,) = told(tmp_path, HEAD + OF_THE_SHIM + TAIL)
+    assert leak.startswith("after tests/a.py::test_b:\nIndirect leak")
