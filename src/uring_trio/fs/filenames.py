@@ -11,7 +11,7 @@ An exception has the name that the caller gave, as those of `os` have.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from uring.errors import EXPLAINED
 
@@ -19,12 +19,14 @@ from ..core.perform import perform
 from .waiting_opens import open_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from uring import ops
     from uring.ops.base import Path
 
-__all__ = ["absolute", "error_of", "open_named", "perform_named", "with_paths"]
+__all__ = ["absolute", "error_of", "named", "open_named", "perform_named", "with_paths"]
+
+T = TypeVar("T")
 
 _PATH_MAX = 4096
 """Bytes of a path, the NUL at its end included."""
@@ -60,22 +62,22 @@ def _from_root(where: Callable[[], Any], slash: Any, path: Any) -> Any:
     return whole
 
 
-async def open_named(name: Path, path: Path, flags: int, mode: int = 0o666) -> int:
+def open_named(name: Path, path: Path, flags: int, mode: int = 0o666) -> Coroutine[Any, Any, int]:
     """`open_descriptor` of an absolute name; errors are of ``path``, as the caller was given it."""
-    try:
-        return await open_descriptor(name, flags, mode)
-    except OSError as exc:
-        error = with_paths(exc, path)
-    try:
-        raise error  # here, so that it has no context
-    finally:
-        del error  # its traceback keeps this frame
+    return named(open_descriptor(name, flags, mode), path)
 
 
-async def perform_named(op: ops.Op, path: Any, other: Any = None, run: Callable[..., Any] = perform) -> Any:
+def perform_named(
+    op: ops.Op, path: Any, other: Any = None, run: Callable[..., Any] = perform
+) -> Coroutine[Any, Any, Any]:
     """Runs an operation; its exception is the one that `os` raises for these paths."""
+    return named(run(op), path, other)
+
+
+async def named(call: Awaitable[T], path: Any, other: Any = None) -> T:
+    """Awaits a call; its exception is the one that `os` raises for these paths, without a context."""
     try:
-        return await run(op)
+        return await call
     except OSError as exc:
         error = with_paths(exc, path, other)
     try:

@@ -25,9 +25,10 @@ from uring.errors import EXPLAINED
 from .. import seams
 from . import functions as paths
 from . import open_file, stats
-from .filenames import absolute, open_named, with_paths
+from .filenames import absolute, named, open_named
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from typing import Self
 
 __all__ = ["Path", "PathMethods", "is_mount_point"]
@@ -371,15 +372,8 @@ def _start_of(path: Any) -> str:
     return whole[: len(whole) - len(given)]
 
 
-async def _stat(start: str, given: str, follow: bool = True) -> os.stat_result:
-    try:
-        return await stats.stat(start + given, follow_symlinks=follow)
-    except OSError as exc:
-        error = with_paths(exc, given)
-    try:
-        raise error  # here, so that it has no context
-    finally:
-        del error  # its traceback keeps this frame
+def _stat(start: str, given: str, follow: bool = True) -> Coroutine[Any, Any, os.stat_result]:
+    return named(stats.stat(start + given, follow_symlinks=follow), given)
 
 
 async def _mkdir(
