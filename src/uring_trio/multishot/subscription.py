@@ -2,7 +2,7 @@
 
 `Subscription.step` is the only thing that changes the state, by the table in `states`.
 
-  - Each arming takes a slot of its own, so that no completion of an old one is taken for one of the new.
+  - Each arming takes a new slot. So a late completion of an old arming is never taken for one of the new.
   - The queue is bounded: at ``limit`` the multishot is cancelled, or the kernel ends it because the
     consumer's buffers are used up. It is armed again once half of the queue is taken and a buffer is
     available, never on a timer. Nothing is lost, nothing grows without bound.
